@@ -1,0 +1,48 @@
+"""Box arithmetic on torch tensors. Corners are (x0, y0, x1, y1); any one unit; no Python loops."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def xyxy_to_cxcywh(boxes_xyxy: Tensor) -> Tensor:
+    """Corners to (centre x, centre y, width, height), ``[..., 4]``."""
+    low, high = boxes_xyxy[..., :2], boxes_xyxy[..., 2:]
+    return torch.cat([(low + high) / 2, high - low], dim=-1)
+
+
+def cxcywh_to_xyxy(boxes_cxcywh: Tensor) -> Tensor:
+    """(Centre x, centre y, width, height) to corners, ``[..., 4]``."""
+    centre, half = boxes_cxcywh[..., :2], boxes_cxcywh[..., 2:] / 2
+    return torch.cat([centre - half, centre + half], dim=-1)
+
+
+def box_area(boxes_xyxy: Tensor) -> Tensor:
+    """Areas of corner boxes, 0 for inverted ones, ``[..., 4]`` -> ``[...]``."""
+    sides = (boxes_xyxy[..., 2:] - boxes_xyxy[..., :2]).clamp(min=0)
+    return sides[..., 0] * sides[..., 1]
+
+
+def pairwise_iou(boxes_a: Tensor, boxes_b: Tensor) -> Tensor:
+    """IoU of every box of ``a`` with every box of ``b``; 0 where the union is 0.
+
+    Args:
+        boxes_a: corners, ``[..., N, 4]``.
+        boxes_b: corners in the same unit, ``[..., M, 4]``; leading dimensions broadcast.
+
+    Returns:
+        ``[..., N, M]``.
+    """
+    a, b = boxes_a.unsqueeze(-2), boxes_b.unsqueeze(-3)
+    sides = (torch.minimum(a[..., 2:], b[..., 2:]) - torch.maximum(a[..., :2], b[..., :2])).clamp(min=0)
+    intersection = sides[..., 0] * sides[..., 1]
+    union = box_area(a) + box_area(b) - intersection
+    return torch.where(union > 0, intersection / union, torch.zeros_like(union))
+
+
+def clip_to_image(boxes_xyxy: Tensor, size_hw: tuple[int, int]) -> Tensor:
+    """Clamp corners to an image of ``size_hw``, ``[..., 4]`` in pixels."""
+    height, width = size_hw
+    limit = boxes_xyxy.new_tensor([width, height, width, height])
+    return torch.minimum(boxes_xyxy.clamp(min=0), limit)

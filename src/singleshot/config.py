@@ -1,0 +1,189 @@
+"""Typed settings that travel inside weights files and recipes. Pure pydantic: importing this never imports torch.
+
+Every difference between the reference systems (Caffe, ssd.pytorch, torchvision, MXNet, TF) that changes a number is
+a field here, and one implementation reads it.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Annotated, Literal, NamedTuple
+
+from pydantic import BaseModel, ConfigDict, Field
+
+SizeHW = tuple[Annotated[int, Field(gt=0)], Annotated[int, Field(gt=0)]]
+"""(height, width) in pixels."""
+
+UnitFloat = Annotated[float, Field(ge=0.0, le=1.0)]
+
+
+class Frozen(BaseModel):
+    """A setting: immutable, and unknown keys are errors."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Variances(NamedTuple):
+    """What the (centre x, centre y, width, height) regression targets are divided by (Caffe's ``variance``)."""
+
+    cx: float = 0.1
+    cy: float = 0.1
+    w: float = 0.2
+    h: float = 0.2
+
+
+class AnchorLevel(Frozen):
+    """Default boxes of one feature map.
+
+    Attributes:
+        shapes_wh: (width, height) of each box of a cell, as fractions of the image, in the order of the head's channels.
+        step_hw: spacing of the centres in y and x as fractions of the image; ``None`` divides the image by the map.
+    """
+
+    shapes_wh: tuple[tuple[float, float], ...]
+    step_hw: tuple[float, float] | None = None
+
+
+class AnchorConfig(Frozen):
+    """Default boxes of all feature maps, finest first (SSD section 2.2).
+
+    Attributes:
+        levels: one entry per feature map.
+        reference_hw: input size that ``step_hw`` was written for; at any other size the real map shape decides.
+            ``None`` uses ``step_hw`` at every size.
+        offset_yx: where in its cell a centre lies.
+        clip: ``none``; ``corner`` clamps corners to the image (Caffe ``clip: true``, MXNet); ``centre`` clamps
+            (cx, cy, w, h) as numbers (ssd.pytorch, lufficc); ``size`` clamps only (w, h) (torchvision).
+        layout: ``cell`` orders a level by row, column, shape; ``shape`` by shape, row, column (NVIDIA).
+        aspect: ``image`` reads widths as fractions of the width; ``map`` multiplies widths by map height / map width
+            (MXNet), so that boxes of ratio 1 stay square in the map's pixels.
+    """
+
+    levels: tuple[AnchorLevel, ...]
+    reference_hw: SizeHW | None = None
+    offset_yx: tuple[float, float] = (0.5, 0.5)
+    clip: Literal["none", "corner", "centre", "size"] = "none"
+    layout: Literal["cell", "shape"] = "cell"
+    aspect: Literal["image", "map"] = "image"
+
+    @property
+    def boxes_per_cell(self) -> tuple[int, ...]:
+        """Number of default boxes in a cell of each level."""
+        return tuple(len(level.shapes_wh) for level in self.levels)
+
+
+class CoderConfig(Frozen):
+    """How box codes relate to boxes (SSD eq. 2).
+
+    Attributes:
+        variances: what targets are divided by, in the order cx, cy, w, h.
+        order: order of the four codes; TF writes (ty, tx, th, tw).
+        max_log_ratio: codes of width and height are limited to this before exp; ``None`` does not limit.
+    """
+
+    variances: Variances = Variances()
+    order: Literal["xywh", "yxhw"] = "xywh"
+    max_log_ratio: float | None = math.log(1000 / 16)
+
+
+class MatchConfig(Frozen):
+    """Which anchor learns which object (SSD section 2.2, "Matching strategy").
+
+    Attributes:
+        positive_iou: an anchor takes its best object from this IoU on; ``None`` stops after the forced step.
+        compare: ``>=`` (Caffe, ssd.pytorch, torchvision) or ``>`` (MXNet).
+        forced: how each object gets an anchor. ``bipartite``: greedily the largest IoU among free anchors and free
+            objects (Caffe, MXNet). ``last_wins``: each object's best anchor; a shared one goes to the last object
+            (ssd.pytorch, lufficc, torchvision). ``none``: no forced step.
+        min_forced_iou: the bipartite step needs an IoU above this.
+    """
+
+    positive_iou: UnitFloat | None = 0.5
+    compare: Literal[">=", ">"] = ">="
+    forced: Literal["bipartite", "last_wins", "none"] = "bipartite"
+    min_forced_iou: float = 1e-6
+
+
+class LossConfig(Frozen):
+    """The multibox loss (SSD eq. 1 to 3).
+
+    Attributes:
+        classification: ``softmax`` or ``sigmoid`` cross-entropy with hard negative mining, or ``focal`` without.
+        box: ``smooth_l1`` on codes, or ``giou`` / ``diou`` on decoded boxes.
+        smooth_l1_beta: where smooth L1 turns from quadratic to linear.
+        negative_ratio: mined negatives per positive.
+        min_negatives: mined negatives of an image are at least this many, so that background images teach.
+        negative_iou: only anchors whose best IoU is below this may be mined (Caffe ``neg_overlap``).
+        box_weight: alpha of eq. 1.
+        focal_alpha, focal_gamma: RetinaNet's balance and focus.
+        label_smoothing: part of the probability given to the other classes (softmax only).
+    """
+
+    classification: Literal["softmax", "sigmoid", "focal"] = "softmax"
+    box: Literal["smooth_l1", "giou", "diou"] = "smooth_l1"
+    smooth_l1_beta: Annotated[float, Field(gt=0)] = 1.0
+    negative_ratio: Annotated[float, Field(ge=0)] = 3.0
+    min_negatives: Annotated[int, Field(ge=0)] = 3
+    negative_iou: UnitFloat = 0.5
+    box_weight: Annotated[float, Field(ge=0)] = 1.0
+    focal_alpha: UnitFloat = 0.25
+    focal_gamma: Annotated[float, Field(ge=0)] = 2.0
+    label_smoothing: UnitFloat = 0.0
+
+
+class PreprocessConfig(Frozen):
+    """From an RGB uint8 image to the network input: resize, then ``(pixel * scale - mean) / std``.
+
+    Attributes:
+        size_hw: network input size; the aspect ratio is not kept (SSD).
+        resize: ``linear``: OpenCV bilinear on uint8, half-pixel centres (Caffe, ssd.pytorch). ``linear_float``: the
+            same on float32 without rounding (torchvision tensors). ``linear_legacy``: TF 1 bilinear on float32,
+            source = destination * in / out. ``linear_antialias``: PIL / torchvision-PIL bilinear with antialiasing.
+        channel_order: order in which the network sees the channels; mean and std are in this order.
+        scale: factor on 0..255 pixels.
+        mean, std: per channel, after ``scale``.
+    """
+
+    size_hw: SizeHW
+    resize: Literal["linear", "linear_float", "linear_legacy", "linear_antialias"] = "linear"
+    channel_order: Literal["rgb", "bgr"] = "rgb"
+    scale: float = 1.0
+    mean: tuple[float, ...] = (123.0, 117.0, 104.0)
+    std: tuple[float, ...] = (1.0, 1.0, 1.0)
+
+
+class PostprocessConfig(Frozen):
+    """From head outputs to detections (SSD section 2.2, ``DetectionOutput``).
+
+    Attributes:
+        score_function: ``softmax`` over all columns, or independent ``sigmoid`` (TF).
+        class_columns: the logit column of each public class 0..C-1; ``None`` means column c + 1 (0 is background).
+        score_threshold: scores must be above this.
+        candidates: ``per_class``: every (anchor, class) pair is a candidate. ``best_class``: an anchor stands only for
+            its best class (MXNet).
+        pre_nms_top_k: best candidates per class that enter NMS; ``None`` takes all.
+        nms: ``greedy`` (exact), ``soft_linear`` / ``soft_gaussian`` (arXiv 1704.04503) or ``none``.
+        nms_iou: overlap above which the weaker box is suppressed.
+        nms_compare: ``>`` keeps boxes at exactly ``nms_iou`` (Caffe); ``>=`` does not (MXNet, NVIDIA).
+        class_agnostic: suppress across classes.
+        soft_nms_sigma: width of the gaussian of soft NMS.
+        max_per_class: boxes kept of one class after NMS; ``None`` keeps all.
+        max_detections: boxes kept of one image, best first.
+        clip: clamp boxes to the image ``before`` or ``after`` NMS, or ``none``.
+        min_objectness: anchors whose first-stage object probability is not above this are dropped (RefineDet).
+    """
+
+    score_function: Literal["softmax", "sigmoid"] = "softmax"
+    class_columns: tuple[int, ...] | None = None
+    score_threshold: UnitFloat = 0.01
+    candidates: Literal["per_class", "best_class"] = "per_class"
+    pre_nms_top_k: Annotated[int, Field(gt=0)] | None = 400
+    nms: Literal["greedy", "soft_linear", "soft_gaussian", "none"] = "greedy"
+    nms_iou: UnitFloat = 0.45
+    nms_compare: Literal[">", ">="] = ">"
+    class_agnostic: bool = False
+    soft_nms_sigma: Annotated[float, Field(gt=0)] = 0.5
+    max_per_class: Annotated[int, Field(gt=0)] | None = None
+    max_detections: Annotated[int, Field(gt=0)] = 200
+    clip: Literal["none", "before", "after"] = "after"
+    min_objectness: UnitFloat = 0.01

@@ -1,0 +1,181 @@
+"""How a network is put together, and everything else a weights file must say. Pure pydantic, no torch."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from singleshot.config import AnchorConfig, CoderConfig, Frozen, PostprocessConfig, PreprocessConfig
+
+PositiveInt = Annotated[int, Field(gt=0)]
+
+
+class BackboneConfig(Frozen):
+    """A registered backbone and where it is tapped.
+
+    Attributes:
+        name: registered name; variants that differ in their layers are names of their own.
+        taps: layer names whose outputs are sources, finest first; empty takes the backbone's default taps.
+        in_channels: channels of the input image.
+    """
+
+    name: str
+    taps: tuple[str, ...] = ()
+    in_channels: PositiveInt = 3
+
+
+class ExtraBlock(Frozen):
+    """One block appended to the last source; its output is the next source (SSD "extra feature layers").
+
+    Attributes:
+        kind: ``conv``: 1x1 then k x k (SSD). ``separable``: 1x1, depthwise k x k, 1x1 (SSDLite).
+            ``inverted_residual``: MobileNetV2 block with linear output. ``residual``: ResNet bottleneck with a projection
+            shortcut (DSSD, RefineDet); ``residual_preact``: its pre-activation form (mxnet-dssd). ``single``: one
+            k x k convolution without the 1x1.
+        mid_channels: channels of the first 1x1.
+        out_channels: channels of the source.
+        kernel, stride: of the k x k convolution.
+        padding: symmetric, or ``same`` (TF: what is missing goes to the end).
+        batch_norm: BatchNorm after every convolution; convolutions then have no bias.
+        activation: after every convolution.
+    """
+
+    kind: Literal["conv", "separable", "inverted_residual", "residual", "residual_preact", "single"] = "conv"
+    mid_channels: PositiveInt
+    out_channels: PositiveInt
+    kernel: PositiveInt = 3
+    stride: PositiveInt = 2
+    padding: int | Literal["same"] = 1
+    batch_norm: bool = False
+    activation: Literal["relu", "relu6"] = "relu"
+
+
+class L2NormConfig(Frozen):
+    """L2 normalisation over channels with a learned scale (ParseNet; SSD section 3.1).
+
+    Attributes:
+        init: first value of the scale.
+        eps: added ``inside`` the root (Caffe, MXNet), ``outside`` it (ssd.pytorch), or ``max``imum with it (torchvision).
+    """
+
+    init: float = 20.0
+    eps: Literal["inside", "outside", "max"] = "inside"
+
+
+class NeckConfig(Frozen):
+    """What happens between the sources and the heads.
+
+    Attributes:
+        kind: ``none`` (SSD), ``dssd``, ``tdm`` or ``tcb`` (RefineDet).
+        channels: width of the neck; ``None`` follows the dialect's rule.
+        levels: which levels take part, finest first; empty means all.
+        dialect: ``paper`` or ``mxnet`` (mxnet-dssd's form).
+        fusion: how DSSD joins deep and lateral maps.
+        output_conv: TDM's 1x1 convolution after the concatenation.
+        batch_norm: BatchNorm after the neck's convolutions (RefineDet ResNet).
+    """
+
+    kind: Literal["none", "dssd", "tdm", "tcb"] = "none"
+    channels: PositiveInt | None = None
+    levels: tuple[bool, ...] = ()
+    dialect: Literal["paper", "mxnet"] = "paper"
+    fusion: Literal["product", "sum"] = "product"
+    output_conv: bool = True
+    batch_norm: bool = False
+
+
+class HeadConfig(Frozen):
+    """The two predictors of each source.
+
+    Attributes:
+        kind: ``conv`` (3x3, SSD) or ``separable`` (depthwise 3x3, then 1x1; SSDLite).
+        logits: columns of the class logits, background included.
+        boxes_per_cell: default boxes per cell of each source; equals the anchors'.
+        layout: how channels are read: ``cell`` (row, column, box) or ``shape`` (box, row, column; NVIDIA).
+        prediction_module: DSSD figure 2: none, ``b``, ``c``, ``d``, or mxnet-dssd's linear form.
+        module_channels: output channels of the prediction module.
+        intermediate_channels: mxnet-ssd's ``interm_layer``: a 3x3 convolution before both predictors; 0 builds none.
+        depthwise_bias: separable heads with a bias in the depthwise convolution (lufficc).
+        last_plain: the last source of a separable head has a plain 1x1 predictor (lufficc, qfgaohao).
+        objectness: add RefineDet's anchor refinement heads on the sources before the neck.
+    """
+
+    kind: Literal["conv", "separable"] = "conv"
+    logits: Annotated[int, Field(ge=1)]
+    boxes_per_cell: tuple[PositiveInt, ...]
+    layout: Literal["cell", "shape"] = "cell"
+    prediction_module: Literal["none", "b", "c", "d", "mxnet"] = "none"
+    module_channels: PositiveInt = 1024
+    intermediate_channels: Annotated[int, Field(ge=0)] = 0
+    depthwise_bias: bool = False
+    last_plain: bool = False
+    objectness: bool = False
+
+
+class NetworkConfig(Frozen):
+    """Backbone, extra blocks, normalisation, neck and head of one detector.
+
+    Attributes:
+        l2_norms: one entry per source, finest first; missing entries mean none.
+        padding: ``same`` pads all strided convolutions as TF does.
+        batch_norm_eps: of every BatchNorm that singleshot adds (extras, neck, heads).
+    """
+
+    backbone: BackboneConfig
+    extras: tuple[ExtraBlock, ...] = ()
+    l2_norms: tuple[L2NormConfig | None, ...] = ()
+    neck: NeckConfig = NeckConfig()
+    head: HeadConfig
+    padding: Literal["symmetric", "same"] = "symmetric"
+    batch_norm_eps: float = 1e-5
+
+
+class Provenance(Frozen):
+    """Where weights come from, for people who must account for them."""
+
+    source: str = ""
+    licence: str = ""
+    notes: str = ""
+    sha256: str = ""
+    metrics: dict[str, float] = {}
+
+
+class ModelSpec(Frozen):
+    """Everything a weights file says besides its numbers; enough to rebuild and use the detector.
+
+    Attributes:
+        name: catalogue name of the architecture.
+        network: how the network is built.
+        anchors, coder, preprocess, postprocess: the dialect that the weights were trained in.
+        class_names: public classes 0..C-1.
+        class_ids: the training data's own ids by class (COCO category ids); empty when they equal the index.
+    """
+
+    name: str
+    network: NetworkConfig
+    anchors: AnchorConfig
+    coder: CoderConfig = CoderConfig()
+    preprocess: PreprocessConfig
+    postprocess: PostprocessConfig = PostprocessConfig()
+    class_names: tuple[str, ...]
+    class_ids: tuple[int, ...] = ()
+    provenance: Provenance = Provenance()
+
+    @model_validator(mode="after")
+    def _parts_agree(self) -> ModelSpec:
+        if self.network.head.boxes_per_cell != self.anchors.boxes_per_cell:
+            raise ValueError(
+                f"network.head.boxes_per_cell is {self.network.head.boxes_per_cell} but anchors.levels have "
+                f"{self.anchors.boxes_per_cell} boxes per cell: make them equal"
+            )
+        columns = self.postprocess.class_columns or tuple(range(1, len(self.class_names) + 1))
+        if len(columns) != len(self.class_names):
+            raise ValueError(
+                f"postprocess.class_columns names {len(columns)} columns for {len(self.class_names)} class_names"
+            )
+        if columns and max(columns) >= self.network.head.logits:
+            raise ValueError(
+                f"network.head.logits is {self.network.head.logits}, too few for {len(self.class_names)} classes plus background"
+            )
+        return self
