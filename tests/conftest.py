@@ -1,0 +1,32 @@
+"""Shared fixtures. Tests that compare with other systems need the reference data and skip without it."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def reference_folder() -> Path:
+    """Folder of golden outputs, real images and foreign weights: ``SINGLESHOT_REFERENCE``, else ``../shared``."""
+    return Path(os.environ.get("SINGLESHOT_REFERENCE", ROOT.parent / "shared"))
+
+
+@pytest.fixture(scope="session")
+def reference() -> Path:
+    folder = reference_folder()
+    if not (folder / "golden").is_dir():
+        pytest.skip(f"no reference data in {folder} (set SINGLESHOT_REFERENCE)")
+    return folder
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _one_thread_per_worker() -> None:
+    """xdist already uses the cores; torch threads on top would only wait for each other."""
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        import torch
+
+        torch.set_num_threads(1)
