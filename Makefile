@@ -1,0 +1,56 @@
+# Two commands matter: `make demo` and `make test`. Both create .venv on first use and are quick afterwards.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+PIP_INSTALL := $(BIN)/python -m pip install --disable-pip-version-check --quiet --constraint constraints.txt
+
+.PHONY: help demo test check lint types contracts format clean
+
+help:  ## List the commands.
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+demo: $(VENV)/.demo-installed  ## Install, then detect objects in real photos and write a report.
+	@$(BIN)/singleshot demo
+
+test: $(VENV)/.dev-installed  ## Install what the tests need and run them on all cores.
+	@echo "Running the tests (those that compare with other systems skip without the reference data)."
+	@$(BIN)/python -m pytest -n auto
+
+check: lint types contracts  ## Lint, types and import contracts.
+
+lint: $(VENV)/.dev-installed  ## Ruff: style and format.
+	@$(BIN)/ruff check . && $(BIN)/ruff format --check .
+
+types: $(VENV)/.dev-installed  ## mypy, strict.
+	@$(BIN)/mypy
+
+contracts: $(VENV)/.dev-installed  ## Imports go downward only.
+	@$(BIN)/lint-imports
+
+format: $(VENV)/.dev-installed  ## Rewrite the code in the project's format.
+	@$(BIN)/ruff check --fix . ; $(BIN)/ruff format .
+
+clean:  ## Remove the environment and what the demo wrote.
+	rm -rf $(VENV) demo
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "singleshot needs Python 3.11 or newer; say which: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 1; }
+	@echo "Creating $(VENV) ..."
+	@$(PYTHON) -m venv $(VENV)
+
+# torch goes first and alone: later resolves then keep the pinned build.
+$(VENV)/.torch-installed: constraints.txt | $(BIN)/python
+	@echo "Installing torch (once; a few minutes on a slow connection) ..."
+	@$(PIP_INSTALL) torch
+	@touch $@
+
+$(VENV)/.demo-installed: pyproject.toml constraints.txt $(VENV)/.torch-installed
+	@echo "Installing singleshot and what the demo needs ..."
+	@$(PIP_INSTALL) --editable '.[demo]'
+	@touch $@
+
+$(VENV)/.dev-installed: pyproject.toml constraints.txt $(VENV)/.torch-installed
+	@echo "Installing singleshot and what its tests need ..."
+	@$(PIP_INSTALL) --editable '.[dev]'
+	@touch $@
