@@ -1,16 +1,93 @@
-"""The ``singleshot`` command: one file per verb. Verbs import torch and friends only when they run."""
+"""The ``singleshot`` command: one file per verb.
+
+A verb is a typed function (or a ``typer.Typer`` of several) in ``cli/<verb>.py`` and one line in ``VERBS``. Its file
+imports only typer and light modules at the top; torch and friends are imported inside the function, so ``--help``
+stays quick. A user's mistake is raised as a ``SingleshotError`` and printed here as one message, exit code 2.
+"""
 
 from __future__ import annotations
 
+from importlib import import_module
+from typing import Annotated, Any
+
 import typer
+from typer.core import TyperGroup
+
+from singleshot.errors import SingleshotError
+
+# Verb -> where its function or Typer lives, in the order of ``singleshot --help``.
+VERBS = {
+    "demo": "singleshot.cli.demo:demo",
+    "predict": "singleshot.cli.predict:predict",
+}
+
+
+class Verbs(TyperGroup):
+    """Imports a verb when it is asked for, and prints users' mistakes without a traceback."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        """Names of the verbs, in their order."""
+        return list(VERBS)
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        """The verb called ``cmd_name``, or ``None``."""
+        if cmd_name not in VERBS:
+            return None
+        module, attribute = VERBS[cmd_name].split(":")
+        verb = getattr(import_module(module), attribute)
+        if not isinstance(verb, typer.Typer):
+            function, verb = verb, typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+            verb.command(cmd_name)(function)
+        command = typer.main.get_command(verb)
+        command.name = cmd_name
+        return command
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """``--debug`` is understood before and after the verb."""
+        words = args[: args.index("--")] if "--" in args else args
+        if "--debug" in words:
+            args = ["--debug", *(word for word in words if word != "--debug"), *args[len(words) :]]
+        return list(super().parse_args(ctx, args))
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the verb; mistakes of the user and of the file system end with exit code 2."""
+        try:
+            return super().invoke(ctx)
+        except (SingleshotError, OSError) as error:
+            if ctx.params.get("debug") or isinstance(error, BrokenPipeError):
+                raise
+            typer.secho("Error: ", fg=typer.colors.RED, bold=True, nl=False, err=True)
+            typer.echo(str(error), err=True)
+            raise typer.Exit(2) from error
+
 
 app = typer.Typer(
     name="singleshot",
-    help="Single-shot object detectors: predict, train, evaluate, import, ship.",
+    cls=Verbs,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     add_completion=False,
+    rich_markup_mode="markdown",
+    context_settings={"help_option_names": ["-h", "--help"]},
 )
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        from singleshot.version import __version__
+
+        typer.echo(f"singleshot {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _singleshot(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and stop.")
+    ] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
+) -> None:
+    """Single-shot object detectors: predict, train, evaluate, import, ship."""
 
 
 def main() -> None:
