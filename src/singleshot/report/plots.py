@@ -1,0 +1,245 @@
+"""Charts as SVG bytes for a report page or a file. Text and axes use ``currentColor``: they follow the page's theme.
+
+Every function takes plain numbers, so training, evaluation and the demo can all use it.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from singleshot.errors import MissingExtraError
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+Series = Mapping[str, tuple[Sequence[float] | np.ndarray, Sequence[float] | np.ndarray]]
+"""Lines by name: x values and y values. NaN breaks a line."""
+
+PALETTE = ("#3b82f6", "#f59e0b", "#10b981", "#ef4444", "#8b5cf6", "#06b6d4", "#ec4899", "#84cc16", "#a16207", "#64748b")
+"""Colours that can be read on white and on black."""
+
+INK = "#010203"
+"""Stands for ``currentColor``, which matplotlib does not know, until the SVG is finished."""
+
+MOST_NAMED_LINES = 10
+"""More lines than this get no legend: nobody can tell their colours apart."""
+
+STYLE = {
+    "svg.fonttype": "none",
+    "svg.hashsalt": "singleshot",
+    "text.parse_math": False,
+    "font.size": 9.0,
+    "text.color": INK,
+    "axes.edgecolor": INK,
+    "axes.labelcolor": INK,
+    "axes.titlesize": 10.0,
+    "axes.linewidth": 0.6,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "xtick.color": INK,
+    "ytick.color": INK,
+    "grid.color": INK,
+    "grid.alpha": 0.12,
+    "grid.linewidth": 0.6,
+    "lines.linewidth": 1.6,
+    "legend.frameon": False,
+    "legend.fontsize": 8.0,
+}
+
+
+def line_chart(
+    series: Series,
+    *,
+    x_label: str,
+    y_label: str,
+    title: str = "",
+    y_range: tuple[float, float] | None = None,
+    x_range: tuple[float, float] | None = None,
+    emphasis: str | None = None,
+) -> bytes:
+    """Lines over a common x axis.
+
+    Args:
+        series: lines by name.
+        x_label, y_label, title: texts.
+        x_range, y_range: limits of the axes; ``None`` fits the data.
+        emphasis: name of a line drawn strongly in the text colour, above the others.
+
+    Returns:
+        SVG.
+
+    Raises:
+        MissingExtraError: matplotlib is not installed.
+    """
+    with _chart(5.2, 3.4) as (axes, out):
+        many = len(series) > MOST_NAMED_LINES
+        for index, (name, (x, y)) in enumerate(series.items()):
+            strong = name == emphasis
+            colour = INK if strong else PALETTE[index % len(PALETTE)]
+            named = strong or not many
+            width = 2.2 if strong else 0.9 if many else 1.6
+            alpha = 1.0 if named else 0.55
+            axes.plot(
+                x,
+                y,
+                color=colour,
+                linewidth=width,
+                alpha=alpha,
+                label=name if named else None,
+                zorder=3 if strong else 2,
+            )
+        _finish(axes, x_label, y_label, title, x_range, y_range)
+        if series and (not many or emphasis in series):
+            axes.legend(loc="best")
+    return out.getvalue()
+
+
+def training_curve(
+    losses: Series, scores: Series | None = None, *, x_label: str = "step", score_label: str = "AP"
+) -> bytes:
+    """Losses over training, on a logarithmic scale, with scores of evaluations on a second axis.
+
+    Args:
+        losses: lines of losses by name; values that are not positive are left out.
+        scores: lines of scores in 0..1 by name, over the same x values.
+        x_label, score_label: texts.
+
+    Returns:
+        SVG.
+
+    Raises:
+        MissingExtraError: matplotlib is not installed.
+    """
+    with _chart(7.2, 3.6) as (axes, out):
+        colours = iter(PALETTE * (1 + (len(losses) + len(scores or {})) // len(PALETTE)))
+        for name, (x, y) in losses.items():
+            values = np.asarray(y, dtype=float)
+            axes.plot(x, np.where(values > 0, values, np.nan), color=next(colours), label=name)
+        if losses:
+            axes.set_yscale("log")
+        _finish(axes, x_label, "loss", "", None, None)
+        handles, labels = axes.get_legend_handles_labels()
+        if scores:
+            right = axes.twinx()
+            for name, (x, y) in scores.items():
+                right.plot(x, y, color=next(colours), marker="o", markersize=3.5, linestyle="--", label=name)
+            right.set(ylim=(0, 1), ylabel=score_label)
+            right.spines["right"].set_visible(True)
+            more = right.get_legend_handles_labels()
+            handles, labels = handles + more[0], labels + more[1]
+        if handles:
+            axes.legend(handles, labels, loc="upper center", bbox_to_anchor=(0.5, 1.16), ncols=min(len(handles), 4))
+    return out.getvalue()
+
+
+def pr_curves(series: Series, *, title: str = "", emphasis: str | None = None) -> bytes:
+    """Precision over recall, one line per class."""
+    return line_chart(
+        series, x_label="recall", y_label="precision", title=title, x_range=(0, 1), y_range=(0, 1.02), emphasis=emphasis
+    )
+
+
+def f1_curves(series: Series, *, title: str = "", emphasis: str | None = None) -> bytes:
+    """F1 over the score threshold, one line per class."""
+    return line_chart(
+        series,
+        x_label="score threshold",
+        y_label="F1",
+        title=title,
+        x_range=(0, 1),
+        y_range=(0, 1.02),
+        emphasis=emphasis,
+    )
+
+
+def score_histogram(right: np.ndarray, wrong: np.ndarray, *, bins: int = 40) -> bytes:
+    """How many right and wrong detections have which score, on a logarithmic scale.
+
+    Args:
+        right: scores of true positives.
+        wrong: scores of false positives.
+        bins: bars between 0 and 1.
+
+    Returns:
+        SVG.
+    """
+    with _chart(5.2, 3.4) as (axes, out):
+        edges = np.linspace(0, 1, bins + 1)
+        for scores, name, colour in ((wrong, "wrong", PALETTE[3]), (right, "right", PALETTE[2])):
+            counts, _ = np.histogram(scores, edges)
+            axes.stairs(counts, edges, fill=True, color=colour, alpha=0.45, label=f"{name} ({len(scores):,})")
+        axes.set_yscale("symlog", linthresh=1)
+        _finish(axes, "score", "detections", "", (0, 1), None)
+        axes.set_ylim(bottom=0)
+        axes.legend(loc="upper right")
+    return out.getvalue()
+
+
+def confusion_matrix(counts: np.ndarray, names: Sequence[str]) -> bytes:
+    """Objects by true class (rows) and detected class (columns); each row is coloured by its own sum.
+
+    Args:
+        counts: ``[N, N]``, background as the last row and column.
+        names: ``N`` names.
+
+    Returns:
+        SVG. Up to 24 names the cells show their counts.
+    """
+    size = len(names)
+    side = float(np.clip(1.4 + 0.42 * size, 3.6, 11.0))
+    with _chart(side, side * 0.92) as (axes, out):
+        shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+        colour = np.array([int(PALETTE[0][i : i + 2], 16) / 255 for i in (1, 3, 5)])
+        cells = np.concatenate([np.broadcast_to(colour, (size, size, 3)), 0.9 * np.sqrt(shares)[..., None]], axis=2)
+        axes.imshow(cells, interpolation="nearest", aspect="auto")
+        font = 8.0 if size <= 30 else 5.0
+        axes.set_xticks(
+            range(size), names, rotation=90 if size > 6 else 30, ha="center" if size > 6 else "right", fontsize=font
+        )
+        axes.set_yticks(range(size), names, fontsize=font)
+        axes.set(xlabel="detected as", ylabel="labelled as")
+        axes.tick_params(length=0)
+        if size <= 24:
+            for row, column in zip(*np.nonzero(counts), strict=True):
+                axes.text(column, row, f"{counts[row, column]:,}", ha="center", va="center", fontsize=7)
+    return out.getvalue()
+
+
+@contextmanager
+def _chart(width_in: float, height_in: float) -> Iterator[tuple[Axes, io.BytesIO]]:
+    """Fresh axes without pyplot's global state; what was drawn is in the buffer after the block."""
+    try:
+        import matplotlib as mpl
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise MissingExtraError("matplotlib", "report", "a chart") from error
+    out = io.BytesIO()
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(width_in, height_in), layout="constrained")
+        yield figure.add_subplot(), out
+        figure.savefig(out, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
+    text = out.getvalue().replace(INK.encode(), b"currentColor")
+    out.seek(0)
+    out.truncate()
+    out.write(text)
+
+
+def _finish(
+    axes: Axes,
+    x_label: str,
+    y_label: str,
+    title: str,
+    x_range: tuple[float, float] | None,
+    y_range: tuple[float, float] | None,
+) -> None:
+    axes.set(xlabel=x_label, ylabel=y_label, title=title)
+    axes.grid(visible=True)
+    if x_range:
+        axes.set_xlim(*x_range)
+    if y_range:
+        axes.set_ylim(*y_range)
