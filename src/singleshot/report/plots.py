@@ -121,7 +121,7 @@ def training_curve(
             values = np.asarray(y, dtype=float)
             axes.plot(x, np.where(values > 0, values, np.nan), color=next(colours), label=name)
         if losses:
-            axes.set_yscale("log")
+            _decades(axes)
         _finish(axes, x_label, "loss", "", None, None)
         handles, labels = axes.get_legend_handles_labels()
         if scores:
@@ -174,6 +174,7 @@ def score_histogram(right: np.ndarray, wrong: np.ndarray, *, bins: int = 40) -> 
             counts, _ = np.histogram(scores, edges)
             axes.stairs(counts, edges, fill=True, color=colour, alpha=0.45, label=f"{name} ({len(scores):,})")
         axes.set_yscale("symlog", linthresh=1)
+        axes.yaxis.set_major_formatter("{x:,.0f}")
         _finish(axes, "score", "detections", "", (0, 1), None)
         axes.set_ylim(bottom=0)
         axes.legend(loc="upper right")
@@ -227,6 +228,15 @@ def _chart(width_in: float, height_in: float) -> Iterator[tuple[Axes, io.BytesIO
     out.seek(0)
     out.truncate()
     out.write(text)
+
+
+def _decades(axes: Axes) -> None:
+    """A logarithmic y axis with plain numbers at 1, 2 and 5."""
+    from matplotlib.ticker import LogLocator
+
+    axes.set_yscale("log", subs=[])
+    axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    axes.yaxis.set_major_formatter("{x:g}")
 
 
 def _finish(
