@@ -30,9 +30,9 @@ class ExtraBlock(Frozen):
 
     Attributes:
         kind: ``conv``: 1x1 then k x k (SSD). ``separable``: 1x1, depthwise k x k, 1x1 (SSDLite).
-            ``inverted_residual``: MobileNetV2 block with linear output. ``residual``: ResNet bottleneck with a projection
-            shortcut (DSSD, RefineDet); ``residual_preact``: its pre-activation form (mxnet-dssd). ``single``: one
-            k x k convolution without the 1x1.
+            ``inverted_residual``: MobileNetV2 block with linear output. ``residual``: ResNet bottleneck with a
+            projection shortcut (DSSD, RefineDet); ``residual_preact``: its pre-activation form (mxnet-dssd).
+            ``single``: one k x k convolution without the 1x1.
         mid_channels: channels of the first 1x1.
         out_channels: channels of the source.
         kernel, stride: of the k x k convolution.
@@ -56,7 +56,8 @@ class L2NormConfig(Frozen):
 
     Attributes:
         init: first value of the scale.
-        eps: added ``inside`` the root (Caffe, MXNet), ``outside`` it (ssd.pytorch), or ``max``imum with it (torchvision).
+        eps: added ``inside`` the root (Caffe, MXNet) or ``outside`` it (ssd.pytorch), or the ``max`` of both
+            (torchvision).
     """
 
     init: float = 20.0
@@ -118,7 +119,6 @@ class NetworkConfig(Frozen):
 
     Attributes:
         l2_norms: one entry per source, finest first; missing entries mean none.
-        padding: ``same`` pads all strided convolutions as TF does.
         batch_norm_eps: of every BatchNorm that singleshot adds (extras, neck, heads).
     """
 
@@ -127,7 +127,6 @@ class NetworkConfig(Frozen):
     l2_norms: tuple[L2NormConfig | None, ...] = ()
     neck: NeckConfig = NeckConfig()
     head: HeadConfig
-    padding: Literal["symmetric", "same"] = "symmetric"
     batch_norm_eps: float = 1e-5
 
 
@@ -138,7 +137,7 @@ class Provenance(Frozen):
     licence: str = ""
     notes: str = ""
     sha256: str = ""
-    metrics: dict[str, float] = {}
+    metrics: dict[str, float] = Field(default_factory=dict)
 
 
 class ModelSpec(Frozen):
@@ -176,6 +175,7 @@ class ModelSpec(Frozen):
             )
         if columns and max(columns) >= self.network.head.logits:
             raise ValueError(
-                f"network.head.logits is {self.network.head.logits}, too few for {len(self.class_names)} classes plus background"
+                f"network.head.logits is {self.network.head.logits}, too few for {len(self.class_names)} classes "
+                "plus background"
             )
         return self

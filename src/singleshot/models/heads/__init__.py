@@ -1,0 +1,1 @@
+"""The predictors that read the feature maps."""

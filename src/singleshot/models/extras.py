@@ -1,0 +1,96 @@
+"""Blocks appended to the backbone; each gives one more, coarser source (SSD section 2.1)."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from functools import partial
+
+from torch import Tensor, nn
+
+from singleshot.models.config import ExtraBlock
+from singleshot.models.layers import ACTIVATIONS, conv2d, conv_block
+
+
+def build_extra(config: ExtraBlock, in_channels: int, eps: float = 1e-5) -> nn.Module:
+    """Build one appended block.
+
+    Args:
+        config: the block.
+        in_channels: of the source that it is appended to.
+        eps: of its BatchNorms.
+
+    Returns:
+        A module ``[B, in_channels, H, W]`` -> ``[B, config.out_channels, h, w]``.
+    """
+    if config.kind == "residual":
+        return ResidualExtra(config, in_channels, eps)
+    if config.kind == "residual_preact":
+        return PreactResidualExtra(config, in_channels, eps)
+    return _plain_block(config, in_channels, eps)
+
+
+def _plain_block(config: ExtraBlock, in_channels: int, eps: float) -> nn.Sequential:
+    """The kinds without a shortcut: a chain of two or three convolutions."""
+    mid, out = config.mid_channels, config.out_channels
+    act = config.activation
+    block = partial(conv_block, batch_norm=config.batch_norm, eps=eps)
+    strided = (config.kernel, config.stride, config.padding)
+    blocks: OrderedDict[str, nn.Module] = OrderedDict()
+    if config.kind == "single":
+        blocks["conv"] = block(in_channels, out, *strided, activation=act)
+        return nn.Sequential(blocks)
+    blocks["reduce"] = block(in_channels, mid, activation=act)
+    if config.kind == "conv":
+        blocks["conv"] = block(mid, out, *strided, activation=act)
+        return nn.Sequential(blocks)
+    blocks["depthwise"] = block(mid, mid, *strided, groups=mid, activation=act)
+    last = "none" if config.kind == "inverted_residual" else act
+    blocks["project"] = block(mid, out, activation=last)
+    return nn.Sequential(blocks)
+
+
+class ResidualExtra(nn.Module):
+    """Bottleneck with a projection shortcut (DSSD section 3.1, RefineDet's res6)."""
+
+    def __init__(self, config: ExtraBlock, in_channels: int, eps: float = 1e-5) -> None:
+        super().__init__()
+        mid, out = config.mid_channels, config.out_channels
+        block = partial(conv_block, batch_norm=config.batch_norm, eps=eps)
+        # The shortcut is sampled where the k x k convolution is: its kernel is 1, so only the stride carries over
+        # when the padding keeps the size; otherwise it takes the same kernel.
+        keeps_size = config.padding == "same" or config.padding == (config.kernel - 1) / 2
+        window = (1, config.stride, 0) if keeps_size else (config.kernel, config.stride, config.padding)
+        self.reduce = block(in_channels, mid, activation=config.activation)
+        self.conv = block(mid, mid, config.kernel, config.stride, config.padding, activation=config.activation)
+        self.expand = block(mid, out, activation="none")
+        self.shortcut = block(in_channels, out, *window, activation="none")
+        self.act = ACTIVATIONS[config.activation]()
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``[B, C, H, W]`` -> ``[B, out, h, w]``."""
+        out: Tensor = self.act(self.expand(self.conv(self.reduce(x))) + self.shortcut(x))
+        return out
+
+
+class PreactResidualExtra(nn.Module):
+    """Pre-activation bottleneck with a strided 1x1 shortcut from its first activation (mxnet-dssd's residual unit)."""
+
+    def __init__(self, config: ExtraBlock, in_channels: int, eps: float = 2e-5) -> None:
+        super().__init__()
+        mid, out = config.mid_channels, config.out_channels
+        self.bn1 = nn.BatchNorm2d(in_channels, eps=eps)
+        self.conv1 = conv2d(in_channels, mid, bias=False)
+        self.bn2 = nn.BatchNorm2d(mid, eps=eps)
+        self.conv2 = conv2d(mid, mid, config.kernel, config.stride, config.padding, bias=False)
+        self.bn3 = nn.BatchNorm2d(mid, eps=eps)
+        self.conv3 = conv2d(mid, out, bias=False)
+        self.shortcut = conv2d(in_channels, out, 1, config.stride, 0, bias=False)
+        self.act = ACTIVATIONS[config.activation]()
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``[B, C, H, W]`` -> ``[B, out, h, w]``."""
+        x = self.act(self.bn1(x))
+        y = self.act(self.bn2(self.conv1(x)))
+        y = self.act(self.bn3(self.conv2(y)))
+        out: Tensor = self.conv3(y) + self.shortcut(x)
+        return out

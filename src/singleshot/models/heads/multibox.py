@@ -1,0 +1,116 @@
+"""The multibox head: two small predictors per feature map, shared over its cells (SSD section 2.1)."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from singleshot.models.config import HeadConfig
+from singleshot.models.heads.prediction import build_prediction_module
+from singleshot.models.layers import conv2d, conv_block
+from singleshot.structures import HeadOutput
+
+
+class MultiBoxHead(nn.Module):
+    """Predicts 4 box codes and K class logits for every default box of every cell.
+
+    Args:
+        boxes: predictor of each map, ``[B, C_i, h, w] -> [B, boxes_per_cell[i] * 4, h, w]``.
+        logits: predictor of each map, ``[B, C_i, h, w] -> [B, boxes_per_cell[i] * K, h, w]``; channels are read
+            box by box.
+        columns: K.
+        shared: module of each map that runs before both predictors (prediction modules), or nothing.
+        layout: order of the anchors within a map, see ``HeadConfig``.
+    """
+
+    def __init__(
+        self,
+        boxes: Sequence[nn.Module],
+        logits: Sequence[nn.Module],
+        columns: int,
+        shared: Sequence[nn.Module] = (),
+        layout: Literal["cell", "shape"] = "cell",
+    ) -> None:
+        super().__init__()
+        self.shared = nn.ModuleList(shared)
+        self.boxes = nn.ModuleList(boxes)
+        self.logits = nn.ModuleList(logits)
+        self.columns = columns
+        self.layout = layout
+
+    def forward(self, maps: list[Tensor]) -> HeadOutput:
+        """Maps ``[B, C_i, h_i, w_i]``, finest first, to one row per anchor: maps, then cells, then boxes of a cell."""
+        if len(self.shared):
+            maps = [module(x) for module, x in zip(self.shared, maps, strict=True)]
+        boxes = [self._rows(predict(x), 4) for predict, x in zip(self.boxes, maps, strict=True)]
+        logits = [self._rows(predict(x), self.columns) for predict, x in zip(self.logits, maps, strict=True)]
+        return HeadOutput(torch.cat(boxes, dim=1), torch.cat(logits, dim=1))
+
+    def _rows(self, x: Tensor, columns: int) -> Tensor:
+        """``[B, N * columns, h, w]`` to ``[B, h * w * N, columns]``; a view when ``x`` is channels-last."""
+        if self.layout == "cell":
+            return x.permute(0, 2, 3, 1).reshape(x.shape[0], -1, columns)
+        split = x.reshape(x.shape[0], -1, columns, *x.shape[2:])
+        return split.permute(0, 1, 3, 4, 2).reshape(x.shape[0], -1, columns)
+
+
+def build_head(config: HeadConfig, channels: tuple[int, ...], eps: float = 1e-5, *, logits: int = 0) -> MultiBoxHead:
+    """Build the head of a network.
+
+    Args:
+        config: kind, columns and boxes per cell.
+        channels: of the maps that it reads, finest first.
+        eps: of its BatchNorms.
+        logits: overrides ``config.logits`` (RefineDet's objectness head has 2).
+    """
+    columns = logits or config.logits
+    shared = [build_prediction_module(config, count, eps) for count in channels]
+    widths = [getattr(module, "out_channels", count) for module, count in zip(shared, channels, strict=True)]
+    last = len(channels) - 1
+    boxes = [
+        _predictor(config, width, per_cell * 4, eps, config.last_plain and level == last)
+        for level, (width, per_cell) in enumerate(zip(widths, config.boxes_per_cell, strict=True))
+    ]
+    classes = [
+        _predictor(config, width, per_cell * columns, eps, config.last_plain and level == last)
+        for level, (width, per_cell) in enumerate(zip(widths, config.boxes_per_cell, strict=True))
+    ]
+    plain = all(isinstance(module, nn.Identity) for module in shared)
+    return MultiBoxHead(boxes, classes, columns, () if plain else shared, config.layout)
+
+
+def _predictor(config: HeadConfig, in_channels: int, out_channels: int, eps: float, plain: bool) -> nn.Module:
+    """3x3 convolution (SSD), or depthwise 3x3 and 1x1 (SSDLite), or 1x1 where ``plain``."""
+    if config.kind == "conv":
+        return conv2d(in_channels, out_channels, 3)
+    if plain:
+        return conv2d(in_channels, out_channels, 1)
+    parts: OrderedDict[str, nn.Module] = OrderedDict()
+    parts["depthwise"] = conv_block(
+        in_channels, in_channels, 3, groups=in_channels, activation="relu6", eps=eps, bias=config.depthwise_bias
+    )
+    parts["pointwise"] = conv2d(in_channels, out_channels, 1)
+    return nn.Sequential(parts)
+
+
+def set_class_prior(head: MultiBoxHead, probability: float = 0.01) -> None:
+    """Set the class biases so that every anchor starts as background (RetinaNet section 4.1, for softmax and sigmoid).
+
+    Args:
+        head: changed in place. Its logits must have background in column 0.
+        probability: of each object class before training.
+    """
+    if head.columns < 2:
+        return
+    object_logit = torch.logit(torch.tensor(probability)).item()
+    for predictor in head.logits:
+        bias = [module.bias for module in predictor.modules() if isinstance(module, nn.Conv2d)][-1]
+        assert bias is not None
+        with torch.no_grad():
+            rows = bias.view(-1, head.columns)
+            rows.zero_()
+            rows[:, 1:] = object_logit

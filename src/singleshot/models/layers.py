@@ -1,0 +1,123 @@
+"""Small layers that every network is made of."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+Padding = int | Literal["same"]
+"""Symmetric zero padding in pixels, or TensorFlow's ``SAME``."""
+
+ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
+    "none": nn.Identity,
+    "relu": lambda: nn.ReLU(inplace=True),
+    "relu6": lambda: nn.ReLU6(inplace=True),
+    "hardswish": lambda: nn.Hardswish(inplace=True),
+}
+
+NORM_EPS = 1e-10
+"""Added to L2 norms so that a zero vector stays zero (Caffe, MXNet, ssd.pytorch)."""
+
+
+def same_padding(size: int, kernel: int, stride: int, dilation: int = 1) -> tuple[int, int]:
+    """Zeros before and after one axis so that the output has ``ceil(size / stride)`` cells (TensorFlow's ``SAME``)."""
+    reach = dilation * (kernel - 1) + 1
+    total = max((-(-size // stride) - 1) * stride + reach - size, 0)
+    return total // 2, total - total // 2
+
+
+class SameConv2d(nn.Conv2d):
+    """Convolution padded as TensorFlow's ``SAME``: an odd zero goes to the bottom and right."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``[B, C, H, W]`` to ``[B, out, ceil(H / stride), ceil(W / stride)]``."""
+        (top, bottom), (left, right) = (
+            same_padding(x.shape[2 + axis], self.kernel_size[axis], self.stride[axis], self.dilation[axis])
+            for axis in (0, 1)
+        )
+        if (top, left) == (bottom, right):
+            return functional.conv2d(x, self.weight, self.bias, self.stride, (top, left), self.dilation, self.groups)
+        x = functional.pad(x, (left, right, top, bottom))
+        return functional.conv2d(x, self.weight, self.bias, self.stride, 0, self.dilation, self.groups)
+
+
+def conv2d(
+    in_channels: int,
+    out_channels: int,
+    kernel: int = 1,
+    stride: int = 1,
+    padding: Padding | None = None,
+    dilation: int = 1,
+    groups: int = 1,
+    bias: bool = True,
+) -> nn.Conv2d:
+    """A square convolution; ``padding=None`` keeps the size at stride 1 (odd kernels)."""
+    if padding == "same":
+        return SameConv2d(in_channels, out_channels, kernel, stride, 0, dilation, groups, bias)
+    if padding is None:
+        padding = dilation * (kernel - 1) // 2
+    return nn.Conv2d(in_channels, out_channels, kernel, stride, padding, dilation, groups, bias)
+
+
+def conv_block(
+    in_channels: int,
+    out_channels: int,
+    kernel: int = 1,
+    stride: int = 1,
+    padding: Padding | None = None,
+    *,
+    dilation: int = 1,
+    groups: int = 1,
+    batch_norm: bool = True,
+    activation: str = "relu",
+    eps: float = 1e-5,
+    bias: bool | None = None,
+) -> nn.Sequential:
+    """Convolution, BatchNorm, activation, as children ``conv``, ``bn``, ``act``; absent parts have no child.
+
+    Args:
+        in_channels, out_channels, kernel, stride, padding, dilation, groups: of the convolution, see ``conv2d``.
+        batch_norm: whether BatchNorm follows.
+        activation: a key of ``ACTIVATIONS``.
+        eps: of the BatchNorm.
+        bias: of the convolution; ``None`` gives one exactly when no BatchNorm follows.
+    """
+    bias = not batch_norm if bias is None else bias
+    children: OrderedDict[str, nn.Module] = OrderedDict()
+    children["conv"] = conv2d(in_channels, out_channels, kernel, stride, padding, dilation, groups, bias)
+    if batch_norm:
+        children["bn"] = nn.BatchNorm2d(out_channels, eps=eps)
+    if activation != "none":
+        children["act"] = ACTIVATIONS[activation]()
+    return nn.Sequential(children)
+
+
+class L2Norm(nn.Module):
+    """L2 normalisation over channels with a learned scale per channel (ParseNet; SSD section 3.1).
+
+    Args:
+        channels: of the input.
+        init: first value of the scale.
+        eps: where the guard against division by zero stands, see ``L2NormConfig``.
+    """
+
+    def __init__(self, channels: int, init: float = 20.0, eps: Literal["inside", "outside", "max"] = "inside") -> None:
+        super().__init__()
+        self.scale = nn.Parameter(torch.full((channels,), init))
+        self.eps = eps
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``[B, C, H, W]`` to the same shape."""
+        squares = (x * x).sum(dim=1, keepdim=True)
+        if self.eps == "inside":
+            x = x * torch.rsqrt(squares + NORM_EPS)
+        elif self.eps == "outside":
+            x = x / (squares.sqrt() + NORM_EPS)
+        else:
+            x = x / squares.sqrt().clamp(min=1e-12)  # torch.nn.functional.normalize's own guard
+        return x * self.scale[:, None, None]
