@@ -68,22 +68,28 @@ class NeckConfig(Frozen):
     """What happens between the sources and the heads.
 
     Attributes:
-        kind: ``none`` (SSD), ``dssd``, ``tdm`` or ``tcb`` (RefineDet).
+        kind: ``none`` (SSD), ``dssd``, ``tdm``, ``tdm_dssd`` (mxnet-dssd runs one after the other) or ``tcb``
+            (RefineDet).
         channels: width of the neck; ``None`` follows the dialect's rule.
-        levels: which levels take part, finest first; empty means all.
+        levels: which levels take part, finest first; empty means all that can.
         dialect: ``paper`` or ``mxnet`` (mxnet-dssd's form).
         fusion: how DSSD joins deep and lateral maps.
         output_conv: TDM's 1x1 convolution after the concatenation.
         batch_norm: BatchNorm after the neck's convolutions (RefineDet ResNet).
+        upsampling: (kernel, stride) of the transposed convolution from each level to the next finer one, finest level
+            first; empty means (2, 2) everywhere.
+        l2_norms: normalisation between TDM and what follows it (mxnet-dssd), one entry per source, finest first.
     """
 
-    kind: Literal["none", "dssd", "tdm", "tcb"] = "none"
+    kind: Literal["none", "dssd", "tdm", "tdm_dssd", "tcb"] = "none"
     channels: PositiveInt | None = None
     levels: tuple[bool, ...] = ()
     dialect: Literal["paper", "mxnet"] = "paper"
     fusion: Literal["product", "sum"] = "product"
     output_conv: bool = True
     batch_norm: bool = False
+    upsampling: tuple[tuple[PositiveInt, PositiveInt], ...] = ()
+    l2_norms: tuple[L2NormConfig | None, ...] = ()
 
 
 class HeadConfig(Frozen):
@@ -94,8 +100,10 @@ class HeadConfig(Frozen):
         logits: columns of the class logits, background included.
         boxes_per_cell: default boxes per cell of each source; equals the anchors'.
         layout: how channels are read: ``cell`` (row, column, box) or ``shape`` (box, row, column; NVIDIA).
-        prediction_module: DSSD figure 2: none, ``b``, ``c``, ``d``, or mxnet-dssd's linear form.
+        prediction_module: DSSD figure 2: none (a), ``b``, ``c``, ``d``; ``residual``, whose middle convolution is 3x3
+            (RefineDet ResNet); or mxnet-dssd's linear form.
         module_channels: output channels of the prediction module.
+        module_levels: which maps have a prediction module, finest first; empty means all.
         intermediate_channels: mxnet-ssd's ``interm_layer``: a 3x3 convolution before both predictors; 0 builds none.
         depthwise_bias: separable heads with a bias in the depthwise convolution (lufficc).
         last_plain: the last source of a separable head has a plain 1x1 predictor (lufficc, qfgaohao).
@@ -106,8 +114,9 @@ class HeadConfig(Frozen):
     logits: Annotated[int, Field(ge=1)]
     boxes_per_cell: tuple[PositiveInt, ...]
     layout: Literal["cell", "shape"] = "cell"
-    prediction_module: Literal["none", "b", "c", "d", "mxnet"] = "none"
+    prediction_module: Literal["none", "b", "c", "d", "residual", "mxnet"] = "none"
     module_channels: PositiveInt = 1024
+    module_levels: tuple[bool, ...] = ()
     intermediate_channels: Annotated[int, Field(ge=0)] = 0
     depthwise_bias: bool = False
     last_plain: bool = False
