@@ -1,0 +1,85 @@
+"""DenseNet-BC (arXiv 1608.06993) in MXNet's form: 121 layers, and mxnet-ssd's tiny one. Every unit is a tap.
+
+A unit's output is the raw concatenation, before any normalisation; mxnet-ssd's ``DBstage<s>_concat<u>`` is accepted as
+the name of unit u of stage s.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Iterator
+from functools import partial
+
+import torch
+from torch import Tensor, nn
+
+from singleshot.models.config import BackboneConfig
+from singleshot.models.mxnet_norm import MXNetBatchNorm2d
+from singleshot.models.registry import Layer, LayeredBackbone, register_backbone
+
+BOTTLENECK = 4
+EPS = 2e-5
+
+
+def _norm(channels: int, *, fixed_gamma: bool = False) -> MXNetBatchNorm2d:
+    return MXNetBatchNorm2d(channels, EPS, fixed_gamma=fixed_gamma)
+
+
+class DenseUnit(nn.Module):
+    """BN-ReLU-1x1-BN-ReLU-3x3, whose output is appended to its input (section 3, "bottleneck layers")."""
+
+    def __init__(self, channels: int, growth: int) -> None:
+        super().__init__()
+        self.bn1 = _norm(channels)
+        self.conv1 = nn.Conv2d(channels, BOTTLENECK * growth, 1, bias=False)
+        self.bn2 = _norm(BOTTLENECK * growth)
+        self.conv2 = nn.Conv2d(BOTTLENECK * growth, growth, 3, padding=1, bias=False)
+        self.relu = nn.ReLU(inplace=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``[B, channels, H, W]`` to ``[B, channels + growth, H, W]``."""
+        new = self.conv1(self.relu(self.bn1(x)))
+        return torch.cat([x, self.conv2(self.relu(self.bn2(new)))], dim=1)
+
+
+def _transition(channels: int) -> nn.Sequential:
+    conv = nn.Conv2d(channels, channels // 2, 1, bias=False)
+    return nn.Sequential(OrderedDict(bn1=_norm(channels), relu=nn.ReLU(inplace=True), conv1=conv, pool=nn.AvgPool2d(2)))
+
+
+def _layers(in_channels: int, growth: int, units: tuple[int, ...]) -> Iterator[Layer]:
+    channels, stride = 2 * growth, 4
+    yield Layer("bn_data", _norm(in_channels, fixed_gamma=True), in_channels, 1)
+    yield Layer("conv0", nn.Conv2d(in_channels, channels, 7, 2, 3, bias=False), channels, 2)
+    yield Layer("bn0", _norm(channels), channels, 2)
+    yield Layer("relu0", nn.ReLU(inplace=True), channels, 2)
+    yield Layer("pool0", nn.MaxPool2d(3, 2, 1), channels, stride)
+    for stage, count in enumerate(units, start=1):
+        for unit in range(1, count + 1):
+            module = DenseUnit(channels, growth)
+            channels += growth
+            yield Layer(f"DBstage{stage}_unit{unit}", module, channels, stride)
+        transition = _transition(channels)
+        channels, stride = channels // 2, stride * 2
+        yield Layer(f"TBstage{stage}", transition, channels, stride)
+
+
+def densenet(config: BackboneConfig, *, growth: int, units: tuple[int, ...], taps: tuple[str, ...]) -> LayeredBackbone:
+    """Build a DenseNet-BC with compression one half.
+
+    Args:
+        config: channels of the image, and taps: ``DBstage3_unit24``, or MXNet's ``DBstage3_concat24``.
+        growth: channels that every unit appends.
+        units: units of each stage.
+        taps: where ``config`` names none.
+    """
+    wanted = tuple(tap.replace("_concat", "_unit") for tap in config.taps) or taps
+    return LayeredBackbone(_layers(config.in_channels, growth, units), wanted)
+
+
+register_backbone("densenet121")(
+    partial(densenet, growth=32, units=(6, 12, 24, 16), taps=("DBstage3_unit24", "DBstage4_unit16"))
+)
+register_backbone("densenet_tiny")(
+    partial(densenet, growth=16, units=(6, 12, 18, 12), taps=("DBstage2_unit12", "DBstage3_unit18"))
+)
