@@ -68,7 +68,7 @@ def build_head(config: HeadConfig, channels: tuple[int, ...], eps: float = 1e-5,
         logits: overrides ``config.logits`` (RefineDet's objectness head has 2).
     """
     columns = logits or config.logits
-    shared = [build_prediction_module(config, count, eps) for count in channels]
+    shared = [build_prediction_module(config, count, eps, level) for level, count in enumerate(channels)]
     widths = [getattr(module, "out_channels", count) for module, count in zip(shared, channels, strict=True)]
     last = len(channels) - 1
     boxes = [

@@ -6,27 +6,27 @@ from collections import OrderedDict
 
 from torch import Tensor, nn
 
-from singleshot.errors import ConfigError
 from singleshot.models.config import HeadConfig
 from singleshot.models.layers import conv2d, conv_block
 
 
 class ResidualPrediction(nn.Module):
-    """Three 1x1 convolutions beside a skip path (DSSD figure 2 b and c).
+    """Three convolutions beside a skip path (DSSD figure 2 b and c).
 
     Args:
         in_channels: of the map.
         out_channels: of the result; the inner convolutions have a quarter of it.
         project: the skip path is a 1x1 convolution (c), else the map itself (b).
         eps: of the BatchNorms.
+        kernel: of the middle convolution: 1 in DSSD, 3 in RefineDet.
     """
 
-    def __init__(self, in_channels: int, out_channels: int, project: bool, eps: float) -> None:
+    def __init__(self, in_channels: int, out_channels: int, project: bool, eps: float, kernel: int = 1) -> None:
         super().__init__()
         inner = out_channels // 4
         self.out_channels = out_channels
         self.conv1 = conv_block(in_channels, inner, eps=eps)
-        self.conv2 = conv_block(inner, inner, eps=eps)
+        self.conv2 = conv_block(inner, inner, kernel, eps=eps)
         self.conv3 = conv_block(inner, out_channels, activation="none", eps=eps)
         self.skip = conv_block(in_channels, out_channels, activation="none", eps=eps) if project else nn.Identity()
         self.act = nn.ReLU(inplace=True)
@@ -63,29 +63,37 @@ class _Chain(nn.Sequential):
         self.out_channels = out_channels
 
 
-def build_prediction_module(config: HeadConfig, in_channels: int, eps: float = 1e-5) -> nn.Module:
+def build_prediction_module(config: HeadConfig, in_channels: int, eps: float = 1e-5, level: int = 0) -> nn.Module:
     """Build what stands before both predictors of a map; ``nn.Identity`` when nothing does.
 
-    Raises:
-        ConfigError: module ``b`` needs maps of ``module_channels`` channels, since its skip path is the map itself.
+    Args:
+        config: which module, and which levels have it.
+        in_channels: of the map.
+        eps: of its BatchNorms.
+        level: of the map, 0 is the finest.
     """
-    out = config.module_channels
     parts: OrderedDict[str, nn.Module] = OrderedDict()
-    if config.prediction_module == "b" and in_channels != out:
-        raise ConfigError(
-            f"network.head.prediction_module 'b' adds the map itself: it needs maps of {out} channels "
-            f"(network.head.module_channels), not {in_channels}; use 'c'"
-        )
-    if config.prediction_module in ("b", "c", "d"):
-        parts["module"] = ResidualPrediction(in_channels, out, config.prediction_module != "b", eps)
-    if config.prediction_module == "d":
-        parts["module2"] = ResidualPrediction(out, out, True, eps)
+    has_module = config.prediction_module != "none" and (not config.module_levels or config.module_levels[level])
+    if has_module:
+        parts.update(_modules(config, in_channels, eps))
+    out = getattr(next(reversed(parts.values()), None), "out_channels", in_channels)
+    if config.intermediate_channels:
+        parts["intermediate"] = conv_block(out, config.intermediate_channels, 3, batch_norm=False)
+        out = config.intermediate_channels
+    return _Chain(parts, out) if parts else nn.Identity()
+
+
+def _modules(config: HeadConfig, in_channels: int, eps: float) -> dict[str, nn.Module]:
+    out = config.module_channels
     if config.prediction_module == "mxnet":
         # mxnet-dssd keeps the width of the map, whatever ``module_channels`` says.
-        out = in_channels
-        parts["module"] = LinearPrediction(in_channels, out)
-    if config.intermediate_channels:
-        width = out if parts else in_channels
-        out = config.intermediate_channels
-        parts["intermediate"] = conv_block(width, out, 3, batch_norm=False)
-    return _Chain(parts, out) if parts else nn.Identity()
+        return {"module": LinearPrediction(in_channels, in_channels)}
+    if config.prediction_module == "b":
+        # The skip path is the map itself, so its width decides.
+        return {"module": ResidualPrediction(in_channels, in_channels, False, eps)}
+    if config.prediction_module == "residual":
+        return {"module": ResidualPrediction(in_channels, out, True, eps, kernel=3)}
+    modules: dict[str, nn.Module] = {"module": ResidualPrediction(in_channels, out, True, eps)}
+    if config.prediction_module == "d":
+        modules["module2"] = ResidualPrediction(out, out, True, eps)
+    return modules
