@@ -1,0 +1,134 @@
+"""Optimiser, its parameter groups, and which parts of a network learn at all."""
+
+from __future__ import annotations
+
+import difflib
+import math
+from collections import defaultdict
+from fnmatch import fnmatchcase
+from typing import Any, NamedTuple
+
+import torch
+from torch import nn
+
+from singleshot.engine.config import OptimizerConfig
+from singleshot.errors import ConfigError
+
+# Learning rates that "auto" means, and the effective batch they belong to. SGD: SSD section 3 (1e-3 at batch 32).
+AUTO_LR = {"sgd": (1e-3, 32), "adamw": (1e-3, 16)}
+
+
+class LearningRate(NamedTuple):
+    """The learning rate of a run and how it came about, for the log."""
+
+    value: float
+    reason: str
+
+
+def learning_rate(config: OptimizerConfig, effective_batch: int) -> LearningRate:
+    """The learning rate for an effective batch: as given, or scaled linearly (SGD) or by the root (AdamW)."""
+    lr, lr_batch = config.lr, config.lr_batch
+    if lr == "auto":
+        lr, lr_batch = AUTO_LR[config.name]
+    if lr_batch is None or lr_batch == effective_batch:
+        return LearningRate(lr, f"{lr:g}")
+    ratio = effective_batch / lr_batch
+    scaled = lr * (ratio if config.name == "sgd" else math.sqrt(ratio))
+    rule = "linearly" if config.name == "sgd" else "by the root"
+    return LearningRate(scaled, f"{scaled:g} ({lr:g} at batch {lr_batch}, scaled {rule} to batch {effective_batch})")
+
+
+def is_scale(parameter: nn.Parameter) -> bool:
+    """Whether a parameter is the scale of a normalisation layer: one number per channel."""
+    return sum(side > 1 for side in parameter.shape) <= 1 and parameter.ndim != 4
+
+
+def parameter_groups(network: nn.Module, config: OptimizerConfig, lr: float) -> list[dict[str, Any]]:
+    """Learning parameters by what happens to them: weights, biases and normalisation scales, per learning rate.
+
+    Args:
+        network: frozen parameters (``requires_grad`` off) are left out.
+        config: decay and learning-rate factors.
+        lr: learning rate of the weights.
+
+    Returns:
+        Groups with ``params``, ``lr``, ``base_lr`` (what the schedule multiplies), ``weight_decay`` and ``name``, in an
+        order that depends only on the network's parameter names.
+
+    Raises:
+        ConfigError: a key of ``optimizer.lr_factors`` is no part of the network.
+    """
+    names = [name for name, _ in network.named_parameters()]
+    for part in config.lr_factors:
+        if not any(_under(name, part) for name in names):
+            raise ConfigError(f"optimizer.lr_factors: {_no_part(part, names)}")
+    groups: dict[tuple[str, float, float], list[nn.Parameter]] = defaultdict(list)
+    for name, parameter in network.named_parameters():
+        if parameter.requires_grad:
+            groups[_treatment(name, parameter, config)].append(parameter)
+    return [
+        {"params": params, "lr": lr * factor, "base_lr": lr * factor, "weight_decay": decay, "name": kind}
+        for (kind, factor, decay), params in groups.items()
+    ]
+
+
+def build_optimizer(network: nn.Module, config: OptimizerConfig, lr: float) -> torch.optim.Optimizer:
+    """SGD or AdamW over ``parameter_groups``, with torch's fused kernels."""
+    groups = parameter_groups(network, config, lr)
+    if not groups:
+        raise ConfigError("freeze leaves nothing to train: name fewer parts")
+    if config.name == "sgd":
+        return torch.optim.SGD(groups, lr=lr, momentum=config.momentum, fused=True)
+    return torch.optim.AdamW(groups, lr=lr, betas=(config.momentum, 0.999), fused=True)
+
+
+def freeze_parts(network: nn.Module, patterns: tuple[str, ...]) -> list[str]:
+    """Stop the named parts from learning.
+
+    Args:
+        network: its parameters are changed in place.
+        patterns: prefixes (``backbone``, ``backbone.conv1_1``) or shell patterns (``backbone.conv[12]_*``).
+
+    Returns:
+        Names of the frozen parameters, for the log.
+
+    Raises:
+        ConfigError: a pattern matches nothing.
+    """
+    names = [name for name, _ in network.named_parameters()]
+    for pattern in patterns:
+        if not any(_under(name, pattern) for name in names):
+            raise ConfigError(f"freeze: {_no_part(pattern, names)}")
+    frozen = [name for name in names if any(_under(name, pattern) for pattern in patterns)]
+    for name in frozen:
+        network.get_parameter(name).requires_grad_(False)
+    return frozen
+
+
+def still_norms(network: nn.Module, batch_norm: str) -> list[nn.Module]:
+    """BatchNorm layers that keep their statistics: all of them for ``eval``, else those whose scale is frozen."""
+    layers = [m for m in network.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
+    return [m for m in layers if batch_norm == "eval" or (m.weight is not None and not m.weight.requires_grad)]
+
+
+def _treatment(name: str, parameter: nn.Parameter, config: OptimizerConfig) -> tuple[str, float, float]:
+    """(kind, learning-rate factor, weight decay) of a parameter."""
+    parts = [part for part in config.lr_factors if _under(name, part)]
+    factor = config.lr_factors[max(parts, key=len)] if parts else 1.0
+    if name.rpartition(".")[2] == "bias":
+        return "bias", factor * config.bias_lr_factor, config.weight_decay if config.decay_bias else 0.0
+    if is_scale(parameter):
+        return "norm", factor, config.weight_decay if config.decay_norm else 0.0
+    return "weight", factor, config.weight_decay
+
+
+def _under(name: str, pattern: str) -> bool:
+    """Whether a parameter is (in) the part that a prefix or shell pattern names."""
+    return name == pattern or name.startswith(pattern + ".") or fnmatchcase(name, pattern)
+
+
+def _no_part(pattern: str, names: list[str]) -> str:
+    parts = sorted({".".join(name.split(".")[:depth]) for name in names for depth in (1, 2, 3)})
+    near = difflib.get_close_matches(pattern, parts, n=1)
+    hint = f"did you mean '{near[0]}'?" if near else f"parts: {', '.join(sorted({n.split('.')[0] for n in names}))}"
+    return f"'{pattern}' is no part of the network; {hint}"
