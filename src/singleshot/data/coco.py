@@ -1,0 +1,213 @@
+"""COCO: ``instances`` JSON files and image folders."""
+
+from __future__ import annotations
+
+import json
+import mmap
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path, PurePath
+from typing import Any
+
+from singleshot.data.json_sections import Section, read_sections
+from singleshot.data.records import ImageRecord, Records
+from singleshot.errors import DataError
+
+LOOKED_FOR = "COCO: a .json with images, annotations and categories, alone, in annotations/, or in train/ valid/ test/"
+MAX_JSON_BYTES = 4 * 2**30
+NAMES_TRIED = 20
+FIELDS = {
+    "categories": ("id", "name"),
+    "images": ("id", "file_name", "height", "width"),
+    "annotations": ("id", "image_id", "category_id", "bbox", "iscrowd", "area"),
+}
+OTHER_TASKS = re.compile(r"^(captions|person_keypoints|panoptic|stuff|image_info)_")
+# A JSON of one of these names is the whole data set, not a split of that name.
+GENERIC_NAMES = {"", "instances", "instances_default", "annotations", "labels", "coco", "result", "dataset"}
+NAN = float("nan")
+
+
+@dataclass(frozen=True)
+class CocoLayout:
+    """COCO on disk.
+
+    Attributes:
+        root: the data set's folder.
+        files: annotation file of each split; the key of a data set without splits is ``""``.
+    """
+
+    root: Path
+    files: dict[str, Path]
+
+    @property
+    def splits(self) -> tuple[str, ...]:
+        """Names such as ``train2017``."""
+        return tuple(name for name in self.files if name)
+
+    def read(self, split: str | None) -> Records:
+        """The records of ``split`` (several joined by ``+``), or of every file."""
+        records = Records()
+        wanted = list(self.files) if split is None else split.split("+")
+        for name in wanted:
+            _read_file(records, self.files[name], self.root, name)
+        return records
+
+
+def find(path: Path) -> CocoLayout | None:
+    """Recognise COCO at ``path``: a JSON file, or a folder with JSON files at the usual places."""
+    if path.is_file():
+        root = path.parent.parent if path.parent.name == "annotations" else path.parent
+        return CocoLayout(root, {"": path}) if path.suffix.lower() == ".json" else None
+    found = [
+        file for pattern in ("*.json", "annotations/*.json", "*/_annotations.coco.json") for file in path.glob(pattern)
+    ]
+    files = sorted(file for file in found if not OTHER_TASKS.match(file.name) and _has_sections(file))
+    named = {_split_name(file): file for file in files}
+    if len(files) == 1 and not re.match("(train|val|test)", next(iter(named))):
+        named = {"": files[0]}
+    return CocoLayout(path, named) if files else None
+
+
+def _split_name(file: Path) -> str:
+    name = file.stem.removeprefix("instances_").removesuffix("_annotations.coco")
+    if name in GENERIC_NAMES:
+        return file.parent.name if file.name == "_annotations.coco.json" else name
+    return name
+
+
+def _has_sections(file: Path) -> bool:
+    """Whether the keys of a detection JSON occur in a file; searched without parsing or loading it."""
+    if file.stat().st_size == 0:
+        return False
+    with file.open("rb") as handle, mmap.mmap(handle.fileno(), 0, access=mmap.ACCESS_READ) as text:
+        return all(text.find(key) >= 0 for key in (b'"images"', b'"annotations"', b'"categories"'))
+
+
+def _read_file(records: Records, file: Path, root: Path, split: str) -> None:
+    """Append the content of one JSON file."""
+    sections = _load(file)
+    known = _add_classes(records, file, sections["categories"])
+    positions = _add_images(records, file, sections["images"], root, split)
+    _add_annotations(records, file, sections["annotations"], positions, known)
+
+
+def _load(file: Path) -> dict[str, Section]:
+    """The three lists, reduced to the fields that matter here."""
+    size = file.stat().st_size
+    if size > MAX_JSON_BYTES:
+        raise DataError(f"{file}: {size} bytes are too many for a COCO file (at most {MAX_JSON_BYTES}); split it")
+    try:
+        sections = read_sections(file.read_bytes().decode("utf-8-sig"), {key: _picker(FIELDS[key]) for key in FIELDS})
+    except json.JSONDecodeError as error:
+        raise DataError(f"{file}:{error.lineno}: not valid JSON: {error.msg} (column {error.colno})") from error
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"{file}: not valid JSON: {error}") from error
+    for key in FIELDS:
+        if key not in sections:
+            raise DataError(f"{file}: no list '{key}': a COCO detection file has images, annotations and categories")
+    return sections
+
+
+def _picker(fields: tuple[str, ...]) -> Callable[[Any], tuple[Any, ...]]:
+    """Keeps the values of some keys; an element that is no object has none of them."""
+
+    def pick(element: Any) -> tuple[Any, ...]:
+        get = element.get if isinstance(element, dict) else {}.get
+        return tuple([get(key) for key in fields])
+
+    return pick
+
+
+def _add_classes(records: Records, file: Path, section: Section) -> dict[int, int]:
+    """Merge a file's categories, in the order of their ids; returns category id -> id of the class of that name."""
+    classes = dict(zip(records.class_ids, records.class_names, strict=True))
+    ids = {name: key for key, name in classes.items()}
+    known = {}
+    for (key, name), line in sorted(zip(section.values, section.lines, strict=True), key=lambda item: str(item[0][0])):
+        if not isinstance(key, int) or not isinstance(name, str) or not name:
+            raise DataError(f"{file}:{line}: a category needs an integer 'id' and a 'name', not {key!r} and {name!r}")
+        if classes.setdefault(key, name) != name and name not in ids:
+            raise DataError(f"{file}:{line}: category {key} is '{name}' here and '{classes[key]}' elsewhere")
+        if ids.setdefault(name, key) != key:
+            records.add_problem(
+                file, line, "duplicate-class", f"'{name}' has ids {ids[name]} and {key}: merged", "noted"
+            )
+        known[key] = ids[name]
+    records.class_ids = tuple(sorted(set(ids.values())))
+    records.class_names = tuple(classes[key] for key in records.class_ids)
+    return known
+
+
+def _add_images(records: Records, file: Path, section: Section, root: Path, split: str) -> dict[Any, int]:
+    """Append the images; returns image id -> position."""
+    folder = _image_folder(file, root, split, [name for _, name, _, _ in section.values[:NAMES_TRIED]])
+    positions: dict[Any, int] = {}
+    for (key, name, height, width), line in zip(section.values, section.lines, strict=True):
+        if not isinstance(key, int | str) or not isinstance(name, str) or not name:
+            message = f"an image needs an 'id' and a 'file_name', not {key!r} and {name!r}"
+            records.add_problem(file, line, "bad-record", message)
+        elif key in positions:
+            records.add_problem(file, line, "duplicate-image", f"image id {key} is taken; '{name}' stays out")
+        elif ".." in PurePath(name).parts or PurePath(name).is_absolute():
+            records.add_problem(file, line, "bad-record", f"file_name '{name}' leaves the image folder")
+        else:
+            positions[key] = len(records.images)
+            declared = (height, width) if _is_size(height) and _is_size(width) else None
+            records.images.append(ImageRecord(folder / name, key, file, line, declared))
+    return positions
+
+
+def _is_size(value: Any) -> bool:
+    return isinstance(value, int) and value > 0
+
+
+def _image_folder(file: Path, root: Path, split: str, names: list[Any]) -> Path:
+    """The folder among the usual ones that holds most of the first images."""
+    name = split or _split_name(file)
+    near = (root, root / "images", root / name, root / "images" / name, file.parent / "images", file.parent)
+    candidates = list(dict.fromkeys(near))
+    texts = [name for name in names if isinstance(name, str) and "\0" not in name]
+    counts = [sum((folder / name).is_file() for name in texts) for folder in candidates]
+    if texts and not any(counts):
+        looked = ", ".join(str(folder) for folder in candidates)
+        raise DataError(f"{file}: none of its images (as '{texts[0]}') is in {looked}: put them into one of these")
+    return candidates[counts.index(max(counts))]
+
+
+def _add_annotations(
+    records: Records, file: Path, section: Section, positions: dict[Any, int], known: dict[int, int]
+) -> None:
+    """Append the objects; the class id -1 stands for a category that the file does not list."""
+    seen: set[Any] = set()
+    for (key, image, category, bbox, crowd, area), line in zip(section.values, section.lines, strict=True):
+        owner = positions.get(image) if isinstance(image, int | str) else None
+        if owner is None:
+            records.add_problem(
+                file, line, "unknown-image", f"annotation {key!r} is of image {image!r}, not in the file"
+            )
+            continue
+        if key is not None and not isinstance(key, dict | list):
+            if key in seen:
+                records.add_problem(file, line, "duplicate-id", f"annotation id {key!r} is used again", "noted")
+            seen.add(key)
+        if category not in known if isinstance(category, int) else True:
+            records.add_problem(file, line, "unknown-class", f"category_id {category!r} is not among the categories")
+            continue
+        records.add_object(
+            _corners(bbox),
+            known[category],
+            line,
+            iscrowd=bool(crowd),
+            area=float(area) if isinstance(area, int | float) else NAN,
+            owner=owner,
+        )
+
+
+def _corners(bbox: Any) -> tuple[float, float, float, float]:
+    """Corners of COCO's (x, y, width, height); NaN where there is no such box."""
+    try:
+        x, y, width, height = bbox
+        return float(x), float(y), float(x + width), float(y + height)
+    except (TypeError, ValueError, OverflowError):
+        return NAN, NAN, NAN, NAN

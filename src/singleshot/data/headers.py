@@ -1,0 +1,82 @@
+"""Size and orientation of many image files without decoding them."""
+
+from __future__ import annotations
+
+import os
+import struct
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache
+from pathlib import Path
+from typing import BinaryIO
+
+from singleshot.image_header import Header, is_cut_off, read_header
+
+THREADS = 8
+CHUNK = 64
+# The first part holds nearly every header; photos with a thumbnail or colour profile need more.
+HEAD_BYTES = (4096, 65536)
+TAIL_BYTES = 1024
+
+
+def read_headers(paths: Sequence[Path]) -> list[Header | str]:
+    """Header of each image, or what is wrong with the file: missing, empty, not an image, damaged, cut off.
+
+    Threads hide the latency of disks and network folders; headers of unchanged files are remembered in the process.
+    """
+    chunks = [paths[start : start + CHUNK] for start in range(0, len(paths), CHUNK)]
+    if len(chunks) < 2:
+        return [_check(path) for path in paths]
+    with ThreadPoolExecutor(THREADS) as pool:
+        checked = pool.map(lambda chunk: [_check(path) for path in chunk], chunks)
+        return [header for chunk in checked for header in chunk]
+
+
+def _check(path: Path) -> Header | str:
+    try:
+        status = os.stat(path)
+    except FileNotFoundError:
+        return "missing-image"
+    except (OSError, ValueError) as error:
+        return f"cannot be opened: {error}"
+    return _check_unchanged(str(path), status.st_size, status.st_mtime_ns)
+
+
+@lru_cache(maxsize=262144)
+def _check_unchanged(path: str, size: int, _modified_ns: int) -> Header | str:
+    if not size:
+        return "the file is empty"
+    try:
+        with open(path, "rb") as file:
+            header = _read(file)
+            if header is None:
+                return "not an image that singleshot knows"
+            if _is_cut_off(file, size, header):
+                return f"the {header.format} is cut off (its end is missing)"
+    except OSError as error:
+        return f"cannot be read: {error}"
+    except (IndexError, struct.error, ValueError) as error:
+        return f"damaged header: {error}"
+    return header if min(header.size_hw) > 0 else "the image has no pixels"
+
+
+def _read(file: BinaryIO) -> Header | None:
+    """The header from as few bytes as it takes."""
+    data = b""
+    for wanted in HEAD_BYTES:
+        data += file.read(wanted - len(data))
+        try:
+            return read_header(data)
+        except (IndexError, struct.error):
+            continue
+    return read_header(data + file.read())
+
+
+def _is_cut_off(file: BinaryIO, size: int, header: Header) -> bool:
+    """Look at the end of the file first; look at all of it only when the end is odd or the format asks for it."""
+    if header.format in ("JPEG", "PNG"):
+        file.seek(max(0, size - TAIL_BYTES))
+        if not is_cut_off(file.read(), header._replace(pixels_at=0)):
+            return False
+    file.seek(0)
+    return is_cut_off(file.read(), header)

@@ -1,0 +1,70 @@
+"""What is wrong with a data set, record by record, and what was done about it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from singleshot.errors import DataError
+
+BadData = Literal["skip", "error"]
+"""``skip`` mends or leaves out bad records and reports them; ``error`` refuses the data set."""
+
+Action = Literal["noted", "repaired", "skipped"]
+"""``noted``: nothing changed. ``repaired``: a label was changed. ``skipped``: an object or an image was left out."""
+
+EXAMPLES_IN_ERROR = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One record that is not as it should be.
+
+    Attributes:
+        file: the annotation file, or the image where the image itself is at fault.
+        line: line in ``file``, 1 is the first; ``None`` where lines say nothing (an image, a file as a whole).
+        kind: short name of the fault, the same for all faults of its sort (``"outside"``, ``"missing-image"`` ...).
+        action: what was done.
+        message: what is wrong, with the values.
+    """
+
+    file: Path
+    line: int | None
+    kind: str
+    action: Action
+    message: str
+
+    @property
+    def where(self) -> str:
+        """``file:line``, or ``file`` alone."""
+        return str(self.file) if self.line is None else f"{self.file}:{self.line}"
+
+    def __str__(self) -> str:
+        return f"{self.where}: {self.message} [{self.kind}, {self.action}]"
+
+
+def count_kinds(problems: Sequence[Problem]) -> dict[tuple[str, Action], int]:
+    """How many problems there are of each (kind, action): skipped first, then repaired, the most frequent first."""
+    order = ("skipped", "repaired", "noted")
+    counted = Counter((problem.kind, problem.action) for problem in problems)
+    return dict(sorted(counted.items(), key=lambda item: (order.index(item[0][1]), -item[1], item[0][0])))
+
+
+def refuse(problems: Sequence[Problem], where: Path) -> None:
+    """Raise when a label had to be changed or left out (``bad_data="error"``).
+
+    Raises:
+        DataError: naming the first problems with file and line, and how to go on.
+    """
+    bad = [problem for problem in problems if problem.action != "noted"]
+    if not bad:
+        return
+    shown = "\n  ".join(str(problem) for problem in bad[:EXAMPLES_IN_ERROR])
+    more = f"\n  ... and {len(bad) - EXAMPLES_IN_ERROR} more" if len(bad) > EXAMPLES_IN_ERROR else ""
+    raise DataError(
+        f"{where}: {len(bad)} bad records:\n  {shown}{more}\n"
+        "Mend the files (`singleshot data check` lists everything), or use --bad-data skip to go on without them."
+    )

@@ -1,0 +1,282 @@
+"""Judge every record once, when a data set is opened, so that nothing bad turns up in the middle of a run.
+
+The policy, also in ``docs/data.md``: an image that cannot be read, or whose labels belong to another size, is skipped;
+an object without a box, outside the image, or of an unknown class is skipped; a box that is inverted, sticks out, or
+was drawn on a rotated or scaled copy is repaired; what loses nothing is noted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from singleshot.data.headers import read_headers
+from singleshot.data.problems import Action, Problem
+from singleshot.data.records import ImageRecord, Records
+from singleshot.image_header import Header
+from singleshot.structures import ClassMap, Sample
+
+Mask = NDArray[np.bool_]
+
+# A box may stick out by this much through rounding; it is clipped and only noted.
+ROUNDING_PX = 1.0
+TINY_PX = 2.0
+SCALE_TOLERANCE = 0.01
+
+
+@dataclass
+class _Columns:
+    """The objects' columns as arrays, and the problems found so far."""
+
+    records: Records
+    owner: NDArray[np.int64]
+    boxes: NDArray[np.float64]
+    class_ids: NDArray[np.int64]
+    areas: NDArray[np.float64]
+    keep: Mask
+    problems: list[Problem]
+
+    def report(self, rows: Mask, kind: str, action: Action, message: Callable[[int], str]) -> None:
+        """Add a problem for each marked object, and take it out when ``action`` is ``skipped``."""
+        for row in np.flatnonzero(rows).tolist():
+            image = self.records.images[self.owner[row]]
+            line = self.records.lines[row] or None
+            self.problems.append(Problem(image.objects_file or image.file, line, kind, action, message(row)))
+        if action == "skipped":
+            self.keep &= ~rows
+
+    def class_name(self, row: int) -> str:
+        """The object's class, as its file calls it where the file does not name it."""
+        label = self.records.labels[row]
+        ids = self.records.class_ids
+        return self.records.class_names[ids.index(label)] if label in ids else str(label)
+
+    def written(self, row: int) -> str:
+        """The object's class and its box as the file has it."""
+        return f"{self.class_name(row)} ({', '.join(f'{value:g}' for value in self.records.boxes[row])})"
+
+
+def validate(records: Records, class_map: ClassMap, listed: Sequence[str] | None) -> tuple[list[Sample], list[Problem]]:
+    """Turn records into samples.
+
+    Args:
+        records: what a reader found.
+        class_map: the classes of the result.
+        listed: the class names that the user asked for, if he did; only worded in messages.
+
+    Returns:
+        The samples, and everything that was noted, repaired or skipped, the reader's own findings first.
+    """
+    problems = list(records.problems)
+    headers = read_headers([image.path for image in records.images])
+    usable = [_check_image(image, header, problems) for image, header in zip(records.images, headers, strict=True)]
+    _skip_repeated_files(records.images, usable, problems)
+    columns = _columns(records, class_map, problems)
+    _check_classes(columns, listed)
+    _check_boxes(columns, headers, usable)
+    return _samples(columns, headers, usable), problems
+
+
+def _check_image(image: ImageRecord, header: Header | str, problems: list[Problem]) -> bool:
+    """Whether an image can be used; if not, why."""
+    if isinstance(header, Header):
+        return True
+    if header == "missing-image":
+        problems.append(Problem(image.file, image.line, header, "skipped", f"there is no image {image.path}"))
+    else:
+        problems.append(Problem(image.path, None, "unreadable-image", "skipped", header))
+    return False
+
+
+def _skip_repeated_files(images: Sequence[ImageRecord], usable: list[bool], problems: list[Problem]) -> None:
+    first: dict[Path, int] = {}
+    for index, image in enumerate(images):
+        if usable[index] and first.setdefault(image.path, index) != index:
+            usable[index] = False
+            message = f"{image.path} is also image {images[first[image.path]].image_id}"
+            problems.append(Problem(image.file, image.line, "duplicate-image", "skipped", message))
+
+
+def _columns(records: Records, class_map: ClassMap, problems: list[Problem]) -> _Columns:
+    by_name = {name: index for index, name in enumerate(class_map.names)}
+    index: dict[str | int, int] = {}
+    index.update(by_name)
+    for key, name in zip(records.class_ids, records.class_names, strict=False):
+        index[key] = by_name.get(name, -1)
+    return _Columns(
+        records,
+        np.array(records.owner, dtype=np.int64),
+        np.array(records.boxes, dtype=np.float64).reshape(-1, 4),
+        np.array([index.get(label, -1) for label in records.labels], dtype=np.int64),
+        np.array(records.areas, dtype=np.float64),
+        np.ones(len(records.owner), dtype=bool),
+        problems,
+    )
+
+
+def _check_classes(columns: _Columns, listed: Sequence[str] | None) -> None:
+    source = "the classes asked for" if listed is not None else "the classes of the data set"
+
+    def message(row: int) -> str:
+        return f"class '{columns.class_name(row)}' is not among {source}"
+
+    columns.report(columns.class_ids < 0, "unknown-class", "skipped", message)
+
+
+def _check_boxes(columns: _Columns, headers: Sequence[Header | str], usable: list[bool]) -> None:
+    """Bring all boxes to continuous pixels of the upright image; report and mend what is wrong with them."""
+    records, boxes = columns.records, columns.boxes
+    columns.keep &= np.array(usable, dtype=bool)[columns.owner]
+    finite = np.isfinite(boxes).all(axis=1)
+    columns.report(columns.keep & ~finite, "not-finite", "skipped", lambda row: f"{columns.written(row)}: no box")
+    boxes[~finite] = 0.0
+    inverted = columns.keep & (boxes[:, :2] > boxes[:, 2:]).any(axis=1)
+    columns.report(inverted, "inverted", "repaired", lambda row: f"{columns.written(row)}: corners swapped")
+    boxes = np.concatenate([np.minimum(boxes[:, :2], boxes[:, 2:]), np.maximum(boxes[:, :2], boxes[:, 2:])], axis=1)
+    if records.one_based:
+        boxes[:, :2] -= 1.0  # VOC counts pixels from 1 and includes the last: pixel n covers n-1 to n
+    sizes_hw = np.array([h.upright_size_hw if isinstance(h, Header) else (1, 1) for h in headers]).reshape(-1, 2)
+    columns.boxes = boxes * np.tile(sizes_hw[columns.owner, ::-1], 2) if records.fractions else boxes
+    if not records.fractions:
+        _check_frames(columns, headers, usable)
+    _check_extent(columns, sizes_hw[columns.owner, ::-1])
+    _check_repeated(columns)
+
+
+def _check_frames(columns: _Columns, headers: Sequence[Header | str], usable: list[bool]) -> None:
+    """Images whose annotation states another size than the file has: turn, scale, keep or skip their boxes."""
+    images, problems = columns.records.images, columns.problems
+    for index, (image, header) in enumerate(zip(images, headers, strict=True)):
+        declared = image.declared_hw
+        if not usable[index] or isinstance(header, str) or declared == header.upright_size_hw:
+            continue
+        height, width = header.upright_size_hw
+
+        def tell(kind: str, action: Action, text: str, image: ImageRecord = image) -> None:
+            problems.append(Problem(image.file, image.line, kind, action, f"{image.path.name}: {text}"))
+
+        if declared is None:
+            if not columns.records.fractions:
+                tell("no-size", "noted", f"the annotation states no size; the image is {width} x {height}")
+            continue
+        rows = columns.owner == index
+        stated = f"the annotation is for {declared[1]} x {declared[0]}, the image is {width} x {height}"
+        scale = np.array([width / declared[1], height / declared[0]])
+        if header.orientation >= 5 and declared == header.size_hw:
+            columns.boxes[rows] = turn_boxes(columns.boxes[rows], header.size_hw, header.orientation)
+            tell(
+                "exif-turned", "repaired", f"boxes were drawn on the unturned image; turned (EXIF {header.orientation})"
+            )
+        elif declared == (width, height) and _fits(columns.boxes[rows], width, height):
+            tell("size-swapped", "noted", f"{stated}: width and height are swapped")
+        elif abs(scale[0] / scale[1] - 1) <= SCALE_TOLERANCE:
+            columns.boxes[rows] *= np.tile(scale, 2)
+            columns.areas[rows] *= scale.prod()
+            tell("size-scaled", "repaired", f"{stated}: boxes scaled")
+        else:
+            tell("size-mismatch", "skipped", f"{stated}: the labels are of another picture")
+            usable[index] = False
+            columns.keep &= ~rows
+
+
+def _fits(boxes: NDArray[np.float64], width: int, height: int) -> bool:
+    limits = np.array([width, height]) + ROUNDING_PX
+    return bool((boxes[:, 2:] <= limits).all())
+
+
+def turn_boxes(boxes_xyxy: NDArray[np.float64], stored_hw: tuple[int, int], orientation: int) -> NDArray[np.float64]:
+    """Boxes of an image as stored, on the upright image.
+
+    Args:
+        boxes_xyxy: corners in pixels of the stored image, ``[N, 4]``.
+        stored_hw: size before the orientation is applied.
+        orientation: EXIF orientation, 1 to 8.
+    """
+    height, width = stored_hw
+    x0, y0, x1, y1 = boxes_xyxy.T
+    if orientation in (2, 3, 7, 8):  # the stored x axis runs backwards
+        x0, x1 = width - x1, width - x0
+    if orientation in (3, 4, 6, 7):  # the stored y axis runs backwards
+        y0, y1 = height - y1, height - y0
+    turned = (y0, x0, y1, x1) if orientation >= 5 else (x0, y0, x1, y1)
+    return np.stack(turned, axis=1)
+
+
+def _check_extent(columns: _Columns, limits_wh: NDArray[np.int64]) -> None:
+    """Drop empty boxes and boxes outside, clip those that stick out. Runs on all objects at once."""
+    boxes, keep = columns.boxes, columns.keep
+    limits = limits_wh.astype(np.float64)
+    empty = keep & (boxes[:, 2:].astype(np.float32) <= boxes[:, :2].astype(np.float32)).any(axis=1)
+    columns.report(empty, "degenerate", "skipped", lambda row: f"{columns.written(row)}: no width or no height")
+    clipped = np.clip(boxes, 0.0, np.tile(limits, 2))
+    gone = columns.keep & (clipped[:, 2:].astype(np.float32) <= clipped[:, :2].astype(np.float32)).any(axis=1)
+    size = [f"{width} x {height}" for width, height in limits_wh[gone].tolist()]
+    sizes = dict(zip(np.flatnonzero(gone).tolist(), size, strict=True))
+    columns.report(gone, "outside", "skipped", lambda row: f"{columns.written(row)}: outside the image of {sizes[row]}")
+    excess = np.abs(clipped - boxes).max(axis=1, initial=0.0)
+    rounding = columns.keep & (excess > 1e-3) & (excess <= ROUNDING_PX)
+    columns.report(rounding, "edge", "noted", lambda row: f"{columns.written(row)}: clipped by {excess[row]:.2g} px")
+    out = columns.keep & (excess > ROUNDING_PX)
+    columns.report(out, "clipped", "repaired", lambda row: f"{columns.written(row)}: clipped by {excess[row]:.0f} px")
+    sides = (clipped[:, 2:] - clipped[:, :2]).min(axis=1, initial=np.inf)
+    tiny = columns.keep & (sides < TINY_PX)
+    columns.report(tiny, "tiny", "noted", lambda row: f"{columns.written(row)}: {sides[row]:.2g} px wide or high")
+    columns.boxes = clipped
+
+
+def _check_repeated(columns: _Columns) -> None:
+    """Drop objects whose image, class and box equal an earlier one's."""
+    keep = columns.keep & ~np.array(columns.records.iscrowd, dtype=bool)
+    rows = np.flatnonzero(keep)
+    table = np.column_stack([columns.owner[rows], columns.class_ids[rows], columns.boxes[rows]])
+    order = np.lexsort(table.T[::-1])  # stable: among equal rows the first stays first
+    same = (table[order][1:] == table[order][:-1]).all(axis=1)
+    repeated = np.zeros(len(keep), dtype=bool)
+    repeated[rows[order[1:][same]]] = True
+    columns.report(repeated, "duplicate-box", "skipped", lambda row: f"{columns.written(row)}: given twice")
+
+
+def _samples(columns: _Columns, headers: Sequence[Header | str], usable: list[bool]) -> list[Sample]:
+    """Cut the columns into one sample for each image."""
+    records = columns.records
+    rows = np.flatnonzero(columns.keep)
+    rows = rows[np.argsort(columns.owner[rows], kind="stable")]
+    bounds = np.searchsorted(columns.owner[rows], np.arange(len(records.images) + 1)).tolist()
+    boxes = columns.boxes[rows].astype(np.float32)
+    class_ids = columns.class_ids[rows]
+    difficult = np.array(records.difficult, dtype=bool)[rows]
+    iscrowd = np.array(records.iscrowd, dtype=bool)[rows]
+    box_areas = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
+    areas = np.where(np.isfinite(columns.areas[rows]), columns.areas[rows], box_areas).astype(np.float32)
+    ids = _unique_ids(records.images, usable)
+    samples = []
+    for index, (image, header) in enumerate(zip(records.images, headers, strict=True)):
+        if usable[index] and isinstance(header, Header):
+            part = slice(bounds[index], bounds[index + 1])
+            where = f"{image.file}:{image.line}" if image.line else str(image.file)
+            samples.append(
+                Sample(
+                    image.path,
+                    header.upright_size_hw,
+                    boxes[part],
+                    class_ids[part],
+                    difficult[part],
+                    iscrowd[part],
+                    areas[part],
+                    ids[index],
+                    where,
+                )
+            )
+    return samples
+
+
+def _unique_ids(images: Sequence[ImageRecord], usable: Sequence[bool]) -> list[int | str]:
+    """The images' own ids; where two folders or files use the same one, ``folder/id`` for all."""
+    used = [image.image_id for image, ok in zip(images, usable, strict=True) if ok]
+    if len(set(used)) == len(used):
+        return [image.image_id for image in images]
+    return [f"{image.path.parent.parent.name}/{image.path.parent.name}/{image.image_id}" for image in images]

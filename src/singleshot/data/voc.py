@@ -1,0 +1,166 @@
+"""PASCAL VOC: one XML per image, in a bare folder, in a VOCdevkit of several years, or beside the images."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from singleshot.data.problems import Problem
+from singleshot.data.records import ImageFolder, ImageRecord, Records
+from singleshot.data.voc_xml import VocFile, parse_voc
+
+LOOKED_FOR = (
+    "VOC: a folder with Annotations/*.xml and JPEGImages/, a VOCdevkit with VOC2007/ ..., or *.xml beside images"
+)
+ANNOTATION_FOLDERS = ("Annotations", "annotations", "xmls", "labels")
+IMAGE_FOLDERS = ("JPEGImages", "images", "Images", "imgs", ".")
+SPLIT_FOLDERS = ("train", "trainval", "valid", "val", "validation", "test")
+CLASS_FILES = ("classes.txt", "labels.txt", "labelmap.txt")
+
+
+@dataclass(frozen=True)
+class Part:
+    """One VOC folder: a year of a devkit, a flat split folder, or the whole data set.
+
+    Attributes:
+        prefix: put before its split names: ``"2007_"`` in a devkit, ``""`` elsewhere.
+        annotations, images: its two folders, which may be the same.
+        lists: its split files by split name; ``None`` stands for everything in the folder.
+    """
+
+    prefix: str
+    annotations: Path
+    images: Path
+    lists: dict[str, Path | None]
+
+
+@dataclass(frozen=True)
+class VocLayout:
+    """VOC on disk: one or more parts."""
+
+    root: Path
+    parts: tuple[Part, ...]
+
+    @property
+    def splits(self) -> tuple[str, ...]:
+        """Names such as ``trainval``; in a devkit ``2007_trainval``, and ``trainval`` for all years together."""
+        full = [part.prefix + name for part in self.parts for name in part.lists]
+        plain = [name for part in self.parts for name in part.lists] if len(self.parts) > 1 else []
+        return tuple(dict.fromkeys(full + plain))
+
+    def read(self, split: str | None) -> Records:
+        """The records of ``split`` (several joined by ``+``), or of every annotation file."""
+        records = Records(one_based=True, class_names=self._class_names())
+        for part in self.parts:
+            folder = ImageFolder(part.images)
+            wanted = self._wanted(part, split)
+            for stem, file, line in wanted.values():
+                _read_image(records, part, folder, stem, (file, line))
+            if split is None or None in part.lists.values():
+                _report_unlabelled(records, folder, set(wanted))
+        if not records.class_names:
+            records.class_names = self._discovered_names()
+        return records
+
+    def _wanted(self, part: Part, split: str | None) -> dict[str, tuple[str, Path, int | None]]:
+        """Stem -> (stem, naming file, line) of each image of ``split`` in a part; a stem named twice comes once."""
+        if split is None:
+            return {path.stem: (path.stem, path, None) for path in sorted(part.annotations.glob("*.xml"))}
+        names = [name for name in part.lists if {name, part.prefix + name} & set(split.split("+"))]
+        wanted: dict[str, tuple[str, Path, int | None]] = {}
+        for name in names:
+            listed = part.lists[name]
+            if listed is None:
+                return self._wanted(part, None)
+            for number, text in enumerate(listed.read_text(errors="replace").splitlines(), 1):
+                if words := text.split():
+                    stem = (
+                        Path(words[0]).stem if Path(words[0]).suffix.lower() in (".jpg", ".png", ".xml") else words[0]
+                    )
+                    wanted.setdefault(stem, (stem, listed, number))
+        return wanted
+
+    def _class_names(self) -> tuple[str, ...]:
+        """Classes of a ``classes.txt`` beside the data; CVAT's ``labelmap.txt`` has ``name:colour:...`` lines."""
+        for name in CLASS_FILES:
+            path = self.root / name
+            if path.is_file():
+                lines = path.read_text(errors="replace").splitlines()
+                names = [line.split(":")[0].strip() for line in lines if line.strip() and not line.startswith("#")]
+                return tuple(dict.fromkeys(names))
+        return ()
+
+    def _discovered_names(self) -> tuple[str, ...]:
+        """Sorted class names of every annotation file, whatever the split, so that all splits agree."""
+        files = (path for part in self.parts for path in part.annotations.glob("*.xml"))
+        parsed = (parse_voc(path) for path in files)
+        return tuple(
+            sorted({item.name for voc in parsed if isinstance(voc, VocFile) for item in voc.objects if item.name})
+        )
+
+
+def _read_image(records: Records, part: Part, folder: ImageFolder, stem: str, named: tuple[Path, int | None]) -> None:
+    """Append one image and its objects, or the problem that keeps it out."""
+    xml = part.annotations / f"{stem}.xml"
+    voc = parse_voc(xml)
+    if voc is None:
+        records.add_problem(*named, "missing-annotation", f"'{stem}' has no annotation file {xml}")
+        return
+    if isinstance(voc, Problem):
+        records.problems.append(voc)
+        return
+    path = folder.find(stem, voc.filename) or part.images / (voc.filename or f"{stem}.jpg")
+    records.images.append(ImageRecord(path, stem, xml, voc.line, voc.size_hw))
+    for item in voc.objects:
+        records.add_object(item.box, item.name, item.line, difficult=item.difficult)
+
+
+def _report_unlabelled(records: Records, folder: ImageFolder, labelled: set[str]) -> None:
+    """An image without an annotation file is not known to be background, so it stays out, and is named."""
+    for stem, path in folder.stems():
+        if stem not in labelled:
+            message = "the image has no annotation file; background images need one without objects"
+            records.add_problem(path, None, "missing-annotation", message)
+
+
+def find(path: Path) -> VocLayout | None:
+    """Recognise VOC at ``path``: the folder itself, a devkit, or a folder that holds ``VOCdevkit``."""
+    if not path.is_dir():
+        return None
+    root = path / "VOCdevkit" if (path / "VOCdevkit").is_dir() else path
+    years = sorted(folder for folder in root.glob("VOC[0-9]*") if (folder / "Annotations").is_dir())
+    if years:
+        return VocLayout(root, tuple(_part(folder, folder / "Annotations", folder.name[3:] + "_") for folder in years))
+    for name in ANNOTATION_FOLDERS:
+        if _has_voc(root / name):
+            return VocLayout(root, (_part(root, root / name, ""),))
+    if _has_voc(root):
+        return VocLayout(root, (_part(root, root, ""),))
+    flat = [root / name for name in SPLIT_FOLDERS if _has_voc(root / name)]
+    if flat:
+        return VocLayout(root, tuple(Part("", folder, folder, {folder.name: None}) for folder in flat))
+    return None
+
+
+def _part(folder: Path, annotations: Path, prefix: str) -> Part:
+    images = next((folder / name for name in IMAGE_FOLDERS if (folder / name).is_dir()), folder)
+    lists: dict[str, Path | None] = {
+        path.stem: path for path in sorted((folder / "ImageSets" / "Main").glob("*.txt")) if _is_split_list(path)
+    }
+    return Part(prefix, annotations, annotations if annotations == folder else images, lists)
+
+
+def _is_split_list(path: Path) -> bool:
+    """A list of images has one word a line; VOC's lists of one class (``dog_train.txt``) have two."""
+    with path.open(errors="replace") as file:
+        return len(file.readline(4096).split()) <= 1
+
+
+def _has_voc(folder: Path) -> bool:
+    """Whether a folder's first XML looks like a VOC annotation."""
+    first = next(folder.glob("*.xml"), None) if folder.is_dir() else None
+    if first is None:
+        return False
+    with first.open("rb") as file:
+        return re.search(rb"<annotation\b", file.read(4096)) is not None
