@@ -38,7 +38,40 @@ def pairwise_iou(boxes_a: Tensor, boxes_b: Tensor) -> Tensor:
     sides = (torch.minimum(a[..., 2:], b[..., 2:]) - torch.maximum(a[..., :2], b[..., :2])).clamp(min=0)
     intersection = sides[..., 0] * sides[..., 1]
     union = box_area(a) + box_area(b) - intersection
-    return torch.where(union > 0, intersection / union, torch.zeros_like(union))
+    return _ratio(intersection, union)
+
+
+def aligned_iou(boxes_a: Tensor, boxes_b: Tensor) -> Tensor:
+    """IoU of boxes pair by pair, 0 where the union is 0, ``[..., 4]`` twice -> ``[...]``."""
+    sides = torch.minimum(boxes_a[..., 2:], boxes_b[..., 2:]) - torch.maximum(boxes_a[..., :2], boxes_b[..., :2])
+    intersection = sides.clamp(min=0).prod(dim=-1)
+    return _ratio(intersection, box_area(boxes_a) + box_area(boxes_b) - intersection)
+
+
+def giou_penalty(boxes_a: Tensor, boxes_b: Tensor) -> Tensor:
+    """Part of the smallest enclosing box that neither box covers (arXiv 1902.09630), pair by pair."""
+    sides = torch.minimum(boxes_a[..., 2:], boxes_b[..., 2:]) - torch.maximum(boxes_a[..., :2], boxes_b[..., :2])
+    union = box_area(boxes_a) + box_area(boxes_b) - sides.clamp(min=0).prod(dim=-1)
+    hull = box_area(_hull(boxes_a, boxes_b))
+    return _ratio(hull - union, hull)
+
+
+def diou_penalty(boxes_a: Tensor, boxes_b: Tensor) -> Tensor:
+    """Squared distance of the centres over the squared diagonal of the enclosing box (arXiv 1911.08287)."""
+    hull = _hull(boxes_a, boxes_b)
+    apart = (boxes_a[..., :2] + boxes_a[..., 2:] - boxes_b[..., :2] - boxes_b[..., 2:]) / 2
+    return _ratio(apart.square().sum(dim=-1), (hull[..., 2:] - hull[..., :2]).square().sum(dim=-1))
+
+
+def _hull(boxes_a: Tensor, boxes_b: Tensor) -> Tensor:
+    low, high = torch.minimum(boxes_a[..., :2], boxes_b[..., :2]), torch.maximum(boxes_a[..., 2:], boxes_b[..., 2:])
+    return torch.cat([low, high], dim=-1)
+
+
+def _ratio(part: Tensor, whole: Tensor) -> Tensor:
+    """``part / whole``, 0 where ``whole`` is not positive; the gradient is finite there too."""
+    positive = whole > 0
+    return torch.where(positive, part / torch.where(positive, whole, 1.0), 0.0)
 
 
 def clip_to_image(boxes_xyxy: Tensor, size_hw: tuple[int, int]) -> Tensor:

@@ -1,0 +1,214 @@
+"""The multibox loss (SSD eq. 1 to 3): named parts, normalised by the matched anchors, finite for any finite input."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from singleshot.boxes import aligned_iou, diou_penalty, giou_penalty
+from singleshot.config import CoderConfig, LossConfig, MatchConfig
+from singleshot.multibox.coder import CODER, decode_boxes, encode_boxes
+from singleshot.multibox.matching import MATCH, Matches, match_anchors
+from singleshot.multibox.mining import mine_negatives, wanted_negatives
+from singleshot.structures import HeadOutput
+
+LOSS = LossConfig()
+
+
+class Targets(NamedTuple):
+    """What every anchor of a batch should predict.
+
+    Attributes:
+        class_columns: logit column, 0 is background, ``[B, A]`` int64.
+        object_rows: row of the anchor's object in the flattened ``[B * M]`` objects, ``[B, A]``; 0 where not positive.
+        positive: anchors with an object, ``[B, A]`` bool.
+        candidates: anchors that may teach background, disjoint from ``positive``, ``[B, A]`` bool.
+    """
+
+    class_columns: Tensor
+    object_rows: Tensor
+    positive: Tensor
+    candidates: Tensor
+
+
+def multibox_loss(
+    output: HeadOutput,
+    anchors_cxcywh: Tensor,
+    boxes_xyxy: Tensor,
+    class_ids: Tensor,
+    valid: Tensor,
+    *,
+    coder: CoderConfig = CODER,
+    match: MatchConfig = MATCH,
+    loss: LossConfig = LOSS,
+) -> dict[str, Tensor]:
+    """Match, mine and compare (SSD eq. 1).
+
+    Computed in float32 whatever autocast says, and without a wait for the device.
+
+    Args:
+        output: box codes ``[B, A, 4]`` and class logits ``[B, A, K]``.
+        anchors_cxcywh: default boxes, ``[A, 4]`` (or per image, ``[B, A, 4]``).
+        boxes_xyxy: objects in the unit of the anchors, padded, ``[B, M, 4]``; M may be 0.
+        class_ids: 0..K-2, anything where padded, ``[B, M]``.
+        valid: which rows are objects, ``[B, M]`` bool.
+        coder, match, loss: the dialect.
+
+    Returns:
+        0-dim tensors: ``classification`` and ``localization``, each divided by max(1, positives);
+        ``total = classification + box_weight * localization``; ``positives``, detached.
+    """
+    with torch.autocast(anchors_cxcywh.device.type, enabled=False):
+        matches = match_anchors(anchors_cxcywh, boxes_xyxy, valid, match)
+        targets = assign_targets(matches, class_ids, loss.negative_iou)
+        return targets_loss(output, anchors_cxcywh, boxes_xyxy, targets, coder=coder, loss=loss)
+
+
+def assign_targets(matches: Matches, class_ids: Tensor, negative_iou: float) -> Targets:
+    """Turn matches into targets.
+
+    Args:
+        matches: anchors' objects and best IoUs, ``[B, A]``.
+        class_ids: 0..C-1 of the objects, ``[B, M]``.
+        negative_iou: only anchors whose best IoU is below this may teach background.
+    """
+    batch, objects = class_ids.shape
+    positive = matches.object_index >= 0
+    images = torch.arange(batch, device=class_ids.device)[:, None]
+    object_rows = torch.where(positive, matches.object_index + images * objects, 0)
+    columns = torch.where(positive, (class_ids.reshape(-1) + 1)[object_rows], 0) if objects else object_rows
+    return Targets(columns, object_rows, positive, ~positive & (matches.best_iou < negative_iou))
+
+
+def targets_loss(
+    output: HeadOutput,
+    anchors_cxcywh: Tensor,
+    boxes_xyxy: Tensor,
+    targets: Targets,
+    *,
+    coder: CoderConfig = CODER,
+    loss: LossConfig = LOSS,
+) -> dict[str, Tensor]:
+    """Compare a head's output with targets; arguments and result as in ``multibox_loss``."""
+    normaliser = targets.positive.sum().clamp(min=1)
+    logits = _full_precision(output.class_logits)
+    classification = _classification(logits, targets, loss) / normaliser
+    codes = _full_precision(output.box_codes)
+    localization = _localization(codes, anchors_cxcywh, boxes_xyxy, targets, coder, loss) / normaliser
+    return {
+        "classification": classification,
+        "localization": localization,
+        "total": classification + loss.box_weight * localization,
+        "positives": targets.positive.sum(),
+    }
+
+
+def _full_precision(values: Tensor) -> Tensor:
+    return values.float() if values.dtype in (torch.float16, torch.bfloat16) else values
+
+
+def _rows(mask: Tensor) -> Tensor | slice:
+    """Which rows of a flattened batch a sum needs.
+
+    On the host only those in ``mask``: gradients of the many others would be computed for nothing. On a GPU all of
+    them: there they cost little, and counting would wait for the device.
+    """
+    return slice(None) if mask.is_cuda else mask.flatten().nonzero().squeeze(1)
+
+
+def _masked_sum(losses: Tensor, mask: Tensor, rows: Tensor | slice) -> Tensor:
+    return torch.where(mask.flatten()[rows], losses, 0.0).sum()
+
+
+def _classification(logits: Tensor, targets: Targets, config: LossConfig) -> Tensor:
+    """Summed classification loss of positives and (mined) negatives."""
+    if config.classification == "focal":
+        teaching = targets.positive | targets.candidates
+    else:
+        hardness = background_loss(logits.detach(), config.classification)
+        wanted = wanted_negatives(targets.positive.sum(dim=1), config.negative_ratio, config.min_negatives)
+        teaching = targets.positive | mine_negatives(hardness, targets.candidates, wanted)
+    rows = _rows(teaching)
+    losses = class_losses(logits.flatten(0, 1)[rows], targets.class_columns.flatten()[rows], config)
+    return _masked_sum(losses, teaching, rows)
+
+
+def background_loss(logits: Tensor, kind: str) -> Tensor:
+    """Loss of each anchor if it were background, which ranks negatives, ``[..., K]`` -> ``[...]``."""
+    if kind == "softmax":
+        return torch.logsumexp(logits, dim=-1) - logits[..., 0]
+    return F.softplus(logits[..., 1:]).sum(dim=-1)
+
+
+def class_losses(logits: Tensor, columns: Tensor, config: LossConfig) -> Tensor:
+    """Classification loss of each row.
+
+    ``softmax`` is SSD eq. 3. ``sigmoid`` and ``focal`` (arXiv 1708.02002, eq. 5) treat each foreground column on its
+    own and leave column 0 alone: inference does not read it.
+
+    Args:
+        logits: ``[S, K]``.
+        columns: target column, 0 is background, ``[S]``.
+        config: kind, smoothing, balance and focus.
+    """
+    if config.classification == "softmax":
+        return _softmax_losses(logits, columns, config.label_smoothing)
+    truth = F.one_hot(columns, logits.shape[-1])[:, 1:].to(logits.dtype)
+    signed = logits[:, 1:] * (2 * truth - 1)
+    losses = F.softplus(-signed)
+    if config.classification == "focal":
+        balance = truth * config.focal_alpha + (1 - truth) * (1 - config.focal_alpha)
+        # (1 - p_t) ** gamma, as an exponential so that neither value nor gradient overflows.
+        losses = balance * torch.exp(-config.focal_gamma * F.softplus(signed)) * losses
+    return losses.sum(dim=-1)
+
+
+def _softmax_losses(logits: Tensor, columns: Tensor, smoothing: float) -> Tensor:
+    log_probabilities = torch.log_softmax(logits, dim=-1)
+    right = log_probabilities.gather(1, columns[:, None]).squeeze(1)
+    if smoothing == 0:
+        return -right
+    others = log_probabilities.sum(dim=1) - right
+    return -(1 - smoothing) * right - smoothing / max(1, logits.shape[1] - 1) * others
+
+
+def _localization(
+    codes: Tensor,
+    anchors_cxcywh: Tensor,
+    boxes_xyxy: Tensor,
+    targets: Targets,
+    coder: CoderConfig,
+    config: LossConfig,
+) -> Tensor:
+    """Summed box loss of the positives (SSD eq. 2)."""
+    if boxes_xyxy.shape[1] == 0:
+        return codes.sum() * 0
+    rows = _rows(targets.positive)
+    anchors = anchors_cxcywh.expand(len(codes), -1, -1).flatten(0, 1)[rows]
+    predicted = codes.flatten(0, 1)[rows]
+    truth = boxes_xyxy.flatten(0, 1)[targets.object_rows.flatten()[rows]]
+    losses = box_losses(predicted, truth, anchors, coder, config)
+    return _masked_sum(losses, targets.positive, rows)
+
+
+def box_losses(
+    codes: Tensor, boxes_xyxy: Tensor, anchors_cxcywh: Tensor, coder: CoderConfig, config: LossConfig
+) -> Tensor:
+    """Box loss of each row: smooth L1 summed over the four codes, or an IoU loss of the decoded box.
+
+    Args:
+        codes: predicted, ``[S, 4]``.
+        boxes_xyxy: the anchors' objects, ``[S, 4]``.
+        anchors_cxcywh: ``[S, 4]``.
+        coder: how codes and boxes relate.
+        config: ``smooth_l1``, ``giou`` (arXiv 1902.09630) or ``diou`` (arXiv 1911.08287).
+    """
+    if config.box == "smooth_l1":
+        goal = encode_boxes(boxes_xyxy, anchors_cxcywh, coder)
+        return F.smooth_l1_loss(codes, goal, reduction="none", beta=config.smooth_l1_beta).sum(dim=-1)
+    predicted = decode_boxes(codes, anchors_cxcywh, coder)
+    penalty = giou_penalty if config.box == "giou" else diou_penalty
+    return 1 - aligned_iou(predicted, boxes_xyxy) + penalty(predicted, boxes_xyxy)
