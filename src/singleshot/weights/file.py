@@ -41,9 +41,7 @@ FOREIGN = {
 }
 
 
-def save_weights(
-    path: str | Path, spec: ModelSpec, state: dict[str, Tensor], dtype: torch.dtype | None = None
-) -> Path:
+def save_weights(path: str | Path, spec: ModelSpec, state: dict[str, Tensor], dtype: torch.dtype | None = None) -> Path:
     """Write a weights file; a crash never leaves half of one.
 
     Args:

@@ -1,0 +1,149 @@
+"""TensorFlow.js graph models of the TF Object Detection API (a folder with ``model.json`` and its shards)."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from singleshot.errors import WeightsError
+from singleshot.models.config import ModelSpec
+from singleshot.weights.importers.report import ImportReport
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+DESCRIPTION = "TensorFlow.js graph model folder (SSDLite MobileNetV2)"
+
+MAX_JSON_BYTES = 64 * 1024 * 1024
+MAX_WEIGHT_BYTES = 1024**3
+MAX_ENTRIES = 20_000
+DTYPES = {"float32": "<f4", "int32": "<i4", "bool": "u1", "uint8": "u1"}
+QUANTIZED = {"uint8": "u1", "uint16": "<u2", "float16": "<f2"}
+INFRASTRUCTURE = ("Postprocessor/", "Preprocessor/", "ConstantFolding/", "MultipleGridAnchorGenerator/")
+"""Arrays that are no weights: constants of the graph's own resize, anchors and decoding, which our spec expresses."""
+
+
+def recognises(path: Path) -> bool:
+    """Whether this is a folder with a ``model.json``, or such a file with a weights manifest."""
+    file = path / "model.json" if path.is_dir() else path
+    if file.suffix != ".json" or not file.is_file():
+        return False
+    with file.open("rb") as stream:
+        return b"modelTopology" in stream.read(4096) or _has_manifest_at_the_end(file)
+
+
+def read(path: str | Path) -> tuple[ModelSpec, dict[str, Tensor], ImportReport]:
+    """Convert a TensorFlow.js SSDLite MobileNetV2.
+
+    The graph's conventions are kept: box codes in the order (y, x, h, w), logits with the background in column 0 and
+    column = COCO category id, sigmoid scores, TensorFlow 1's bilinear resize.
+
+    Args:
+        path: the folder, or its ``model.json``.
+
+    Raises:
+        WeightsError: a file is missing, damaged, absurdly large, or another network.
+    """
+    from singleshot.weights.importers.tensorflow_names import convert_ssdlite_mobilenet_v2
+    from singleshot.weights.importers.tensorflow_spec import spec_of_ssdlite_mobilenet_v2
+
+    path = Path(path)
+    arrays = read_arrays(path / "model.json" if path.is_dir() else path)
+    converter = convert_ssdlite_mobilenet_v2(arrays, str(path))
+    spec = spec_of_ssdlite_mobilenet_v2(converter)
+    weights = [name for name, value in arrays.items() if value.dtype.kind == "f" and value.size > 1]
+    left_over = [name for name in weights if name not in converter.used and not name.startswith(INFRASTRUCTURE)]
+    notes = ["box codes are (y, x, h, w), scores are sigmoids, as in the graph"]
+    if converter.folded:
+        notes.append(
+            f"{len(converter.folded)} BatchNorms came folded, without statistics: exact for prediction; before "
+            "training call singleshot.weights.calibrate.restore_statistics with some images, or freeze them"
+        )
+    report = ImportReport("tfjs", spec.name, tuple(converter.mapped), tuple(left_over), (), tuple(notes))
+    return spec, converter.state, report
+
+
+def read_arrays(model_json: Path) -> dict[str, np.ndarray]:
+    """All arrays of a graph model by name; quantised ones as float32.
+
+    Raises:
+        WeightsError: a file is missing, damaged or absurdly large.
+    """
+    manifest = _read_manifest(model_json)
+    arrays: dict[str, np.ndarray] = {}
+    try:
+        for group in manifest:
+            buffer = _read_shards(model_json, group["paths"])
+            offset = 0
+            for entry in group["weights"]:
+                array, offset = _read_entry(buffer, offset, entry, model_json)
+                arrays[entry["name"]] = array
+            if offset != len(buffer):
+                raise WeightsError(
+                    f"{model_json}: the manifest describes {offset} bytes, the shards hold {len(buffer)}: "
+                    "a shard is damaged or of another model"
+                )
+    except (KeyError, TypeError, AttributeError) as error:
+        raise WeightsError(f"{model_json}: a damaged weights manifest ({error!r})") from error
+    return arrays
+
+
+def _read_manifest(model_json: Path) -> list[dict[str, Any]]:
+    try:
+        if model_json.stat().st_size > MAX_JSON_BYTES:
+            raise WeightsError(f"{model_json}: larger than {MAX_JSON_BYTES} bytes; not a graph model")
+        manifest = json.loads(model_json.read_bytes())["weightsManifest"]
+        if not isinstance(manifest, list) or sum(len(group["weights"]) for group in manifest) > MAX_ENTRIES:
+            raise TypeError("absurd weightsManifest")
+    except FileNotFoundError:
+        raise WeightsError(f"{model_json}: no such file; a graph model is a folder with a model.json") from None
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise WeightsError(f"{model_json}: not a TensorFlow.js graph model, or damaged ({error!r})") from error
+    return manifest
+
+
+def _read_shards(model_json: Path, names: list[str]) -> bytes:
+    """All shards of a group, one after the other; only plain file names beside ``model.json`` are read."""
+    parts, total = [], 0
+    for name in names:
+        shard = model_json.parent / str(name)
+        if Path(str(name)).name != name:
+            raise WeightsError(f"{model_json}: shard '{name}' is not a plain file name")
+        if not shard.is_file():
+            raise WeightsError(f"{shard}: a shard of {model_json.name} is missing")
+        total += shard.stat().st_size
+        if total > MAX_WEIGHT_BYTES:
+            raise WeightsError(f"{model_json}: more than {MAX_WEIGHT_BYTES} bytes of weights")
+        parts.append(shard.read_bytes())
+    return b"".join(parts)
+
+
+def _read_entry(buffer: bytes, offset: int, entry: dict[str, Any], origin: Path) -> tuple[np.ndarray, int]:
+    """One array of the buffer, and the offset behind it."""
+    name, shape, quantization = entry["name"], entry["shape"], entry.get("quantization")
+    kinds, kind = (QUANTIZED, quantization["dtype"]) if quantization else (DTYPES, entry["dtype"])
+    if kind not in kinds:
+        raise WeightsError(f"{origin}: '{name}' has the unknown type '{kind}'")
+    if not all(isinstance(side, int) and side >= 0 for side in shape):
+        raise WeightsError(f"{origin}: '{name}' has the impossible shape {shape}")
+    dtype, count = np.dtype(kinds[kind]), math.prod(shape)
+    end = offset + count * dtype.itemsize
+    if end > len(buffer):
+        raise WeightsError(f"{origin}: '{name}' ends at byte {end} of {len(buffer)}: a shard is truncated")
+    array = np.frombuffer(buffer, dtype, count, offset).reshape(shape)
+    if quantization:
+        array = array.astype(np.float32) * np.float32(quantization.get("scale", 1)) + np.float32(
+            quantization.get("min", 0)
+        )
+    return array, end
+
+
+def _has_manifest_at_the_end(file: Path) -> bool:
+    """Key order is free: the topology may come first and be long, or last."""
+    with file.open("rb") as stream:
+        stream.seek(max(0, file.stat().st_size - 65536))
+        return b"weightsManifest" in stream.read()
