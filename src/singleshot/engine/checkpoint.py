@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import pickle
+import zipfile
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -70,6 +71,8 @@ def load_checkpoint(path: Path, learner: Learner) -> RunState:
     Raises:
         WeightsError: the file is missing, damaged, of another version, or of another network or optimiser.
     """
+    if not zipfile.is_zipfile(path):
+        raise WeightsError(f"{path} is missing or damaged, not a training state; start a new run")
     try:
         # The learner's tensors decide the device; weights_only keeps foreign code out.
         saved = torch.load(path, map_location="cpu", weights_only=True)

@@ -38,11 +38,6 @@ def learning_rate(config: OptimizerConfig, effective_batch: int) -> LearningRate
     return LearningRate(scaled, f"{scaled:g} ({lr:g} at batch {lr_batch}, scaled {rule} to batch {effective_batch})")
 
 
-def is_scale(parameter: nn.Parameter) -> bool:
-    """Whether a parameter is the scale of a normalisation layer: one number per channel."""
-    return sum(side > 1 for side in parameter.shape) <= 1 and parameter.ndim != 4
-
-
 def parameter_groups(network: nn.Module, config: OptimizerConfig, lr: float) -> list[dict[str, Any]]:
     """Learning parameters by what happens to them: weights, biases and normalisation scales, per learning rate.
 
@@ -117,7 +112,7 @@ def _treatment(name: str, parameter: nn.Parameter, config: OptimizerConfig) -> t
     factor = config.lr_factors[max(parts, key=len)] if parts else 1.0
     if name.rpartition(".")[2] == "bias":
         return "bias", factor * config.bias_lr_factor, config.weight_decay if config.decay_bias else 0.0
-    if is_scale(parameter):
+    if parameter.ndim <= 1:  # one number per channel: BatchNorm's weight, L2Norm's scale
         return "norm", factor, config.weight_decay if config.decay_norm else 0.0
     return "weight", factor, config.weight_decay
 

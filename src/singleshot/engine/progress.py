@@ -65,7 +65,8 @@ class ProgressBar:
 
     def close(self) -> None:
         """Remove the bar."""
-        self._bar.stop()
+        if self._console.is_terminal:
+            self._bar.stop()
 
 
 def clock(seconds: float) -> str:

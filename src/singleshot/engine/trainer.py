@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -26,6 +27,9 @@ Ending = Literal["finished", "interrupted", "early"]
 
 # On an accelerator records come every ``log_every`` steps, since each waits for the device. Slow steps are told sooner.
 RECORD_EVERY_S = 2.0
+
+# Positions are quotients: a third of 1.2 epochs must count as 0.4.
+ROUNDING = 1e-6
 
 
 class BatchStream(Protocol):
@@ -183,8 +187,7 @@ class Trainer:
     def _step(self, stream: Iterator[Batch]) -> None:
         """One optimiser step: ``accumulate`` batches forward and backward, then the update."""
         started = time.perf_counter()
-        position = self.length.position(self.run.step, self.run.elapsed_s)
-        factor = lr_factor(self.schedule, self.run.step, position, self._total())
+        factor = lr_factor(self.schedule, self.run.step, self._position(), self._total())
         for group in self.learner.optimizer.param_groups:
             group["lr"] = group["base_lr"] * factor
         for _ in range(self.accumulate):
@@ -251,9 +254,9 @@ class Trainer:
 
     def _note(self, value: float | None) -> bool:
         """Whether this evaluation is the best; without a metric the latest weights are."""
-        position = self.length.position(self.run.step, self.run.elapsed_s)
-        while self.intervals.evaluate and self.run.next_evaluation <= position:
-            self.run.next_evaluation += self.intervals.evaluate
+        if self.intervals.evaluate:
+            passed = math.floor(self._position() / self.intervals.evaluate + ROUNDING)
+            self.run.next_evaluation = (passed + 1) * self.intervals.evaluate
         if value is None:
             return True
         if self.run.best is not None and not value > self.run.best:
@@ -288,7 +291,7 @@ class Trainer:
     def _evaluation_due(self) -> bool:
         if self.evaluate is None or not self.intervals.evaluate or self._finished():
             return False
-        return self.length.position(self.run.step, self.run.elapsed_s) >= self.run.next_evaluation
+        return self._position() >= self.run.next_evaluation - ROUNDING
 
     def _total(self) -> float:
         """Length of the run; a time budget keeps room for the last evaluation."""
@@ -300,6 +303,9 @@ class Trainer:
         if self.length.unit == "minutes":
             return self.run.elapsed_s / 60 >= self._total()
         return self.run.step >= self.length.steps(self.run.step, self.run.elapsed_s)
+
+    def _position(self) -> float:
+        return self.length.position(self.run.step, self.run.elapsed_s)
 
     def _epoch(self) -> float:
         return self.run.step / self.length.steps_per_epoch
