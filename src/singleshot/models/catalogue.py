@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
+from typing import Literal
 
 from singleshot.config import AnchorConfig, CoderConfig, PostprocessConfig, PreprocessConfig
 from singleshot.errors import ConfigError
@@ -52,7 +53,7 @@ _entries: dict[str, Entry] = {}
 
 
 def register_model(name: str, description: str, size_hw: SizeHW) -> Callable[[SpecBuilder], SpecBuilder]:
-    """Register the decorated function as a detector's builder; may be stacked.
+    """Register the decorated function as a detector's builder; may be stacked (the lowest comes first).
 
     Raises:
         ValueError: the name is taken.
@@ -123,13 +124,13 @@ SSD_EXTRAS_512 = (
     *[ExtraBlock(mid_channels=128, out_channels=256)] * 3,
     ExtraBlock(mid_channels=128, out_channels=256, kernel=4, stride=1),
 )
-"""Tables of the paper's section 3.1 and 3.3; the last block of SSD512 has a 4x4 convolution, as in the authors' code."""
+"""The paper's extra layers; the last block of SSD512 has a 4x4 convolution, as in the authors' Caffe models."""
 
 
-@register_model("ssd300_vgg16", "SSD300 (arXiv 1512.02325), VOC scales", (300, 300))
-@register_model("ssd512_vgg16", "SSD512, VOC scales", (512, 512))
-@register_model("ssd300_vgg16_coco", "SSD300, COCO scales: smaller default boxes", (300, 300))
 @register_model("ssd512_vgg16_coco", "SSD512, COCO scales: smaller default boxes", (512, 512))
+@register_model("ssd300_vgg16_coco", "SSD300, COCO scales: smaller default boxes", (300, 300))
+@register_model("ssd512_vgg16", "SSD512, VOC scales", (512, 512))
+@register_model("ssd300_vgg16", "SSD300 (arXiv 1512.02325), VOC scales", (300, 300))
 def ssd_vgg16(name: str, class_names: tuple[str, ...], size_hw: SizeHW) -> ModelSpec:
     """SSD with VGG16-reduced, as the authors' Caffe scripts build it."""
     is_300, is_coco = "300" in name, name.endswith("coco")
@@ -148,7 +149,7 @@ def ssd_vgg16(name: str, class_names: tuple[str, ...], size_hw: SizeHW) -> Model
 
 
 def ssdlite_network(
-    backbone: str, anchors: AnchorConfig, logits: int, padding: int | str, mid_channels: tuple[int, ...]
+    backbone: str, anchors: AnchorConfig, logits: int, padding: int | Literal["same"], mid_channels: tuple[int, ...]
 ) -> NetworkConfig:
     """SSDLite: four separable extra blocks and separable heads, BatchNorm eps 1e-3 (TF, torchvision).
 
@@ -191,11 +192,9 @@ def ssdlite_mobilenet_v2(name: str, class_names: tuple[str, ...], size_hw: SizeH
 
 
 @register_model(
-    "ssdlite320_mobilenet_v3_large", "SSDLite, MobileNetV3-Large with reduced tail, torchvision's", (320, 320)
+    "ssdlite320_mobilenet_v3_large_full", "the same, with the full tail that ImageNet weights fit", (320, 320)
 )
-@register_model(
-    "ssdlite320_mobilenet_v3_large_full", "the same with the full tail that ImageNet weights fit", (320, 320)
-)
+@register_model("ssdlite320_mobilenet_v3_large", "torchvision's SSDLite, MobileNetV3 with reduced tail", (320, 320))
 def ssdlite_mobilenet_v3(name: str, class_names: tuple[str, ...], size_hw: SizeHW) -> ModelSpec:
     """torchvision's SSDLite."""
     backbone = "mobilenet_v3_large" if name.endswith("full") else "mobilenet_v3_large_reduced"

@@ -29,8 +29,8 @@ def restore_statistics(network: nn.Module, batches: Iterable[Tensor], names: Ite
     """
     norms = {name: part for name, part in network.named_modules() if isinstance(part, nn.BatchNorm2d)}
     chosen = [norms[name] for name in (norms if names is None else names)]
-    sums = {norm: torch.zeros(2, norm.num_features, dtype=torch.float64) for norm in chosen}
-    counts = dict.fromkeys(chosen, 0)
+    sums: dict[nn.Module, Tensor] = {norm: torch.zeros(2, norm.num_features, dtype=torch.float64) for norm in chosen}
+    counts: dict[nn.Module, int] = dict.fromkeys(chosen, 0)
 
     def collect(norm: nn.Module, inputs: tuple[Any, ...]) -> None:
         x = inputs[0].double()

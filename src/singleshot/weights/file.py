@@ -114,13 +114,14 @@ def load_state(network: nn.Module, state: dict[str, Tensor], origin: str | Path 
 
     Args:
         network: changed in place.
-        state: numbers by parameter name.
+        state: numbers by parameter name. BatchNorm's step counters may be absent.
         origin: the file, for messages.
 
     Raises:
         WeightsError: names or shapes differ. The message counts and shows them.
     """
     own = network.state_dict()
+    state = {name: tensor for name, tensor in own.items() if name.endswith("num_batches_tracked")} | state
     missing = [name for name in own if name not in state]
     extra = [name for name in state if name not in own]
     wrong = [

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 FEATURES = "FeatureExtractor/MobilenetV2/"
 BATCH_NORM_EPS = 1e-3
+BATCH_NORM = {"weight": "gamma", "bias": "beta", "running_mean": "moving_mean", "running_var": "moving_variance"}
 EXTRAS = ((256, 512), (128, 256), (128, 256), (64, 128))
 """(reduced, output) channels of the appended blocks; TensorFlow writes them into their names."""
 
@@ -47,7 +48,7 @@ class Converter:
         """Store one parameter."""
         import torch
 
-        self.state[name] = torch.from_numpy(np.ascontiguousarray(value, dtype=np.float32))
+        self.state[name] = torch.from_numpy(np.array(value, dtype=np.float32, order="C"))
         if sources:
             self.mapped.append((name, ", ".join(sources)))
 
@@ -77,9 +78,7 @@ class Converter:
     def batch_norm(self, ours: str, theirs: str, channels: int) -> None:
         """Four arrays where the file has them; a folded scale and shift becomes an equal BatchNorm."""
         if f"{theirs}/gamma" in self.arrays or f"{theirs}/moving_mean" in self.arrays:
-            for name, tensorflow in (
-                ("weight", "gamma"), ("bias", "beta"), ("running_mean", "moving_mean"), ("running_var", "moving_variance"),
-            ):  # fmt: skip
+            for name, tensorflow in BATCH_NORM.items():
                 source, value = self.take(f"{theirs}/{tensorflow}")
                 self.put(f"{ours}.{name}", value, source)
             return

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from singleshot.classes import COCO_IDS, COCO_NAMES
 from singleshot.errors import WeightsError
 from singleshot.models.catalogue import model_spec
@@ -31,7 +33,7 @@ def spec_of_ssdlite_mobilenet_v2(converter: Converter) -> ModelSpec:
     spec = model_spec(NAME, names)
     network = spec.network.model_copy(update={"head": spec.network.head.model_copy(update={"logits": columns})})
     # The graph's exponent is not limited, and its resize is TensorFlow 1's.
-    changes = {
+    changes: dict[str, Any] = {
         "network": network,
         "coder": spec.coder.model_copy(update={"max_log_ratio": None}),
         "preprocess": spec.preprocess.model_copy(update={"resize": "linear_legacy"}),
