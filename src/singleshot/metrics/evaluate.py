@@ -31,6 +31,9 @@ class VocConfig(Frozen):
     pixel_inclusive: bool = False
 
 
+VOC = VocConfig()
+
+
 @dataclass(frozen=True, slots=True)
 class DetectionMetrics:
     """What `evaluate_detections` finds. Classes without objects have NaN and stay out of the means.
@@ -66,7 +69,7 @@ def evaluate_detections(
     detections: DetectionTable,
     class_count: int,
     *,
-    voc: VocConfig = VocConfig(),
+    voc: VocConfig = VOC,
     coco: bool = True,
 ) -> DetectionMetrics:
     """Compute VOC's and COCO's metrics, curves and the confusion matrix. No Python loop over images.
