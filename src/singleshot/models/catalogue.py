@@ -28,7 +28,7 @@ from singleshot.multibox.shapes import Recipe, ssd_anchors, tf_anchors, torchvis
 SizeHW = tuple[int, int]
 SpecBuilder = Callable[[str, tuple[str, ...], SizeHW], ModelSpec]
 
-MORE_MODULES: tuple[str, ...] = ()
+MORE_MODULES = ("singleshot.models.presets", "singleshot.models.presets_mxnet")
 """Modules beside this one that register models."""
 
 
