@@ -1,0 +1,114 @@
+"""Photometric distortion: brightness, contrast, saturation, hue, channel order."""
+
+from __future__ import annotations
+
+from typing import Literal, NamedTuple
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from singleshot.augment.config import ColourConfig
+
+Image = NDArray[np.uint8]
+
+_LEVELS = np.arange(256, dtype=np.float64)
+
+
+class Distortion(NamedTuple):
+    """One draw of the distortion.
+
+    Attributes:
+        brightness: added to all pixels.
+        contrast: factor on all pixels.
+        contrast_last: contrast comes after saturation and hue, not before.
+        saturation: factor on S of HSV.
+        hue_degrees: turn of H.
+        channels: new order of the channels.
+        arithmetic: see `ColourConfig`.
+    """
+
+    brightness: float = 0.0
+    contrast: float = 1.0
+    contrast_last: bool = False
+    saturation: float = 1.0
+    hue_degrees: float = 0.0
+    channels: tuple[int, ...] = (0, 1, 2)
+    arithmetic: Literal["uint8", "float"] = "uint8"
+
+
+def sample_distortion(config: ColourConfig | None, rng: np.random.Generator) -> Distortion:
+    """Draw a distortion; ``None`` distorts nothing."""
+    if config is None:
+        return Distortion()
+    u = rng.random(10).tolist()
+    brightness, contrast, saturation, hue = (u[i] < config.probability for i in range(4))
+    return Distortion(
+        brightness=config.brightness * (2 * u[4] - 1) if brightness else 0.0,
+        contrast=_between(config.contrast, u[5]) if contrast else 1.0,
+        contrast_last=u[6] < 0.5,
+        saturation=_between(config.saturation, u[7]) if saturation else 1.0,
+        hue_degrees=config.hue_degrees * (2 * u[8] - 1) if hue else 0.0,
+        channels=tuple(rng.permutation(3).tolist()) if u[9] < config.shuffle_channels else (0, 1, 2),
+        arithmetic=config.arithmetic,
+    )
+
+
+def _between(bounds: tuple[float, float], u: float) -> float:
+    return bounds[0] + (bounds[1] - bounds[0]) * u
+
+
+def distort(image_rgb: Image, distortion: Distortion) -> Image:
+    """Apply a distortion to an RGB image, ``[H, W, 3]``."""
+    image = _in_uint8(image_rgb, distortion) if distortion.arithmetic == "uint8" else _in_float(image_rgb, distortion)
+    if distortion.channels != (0, 1, 2):
+        planes = cv2.split(image)
+        image = cv2.merge([planes[channel] for channel in distortion.channels])
+    return image
+
+
+def _in_uint8(image: Image, d: Distortion) -> Image:
+    """Each step rounds and saturates. Steps on single values share one table."""
+    table = _saturated(_LEVELS + d.brightness)
+    if not d.contrast_last:
+        table = _saturated(table * d.contrast)
+    if d.brightness or (d.contrast != 1.0 and not d.contrast_last):
+        image = cv2.LUT(image, table)
+    if d.saturation != 1.0 or d.hue_degrees:
+        # H as 0..255 for the whole circle, so that uint8 addition wraps as hues do.
+        hue, saturation, value = cv2.split(cv2.cvtColor(image, cv2.COLOR_RGB2HSV_FULL))
+        turned = hue + np.uint8(round(d.hue_degrees / 360 * 256) % 256)
+        merged = cv2.merge((turned, cv2.convertScaleAbs(saturation, alpha=d.saturation), value))
+        image = cv2.cvtColor(merged, cv2.COLOR_HSV2RGB_FULL)
+    if d.contrast != 1.0 and d.contrast_last:
+        image = cv2.LUT(image, _saturated(_LEVELS * d.contrast))
+    return image
+
+
+def _in_float(image: Image, d: Distortion) -> Image:
+    """No step is limited; the result is rounded and saturated once."""
+    if (d.brightness, d.contrast, d.saturation, d.hue_degrees) == (0.0, 1.0, 1.0, 0.0):
+        return image
+    pixels = image.astype(np.float32)
+    pixels += d.brightness
+    if not d.contrast_last:
+        pixels *= d.contrast
+    if d.saturation != 1.0 or d.hue_degrees:
+        # OpenCV wraps hues above 360, but not below 0.
+        change = np.array([[1, 0, 0, d.hue_degrees % 360], [0, d.saturation, 0, 0], [0, 0, 1, 0]])
+        hsv = cv2.cvtColor(pixels, cv2.COLOR_RGB2HSV)
+        pixels = cv2.cvtColor(cv2.transform(hsv, change, dst=hsv), cv2.COLOR_HSV2RGB, dst=pixels)
+    if d.contrast_last:
+        pixels *= d.contrast
+    return to_uint8(pixels)
+
+
+def to_uint8(pixels: NDArray[np.float32]) -> Image:
+    """Round and saturate in one pass."""
+    image: Image = cv2.addWeighted(pixels, 1.0, pixels, 0.0, 0.0, dtype=cv2.CV_8U)
+    return image
+
+
+def _saturated(levels: NDArray[np.floating]) -> Image:
+    saturated: Image = np.rint(levels).clip(0, 255).astype(np.uint8)
+    return saturated

@@ -1,0 +1,161 @@
+"""Pixels of a geometry: decode no more than is needed, crop, resize once, distort the small image, fill, mirror."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from singleshot.augment.colour import Distortion, distort, to_uint8
+from singleshot.augment.config import Interpolation
+from singleshot.augment.geometry import Geometry
+from singleshot.errors import ImageError
+from singleshot.image_header import is_cut_off, read_header
+from singleshot.images import read_image
+
+Image = NDArray[np.uint8]
+
+_FLAGS: dict[Interpolation, int] = {
+    "linear": cv2.INTER_LINEAR,
+    "area": cv2.INTER_AREA,
+    "nearest": cv2.INTER_NEAREST,
+    "cubic": cv2.INTER_CUBIC,
+    "lanczos4": cv2.INTER_LANCZOS4,
+}
+# OpenCV vectorises these for float32 only: converting there and back is still quicker.
+_QUICKER_IN_FLOAT = frozenset({cv2.INTER_AREA, cv2.INTER_LANCZOS4})
+_REDUCED = {2: cv2.IMREAD_REDUCED_COLOR_2, 4: cv2.IMREAD_REDUCED_COLOR_4, 8: cv2.IMREAD_REDUCED_COLOR_8}
+
+
+class Pixels(NamedTuple):
+    """A decoded image.
+
+    Attributes:
+        image: upright RGB, ``[ceil(H / reduction), ceil(W / reduction), 3]``.
+        size_hw: (H, W).
+        reduction: how much smaller it was read.
+    """
+
+    image: Image
+    size_hw: tuple[int, int]
+    reduction: int = 1
+
+
+def decode(source: Path | bytes, image_hw: tuple[int, int], reduction: int) -> Pixels:
+    """Read an image at full size, or at 1/2, 1/4 or 1/8 where its format allows.
+
+    Args:
+        source: path, or the bytes of a file.
+        image_hw: upright size that the data set knows.
+        reduction: how much smaller the result may be.
+
+    Raises:
+        ImageError: unreadable, or of another size.
+    """
+    pixels = _decode_reduced(source, image_hw, reduction) if reduction > 1 else None
+    if pixels is None:
+        image = read_image(source)
+        if image.shape[:2] != image_hw:
+            name = source if isinstance(source, Path) else "image"
+            raise ImageError(
+                f"{name}: has (height, width) {image.shape[:2]}, not {image_hw} as in the data set: read that again"
+            )
+        pixels = Pixels(image, image_hw)
+    return pixels
+
+
+def _decode_reduced(source: Path | bytes, image_hw: tuple[int, int], reduction: int) -> Pixels | None:
+    """A JPEG's decoder can leave out fine detail. ``None``: read it the usual way, which also words the errors."""
+    data = source if isinstance(source, bytes) else _bytes_of(source)
+    if not data.startswith(b"\xff\xd8\xff"):
+        return None
+    try:
+        header = read_header(data)
+    except (IndexError, ValueError):
+        return None
+    # A turned image begins with the padding of an incomplete last pixel, if there is one: its grid is not ours.
+    whole = not any(side % reduction for side in image_hw)
+    if header is None or header.upright_size_hw != image_hw or not (header.orientation == 1 or whole):
+        return None
+    if is_cut_off(data, header):
+        return None
+    image = cv2.imdecode(np.frombuffer(data, np.uint8), _REDUCED[reduction])
+    if image is None or image.shape[:2] != tuple(-(-side // reduction) for side in image_hw):
+        return None
+    return Pixels(cv2.cvtColor(image, cv2.COLOR_BGR2RGB, dst=image), image_hw, reduction)
+
+
+def _bytes_of(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise ImageError(f"{path}: cannot be read: {error.strerror}") from error
+
+
+def render(
+    pixels: Pixels,
+    geometry: Geometry,
+    interpolation: Interpolation,
+    distortion: Distortion,
+    fill_rgb: tuple[int, int, int],
+) -> Image:
+    """Make the output image.
+
+    An output pixel shows the image if its centre lies in it, and the fill colour otherwise.
+
+    Args:
+        pixels: the decoded image.
+        geometry: what is shown.
+        interpolation: how it is resized.
+        distortion: change of colours; the fill colour is not changed.
+        fill_rgb: what lies around the image.
+
+    Returns:
+        ``[H, W, 3]`` uint8, contiguous.
+    """
+    height, width = geometry.out_hw
+    x, y = (_visible(geometry, axis, pixels) for axis in (0, 1))
+    if x.filled < 1 or y.filled < 1:
+        return np.full((height, width, 3), fill_rgb, dtype=np.uint8)
+    crop = pixels.image[y.start : y.stop, x.start : x.stop]
+    image = distort(_resize(crop, x.factor, y.factor, _FLAGS[interpolation])[: y.filled, : x.filled], distortion)
+    below, right = height - y.before - image.shape[0], width - x.before - image.shape[1]
+    if x.before or y.before or below or right:
+        borders = (y.before, below, x.before, right)
+        image = cv2.copyMakeBorder(image, *borders, cv2.BORDER_CONSTANT, value=fill_rgb)
+    if geometry.mirror or geometry.flip:
+        image = cv2.flip(image, -1 if geometry.mirror and geometry.flip else int(geometry.mirror))
+    return np.ascontiguousarray(image)
+
+
+class _Span(NamedTuple):
+    """One axis of the visible part: pixels ``start:stop`` of the decoded image, resized by ``factor``, fill ``filled``
+    output pixels after ``before`` filled ones.
+    """
+
+    start: int
+    stop: int
+    factor: float
+    before: int
+    filled: int
+
+
+def _visible(geometry: Geometry, axis: int, pixels: Pixels) -> _Span:
+    origin, step, reduction = geometry.origin_xy[axis], geometry.step_xy[axis], pixels.reduction
+    begin, before = max(origin, 0.0), round(max(-origin, 0.0) / step)
+    filled = min(geometry.out_hw[1 - axis] - before, round((pixels.size_hw[1 - axis] - begin) / step))
+    stop = min(math.ceil((begin + filled * step) / reduction - 1e-9), pixels.image.shape[1 - axis])
+    return _Span(round(begin / reduction), stop, reduction / step, before, filled)
+
+
+def _resize(image: Image, factor_x: float, factor_y: float, flag: int) -> Image:
+    """Resize by exact factors: given a size instead, OpenCV would stretch to whole pixels."""
+    if flag in _QUICKER_IN_FLOAT:
+        exact = cv2.resize(image.astype(np.float32), None, fx=factor_x, fy=factor_y, interpolation=flag)
+        return to_uint8(exact)
+    resized: Image = cv2.resize(image, None, fx=factor_x, fy=factor_y, interpolation=flag)
+    return resized
