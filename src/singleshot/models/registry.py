@@ -132,9 +132,10 @@ def build_backbone(config: BackboneConfig) -> Backbone:
         ConfigError: no backbone of that name, or a tap that it does not have.
     """
     _import_backbones()
-    if config.name not in _builders:
+    family = config.name.partition(":")[0]  # "timm:convnext_tiny" is built by "timm"
+    if family not in _builders:
         raise ConfigError(f"network.backbone.name: no backbone '{config.name}'{_hint(config.name, _builders)}")
-    return _builders[config.name](config)
+    return _builders[family](config)
 
 
 def _hint(name: str, known: Mapping[str, object]) -> str:
