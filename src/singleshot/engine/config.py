@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 import yaml
-from pydantic import BaseModel, Field, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, Field, ValidationError, model_validator
 
+from singleshot.augment.config import AugmentConfig, parse_augment, preset
 from singleshot.config import AnchorConfig, Frozen, LossConfig, MatchConfig, SizeHW, UnitFloat
 from singleshot.errors import ConfigError
 from singleshot.files import write_atomically
@@ -138,7 +139,8 @@ class TrainConfig(Frozen):
         optimizer, schedule, ema, evaluation: see there; ``ema: null`` averages nothing.
         loss, match: the multibox loss; ``loss.classification`` also decides how scores are read afterwards.
         anchors: default boxes to use in place of the model's.
-        augment: preset of random changes: ``ssd``, ``ssdlite``, ``light`` or ``none``.
+        augment: random changes: a preset (``ssd``, ``ssdlite``, ``light``, ``none``), or a mapping that changes one,
+            such as ``{preset: light, flip: 0.5}``.
         amp: precision of the forward pass; ``auto`` takes bf16 where the machine is quicker with it.
         freeze: parts of the network that stay as they are: prefixes or patterns (``backbone``, ``backbone.conv1_*``).
         batch_norm: ``train`` updates statistics, ``eval`` keeps those of the starting point.
@@ -167,7 +169,7 @@ class TrainConfig(Frozen):
     loss: LossConfig = LossConfig()
     match: MatchConfig = MatchConfig()
     anchors: AnchorConfig | None = None
-    augment: Literal["ssd", "ssdlite", "light", "none"] = "ssdlite"
+    augment: Annotated[AugmentConfig, BeforeValidator(parse_augment)] = preset("ssdlite")
     amp: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     freeze: tuple[str, ...] = ()
     batch_norm: Literal["train", "eval"] = "train"
@@ -210,7 +212,7 @@ class TrainConfig(Frozen):
         Raises:
             ConfigError: a key or value is wrong.
         """
-        data = self.model_dump(mode="json", exclude_unset=True)
+        data = self.model_dump(mode="json")
         if any(unit in changes for unit in ("epochs", "steps", "minutes")):
             data = {key: value for key, value in data.items() if key not in ("epochs", "steps", "minutes")}
         for key, value in changes.items():
