@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 _SPACE = re.compile(r"[ \t\n\r]*")
-_SEPARATOR = re.compile(r"[ \t\n\r]*([,:\]}])[ \t\n\r]*")
+_SEPARATOR = re.compile(r"[ \t\n\r]*([,\]])[ \t\n\r]*")
 
 
 class Section(NamedTuple):
@@ -36,57 +36,66 @@ def read_sections(text: str, keep: Mapping[str, Callable[[Any], Any]]) -> dict[s
     breaks = np.array([match.start() for match in re.finditer("\n", text)], dtype=np.int64)
     sections: dict[str, Section] = {}
     cursor = _Cursor(text)
-    cursor.open("{")
-    while not cursor.close("}"):
+    cursor.expect("{")
+    while not cursor.sees("}"):
         key = cursor.value()
-        cursor.pass_by(":")
-        if key not in keep or not text.startswith("[", cursor.position):
+        cursor.expect(":")
+        if key in keep and cursor.sees("["):
+            values, offsets = cursor.elements(keep[key])
+            sections[key] = Section(values, (np.searchsorted(breaks, offsets) + 1).tolist())
+        else:
             cursor.value()
-            continue
-        values, offsets = [], []
-        cursor.open("[")
-        while not cursor.close("]"):
-            offsets.append(cursor.position)
-            values.append(keep[key](cursor.value()))
-        sections[key] = Section(values, (np.searchsorted(breaks, offsets) + 1).tolist())
+        if not cursor.sees("}"):
+            cursor.expect(",")
     return sections
 
 
 class _Cursor:
-    """A position in a JSON text that moves over whole values and the signs between them."""
+    """A position in a JSON text, never on white space, that moves over values and signs."""
 
     def __init__(self, text: str) -> None:
         self.text = text
-        self.position = _SPACE.match(text).end()  # type: ignore[union-attr]
+        self.position = 0
         self._decode = json.JSONDecoder().raw_decode
-        self._first = False
+        self._skip_space()
 
-    def open(self, bracket: str) -> None:
-        """Enter a list or an object."""
-        if not self.text.startswith(bracket, self.position):
-            raise json.JSONDecodeError(f"Expecting '{bracket}'", self.text, self.position)
-        self.position = _SPACE.match(self.text, self.position + 1).end()  # type: ignore[union-attr]
-        self._first = True
+    def _skip_space(self) -> None:
+        self.position = _SPACE.match(self.text, self.position).end()  # type: ignore[union-attr]
+
+    def sees(self, sign: str) -> bool:
+        """Whether ``sign`` is here."""
+        return self.text.startswith(sign, self.position)
+
+    def expect(self, sign: str) -> None:
+        """Move over ``sign``."""
+        if not self.sees(sign):
+            raise json.JSONDecodeError(f"Expecting '{sign}'", self.text, self.position)
+        self.position += len(sign)
+        self._skip_space()
 
     def value(self) -> Any:
-        """The value here."""
+        """Move over a value."""
         value, self.position = self._decode(self.text, self.position)
+        self._skip_space()
         return value
 
-    def pass_by(self, sign: str) -> None:
-        """Move over ``sign``."""
-        found = _SEPARATOR.match(self.text, self.position)
-        if found is None or found[1] != sign:
-            raise json.JSONDecodeError(f"Expecting '{sign}'", self.text, self.position)
-        self.position = found.end()
-
-    def close(self, bracket: str) -> bool:
-        """Whether the list or object ends here; if not, the next element begins here."""
-        found = _SEPARATOR.match(self.text, self.position)
-        first, self._first = self._first, False
-        if found is not None and found[1] == bracket:
-            self.position = found.end()
-            return True
-        if not first:
-            self.pass_by(",")
-        return False
+    def elements(self, keep: Callable[[Any], Any]) -> tuple[list[Any], list[int]]:
+        """Move over a list: what is kept of each element, and where each begins."""
+        values: list[Any] = []
+        offsets: list[int] = []
+        self.expect("[")
+        if self.sees("]"):
+            self.expect("]")
+            return values, offsets
+        text, position, decode, separator = self.text, self.position, self._decode, _SEPARATOR.match
+        while True:  # once for each of a million annotations: plain local names
+            offsets.append(position)
+            value, end = decode(text, position)
+            values.append(keep(value))
+            found = separator(text, end)
+            if found is None:
+                raise json.JSONDecodeError("Expecting ',' or ']'", text, end)
+            position = found.end()
+            if found[1] == "]":
+                self.position = position
+                return values, offsets
