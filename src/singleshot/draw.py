@@ -38,27 +38,39 @@ def draw_detections(image_rgb: NDArray[np.uint8], detections: Detections) -> NDA
         ``[H, W, 3]`` uint8.
     """
     picture = np.ascontiguousarray(image_rgb).copy()
-    unit = max(picture.shape[:2]) / 640
     for index in np.argsort(detections.scores, kind="stable"):
         class_id = int(detections.class_ids[index])
         corners = detections.boxes_xyxy[index]
         label = f"{detections.class_names[class_id]} {detections.scores[index]:.2f}"
-        _draw_box(picture, corners, class_colour(class_id), max(1, round(2 * unit)))
-        _draw_label(picture, corners, label, class_colour(class_id), unit)
+        draw_box(picture, corners, class_colour(class_id))
+        draw_label(picture, corners, label, class_colour(class_id))
     return picture
 
 
-def _draw_box(picture: NDArray[np.uint8], corners: NDArray[np.float32], colour: Colour, thickness: int) -> None:
+def draw_box(
+    picture: NDArray[np.uint8], corners: NDArray[np.floating], colour: Colour, *, dashed: bool = False
+) -> None:
+    """Draw a frame into ``picture``; its width follows the picture's size."""
     height, width = picture.shape[:2]
+    thickness = max(1, round(2 * _unit(picture)))
     # The last pixel of a box that ends at x is x - 1; a far outside corner would overflow OpenCV's integers.
     x1, y1, x2, y2 = (round(float(value)) for value in corners.clip(-16, max(height, width) + 16))
-    cv2.rectangle(picture, (x1, y1), (max(x1, x2 - 1), max(y1, y2 - 1)), colour, thickness)
+    x2, y2 = max(x1, x2 - 1), max(y1, y2 - 1)
+    if not dashed:
+        cv2.rectangle(picture, (x1, y1), (x2, y2), colour, thickness)
+        return
+    dash = 5 * thickness
+    for start in range(x1, x2 + 1, 2 * dash):
+        for y in (y1, y2):
+            cv2.line(picture, (start, y), (min(start + dash, x2), y), colour, thickness)
+    for start in range(y1, y2 + 1, 2 * dash):
+        for x in (x1, x2):
+            cv2.line(picture, (x, start), (x, min(start + dash, y2)), colour, thickness)
 
 
-def _draw_label(
-    picture: NDArray[np.uint8], corners: NDArray[np.float32], label: str, colour: Colour, unit: float
-) -> None:
+def draw_label(picture: NDArray[np.uint8], corners: NDArray[np.floating], label: str, colour: Colour) -> None:
     """Text on a plate of the box's colour, above the box where there is room, inside it otherwise."""
+    unit = _unit(picture)
     height, width = picture.shape[:2]
     scale, thickness, pad = max(0.4, 0.5 * unit), max(1, round(1.1 * unit)), max(2, round(3 * unit))
     (text_width, text_height), baseline = cv2.getTextSize(label, _FONT, scale, thickness)
@@ -69,6 +81,11 @@ def _draw_label(
     cv2.rectangle(picture, (x, y), (x + plate_width - 1, y + plate_height - 1), colour, cv2.FILLED)
     at = (x + pad, y + plate_height - baseline - pad // 2)
     cv2.putText(picture, label, at, _FONT, scale, _ink(colour), thickness, cv2.LINE_AA)
+
+
+def _unit(picture: NDArray[np.uint8]) -> float:
+    """Line widths and letters are made for 640 pixels."""
+    return max(picture.shape[:2]) / 640
 
 
 def _ink(colour: Colour) -> Colour:

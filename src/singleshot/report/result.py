@@ -1,0 +1,229 @@
+"""`EvalResult`: every number of an evaluation with the names that belong to it."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from singleshot.files import write_atomically
+from singleshot.metrics import DetectionMetrics, DetectionTable, GroundTruth, VocConfig
+from singleshot.metrics.curves import f1_on_grid, precision_on_grid
+from singleshot.metrics.diagnosis import diagnose
+from singleshot.structures import Sample
+
+
+@dataclass(frozen=True, slots=True)
+class Speed:
+    """Where the time of an evaluation went, in milliseconds per image.
+
+    Attributes:
+        decode_ms: reading and decoding the file.
+        preprocess_ms: resizing and normalising.
+        network_ms: the network.
+        postprocess_ms: from its output to detections; 0 where a compiled network does it.
+        images_per_s: images per second of the wall clock.
+        backend: what ran the network.
+        batch_size: images that the network saw at once.
+    """
+
+    decode_ms: float
+    preprocess_ms: float
+    network_ms: float
+    postprocess_ms: float
+    images_per_s: float
+    backend: str
+    batch_size: int
+
+
+@dataclass(frozen=True, slots=True)
+class ClassResult:
+    """Numbers of one class; NaN where the data set has no object of it.
+
+    Attributes:
+        name: the data set's name.
+        objects: objects to find.
+        voc_area, voc_07: VOC's average precisions.
+        coco_ap, coco_ap50: COCO's; NaN if they were not computed.
+        threshold: score threshold with the best F1.
+        f1, precision, recall: at that threshold.
+    """
+
+    name: str
+    objects: int
+    voc_area: float
+    voc_07: float
+    coco_ap: float
+    coco_ap50: float
+    threshold: float
+    f1: float
+    precision: float
+    recall: float
+
+
+@dataclass(frozen=True, slots=True)
+class EvalResult:
+    """A detector's result on a data set.
+
+    Attributes:
+        model: the detector's name or file.
+        data: the data set's path.
+        split: the split, ``None`` for everything.
+        format: format of the data set.
+        class_names: the evaluated classes.
+        only_model, only_data: classes that only the model or only the data set has; they do not count.
+        samples: the images, in the order of ``image_index``.
+        truth, detections: what was compared; class ids index ``class_names``.
+        metrics: all numbers and curves.
+        voc: dialect of VOC's rule.
+        score_threshold: detections below were not looked at.
+        speed: where the time went.
+        failed: images that could not be read, each with its reason; their objects do not count.
+    """
+
+    model: str
+    data: str
+    split: str | None
+    format: str
+    class_names: tuple[str, ...]
+    only_model: tuple[str, ...]
+    only_data: tuple[str, ...]
+    samples: tuple[Sample, ...]
+    truth: GroundTruth
+    detections: DetectionTable
+    metrics: DetectionMetrics
+    voc: VocConfig
+    score_threshold: float
+    speed: Speed
+    failed: tuple[str, ...] = ()
+
+    @property
+    def voc_area(self) -> float:
+        """Mean area below the precision envelopes (VOC 2010 on), at IoU 0.5 unless ``voc`` says otherwise."""
+        return self.metrics.voc_area
+
+    @property
+    def voc_07(self) -> float:
+        """Mean 11-point AP (VOC 2007)."""
+        return self.metrics.voc_07
+
+    @property
+    def coco(self) -> dict[str, float]:
+        """COCO's twelve numbers by name; empty if they were not computed."""
+        return self.metrics.coco.summary if self.metrics.coco else {}
+
+    @property
+    def per_class(self) -> tuple[ClassResult, ...]:
+        """Numbers by class."""
+        numbers, coco = self.metrics, self.metrics.coco
+        unknown = np.full(len(self.class_names), np.nan)
+        columns = (numbers.class_voc_area, numbers.class_voc_07) + (
+            (coco.class_ap, coco.class_ap50) if coco else (unknown, unknown)
+        )
+        return tuple(
+            ClassResult(name, curve.objects, *(float(value) for value in values), *point)
+            for name, curve, point, *values in zip(
+                self.class_names, numbers.curves, numbers.points, *columns, strict=True
+            )
+        )
+
+    @property
+    def summary(self) -> dict[str, float]:
+        """The headline numbers by name, for logs: ``voc_area``, ``voc_07``, ``coco_AP``, ``coco_AP50`` ..."""
+        coco = {f"coco_{name}": value for name, value in self.coco.items()}
+        return {"voc_area": self.voc_area, "voc_07": self.voc_07, **coco}
+
+    @property
+    def hints(self) -> tuple[str, ...]:
+        """What is probably wrong when the numbers are very low; empty when they are not."""
+        sizes = np.array([sample.image_size_hw for sample in self.samples]).reshape(-1, 2)
+        return diagnose(self.truth, self.detections, self.voc_area, sizes)
+
+    @property
+    def convention(self) -> str:
+        """How boxes were read and measured, in words."""
+        parts = ["Boxes are continuous corners in pixels of the upright image."]
+        if self.format == "voc":
+            parts.append("VOC's one-based, inclusive corners were read as (xmin - 1, ymin - 1, xmax, ymax).")
+        border = "with 1 pixel added to widths and heights" if self.voc.pixel_inclusive else "without a border pixel"
+        parts.append(f"VOC's rule: IoU {self.voc.compare} {self.voc.min_iou:g}, measured {border}.")
+        parts.append("Difficult and crowd objects are neither missed nor do detections of them count.")
+        parts.append("COCO's rule: IoU 0.50 to 0.95, 101 recalls, at most 100 detections of a class in an image.")
+        parts.append(f"Detections below a score of {self.score_threshold:g} were not looked at.")
+        return " ".join(parts)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON; NaN becomes ``None``."""
+        record = {
+            "model": self.model,
+            "data": self.data,
+            "split": self.split,
+            "format": self.format,
+            "images": len(self.samples),
+            "objects": int((~self.truth.ignored).sum()),
+            "ignored_objects": int(self.truth.ignored.sum()),
+            "detections": len(self.detections),
+            "voc_area": self.voc_area,
+            "voc_07": self.voc_07,
+            "coco": self.coco or None,
+            "best_threshold": self.metrics.best_threshold,
+            "best_f1": self.metrics.best_f1,
+            "per_class": [asdict(item) for item in self.per_class],
+            "confusion": {"names": [*self.class_names, "background"], "counts": self.metrics.confusion.tolist()},
+            "speed": asdict(self.speed),
+            "classes_only_in_model": list(self.only_model),
+            "classes_only_in_data": list(self.only_data),
+            "failed_images": list(self.failed),
+            "convention": self.convention,
+            "hints": list(self.hints),
+        }
+        defined: dict[str, Any] = _without_nan(record)
+        return defined
+
+    def to_json(self) -> str:
+        """JSON text of `to_dict`."""
+        return json.dumps(self.to_dict(), indent=2, ensure_ascii=False)
+
+    def to_csv(self) -> str:
+        """The curves as a table: class, recall and its precision; score threshold and its F1, on a grid of 0.01."""
+        lines = ["class,grid,precision_at_recall,f1_at_threshold"]
+        for name, curve in zip(self.class_names, self.metrics.curves, strict=True):
+            quoted = '"' + name.replace('"', '""') + '"'
+            pairs = zip(precision_on_grid(curve), f1_on_grid(curve), strict=True)
+            lines += [f"{quoted},{index / 100:.2f},{p:.5f},{f1:.5f}" for index, (p, f1) in enumerate(pairs)]
+        return "\n".join(lines) + "\n"
+
+    def save(self, out: str | Path, *, worst: int = 12) -> Path:
+        """Write ``eval.json``, ``curves.csv`` and ``report.html`` into a folder.
+
+        Args:
+            out: the folder; made if it is missing.
+            worst: how many of the worst images the report draws.
+
+        Returns:
+            The report's path.
+
+        Raises:
+            MissingExtraError: matplotlib or jinja2 is not installed; the other two files are written before.
+        """
+        from singleshot.report.evaluation import evaluation_sections
+        from singleshot.report.page import write_page
+
+        out = Path(out)
+        write_atomically(out / "eval.json", self.to_json() + "\n")
+        write_atomically(out / "curves.csv", self.to_csv())
+        split = f", split {self.split}" if self.split else ""
+        subtitle = f"{self.model} on {self.data}{split}: {len(self.samples):,} images"
+        return write_page(out / "report.html", "Evaluation", evaluation_sections(self, worst), subtitle=subtitle)
+
+
+def _without_nan(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _without_nan(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_without_nan(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
