@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import colorsys
+import math
 from typing import TYPE_CHECKING
 
 import cv2
@@ -52,7 +53,7 @@ def draw_box(
 ) -> None:
     """Draw a frame into ``picture``; its width follows the picture's size."""
     height, width = picture.shape[:2]
-    thickness = max(1, round(2 * _unit(picture)))
+    thickness = math.ceil(2 * _unit(picture))
     # The last pixel of a box that ends at x is x - 1; a far outside corner would overflow OpenCV's integers.
     x1, y1, x2, y2 = (round(float(value)) for value in corners.clip(-16, max(height, width) + 16))
     x2, y2 = max(x1, x2 - 1), max(y1, y2 - 1)
@@ -85,7 +86,7 @@ def draw_label(picture: NDArray[np.uint8], corners: NDArray[np.floating], label:
 
 def _unit(picture: NDArray[np.uint8]) -> float:
     """Line widths and letters are made for 640 pixels."""
-    return max(picture.shape[:2]) / 640
+    return float(max(picture.shape[:2])) / 640
 
 
 def _ink(colour: Colour) -> Colour:

@@ -54,6 +54,20 @@ class GroundTruth:
         """Objects that nobody has to find, ``[N]`` bool."""
         return np.asarray(self.difficult | self.iscrowd)
 
+    def relabel(self, new_ids: np.ndarray) -> GroundTruth:
+        """The same objects with other class ids; ``new_ids[old]`` below 0 drops the class. Images stay."""
+        ids = new_ids[self.class_ids]
+        keep = ids >= 0
+        return GroundTruth(
+            image_index=self.image_index[keep],
+            class_ids=ids[keep],
+            boxes_xyxy=self.boxes_xyxy[keep],
+            image_count=self.image_count,
+            difficult=self.difficult[keep],
+            iscrowd=self.iscrowd[keep],
+            areas=self.areas[keep],
+        )
+
     @classmethod
     def from_samples(cls, samples: Sequence[Sample]) -> GroundTruth:
         """Flatten the samples of a data set; the index of an image is its position."""
@@ -100,6 +114,12 @@ class DetectionTable:
     def take(self, rows: np.ndarray) -> DetectionTable:
         """Some rows, by index or mask."""
         return DetectionTable(self.image_index[rows], self.class_ids[rows], self.boxes_xyxy[rows], self.scores[rows])
+
+    def relabel(self, new_ids: np.ndarray) -> DetectionTable:
+        """The same detections with other class ids; ``new_ids[old]`` below 0 drops the class."""
+        ids = new_ids[self.class_ids]
+        keep = ids >= 0
+        return DetectionTable(self.image_index[keep], ids[keep], self.boxes_xyxy[keep], self.scores[keep])
 
     @classmethod
     def concatenate(cls, tables: Sequence[DetectionTable]) -> DetectionTable:

@@ -1,0 +1,167 @@
+"""``singleshot eval``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
+
+    from singleshot.report.result import EvalResult
+
+MOST_ROWS = 30
+
+
+class Metric(StrEnum):
+    """What to compute."""
+
+    voc = "voc"
+    coco = "coco"
+
+
+def evaluate(
+    weights: Annotated[str, typer.Argument(help="A weights file, or 'coco' for the bundled detector.")],
+    data: Annotated[Path, typer.Argument(help="A labelled data set: VOC, COCO, YOLO or csv.")],
+    split: Annotated[
+        str | None, typer.Option(help="Split to evaluate, 'all' for everything. Default: test, else val, else all.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder for eval.json, curves.csv and report.html.")] = None,
+    batch: Annotated[int, typer.Option(min=1, max=1024, help="Images that the network sees at once.")] = 8,
+    metric: Annotated[
+        list[Metric] | None, typer.Option(help="Numbers to compute; repeat for more. Default: all.")
+    ] = None,
+    score: Annotated[float, typer.Option(min=0, max=1, help="Detections below this score are not looked at.")] = 0.01,
+    iou: Annotated[float, typer.Option(min=0.01, max=1, help="Overlap that counts (VOC's rule).")] = 0.5,
+    strict: Annotated[bool, typer.Option("--strict", help="Overlap must exceed --iou (Python ports of VOC).")] = False,
+    inclusive: Annotated[
+        bool, typer.Option("--inclusive", help="Add 1 pixel to widths and heights (VOC devkit).")
+    ] = False,
+    worst: Annotated[int, typer.Option(min=0, max=200, help="Worst images that the report draws.")] = 12,
+) -> None:
+    """Measure a detector on labelled images: VOC and COCO average precision, per class, curves, confusions, speed.
+
+    Examples:
+
+        singleshot eval coco photos/instances.json
+
+        singleshot eval runs/cells/best.safetensors cells --split test --out runs/cells/eval
+
+        singleshot eval best.safetensors VOCdevkit --split 2007_test --metric voc
+    """
+    from rich.console import Console
+
+    from singleshot.engine.evaluate import ALL_METRICS, open_held_out
+    from singleshot.engine.evaluate import evaluate as run
+    from singleshot.metrics import VocConfig
+
+    console = Console()
+    shown = [name for name in ALL_METRICS if not metric or name in metric]
+    dataset = open_held_out(data, split)
+    with _progress(len(dataset)) as on_progress:
+        result = run(
+            weights,
+            dataset,
+            score_threshold=score,
+            batch_size=batch,
+            metrics=shown,
+            voc=VocConfig(min_iou=iou, compare=">" if strict else ">=", pixel_inclusive=inclusive),
+            on_progress=on_progress,
+        )
+    _print(console, result, shown)
+    if out:
+        console.print(f"Report: {result.save(out, worst=worst)}", highlight=False, soft_wrap=True)
+
+
+@contextmanager
+def _progress(count: int) -> Iterator[Callable[[int, int], None]]:
+    """A bar on the terminal; nothing where output goes to a file."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("evaluating"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("", total=count)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
+def _print(console: Console, result: EvalResult, shown: Sequence[str]) -> None:
+    from rich.markup import escape
+
+    split = f", split {result.split}" if result.split else ""
+    objects = int((~result.truth.ignored).sum())
+    console.print(
+        f"{escape(result.model)} on {escape(result.data)}{split}: {len(result.samples):,} images, {objects:,} objects",
+        highlight=False,
+    )
+    console.print(_class_table(result, shown))
+    console.print(_summary_table(result, shown))
+    speed = result.speed
+    console.print(
+        f"{speed.images_per_s:.1f} images/s ({speed.backend}, batches of {speed.batch_size}); ms per image: "
+        f"decode {speed.decode_ms:.1f}, preprocess {speed.preprocess_ms:.1f}, network {speed.network_ms:.1f}, "
+        f"postprocess {speed.postprocess_ms:.1f}",
+        highlight=False,
+        soft_wrap=True,
+    )
+    for remark in _remarks(result):
+        console.print(f"[yellow]Note:[/] {escape(remark)}", highlight=False, soft_wrap=True)
+
+
+def _summary_table(result: EvalResult, shown: Sequence[str]) -> Table:
+    from rich.table import Table
+
+    rows = []
+    if "coco" in shown:
+        rows += [(f"COCO {name}", value) for name, value in result.coco.items()]
+    if "voc" in shown:
+        rows += [(f"VOC AP, area, IoU {result.voc.min_iou:g}", result.voc_area), ("VOC AP, 11 points", result.voc_07)]
+    rows.append((f"best F1, at score {result.metrics.best_threshold:.2f}", result.metrics.best_f1))
+    table = Table(box=None, show_header=False, pad_edge=False)
+    table.add_column()
+    table.add_column(justify="right")
+    for name, value in rows:
+        table.add_row(name, _number(value))
+    return table
+
+
+def _class_table(result: EvalResult, shown: Sequence[str]) -> Table:
+    from rich.markup import escape
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("class")
+    numbers = ["objects"]
+    numbers += ["AP (VOC)", "11 points"] if "voc" in shown else []
+    numbers += ["COCO AP", "AP50"] if "coco" in shown else []
+    for heading in [*numbers, "best F1", "at score"]:
+        table.add_column(heading, justify="right")
+    items = sorted((item for item in result.per_class if item.objects), key=lambda item: -item.voc_area)
+    for item in items[:MOST_ROWS]:
+        cells = [item.voc_area, item.voc_07] if "voc" in shown else []
+        cells += [item.coco_ap, item.coco_ap50] if "coco" in shown else []
+        point = [f"{item.f1:.3f}", f"{item.threshold:.2f}"]
+        table.add_row(escape(item.name), f"{item.objects:,}", *map(_number, cells), *point)
+    if len(items) > MOST_ROWS:
+        table.caption = f"and {len(items) - MOST_ROWS} more classes; --out writes them all"
+    return table
+
+
+def _remarks(result: EvalResult) -> list[str]:
+    remarks = list(result.hints)
+    if result.only_data:
+        remarks.append(f"left out, since the model does not know them: {', '.join(result.only_data)}")
+    remarks += [f"left out: {reason}" for reason in result.failed[:10]]
+    if len(result.failed) > 10:
+        remarks.append(f"left out: {len(result.failed) - 10} more images that cannot be read")
+    return remarks
+
+
+def _number(value: float) -> str:
+    return "-" if value != value else f"{value:.4f}"
