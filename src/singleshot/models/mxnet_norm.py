@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 
 class MXNetBatchNorm2d(nn.BatchNorm2d):
-    """BatchNorm with MXNet's two habits (``spec`` of ``mx.sym.BatchNorm``, 1.9.1).
+    """BatchNorm with MXNet's two habits (``mx.sym.BatchNorm`` of 1.9.1).
 
     Its ``fix_gamma`` (on by default there) computes with a gamma of 1 whatever is stored and never trains it; and its
     moving variance follows the biased variance of the batch, where PyTorch follows the unbiased one.
@@ -36,10 +36,12 @@ class MXNetBatchNorm2d(nn.BatchNorm2d):
         assert self.running_mean is not None
         assert self.running_var is not None
         assert self.momentum is not None
-        before = self.running_var.clone()
-        out = F.batch_norm(input, self.running_mean, self.running_var, gamma, self.bias, True, self.momentum, self.eps)
-        if self.biased_variance:
+        # Autograd keeps the variance that batch_norm gets, so the corrected one must be another tensor.
+        unbiased = self.running_var.clone()
+        out = F.batch_norm(input, self.running_mean, unbiased, gamma, self.bias, True, self.momentum, self.eps)
+        with torch.no_grad():
+            old_part = self.running_var * (1 - self.momentum)
             count = input.numel() / input.shape[1]
-            old_part = before * (1 - self.momentum)
-            self.running_var.sub_(old_part).mul_((count - 1) / count).add_(old_part)
+            factor = (count - 1) / count if self.biased_variance else 1.0
+            self.running_var.copy_((unbiased - old_part) * factor + old_part)
         return out
