@@ -17,6 +17,7 @@ from singleshot.errors import SingleshotError
 
 # Verb -> where its function or Typer lives, in the order of ``singleshot --help``.
 VERBS = {
+    "data": "singleshot.cli.data:data",
     "demo": "singleshot.cli.demo:demo",
     "predict": "singleshot.cli.predict:predict",
 }

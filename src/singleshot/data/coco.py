@@ -18,10 +18,11 @@ from singleshot.errors import DataError
 
 LOOKED_FOR = "COCO: a .json with images, annotations and categories, alone, in annotations/, or in train/ valid/ test/"
 MAX_JSON_BYTES = 4 * 2**30
+NAMES_A_SPLIT = re.compile(r"instances_|train|val|test|_annotations\.coco")
 NAMES_TRIED = 20
 OTHER_TASKS = re.compile(r"^(captions|person_keypoints|panoptic|stuff|image_info)_")
 # A JSON of one of these names is the whole data set, not a split of that name.
-GENERIC_NAMES = {"", "instances", "instances_default", "annotations", "labels", "coco", "result", "dataset"}
+GENERIC_NAMES = {"instances", "instances_default", "annotations", "labels", "coco", "result", "dataset"}
 # Polygons are most of a COCO file and mean nothing to boxes; taken out before parsing, opening takes half as long.
 POLYGONS = re.compile(r'"segmentation"\s*:\s*\[[][\d\s.,eE+-]*\]')
 NAN = float("nan")
@@ -39,7 +40,7 @@ def _pick_image(element: Any) -> tuple[Any, ...]:
 
 def _pick_annotation(element: Any) -> tuple[Any, ...]:
     get = element.get if isinstance(element, dict) else {}.get
-    return get("id"), get("image_id"), get("category_id"), get("bbox"), get("iscrowd"), get("area")
+    return get("id"), get("image_id"), get("category_id"), get("bbox"), get("iscrowd"), get("area"), get("difficult")
 
 
 # What matters of each element; an element that is no object has nothing of it.
@@ -94,17 +95,17 @@ def find(path: Path) -> CocoLayout | None:
         file for pattern in ("*.json", "annotations/*.json", "*/_annotations.coco.json") for file in path.glob(pattern)
     ]
     files = sorted(file for file in found if not OTHER_TASKS.match(file.name) and _has_sections(file))
-    named = {_split_name(file): file for file in files}
-    if len(files) == 1 and not re.match("(train|val|test)", next(iter(named))):
+    named = {_split_name(file, path): file for file in files}
+    if len(files) == 1 and not NAMES_A_SPLIT.match(files[0].name):
         named = {"": files[0]}
     return CocoLayout(path, named) if files else None
 
 
-def _split_name(file: Path) -> str:
-    name = file.stem.removeprefix("instances_").removesuffix("_annotations.coco")
-    if name in GENERIC_NAMES:
-        return file.parent.name if file.name == "_annotations.coco.json" else name
-    return name
+def _split_name(file: Path, root: Path) -> str:
+    if file.name == "_annotations.coco.json":
+        return "" if file.parent == root else file.parent.name
+    name = file.stem.removeprefix("instances_")
+    return "" if name in GENERIC_NAMES else name
 
 
 def _has_sections(file: Path) -> bool:
@@ -191,7 +192,7 @@ def _is_size(value: Any) -> bool:
 
 def _image_folder(file: Path, root: Path, split: str, names: list[Any]) -> Path:
     """The folder among the usual ones that holds most of the first images."""
-    name = split or _split_name(file)
+    name = split or _split_name(file, root)
     near = (root, root / "images", root / name, root / "images" / name, file.parent / "images", file.parent)
     candidates = list(dict.fromkeys(near))
     texts = [name for name in names if isinstance(name, str) and "\0" not in name]
@@ -207,7 +208,7 @@ def _add_annotations(
 ) -> None:
     """Append the objects; the class id -1 stands for a category that the file does not list."""
     seen: set[Any] = set()
-    for (key, image, category, bbox, crowd, area), line in zip(section.values, section.lines, strict=True):
+    for (key, image, category, bbox, crowd, area, difficult), line in zip(section.values, section.lines, strict=True):
         owner = positions.get(image) if isinstance(image, int | str) else None
         if owner is None:
             records.add_problem(
@@ -225,6 +226,7 @@ def _add_annotations(
             _corners(bbox),
             known[category],
             line,
+            difficult=bool(difficult),
             iscrowd=bool(crowd),
             area=float(area) if isinstance(area, int | float) else NAN,
             owner=owner,

@@ -88,7 +88,8 @@ def _from_yaml(file: Path) -> YoloLayout | None:
     if isinstance(content.get("nc"), int) and content["nc"] != len(names):
         raise DataError(f"{file}: nc is {content['nc']} but there are {len(names)} names: correct one of them")
     root = _yaml_root(file, content.get("path"))
-    sources = {key: _yaml_sources(file, root, key, content[key]) for key in SPLITS if content.get(key)}
+    keys = [key for key in content if content[key] and (key in SPLITS or str(content[key]).endswith(".txt"))]
+    sources = {str(key): _yaml_sources(file, root, str(key), content[key]) for key in keys}
     sources = sources or _bare_sources(file.parent)
     if not sources:
         raise DataError(f"{file}: names no images: add 'train: images/train' (and val, test) with folders or lists")

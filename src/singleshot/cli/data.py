@@ -1,0 +1,168 @@
+"""``singleshot data``: look at a data set, or write it in another format."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from singleshot.data.check import DataReport
+
+data = typer.Typer(
+    help="Look at labelled images, or write them in another format.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
+)
+
+FormatOption = Annotated[
+    Literal["auto", "voc", "coco", "yolo", "csv"], typer.Option("--format", help="Format of the labels.")
+]
+BadDataOption = Annotated[
+    Literal["skip", "error"],
+    typer.Option("--bad-data", help="**skip** mends or leaves out bad records; **error** refuses them."),
+]
+EXAMPLES = 3
+SIZES_SHOWN = 5
+
+
+@data.command()
+def check(
+    path: Annotated[Path, typer.Argument(help="Folder, COCO .json, YOLO .yaml or .csv.")],
+    split: Annotated[str | None, typer.Option(help="One split, or several joined by +. Default: everything.")] = None,
+    format: FormatOption = "auto",
+    bad_data: BadDataOption = "skip",
+    deep: Annotated[bool, typer.Option("--deep/--fast", help="Decode every image, or read only the headers.")] = True,
+    json: Annotated[Path | None, typer.Option(metavar="FILE", help="Also write everything to a JSON file.")] = None,
+) -> None:
+    """Print splits, classes, sizes and every bad record; the exit code is 1 when a record has to be left out.
+
+    With `--bad-data error` a record that has to be repaired counts too.
+    """
+    from rich.console import Console
+
+    from singleshot.data.check import check as check_data
+
+    report = check_data(path, split, format, bad_data, deep=deep, track=_progress("Decoding images"))
+    console = Console(highlight=False)
+    _print_report(console, report)
+    if json is not None:
+        from json import dumps
+
+        from singleshot.files import write_atomically
+
+        console.print(f"Written: {write_atomically(json, dumps(report.to_dict(), indent=1))}")
+    raise typer.Exit(1 if report.errors else 0)
+
+
+@data.command()
+def convert(
+    source: Annotated[Path, typer.Argument(help="Folder, COCO .json, YOLO .yaml or .csv.")],
+    destination: Annotated[Path, typer.Argument(help="A new or empty folder.")],
+    to: Annotated[Literal["voc", "coco", "yolo"], typer.Option(help="The format to write.")],
+    format: FormatOption = "auto",
+    link: Annotated[bool, typer.Option("--link/--copy", help="Link to the images, or copy them.")] = False,
+    bad_data: BadDataOption = "skip",
+    classes: Annotated[str | None, typer.Option(help="Keep these classes, in this order: a,b,c.")] = None,
+) -> None:
+    """Write a data set as VOC, COCO or YOLO; splits, flags and the order of the classes are kept."""
+    from rich.console import Console
+
+    from singleshot.data.convert import convert as convert_data
+
+    done = convert_data(
+        source,
+        destination,
+        to,
+        format=format,
+        images="link" if link else "copy",
+        bad_data=bad_data,
+        classes=None if classes is None else [name.strip() for name in classes.split(",")],
+        track=_progress("Linking images" if link else "Copying images"),
+    )
+    console = Console(highlight=False)
+    console.print(f"{done.images} images with {done.objects} objects -> {destination} ({to})", markup=False)
+    for name, count in done.splits.items():
+        console.print(f"  {name}: {count} images", markup=False)
+    for loss in done.losses:
+        console.print(f"  Note: {loss}.", soft_wrap=True)
+    _print_problems(console, done.problems)
+
+
+@data.command()
+def scenes(
+    destination: Annotated[Path, typer.Argument(help="A new or empty folder.")],
+    count: Annotated[int, typer.Option(min=1, help="How many images.")] = 240,
+    seed: Annotated[int, typer.Option(min=0, help="Other seeds give other images.")] = 0,
+    difficulty: Annotated[float, typer.Option(min=0.0, max=1.0, help="Clutter, noise, occlusion.")] = 0.5,
+) -> None:
+    """Render a small labelled data set (VOC layout, five classes) to try things with."""
+    from singleshot.data.scenes import make_scenes
+
+    make_scenes(destination, count, seed, difficulty=difficulty)
+    typer.echo(f"{count} images -> {destination}")
+
+
+def _progress(text: str) -> Callable[[Sequence[Path]], Iterable[Path]]:
+    """A progress bar that stays off when the output is not a terminal."""
+    from rich.console import Console
+    from rich.progress import track
+
+    console = Console(stderr=True)
+    return lambda paths: track(paths, text, console=console, disable=not console.is_terminal, transient=True)
+
+
+def _print_report(console: Console, report: DataReport) -> None:
+    dataset, images = report.dataset, report.images
+    split = f", split {dataset.split}" if dataset.split else ""
+    console.print(f"{dataset.path}: {dataset.format}{split}", style="bold", markup=False, soft_wrap=True)
+    share = f" ({images['without_objects']} without objects, at most {images['most_objects']} in one)"
+    console.print(f"{images['images']} images, {images['objects']} objects{share}")
+    if report.splits:
+        parts = (f"{name} {row['images']} ({row['objects']} objects)" for name, row in report.splits.items())
+        console.print(f"Splits: {', '.join(parts)}", markup=False)
+    elif dataset.split is None:
+        console.print("Splits: none; train, val and test (80/10/10) are divided by the images' names")
+    sizes = images["sizes"]
+    shown = ", ".join(f"{s['width']} x {s['height']} ({s['images']})" for s in sizes[:SIZES_SHOWN])
+    more = f" and {len(sizes) - SIZES_SHOWN} more" if len(sizes) > SIZES_SHOWN else ""
+    console.print(f"Sizes, width x height: {shown}{more}")
+    console.print(f"Pixels: {', '.join(f'{name} ({count})' for name, count in images['pixels'].items())}")
+    console.print(_class_table(report.classes))
+    _print_problems(console, report.problems)
+
+
+def _class_table(rows: Sequence[dict[str, Any]]) -> Any:
+    from rich.markup import escape
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False)
+    table.add_column("class")
+    for title in ("objects", "images", "difficult", "crowd", "small", "medium", "large", "median w x h px"):
+        table.add_column(title, justify="right")
+    for row in rows:
+        numbers = [row[key] for key in ("objects", "images", "difficult", "crowd", "small", "medium", "large")]
+        median = f"{row['median_width_px']:.0f} x {row['median_height_px']:.0f}" if row["objects"] else "-"
+        table.add_row(escape(row["name"]), *(f"{number}" for number in numbers), median)
+    return table
+
+
+def _print_problems(console: Console, problems: Sequence[Any]) -> None:
+    from singleshot.data.problems import count_kinds
+
+    if not problems:
+        console.print("[green]No problems.[/]")
+    for (kind, action), count in count_kinds(problems).items():
+        colour = {"skipped": "red", "repaired": "yellow", "noted": "none"}[action]
+        console.print(f"{action} {count} x {kind}", style=colour)
+        mine = [problem for problem in problems if (problem.kind, problem.action) == (kind, action)]
+        for problem in mine[:EXAMPLES]:
+            console.print(f"  {problem.where}: {problem.message}", soft_wrap=True, markup=False)
+        if count > EXAMPLES:
+            console.print(f"  ... {count - EXAMPLES} more (--json lists all)")
