@@ -13,7 +13,7 @@ import torch
 from singleshot.models.build import build_anchors, build_network
 from singleshot.models.catalogue import model_names, model_spec
 from singleshot.models.config import ModelSpec
-from singleshot.models.network import Network
+from singleshot.models.network import Network, call_on_meta
 from singleshot.models.presets_mxnet import assembled_config, dssd_config, ssd_config
 
 CLASSES = tuple(f"class{index}" for index in range(20))
@@ -171,3 +171,25 @@ def test_names_are_presets_of_their_own_configuration() -> None:
 def test_specs_survive_json(name: str) -> None:
     spec = model_spec(name, CLASSES)
     assert ModelSpec.model_validate_json(spec.model_dump_json()) == spec
+
+
+def one_name_per_network() -> list[str]:
+    """One name per network: presets that differ only in size or anchors run the same code."""
+    names: dict[str, str] = {}
+    for name in model_names():
+        names.setdefault(model_spec(name, CLASSES).network.model_dump_json(), name)
+    return list(names.values())
+
+
+@pytest.mark.parametrize("name", one_name_per_network())
+def test_heads_give_one_row_per_anchor_at_any_shape(name: str) -> None:
+    spec, network = meta_network(name)
+    height, width = spec.preprocess.size_hw
+    size_hw = (height, width + 68)
+    output = call_on_meta(network.eval(), torch.empty((1, 3, *size_hw), device="meta"))
+    rows = len(build_anchors(spec, network, size_hw))
+    assert output.box_codes.shape == (1, rows, 4)
+    assert output.class_logits.shape == (1, rows, 21)
+    if name.startswith("refinedet"):
+        assert output.arm_box_codes.shape == (1, rows, 4)
+        assert output.arm_logits.shape == (1, rows, 2)
