@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, Field, ValidationError
+from pydantic import AfterValidator, Field, ValidationError, model_validator
 
 from singleshot.config import Frozen, UnitFloat
 from singleshot.errors import ConfigError
@@ -86,6 +86,12 @@ class CropConfig(Frozen):
     scale: FractionRange = (0.3, 1.0)
     aspect: PositiveRange = (0.5, 2.0)
     trials: Annotated[int, Field(gt=0, le=1000)] = 50
+
+    @model_validator(mode="after")
+    def _some_sampler(self) -> Self:
+        if not (self.min_ious or self.whole_image or self.unconstrained):
+            raise ValueError("a crop needs a sampler: give min_ious, whole_image or unconstrained, or set crop to null")
+        return self
 
 
 class AugmentConfig(Frozen):

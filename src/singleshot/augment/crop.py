@@ -25,6 +25,8 @@ class Canvas(NamedTuple):
 class Grid(NamedTuple):
     """Positions of a patch that a renderer can hit exactly, without sampling between pixels twice.
 
+    Arrays have x and y along their first axis, ``[2, ...]``.
+
     Attributes:
         out_wh: output size, ``[2]``.
         max_reduction: how much smaller the image may be read.
@@ -34,17 +36,17 @@ class Grid(NamedTuple):
     max_reduction: int
 
     def reduction(self, step: Floats) -> Floats:
-        """Largest of 1, 2, 4, 8 at which a read image still has a pixel per output pixel, ``[..., 2]`` -> ``[...]``."""
-        finest = np.minimum(step[..., 0], step[..., 1])
+        """Largest of 1, 2, 4, 8 at which a read image still has a pixel per output pixel, ``[2, ...]`` -> ``[...]``."""
+        finest = np.minimum(step[0], step[1])
         largest: Floats = np.exp2(np.floor(np.log2(np.minimum(np.maximum(finest, 1), self.max_reduction))))
         return largest
 
     def snap(self, low: Floats, size: Floats) -> Floats:
         """Move corners by at most an output pixel: to whole (reduced) image pixels inside the image; outside, so that
-        the image's edge falls between two output pixels. ``[..., 2]``.
+        the image's edge falls between two output pixels. ``[2, ...]``.
         """
-        step = size / self.out_wh
-        pixel = self.reduction(step)[..., None]
+        step = size / _column(self.out_wh, size.ndim)
+        pixel = self.reduction(step)
         return np.where(low < 0, np.rint(low / step) * step, np.floor(low / pixel) * pixel)
 
 
@@ -76,53 +78,82 @@ def _pick_caffe(
     config: CropConfig, canvas: Canvas, boxes_xyxy: Floats, grid: Grid, rng: np.random.Generator
 ) -> tuple[Floats, Floats] | None:
     """Every sampler takes its first good patch; one of the samplers that found something is chosen."""
-    min_ious = np.array([*config.min_ious, *([0.0] if config.unconstrained else [])])
-    shape, position = rng.random((2, len(min_ious), config.trials, 2))
-    scale = config.scale[0] + (config.scale[1] - config.scale[0]) * shape[..., 0]
-    aspect = config.aspect[0] + (config.aspect[1] - config.aspect[0]) * shape[..., 1]
-    root = np.sqrt(np.minimum(np.maximum(aspect, scale * scale), 1 / (scale * scale)))
-    size = np.stack([scale * root, scale / root], axis=-1) * canvas.size
-    low = grid.snap(canvas.low + position * (canvas.size - size), size)
-    good = _best_iou(low, size, boxes_xyxy) >= min_ious[:, None]
+    min_ious = _min_ious(config)
+    u = rng.random((4, len(min_ious), config.trials))
+    scale = _between(config.scale, u[0])
+    root = np.sqrt(np.minimum(np.maximum(_between(config.aspect, u[1]), scale * scale), 1 / (scale * scale)))
+    size = np.stack([scale * root, scale / root]) * _column(canvas.size, 3)
+    low, overlap = _place(u[2:], size, canvas, boxes_xyxy, grid)
+    good = overlap >= min_ious[:, None]
     finders = np.flatnonzero(good.any(axis=1))
-    choice = rng.integers(len(finders) + config.whole_image) if len(finders) or config.whole_image else 0
-    if choice >= len(finders):
+    choices = len(finders) + config.whole_image
+    choice = rng.integers(choices) if choices else 0
+    if choice == len(finders):
         return None
     sampler = finders[choice]
     trial = good[sampler].argmax()
-    return low[sampler, trial], size[sampler, trial]
+    return low[:, sampler, trial], size[:, sampler, trial]
 
 
 def _pick_ssd_pytorch(
     config: CropConfig, canvas: Canvas, boxes_xyxy: Floats, grid: Grid, rng: np.random.Generator
 ) -> tuple[Floats, Floats] | None:
     """A sampler is chosen; if none of its trials is good, another choice is made."""
-    min_ious = [*config.min_ious, *([0.0] if config.unconstrained else [])]
-    centres = (boxes_xyxy[:, :2] + boxes_xyxy[:, 2:]) / 2
+    min_ious = _min_ious(config)
+    centres = ((boxes_xyxy[:, :2] + boxes_xyxy[:, 2:]) / 2).T[:, None]
     for _ in range(MAX_PICKS):
         sampler = rng.integers(len(min_ious) + config.whole_image)
-        if sampler >= len(min_ious):
+        if sampler == len(min_ious):
             return None
-        shape, position = rng.random((2, config.trials, 2))
-        size = (config.scale[0] + (config.scale[1] - config.scale[0]) * shape) * canvas.size
-        low = grid.snap(canvas.low + position * (canvas.size - size), size)
-        aspect = size[:, 1] / size[:, 0]
-        good = (aspect >= config.aspect[0]) & (aspect <= config.aspect[1])
-        good &= _best_iou(low, size, boxes_xyxy) >= min_ious[sampler]
-        good &= ((centres > low[:, None]) & (centres < (low + size)[:, None])).all(axis=-1).any(axis=-1)
+        u = rng.random((4, config.trials))
+        size = _between(config.scale, u[:2]) * _column(canvas.size, 2)
+        low, overlap = _place(u[2:], size, canvas, boxes_xyxy, grid)
+        aspect = size[1] / size[0]
+        good = (aspect >= config.aspect[0]) & (aspect <= config.aspect[1]) & (overlap >= min_ious[sampler])
+        inside = (centres > low[..., None]) & (centres < (low + size)[..., None])
+        good &= (inside[0] & inside[1]).any(axis=-1)
         if good.any():
             trial = good.argmax()
-            return low[trial], size[trial]
+            return low[:, trial], size[:, trial]
     return None
 
 
+def _min_ious(config: CropConfig) -> Floats:
+    return np.array([*config.min_ious, *([0.0] if config.unconstrained else [])])
+
+
+def _between(bounds: tuple[float, float], u: Floats) -> Floats:
+    return bounds[0] + (bounds[1] - bounds[0]) * u
+
+
+def _column(xy: Floats, dimensions: int) -> Floats:
+    """(x, y) along the first of several axes."""
+    return xy.reshape(2, *(1,) * (dimensions - 1))
+
+
+def _place(u: Floats, size: Floats, canvas: Canvas, boxes_xyxy: Floats, grid: Grid) -> tuple[Floats, Floats]:
+    """Corners of patches and their largest IoU with an object.
+
+    Args:
+        u: where each lies between the canvas's ends, 0 to 1, ``[2, ...]``.
+        size: sizes, ``[2, ...]``.
+        canvas: what they lie in.
+        boxes_xyxy: objects, ``[N, 4]``, N > 0.
+        grid: where corners may lie.
+
+    Returns:
+        Corners ``[2, ...]`` and IoUs ``[...]``.
+    """
+    low = grid.snap(_column(canvas.low, size.ndim) + u * (_column(canvas.size, size.ndim) - size), size)
+    return low, _best_iou(low.reshape(2, 1, -1), size.reshape(2, 1, -1), boxes_xyxy).reshape(size.shape[1:])
+
+
 def _best_iou(low: Floats, size: Floats, boxes_xyxy: Floats) -> Floats:
-    """Largest IoU of each patch with an object, ``[..., 2]`` twice and ``[N, 4]`` -> ``[...]``; N > 0."""
-    high = low + size
-    x0, y0, x1, y1 = boxes_xyxy.T
-    width = np.minimum(high[..., 0, None], x1) - np.maximum(low[..., 0, None], x0)
-    height = np.minimum(high[..., 1, None], y1) - np.maximum(low[..., 1, None], y0)
-    shared = np.maximum(width, 0) * np.maximum(height, 0)
-    areas = (size[..., 0] * size[..., 1])[..., None] + (x1 - x0) * (y1 - y0)
-    best: Floats = (shared / (areas - shared)).max(axis=-1)
+    """Largest IoU of patches ``[2, 1, P]`` with any object, ``[P]``; patches last, since objects are few."""
+    near, far = boxes_xyxy[:, :2].T[..., None], boxes_xyxy[:, 2:].T[..., None]
+    sides = np.minimum(low + size, far) - np.maximum(low, near)
+    np.maximum(sides, 0, out=sides)
+    shared = sides[0] * sides[1]
+    areas = size[0] * size[1] + (far[0] - near[0]) * (far[1] - near[1])
+    best: Floats = (shared / (areas - shared)).max(axis=0)
     return best

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import struct
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,7 +16,7 @@ from singleshot.augment.config import Interpolation
 from singleshot.augment.geometry import Geometry
 from singleshot.errors import ImageError
 from singleshot.image_header import is_cut_off, read_header
-from singleshot.images import read_image
+from singleshot.images import MAX_PIXELS, read_image
 
 Image = NDArray[np.uint8]
 
@@ -26,6 +27,7 @@ _FLAGS: dict[Interpolation, int] = {
     "cubic": cv2.INTER_CUBIC,
     "lanczos4": cv2.INTER_LANCZOS4,
 }
+TINY = 1e-6
 # OpenCV vectorises these for float32 only: converting there and back is still quicker.
 _QUICKER_IN_FLOAT = frozenset({cv2.INTER_AREA, cv2.INTER_LANCZOS4})
 _REDUCED = {2: cv2.IMREAD_REDUCED_COLOR_2, 4: cv2.IMREAD_REDUCED_COLOR_4, 8: cv2.IMREAD_REDUCED_COLOR_8}
@@ -71,22 +73,26 @@ def decode(source: Path | bytes, image_hw: tuple[int, int], reduction: int) -> P
 def _decode_reduced(source: Path | bytes, image_hw: tuple[int, int], reduction: int) -> Pixels | None:
     """A JPEG's decoder can leave out fine detail. ``None``: read it the usual way, which also words the errors."""
     data = source if isinstance(source, bytes) else _bytes_of(source)
-    if not data.startswith(b"\xff\xd8\xff"):
-        return None
-    try:
-        header = read_header(data)
-    except (IndexError, ValueError):
-        return None
-    # A turned image begins with the padding of an incomplete last pixel, if there is one: its grid is not ours.
-    whole = not any(side % reduction for side in image_hw)
-    if header is None or header.upright_size_hw != image_hw or not (header.orientation == 1 or whole):
-        return None
-    if is_cut_off(data, header):
+    if not _reducible(data, image_hw, reduction):
         return None
     image = cv2.imdecode(np.frombuffer(data, np.uint8), _REDUCED[reduction])
     if image is None or image.shape[:2] != tuple(-(-side // reduction) for side in image_hw):
         return None
     return Pixels(cv2.cvtColor(image, cv2.COLOR_BGR2RGB, dst=image), image_hw, reduction)
+
+
+def _reducible(data: bytes, image_hw: tuple[int, int], reduction: int) -> bool:
+    """Whether a file is a whole JPEG of the expected size whose reduced pixels lie on our grid."""
+    if not data.startswith(b"\xff\xd8\xff") or image_hw[0] * image_hw[1] > MAX_PIXELS:
+        return False
+    try:
+        header = read_header(data)
+    except (IndexError, ValueError, struct.error):
+        return False
+    if header is None or header.upright_size_hw != image_hw or is_cut_off(data, header):
+        return False
+    # A turned image begins with the padding of an incomplete last pixel, if there is one: its grid is not ours.
+    return header.orientation == 1 or not any(side % reduction for side in image_hw)
 
 
 def _bytes_of(path: Path) -> bytes:
@@ -147,8 +153,10 @@ class _Span(NamedTuple):
 def _visible(geometry: Geometry, axis: int, pixels: Pixels) -> _Span:
     origin, step, reduction = geometry.origin_xy[axis], geometry.step_xy[axis], pixels.reduction
     begin, before = max(origin, 0.0), round(max(-origin, 0.0) / step)
-    filled = min(geometry.out_hw[1 - axis] - before, round((pixels.size_hw[1 - axis] - begin) / step))
-    stop = min(math.ceil((begin + filled * step) / reduction - 1e-9), pixels.image.shape[1 - axis])
+    # Exactly half a pixel does not count, whichever way the division rounds: OpenCV makes no image of 0 pixels.
+    visible = round((pixels.size_hw[1 - axis] - begin) / step - TINY)
+    filled = min(geometry.out_hw[1 - axis] - before, visible)
+    stop = min(math.ceil((begin + filled * step) / reduction - TINY), pixels.image.shape[1 - axis])
     return _Span(round(begin / reduction), stop, reduction / step, before, filled)
 
 

@@ -135,6 +135,12 @@ def auto_workers() -> int:
     return max(1, min(cores - 1, MAX_WORKERS))
 
 
+def _named(error: ImageError, sample: Sample) -> str:
+    """Why an image was skipped; errors of cached bytes know no file."""
+    path = str(sample.image_path)
+    return str(error) if path in str(error) else f"{path}: {error}"
+
+
 def _learns(sample: Sample, config: LoaderConfig) -> bool:
     """Whether an object of a sample can train."""
     return bool(_trainable(sample, config).any())
@@ -191,7 +197,7 @@ class _TrainDataset(Dataset[_Item]):
             try:
                 return self._item(position, index, tuple(skipped))
             except ImageError as error:
-                skipped.append(Skipped(index, str(error)))
+                skipped.append(Skipped(index, _named(error, self._samples[index])))
                 index = int(replacements.choice(self._indices))
         reasons = "\n".join(f"  {skip.reason}" for skip in skipped[:3])
         raise DataError(f"{len(skipped)} images in a row cannot be read; check the disk and the paths:\n{reasons}")
