@@ -2,13 +2,124 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+if TYPE_CHECKING:
+    from singleshot.predict.job import JobSummary
+    from singleshot.predict.runner import Result
+
+# More images than this are counted by a progress bar instead of being listed one by one.
+LISTED_IMAGES = 20
+
 
 def predict(
-    sources: Annotated[list[Path], typer.Argument(metavar="SOURCE...", help="Image files, folders or globs.")],
+    sources: Annotated[list[str], typer.Argument(metavar="SOURCE...", help="Image files, folders, globs.")],
+    weights: Annotated[str, typer.Option(help="Bundled weights by name, or a weights file.")] = "coco",
+    out: Annotated[Path, typer.Option(help="Folder for the results.")] = Path("predictions"),
+    score: Annotated[float, typer.Option(help="Least confidence of a detection, 0..1.")] = 0.3,
+    save: Annotated[str, typer.Option(help="What to write: images, json, csv, coco, crops (with commas).")] = (
+        "images,json"
+    ),
+    batch: Annotated[int, typer.Option(help="Images that the network sees at once.")] = 8,
+    recursive: Annotated[bool, typer.Option("--recursive", "-r", help="Look into subfolders.")] = False,
+    nms_iou: Annotated[
+        float | None,
+        typer.Option(help="Overlap above which the weaker of two boxes of a class goes.", show_default="the model's"),
+    ] = None,
+    max_detections: Annotated[
+        int | None, typer.Option(help="Most detections per image.", show_default="the model's")
+    ] = None,
+    max_pixels: Annotated[int, typer.Option(help="Larger images are refused.")] = 178_956_970,
 ) -> None:
-    """Detect objects in images."""
+    """Detect objects in images.
+
+    Examples:
+
+    * `singleshot predict street.jpg`
+    * `singleshot predict photos/ --recursive --score 0.5 --save images,json,csv`
+    * `singleshot predict "photos/*.jpg" --weights runs/train/best.safetensors --out found`
+
+    An image that cannot be read ends nothing: it is listed at the end, and the exit code is 1.
+    Exit code 2 means that nothing was done (a wrong option, path or weights file).
+    """
+    from singleshot.detections import check_score
+    from singleshot.detector import check_batch, load
+    from singleshot.predict.job import run_job
+    from singleshot.predict.sinks import check_kinds, open_sinks
+    from singleshot.predict.sources import find_images
+
+    kinds = [kind.strip() for kind in save.split(",") if kind.strip()]
+    check_kinds(kinds)
+    check_score(score, "--score")
+    check_batch(batch)
+    images = find_images(sources, recursive=recursive, exclude=out)
+    detector = load(weights)
+    predictor = detector.predictor(score, nms_iou=nms_iou, max_detections=max_detections, max_pixels=max_pixels)
+    results = predictor.stream(images, min(batch, len(images)))
+    with (
+        _quiet_decoders(),
+        _progress(len(images)) as on_result,
+        open_sinks(kinds, out, images, detector.class_names, detector.spec.class_ids) as sinks,
+    ):
+        summary = run_job(results, sinks, predictor.times, on_result)
+    _print_summary(summary, out if kinds else None)
+    if summary.failures:
+        raise typer.Exit(1)
+
+
+@contextmanager
+def _quiet_decoders() -> Iterator[None]:
+    """Our errors name the file; OpenCV's own lines about it would only tear up the progress bar."""
+    from cv2.utils import logging
+
+    before = logging.getLogLevel()
+    logging.setLogLevel(logging.LOG_LEVEL_SILENT)
+    try:
+        yield
+    finally:
+        logging.setLogLevel(before)
+
+
+@contextmanager
+def _progress(count: int) -> Iterator[Callable[[Result], None]]:
+    """A bar for many images, a line each for few; failures are always named at once."""
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    from singleshot.predict.runner import Failure
+
+    columns = (BarColumn(), MofNCompleteColumn(), TextColumn("images"), TimeRemainingColumn())
+    with Progress(*columns, transient=True, disable=count <= LISTED_IMAGES) as bar:
+        task = bar.add_task("", total=count)
+
+        def on_result(result: Result) -> None:
+            bar.advance(task)
+            if isinstance(result, Failure):
+                bar.console.print(f"failed: {result.error}", style="red", markup=False, highlight=False, soft_wrap=True)
+            elif count <= LISTED_IMAGES:
+                found = _counted(Counter(result.detections.names)) or "nothing found"
+                line = f"{result.detections.path}: {found}"
+                bar.console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+        yield on_result
+
+
+def _counted(objects: Counter[str]) -> str:
+    return ", ".join(f"{count:,} {name}" for name, count in objects.most_common())
+
+
+def _print_summary(summary: JobSummary, out: Path | None) -> None:
+    typer.echo(f"{summary.images:,} images, {summary.objects.total():,} objects in {summary.time_line()}")
+    if summary.images > LISTED_IMAGES and summary.objects:
+        typer.echo(f"Found: {_counted(summary.objects)}")
+    if out is not None:
+        typer.echo(f"Results: {out}")
+    if summary.failures:
+        typer.secho(f"{len(summary.failures):,} images could not be read:", fg=typer.colors.RED, err=True)
+        for failure in summary.failures:
+            typer.echo(f"  {failure.error}", err=True)

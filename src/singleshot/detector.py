@@ -1,0 +1,285 @@
+"""`Detector`: a description, its numbers, and everything to use them. `load` gives one."""
+
+from __future__ import annotations
+
+import difflib
+import os
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, overload
+
+import numpy as np
+
+from singleshot.config import PostprocessConfig
+from singleshot.detections import Detections, check_score
+from singleshot.errors import ConfigError, ImageError, WeightsError
+from singleshot.images import MAX_PIXELS, check_rgb
+from singleshot.models.config import ModelSpec
+from singleshot.predict.preprocess import preprocess_image
+from singleshot.predict.runner import Failure, Predictor
+from singleshot.predict.sources import find_images, is_many
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from numpy.typing import NDArray
+    from torch import Tensor
+
+    from singleshot.backends.base import Backend
+    from singleshot.models.network import Network
+
+    PathLike = str | os.PathLike[str]
+    ImageLike = PathLike | NDArray[np.uint8]
+
+SCORE_THRESHOLD = 0.3
+BATCH_SIZE = 8
+
+
+class Detector:
+    """A detector that is ready to use.
+
+    Args:
+        spec: everything besides the numbers.
+        weights: the network's state, or a weights file that holds it (read when it is first needed).
+    """
+
+    def __init__(self, spec: ModelSpec, weights: Mapping[str, Tensor] | Path) -> None:
+        self.spec = spec
+        self._weights = weights
+        self._backends: dict[PostprocessConfig, Backend] = {}
+
+    def __repr__(self) -> str:
+        height, width = self.spec.preprocess.size_hw
+        return f"Detector({self.spec.name}, {len(self.class_names)} classes, input {width} x {height})"
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Names of the classes, by class id."""
+        return self.spec.class_names
+
+    @cached_property
+    def network(self) -> Network:
+        """The torch module, in eval mode on the CPU: ``[B, 3, H, W]`` preprocessed -> ``HeadOutput``.
+
+        Raises:
+            WeightsError: the weights are damaged or do not fit.
+        """
+        from singleshot.models.build import build_network
+        from singleshot.weights.file import load_state, read_state
+
+        network = build_network(self.spec.network)
+        if isinstance(self._weights, Path):
+            load_state(network, read_state(self._weights), self._weights)
+        else:
+            load_state(network, dict(self._weights))
+        return network.eval()
+
+    def anchors(self, size_hw: tuple[int, int] | None = None) -> Tensor:
+        """Default boxes for an input size (the detector's own by default): cxcywh in its pixels, ``[A, 4]``."""
+        from singleshot.models.build import build_anchors
+
+        return build_anchors(self.spec, self.network, size_hw)
+
+    def preprocess(self, image: ImageLike) -> Tensor:
+        """What the network sees of an image.
+
+        Args:
+            image: RGB array ``[H, W, 3]`` uint8, or a file.
+
+        Returns:
+            ``[3, height, width]`` float32.
+
+        Raises:
+            ImageError: it cannot be read, or is no such array.
+        """
+        import torch
+
+        from singleshot.images import read_image
+
+        pixels = check_rgb(image) if isinstance(image, np.ndarray) else read_image(image)
+        return torch.from_numpy(preprocess_image(pixels, self.spec.preprocess))
+
+    @overload
+    def predict(
+        self,
+        source: NDArray[np.uint8],
+        score_threshold: float = ...,
+        *,
+        nms_iou: float | None = ...,
+        max_detections: int | None = ...,
+        batch_size: int = ...,
+    ) -> Detections: ...
+
+    @overload
+    def predict(
+        self,
+        source: PathLike,
+        score_threshold: float = ...,
+        *,
+        nms_iou: float | None = ...,
+        max_detections: int | None = ...,
+        batch_size: int = ...,
+    ) -> Detections | list[Detections]: ...
+
+    @overload
+    def predict(
+        self,
+        source: list[Any] | tuple[Any, ...],
+        score_threshold: float = ...,
+        *,
+        nms_iou: float | None = ...,
+        max_detections: int | None = ...,
+        batch_size: int = ...,
+    ) -> list[Detections]: ...
+
+    def predict(
+        self,
+        source: ImageLike | Sequence[ImageLike],
+        score_threshold: float = SCORE_THRESHOLD,
+        *,
+        nms_iou: float | None = None,
+        max_detections: int | None = None,
+        batch_size: int = BATCH_SIZE,
+    ) -> Detections | list[Detections]:
+        """Detect objects.
+
+        Args:
+            source: an image file or an RGB array ``[H, W, 3]`` uint8 (OpenCV's BGR wants ``[..., ::-1]`` first); a list
+                of these; or a folder or glob.
+            score_threshold: least confidence.
+            nms_iou: overlap above which the weaker of two boxes of a class goes; the model's own by default.
+            max_detections: most objects per image; the model's own by default.
+            batch_size: images that the network sees at once.
+
+        Returns:
+            `Detections` for one image; a list of them, in order, for a list, folder or glob.
+
+        Raises:
+            ImageError: an image cannot be read. (`singleshot predict` skips it and goes on.)
+            ConfigError: a threshold or size that makes no sense.
+        """
+        one = isinstance(source, np.ndarray) or (isinstance(source, (str, os.PathLike)) and not is_many(source))
+        predictor = self.predictor(score_threshold, nms_iou=nms_iou, max_detections=max_detections)
+        found = []
+        for result in predictor.stream(_as_list(source), 1 if one else check_batch(batch_size)):
+            if isinstance(result, Failure):
+                raise result.error
+            found.append(result.detections)
+        return found[0] if one else found
+
+    def predictor(
+        self,
+        score_threshold: float = SCORE_THRESHOLD,
+        *,
+        nms_iou: float | None = None,
+        max_detections: int | None = None,
+        max_pixels: int | None = MAX_PIXELS,
+    ) -> Predictor:
+        """The stages of `predict` for streams of any length: ``for result in detector.predictor().stream(paths)``."""
+        changes: dict[str, float] = {"score_threshold": check_score(score_threshold, "score_threshold")}
+        if nms_iou is not None:
+            changes["nms_iou"] = check_score(nms_iou, "nms_iou")
+        if max_detections is not None:
+            if max_detections < 1:
+                raise ConfigError(f"max_detections must be at least 1, not {max_detections}")
+            changes["max_detections"] = max_detections
+        settings = self.spec.postprocess.model_copy(update=changes)
+        return Predictor(
+            self._backend(settings), self.spec.preprocess, self.class_names, self.spec.class_ids, max_pixels
+        )
+
+    def save(self, path: PathLike) -> Path:
+        """Write a weights file that `load` reads."""
+        from singleshot.weights.file import save_weights
+
+        return save_weights(Path(path), self.spec, self.network.state_dict())
+
+    def _backend(self, settings: PostprocessConfig) -> Backend:
+        from singleshot.backends.torch_backend import TorchBackend
+
+        if settings not in self._backends:
+            self._backends = {
+                settings: TorchBackend(self.network, self.anchors(), self.spec.coder, settings, len(self.class_names))
+            }
+        return self._backends[settings]
+
+
+def load(weights: PathLike = "coco") -> Detector:
+    """Load a detector.
+
+    Args:
+        weights: name of bundled weights (``coco``), or a weights file of singleshot.
+
+    Raises:
+        WeightsError: no such name or file, or the file is damaged or foreign.
+    """
+    from singleshot.weights.file import read_spec
+
+    path = find_weights(weights)
+    return Detector(read_spec(path), path)
+
+
+def find_weights(weights: PathLike) -> Path:
+    """The file that a name or a path means.
+
+    Raises:
+        WeightsError: there is none; the message names the nearest.
+    """
+    from singleshot.weights.bundled import bundled_names, bundled_path
+
+    path, names = Path(weights), bundled_names()
+    if str(weights) in names:
+        return bundled_path(str(weights))
+    if path.is_dir():
+        raise WeightsError(f"{path}: is a folder: name a .safetensors file in it, or use 'singleshot import {path}'")
+    if path.exists():
+        return path
+    if path.suffix or len(path.parts) > 1:
+        from singleshot.images import nearest_hint
+
+        raise WeightsError(f"{path}: no such weights file{nearest_hint(path)}")
+    near = difflib.get_close_matches(str(weights), names, n=1)
+    hint = f" Did you mean '{near[0]}'?" if near else ""
+    raise WeightsError(f"no weights '{weights}'.{hint} Give a bundled name ({', '.join(names)}) or the path of a file")
+
+
+def import_weights(path: PathLike, source: str = "auto", save_to: PathLike | None = None) -> Detector:
+    """Load weights of another system.
+
+    Args:
+        path: its file or folder.
+        source: which system; ``auto`` finds out.
+        save_to: also write them as a weights file of singleshot.
+
+    Raises:
+        WeightsError: not recognised, damaged, or incomplete.
+    """
+    from singleshot.weights.importers import read_foreign
+
+    spec, state, _ = read_foreign(Path(path), source)
+    detector = Detector(spec, state)
+    if save_to is not None:
+        detector.save(save_to)
+    return detector
+
+
+def check_batch(batch_size: int) -> int:
+    """A batch size that makes sense.
+
+    Raises:
+        ConfigError: it does not.
+    """
+    if not 1 <= batch_size <= 1024:
+        raise ConfigError(f"batch_size must lie in 1..1024, not {batch_size}")
+    return batch_size
+
+
+def _as_list(source: ImageLike | Sequence[ImageLike]) -> list[Path | NDArray[np.uint8]]:
+    if isinstance(source, np.ndarray):
+        return [source]
+    if isinstance(source, (str, os.PathLike)):
+        return list(find_images(source))
+    if not isinstance(source, Sequence):
+        raise ImageError(f"a source is a path, an RGB array or a list of these, not {type(source).__name__}")
+    return [item if isinstance(item, np.ndarray) else Path(item) for item in source]
