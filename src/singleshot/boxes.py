@@ -24,8 +24,9 @@ def box_area(boxes_xyxy: Tensor) -> Tensor:
     return sides[..., 0] * sides[..., 1]
 
 
+@torch.no_grad()
 def pairwise_iou(boxes_a: Tensor, boxes_b: Tensor) -> Tensor:
-    """IoU of every box of ``a`` with every box of ``b``; 0 where the union is 0.
+    """IoU of every box of ``a`` with every box of ``b``; 0 where the union is 0. Carries no gradient.
 
     Args:
         boxes_a: corners, ``[..., N, 4]``.
@@ -34,11 +35,14 @@ def pairwise_iou(boxes_a: Tensor, boxes_b: Tensor) -> Tensor:
     Returns:
         ``[..., N, M]``.
     """
-    a, b = boxes_a.unsqueeze(-2), boxes_b.unsqueeze(-3)
-    sides = (torch.minimum(a[..., 2:], b[..., 2:]) - torch.maximum(a[..., :2], b[..., :2])).clamp(min=0)
-    intersection = sides[..., 0] * sides[..., 1]
-    union = box_area(a) + box_area(b) - intersection
-    return _ratio(intersection, union)
+    ax0, ay0, ax1, ay1 = boxes_a.movedim(-1, 0).unsqueeze(-1).contiguous()
+    bx0, by0, bx1, by1 = boxes_b.movedim(-1, 0).unsqueeze(-2).contiguous()
+    # In place: the largest arrays of training are made here, and fresh memory costs more than the arithmetic.
+    intersection = torch.minimum(ax1, bx1).sub_(torch.maximum(ax0, bx0)).clamp_(min=0)
+    intersection.mul_(torch.minimum(ay1, by1).sub_(torch.maximum(ay0, by0)).clamp_(min=0))
+    union = (box_area(boxes_a).unsqueeze(-1) + box_area(boxes_b).unsqueeze(-2)).sub_(intersection)
+    # Only where both boxes are empty is the union 0, and then so is the intersection. Infinite boxes give NaN.
+    return intersection.div_(union.clamp_(min=torch.finfo(union.dtype).tiny)).nan_to_num_(nan=0.0)
 
 
 def aligned_iou(boxes_a: Tensor, boxes_b: Tensor) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import torch
@@ -10,12 +11,13 @@ from torch import Tensor
 from singleshot.boxes import clip_to_image, xyxy_to_cxcywh
 from singleshot.config import CoderConfig, PostprocessConfig
 from singleshot.multibox.coder import CODER, decode_boxes
-from singleshot.multibox.nms import greedy_keep
+from singleshot.multibox.nms import NmsConfig, greedy_nms, rank_in_groups
+from singleshot.multibox.soft_nms import SoftNmsConfig, soft_nms
 from singleshot.structures import HeadOutput, RefineOutput
 
 
 class PaddedDetections(NamedTuple):
-    """Detections of a batch, best first, padded to the largest image.
+    """Detections of a batch, best first; ``D`` is ``max_detections``.
 
     Attributes:
         boxes_xyxy: pixels of the network input, 0 where padded, ``[B, D, 4]``.
@@ -30,6 +32,19 @@ class PaddedDetections(NamedTuple):
     counts: Tensor
 
 
+class Candidates(NamedTuple):
+    """What scores enough to be looked at, in the order of images, anchors, classes; ``[N]`` each."""
+
+    scores: Tensor
+    images: Tensor
+    anchors: Tensor
+    class_ids: Tensor
+
+    def pick(self, which: Tensor) -> Candidates:
+        """Some of them, by index or mask."""
+        return Candidates(*(column[which] for column in self))
+
+
 @torch.no_grad()
 def postprocess(
     output: HeadOutput | RefineOutput,
@@ -39,70 +54,116 @@ def postprocess(
     image_size_hw: tuple[int, int] = (1, 1),
     num_classes: int | None = None,
 ) -> PaddedDetections:
-    """Score, threshold, decode and suppress a batch.
+    """Score, threshold, decode, suppress and cut a batch. Only candidates that reach NMS are decoded.
 
     Args:
         output: raw heads of the network.
         anchors_cxcywh: default boxes in pixels of the network input, ``[A, 4]``.
-        postprocess: thresholds and dialect.
+        postprocess: thresholds and dialect. With ``class_agnostic`` all classes count as one, for its limits too.
         coder: how codes and boxes relate.
         image_size_hw: network input in pixels, for clipping.
         num_classes: public classes; ``None`` takes all columns but the background.
     """
-    scores = class_scores(output, postprocess, num_classes)
-    batch, anchors, classes = scores.shape
-    image, anchor, class_id = (scores > postprocess.score_threshold).nonzero(as_tuple=True)
-    score = scores[image, anchor, class_id]
-    order = torch.argsort(score, descending=True, stable=True)
-    image, anchor, class_id, score = image[order], anchor[order], class_id[order], score[order]
-    group = image if postprocess.class_agnostic else image * classes + class_id
-    if postprocess.pre_nms_top_k is not None:
-        first = rank_in_group(image * classes + class_id) < postprocess.pre_nms_top_k
-        image, anchor, class_id, score, group = image[first], anchor[first], class_id[first], score[first], group[first]
-    codes = output.box_codes[image, anchor].float()
-    from_anchors = anchors_cxcywh[anchor]
-    if isinstance(output, RefineOutput):
-        from_anchors = xyxy_to_cxcywh(decode_boxes(output.arm_box_codes[image, anchor].float(), from_anchors, coder))
-    boxes = decode_boxes(codes, from_anchors, coder)
-    if postprocess.clip == "before":
-        boxes = clip_to_image(boxes, image_size_hw)
-    keep = greedy_keep(boxes, group, postprocess.nms_iou, postprocess.nms_compare)
-    image, class_id, score, boxes = image[keep], class_id[keep], score[keep], boxes[keep]
+    columns = class_columns(output.class_logits.shape[-1], postprocess, num_classes)
+    found = _candidates(class_scores(output, postprocess), columns, postprocess)
+    groups = found.images if postprocess.class_agnostic else found.images * len(columns) + found.class_ids
+
+    def boxes_of(rows: Tensor) -> Tensor:
+        boxes = decode_at(output, anchors_cxcywh, found.images[rows], found.anchors[rows], coder)
+        return clip_to_image(boxes, image_size_hw) if postprocess.clip == "before" else boxes
+
+    if postprocess.nms in ("greedy", "none"):
+        kept = greedy_nms(found.scores, found.images, groups, boxes_of, _nms_config(postprocess))
+        found, boxes = found.pick(kept.rows), kept.boxes_xyxy
+    else:
+        rows = _best_of_groups(found.scores, groups, postprocess.pre_nms_top_k)
+        found, boxes = found.pick(rows), boxes_of(rows)
+        chosen, scores = soft_nms(found.scores, found.images, groups[rows], boxes, _soft_config(postprocess))
+        found, boxes = found.pick(chosen)._replace(scores=scores), boxes[chosen]
     if postprocess.clip == "after":
         boxes = clip_to_image(boxes, image_size_hw)
-    place = rank_in_group(image)
-    fits = place < postprocess.max_detections
-    image, place = image[fits], place[fits]
-    counts = torch.bincount(image, minlength=batch)
-    size = int(counts.max()) if batch else 0
-    result = PaddedDetections(
-        boxes.new_zeros(batch, size, 4), score.new_zeros(batch, size), class_id.new_full((batch, size), -1), counts
-    )
-    result.boxes_xyxy[image, place] = boxes[fits]
-    result.scores[image, place] = score[fits]
-    result.class_ids[image, place] = class_id[fits]
-    return result
+    return _pad(found, boxes, len(output.class_logits), postprocess.max_detections)
 
 
-def class_scores(output: HeadOutput | RefineOutput, config: PostprocessConfig, num_classes: int | None) -> Tensor:
-    """Probabilities of the public classes, ``[B, A, C]``."""
+def class_columns(logits: int, config: PostprocessConfig, num_classes: int | None = None) -> tuple[int, ...]:
+    """The logit column of each public class."""
+    if config.class_columns is not None:
+        return config.class_columns
+    return tuple(range(1, logits if num_classes is None else num_classes + 1))
+
+
+def class_scores(output: HeadOutput | RefineOutput, config: PostprocessConfig) -> Tensor:
+    """Probabilities of all columns, 0 where RefineDet's first step sees no object, ``[B, A, K]`` float32."""
     logits = output.class_logits.float()
     scores = logits.softmax(dim=-1) if config.score_function == "softmax" else logits.sigmoid()
-    if config.class_columns is not None:
-        scores = scores[..., list(config.class_columns)]
-    else:
-        scores = scores[..., 1 : None if num_classes is None else num_classes + 1]
     if isinstance(output, RefineOutput):
         objectness = output.arm_logits.float().softmax(dim=-1)[..., 1:]
-        scores = scores * (objectness > config.min_objectness)
+        scores.masked_fill_(objectness <= config.min_objectness, 0.0)
     return scores
 
 
-def rank_in_group(groups: Tensor) -> Tensor:
-    """How many earlier rows have the same group, ``[N]`` int64."""
-    ordered, order = torch.sort(groups, stable=True)
-    _, sizes = torch.unique_consecutive(ordered, return_counts=True)
-    starts = (sizes.cumsum(0) - sizes).repeat_interleave(sizes)
-    rank = torch.empty_like(order)
-    rank[order] = torch.arange(len(order), device=order.device) - starts
-    return rank
+def decode_at(
+    output: HeadOutput | RefineOutput, anchors_cxcywh: Tensor, images: Tensor, anchors: Tensor, coder: CoderConfig
+) -> Tensor:
+    """Boxes of some anchors of some images: one decoding, or RefineDet's two, ``[n]`` twice -> ``[n, 4]`` xyxy."""
+    rows = images * len(anchors_cxcywh) + anchors
+    origin = anchors_cxcywh[anchors]
+    if isinstance(output, RefineOutput):
+        origin = xyxy_to_cxcywh(decode_boxes(output.arm_box_codes.flatten(0, 1)[rows].float(), origin, coder))
+    return decode_boxes(output.box_codes.flatten(0, 1)[rows].float(), origin, coder)
+
+
+def _candidates(scores: Tensor, columns: tuple[int, ...], config: PostprocessConfig) -> Candidates:
+    """Pairs of anchor and class that score above the threshold."""
+    _, anchors, width = scores.shape
+    if config.candidates == "best_class":
+        best, class_ids = scores[..., list(columns)].max(dim=-1)
+        rows = (best.flatten() > config.score_threshold).nonzero().squeeze(1)
+        return Candidates(best.flatten()[rows], rows // anchors, rows % anchors, class_ids.flatten()[rows])
+    class_of = torch.full((width,), -1, dtype=torch.int64)
+    class_of[list(columns)] = torch.arange(len(columns))
+    unused = (class_of < 0).nonzero().squeeze(1).to(scores.device)
+    above = (scores > config.score_threshold).index_fill_(2, unused, False)
+    places = above.flatten().nonzero().squeeze(1)
+    rows = places // width
+    return Candidates(
+        scores.flatten()[places], rows // anchors, rows % anchors, class_of.to(rows.device)[places % width]
+    )
+
+
+def _nms_config(config: PostprocessConfig) -> NmsConfig:
+    iou = config.nms_iou if config.nms == "greedy" else math.inf
+    return NmsConfig(iou, config.nms_compare, config.pre_nms_top_k, config.max_per_class, config.max_detections)
+
+
+def _soft_config(config: PostprocessConfig) -> SoftNmsConfig:
+    return SoftNmsConfig(
+        "linear" if config.nms == "soft_linear" else "gaussian",
+        config.nms_iou,
+        config.soft_nms_sigma,
+        config.score_threshold,
+        config.max_per_class,
+        config.max_detections,
+    )
+
+
+def _best_of_groups(scores: Tensor, groups: Tensor, limit: int | None) -> Tensor:
+    """Rows of the ``limit`` best of each group, ascending."""
+    order = torch.argsort(scores, descending=True, stable=True)
+    order = order[torch.argsort(groups[order], stable=True)]
+    return order.sort().values if limit is None else order[rank_in_groups(groups[order]) < limit].sort().values
+
+
+def _pad(found: Candidates, boxes: Tensor, batch: int, size: int) -> PaddedDetections:
+    """Detections sorted by image as one row per image."""
+    place = rank_in_groups(found.images)
+    result = PaddedDetections(
+        boxes.new_zeros(batch, size, 4),
+        found.scores.new_zeros(batch, size),
+        found.class_ids.new_full((batch, size), -1),
+        found.images.bincount(minlength=batch),
+    )
+    result.boxes_xyxy[found.images, place] = boxes
+    result.scores[found.images, place] = found.scores
+    result.class_ids[found.images, place] = found.class_ids
+    return result

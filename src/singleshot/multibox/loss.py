@@ -17,6 +17,9 @@ from singleshot.structures import HeadOutput
 
 LOSS = LossConfig()
 
+BLOCK_ROWS = 16384
+"""Anchors whose logits are looked at together: about a megabyte."""
+
 
 class Targets(NamedTuple):
     """What every anchor of a batch should predict.
@@ -139,8 +142,21 @@ def _classification(logits: Tensor, targets: Targets, config: LossConfig) -> Ten
 def background_loss(logits: Tensor, kind: str) -> Tensor:
     """Loss of each anchor if it were background, which ranks negatives, ``[..., K]`` -> ``[...]``."""
     if kind == "softmax":
-        return torch.logsumexp(logits, dim=-1) - logits[..., 0]
+        return _log_sum_exp(logits).sub_(logits[..., 0])
     return F.softplus(logits[..., 1:]).sum(dim=-1)
+
+
+def _log_sum_exp(logits: Tensor) -> Tensor:
+    """``logsumexp`` over the last dimension; on a CPU several times as fast unless a row needs its maximum taken out.
+
+    There the rows are exponentiated in blocks that stay in the cache.
+    """
+    if not logits.is_cuda:
+        blocks = torch.split(logits.flatten(0, -2), BLOCK_ROWS)
+        total = torch.cat([block.exp().sum(dim=-1) for block in blocks])
+        if bool(((total > 1e-30) & (total < 1e30)).all()):
+            return total.log_().view(logits.shape[:-1])
+    return torch.logsumexp(logits, dim=-1)
 
 
 def class_losses(logits: Tensor, columns: Tensor, config: LossConfig) -> Tensor:
@@ -187,7 +203,8 @@ def _localization(
     if boxes_xyxy.shape[1] == 0:
         return codes.sum() * 0
     rows = _rows(targets.positive)
-    anchors = anchors_cxcywh.expand(len(codes), -1, -1).flatten(0, 1)[rows]
+    numbers = torch.arange(codes.shape[0] * codes.shape[1], device=codes.device)[rows]
+    anchors = anchors_cxcywh.reshape(-1, 4)[numbers % (anchors_cxcywh.numel() // 4)]
     predicted = codes.flatten(0, 1)[rows]
     truth = boxes_xyxy.flatten(0, 1)[targets.object_rows.flatten()[rows]]
     losses = box_losses(predicted, truth, anchors, coder, config)

@@ -1,4 +1,8 @@
-"""Which anchor learns which object (SSD section 2.2, "Matching strategy")."""
+"""Which anchor learns which object (SSD section 2.2, "Matching strategy").
+
+Objects of a batch are worked on as rows: on the host only the real ones, so that padding costs nothing; on a GPU all
+``B * M``, because counting the real ones would wait for the device. Nothing here loops over images or anchors.
+"""
 
 from __future__ import annotations
 
@@ -17,12 +21,25 @@ class Matches(NamedTuple):
     """Result of matching a batch.
 
     Attributes:
-        object_index: row of the object that each anchor learns, -1 for none, ``[B, A]`` int64.
+        object_index: object that each anchor learns, 0..M-1 of its image, -1 for none, ``[B, A]`` int64.
         best_iou: each anchor's largest IoU with any object of its image, 0 without objects, ``[B, A]``.
     """
 
     object_index: Tensor
     best_iou: Tensor
+
+
+class _Rows(NamedTuple):
+    """Objects as rows: ``slots`` are their places in the flattened ``[B * M]``, ``images`` their images, ``[R]``.
+
+    ``peers`` are the rows of the same image, ``[R, M]``, the last one repeated where there are fewer; ``own`` is where
+    among them a row finds itself.
+    """
+
+    slots: Tensor
+    images: Tensor
+    peers: Tensor
+    own: Tensor
 
 
 def match_anchors(anchors_cxcywh: Tensor, boxes_xyxy: Tensor, valid: Tensor, config: MatchConfig = MATCH) -> Matches:
@@ -40,41 +57,74 @@ def match_anchors(anchors_cxcywh: Tensor, boxes_xyxy: Tensor, valid: Tensor, con
 @torch.no_grad()
 def match_boxes(anchors_xyxy: Tensor, boxes_xyxy: Tensor, valid: Tensor, config: MatchConfig = MATCH) -> Matches:
     """The same for anchors given as corners."""
-    batch, objects = valid.shape
-    anchors = anchors_xyxy.shape[-2]
-    if objects == 0:
-        empty = boxes_xyxy.new_zeros(batch, anchors)
-        return Matches(empty.long() - 1, empty)
-    iou = pairwise_iou(boxes_xyxy, anchors_xyxy).masked_fill(~valid[..., None], -1.0)
-    best_iou, object_index = iou.max(dim=1)
-    if config.positive_iou is None:
-        positive = torch.zeros_like(best_iou, dtype=torch.bool)
+    batch, anchors = len(valid), anchors_xyxy.shape[-2]
+    rows = _object_rows(valid)
+    best_iou = boxes_xyxy.new_zeros(batch, anchors)
+    object_index = torch.full((batch, anchors), -1, dtype=torch.int64, device=valid.device)
+    if len(rows.slots) == 0 or anchors == 0:
+        return Matches(object_index, best_iou)
+    objects = boxes_xyxy.flatten(0, 1)[rows.slots]
+    if anchors_xyxy.dim() == 3:
+        iou = pairwise_iou(objects[:, None], anchors_xyxy[rows.images]).squeeze(1)
     else:
-        positive = best_iou >= config.positive_iou if config.compare == ">=" else best_iou > config.positive_iou
-    object_index = torch.where(positive & (best_iou >= 0), object_index, -1)
+        iou = pairwise_iou(objects, anchors_xyxy)
+    if valid.is_cuda:
+        iou.masked_fill_(~valid.view(-1, 1), 0.0)
+    best_iou.index_reduce_(0, rows.images, iou, "amax")
+    if config.positive_iou is not None:
+        nearest = _nearest_objects(iou, best_iou, rows, valid)
+        reached = best_iou >= config.positive_iou if config.compare == ">=" else best_iou > config.positive_iou
+        object_index = torch.where(reached & (nearest < valid.shape[1]), nearest, object_index)
+    return Matches(_force(object_index, iou, rows, valid, config), best_iou)
+
+
+def _object_rows(valid: Tensor) -> _Rows:
+    batch, objects = valid.shape
+    present = torch.ones_like(valid) if valid.is_cuda else valid
+    slots = torch.arange(batch * objects, device=valid.device)
+    slots = slots if valid.is_cuda else slots[valid.flatten()]
+    images = slots // max(1, objects)
+    counts = present.sum(dim=1)
+    starts = (counts.cumsum(0) - counts)[images][:, None]
+    last = starts + counts[images][:, None] - 1
+    peers = torch.minimum(starts + torch.arange(objects, device=valid.device), last)
+    own = torch.arange(len(slots), device=valid.device) - starts.squeeze(1)
+    return _Rows(slots, images, peers, own)
+
+
+def _nearest_objects(iou: Tensor, best_iou: Tensor, rows: _Rows, valid: Tensor) -> Tensor:
+    """Lowest object of each anchor's image that has the anchor's best IoU; M or more if none, ``[B, A]`` int64."""
+    objects = valid.shape[1]
+    within = torch.where(valid.flatten()[rows.slots], rows.slots % objects, objects).to(iou.dtype)
+    # The object's number where it has the best IoU, else far above M: as arithmetic several times as fast on a CPU as
+    # a comparison with a selection. Unequal IoUs near any sensible threshold differ by far more than 1e-20.
+    holders = best_iou.index_select(0, rows.images).sub_(iou).mul_(1e30).add_(within[:, None])
+    nearest = torch.full_like(best_iou, objects).index_reduce_(0, rows.images, holders, "amin")
+    return nearest.long()
+
+
+def _force(object_index: Tensor, iou: Tensor, rows: _Rows, valid: Tensor, config: MatchConfig) -> Tensor:
+    """Let every object have an anchor, as the dialect says; uses up ``iou``."""
+    if config.forced == "none":
+        return object_index
     if config.forced == "bipartite":
-        forced = greedy_bipartite(iou, config.min_forced_iou)
-        object_index = _force(object_index, forced)
-    elif config.forced == "last_wins":
-        object_index = _force(object_index, torch.where(valid, iou.argmax(dim=2), -1))
-    return Matches(object_index, best_iou.clamp(min=0))
-
-
-def _force(object_index: Tensor, anchor_of_object: Tensor) -> Tensor:
-    """Give objects their anchors (-1: none); of several objects with one anchor the last gets it."""
+        anchor = _greedy_rows(iou, rows, config.min_forced_iou)
+    else:
+        anchor = torch.where(valid.flatten()[rows.slots], iou.argmax(dim=1), -1)
     batch, anchors = object_index.shape
-    spare = torch.where(anchor_of_object < 0, anchors, anchor_of_object)
-    rows = torch.arange(anchor_of_object.shape[1], device=spare.device).expand_as(spare)
-    forced = torch.full((batch, anchors + 1), -1, dtype=torch.int64, device=spare.device)
-    forced = forced.scatter_reduce(1, spare, rows, "amax")[:, :anchors]
+    within = rows.slots % valid.shape[1]
+    spare = rows.images * anchors + anchor
+    forced = object_index.new_full((batch * anchors + 1,), -1)
+    # Objects without an anchor write behind the end. Of several objects with one anchor the last gets it.
+    forced.scatter_reduce_(0, torch.where(anchor < 0, batch * anchors, spare), within, "amax")
+    forced = forced[:-1].view(batch, anchors)
     return torch.where(forced >= 0, forced, object_index)
 
 
 def greedy_bipartite(scores: Tensor, min_score: float) -> Tensor:
-    """Repeatedly join the free object and free anchor with the largest score.
+    """Repeatedly join the free object and the free anchor with the largest score.
 
-    Pairs that are the best of both their object and their anchor cannot be outrun by any other, so each round joins
-    all of them at once; the result equals the greedy one. Ties go to the lowest anchor, then the lowest object.
+    Ties go to the lowest anchor, then to the lowest object.
 
     Args:
         scores: ``[B, M, A]``.
@@ -84,18 +134,32 @@ def greedy_bipartite(scores: Tensor, min_score: float) -> Tensor:
         Anchor of each object, -1 for none, ``[B, M]`` int64.
     """
     batch, objects, anchors = scores.shape
-    left = scores.clone()
-    result = torch.full((batch, objects), -1, dtype=torch.int64, device=scores.device)
-    image = torch.arange(batch, device=scores.device)[:, None]
-    for _ in range(min(objects, anchors)):
-        best, anchor = left.max(dim=2)
-        rivals = left.gather(2, anchor[:, None, :].expand(-1, objects, -1))
-        joined = (best > min_score) & (rivals.argmax(dim=1) == torch.arange(objects, device=scores.device))
-        if not joined.any():
-            break
+    if scores.numel() == 0:
+        return torch.full((batch, objects), -1, dtype=torch.int64, device=scores.device)
+    rows = _object_rows(torch.ones(batch, objects, dtype=torch.bool, device=scores.device))
+    return _greedy_rows(scores.reshape(-1, anchors).clone(), rows, min_score).view(batch, objects)
+
+
+def _greedy_rows(scores: Tensor, rows: _Rows, min_score: float) -> Tensor:
+    """Greedy bipartite matching of every image at once, ``[R, A]`` -> anchor of each row or -1; uses up ``scores``.
+
+    A pair that is the best of both its object and its anchor cannot be outrun by any other pair, so each round joins
+    all such pairs of all images. One or two rounds are usual; on a GPU, where looking whether any are left would wait
+    for the device, as many as an image can need are run.
+    """
+    result = torch.full_like(rows.images, -1)
+    best, anchor = scores.max(dim=1)
+    open_rows = best > min_score
+    for _ in range(min(rows.peers.shape[1], scores.shape[1])):
+        rivals = torch.where(open_rows[rows.peers], scores[rows.peers, anchor[:, None]], -torch.inf)
+        joined = open_rows & (rivals.argmax(dim=1) == rows.own)
         result = torch.where(joined, anchor, result)
-        left.masked_fill_(joined[..., None], -torch.inf)
-        taken = torch.zeros(batch, anchors, dtype=torch.bool, device=scores.device)
-        taken = taken.index_put((image.expand_as(anchor)[joined], anchor[joined]), torch.ones((), dtype=torch.bool))
-        left.masked_fill_(taken[:, None, :], -torch.inf)
+        gone = torch.where(joined, -torch.inf, 0.0).to(scores.dtype)
+        scores.index_put_((rows.peers, anchor[:, None]), gone[:, None].expand_as(rows.peers), accumulate=True)
+        open_rows = open_rows & ~joined
+        again = slice(None) if scores.is_cuda else open_rows.nonzero().squeeze(1)
+        if isinstance(again, Tensor) and len(again) == 0:
+            break
+        best[again], anchor[again] = scores[again].max(dim=1)
+        open_rows = open_rows & (best > min_score)
     return result

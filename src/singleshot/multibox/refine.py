@@ -42,7 +42,7 @@ def refine_loss(
         valid: which rows are objects, ``[B, M]`` bool.
         coder, match, loss: dialect of both steps.
         min_objectness: anchors whose object probability is not above this teach the second step no background.
-        filter_positives: drop such anchors from the second step's positives too (RefineDet.PyTorch; the authors do not).
+        filter_positives: drop such anchors from the second step's positives as well (RefineDet.PyTorch).
 
     Returns:
         0-dim tensors ``arm_classification``, ``arm_localization``, ``classification``, ``localization``, ``total``,

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Literal, NamedTuple
 
 from singleshot.config import AnchorConfig, AnchorLevel
@@ -17,7 +18,7 @@ Clip = Literal["none", "corner", "centre", "size"]
 
 
 class PixelSizes(NamedTuple):
-    """Sides in pixels of the small square of each level, and the side that its big square is the geometric mean with."""
+    """Sides in pixels of each level's small square, and the sides that the big squares are the geometric means with."""
 
     min_px: tuple[float, ...]
     max_px: tuple[float, ...]
@@ -123,7 +124,7 @@ def scale_levels(
         steps: centre spacing per level as fractions; ``None`` divides the image by the map.
     """
     levels = []
-    for index, (small, following) in enumerate(zip(scales[:-1], scales[1:], strict=True)):
+    for index, (small, following) in enumerate(pairwise(scales)):
         shapes = ratio_shapes(small, with_reciprocals(ratios[index]), math.sqrt(small * following))
         step = None if steps is None else (steps[index], steps[index])
         levels.append(AnchorLevel(shapes_wh=shapes, step_hw=step))
@@ -221,7 +222,7 @@ def _tf_shapes(scale: float, following: float, ratios: Sequence[float]) -> tuple
 def sgrvinod_anchors() -> AnchorConfig:
     """Default boxes of sgrvinod's tutorial: scales and ratio order of its own, .333 for a third, no steps."""
     scales = (0.1, 0.2, 0.375, 0.55, 0.725, 0.9, 1.0)
-    bigs = [math.sqrt(a * b) for a, b in zip(scales[:5], scales[1:6], strict=True)] + [1.0]
+    bigs = [math.sqrt(a * b) for a, b in pairwise(scales[:6])] + [1.0]
     few, many = (2.0, 0.5), (2.0, 3.0, 0.5, 0.333)
     ratios = (few, many, many, many, few, few)
     shapes = [ratio_shapes(scales[k], ratios[k], bigs[k]) for k in range(6)]
