@@ -33,9 +33,12 @@ def restore_statistics(network: nn.Module, batches: Iterable[Tensor], names: Ite
     counts: dict[nn.Module, int] = dict.fromkeys(chosen, 0)
 
     def collect(norm: nn.Module, inputs: tuple[Any, ...]) -> None:
-        x = inputs[0].double()
-        sums[norm] += torch.stack([x.sum(dim=(0, 2, 3)), (x * x).sum(dim=(0, 2, 3))]).cpu()
-        counts[norm] += x.numel() // x.shape[1]
+        x = inputs[0]
+        count = x.numel() // x.shape[1]
+        variance, mean = torch.var_mean(x, dim=(0, 2, 3), correction=0)
+        mean, variance = mean.double().cpu(), variance.double().cpu()
+        sums[norm] += count * torch.stack([mean, variance + mean * mean])
+        counts[norm] += count
 
     handles = [norm.register_forward_pre_hook(collect) for norm in chosen]
     was_training = network.training
