@@ -104,13 +104,14 @@ class CropSink(_FolderSink):
     def write(self, prediction: Prediction) -> None:
         """Save the objects of one image; boxes without a whole pixel are left out."""
         height, width = prediction.image.shape[:2]
-        stem = "_".join(self._names.relative(_path_of(prediction)).with_suffix("").parts)
+        place = self._names.relative(_path_of(prediction))
+        stem = place.stem if place.suffix.lower() == ".jpg" else place.name  # 1.jpg and 1.png differ
         for number, (box, _, _, name) in enumerate(prediction.detections, start=1):
             x1, y1, x2, y2 = box.round().astype(int)
             crop = prediction.image[max(y1, 0) : min(y2, height), max(x1, 0) : min(x2, width)]
             if crop.size:
-                folder = self._folder / _as_file_name(name)
-                folder.mkdir(exist_ok=True)
+                folder = self._folder / _as_file_name(name) / place.parent
+                folder.mkdir(parents=True, exist_ok=True)
                 write_image(folder / f"{stem}_{number}.jpg", crop)
 
 

@@ -1,0 +1,64 @@
+"""``singleshot demo``: what the package does, shown on real photos, in one report. Needs no network.
+
+The demo is a row of stages. A stage is a function of `DemoContext` that returns a `StageResult`: what it adds to the
+report, and what the user should open and try next.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from singleshot.demo.stage import DemoContext, StageResult
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+Stage = Callable[[DemoContext], StageResult]
+
+
+def stages() -> tuple[Stage, ...]:
+    """All stages, in their order."""
+    from singleshot.demo.detect import detect_photos
+
+    return (detect_photos,)
+
+
+def run_demo(out: Path, console: Console | None = None, run: Sequence[Stage] | None = None) -> Path:
+    """Run all stages and write ``report.html``.
+
+    Args:
+        out: folder for the results; made when it is missing.
+        console: where to tell what happens; standard output by default.
+        run: other stages than `stages`.
+
+    Returns:
+        The report.
+
+    Raises:
+        MissingExtraError: the extra ``demo`` is not installed.
+    """
+    from rich.console import Console
+
+    from singleshot.report.page import Section, write_page
+
+    context = DemoContext(out, console or Console(highlight=False))
+    out.mkdir(parents=True, exist_ok=True)
+    results = [stage(context) for stage in (stages() if run is None else run)]
+    sections: list[Section] = [section for result in results for section in result.sections]
+    report = write_page(
+        out / "report.html", "singleshot demo", sections, subtitle="Everything here ran on this machine."
+    )
+    _print_ending(context, report, results)
+    return report
+
+
+def _print_ending(context: DemoContext, report: Path, results: Sequence[StageResult]) -> None:
+    say = context.say
+    say("\n[bold]Open[/bold]")
+    for path in (report, *(path for result in results for path in result.files)):
+        say(f"  {path}")
+    say("\n[bold]Try next[/bold]")
+    for command in (command for result in results for command in result.commands):
+        say(f"  {command}")

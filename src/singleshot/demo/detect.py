@@ -1,0 +1,156 @@
+"""First stage: the bundled detector on photos that scikit-image ships."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from statistics import median
+from time import perf_counter
+from typing import TYPE_CHECKING, NamedTuple
+
+from singleshot.demo.stage import DemoContext, StageResult
+from singleshot.detections import Detections
+from singleshot.errors import MissingExtraError
+
+if TYPE_CHECKING:
+    from singleshot.predict.runner import Predictor
+    from singleshot.report.page import Section
+
+TIMED_RUNS = 5
+TIMED_STAGES = ("decode", "preprocess", "network", "postprocess")
+
+
+class SamplePhoto(NamedTuple):
+    """A photo in scikit-image's package, free of copyright (see NOTICE)."""
+
+    file: str
+    credit: str
+
+
+SAMPLE_PHOTOS = (
+    SamplePhoto("astronaut.png", "Eileen Collins. NASA, public domain"),
+    SamplePhoto("chelsea.png", "Chelsea the cat. Stefan van der Walt, CC0"),
+    SamplePhoto("coffee.png", "Rachel Michetti, CC0"),
+    SamplePhoto("camera.png", "A gray-level photo. Lav Varshney, CC0"),
+    SamplePhoto("rocket.jpg", "No object of the 80 classes. SpaceX, public domain"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class _Timed:
+    """One photo's detections, and the median milliseconds of each stage."""
+
+    photo: SamplePhoto
+    detections: Detections
+    stages_ms: tuple[float, ...]
+
+    @property
+    def found(self) -> str:
+        counts = Counter(self.detections.names)
+        return ", ".join(f"{count} {name}" for name, count in counts.most_common()) or "nothing"
+
+
+def detect_photos(context: DemoContext) -> StageResult:
+    """Detect in the sample photos; write pictures, JSON and the report's part.
+
+    Raises:
+        MissingExtraError: scikit-image, which ships the photos, is not installed.
+    """
+    from singleshot.detector import load
+
+    folder = photo_folder()
+    photos = [photo for photo in SAMPLE_PHOTOS if (folder / photo.file).exists()]
+    context.say(f"[bold]Detecting[/bold] in {len(photos)} photos with the bundled detector (COCO, 80 classes)")
+    start = perf_counter()
+    detector = load("coco")
+    predictor = detector.predictor()
+    load_s = perf_counter() - start
+    write_results(context.out, [folder / photo.file for photo in photos], predictor)
+    timed = [_time(predictor, folder / photo.file, photo) for photo in photos]
+    for row in timed:
+        context.say(f"  {row.photo.file}: {row.found} ({sum(row.stages_ms):.0f} ms)")
+    return StageResult(
+        sections=[_photo_section(context.out, timed), _time_section(timed, load_s, predictor.backend.name)],
+        files=[context.out / "images", context.out / "detections.json"],
+        commands=[
+            "singleshot predict YOUR_PHOTO.jpg",
+            "singleshot predict YOUR_FOLDER --recursive --score 0.5 --save images,json,csv",
+            "singleshot predict --help",
+        ],
+    )
+
+
+def photo_folder() -> Path:
+    """Where scikit-image keeps the photos of its package. It is not imported, and nothing is downloaded.
+
+    Raises:
+        MissingExtraError: it is not installed.
+    """
+    found = find_spec("skimage")
+    if found is None or found.origin is None:
+        raise MissingExtraError("scikit-image", "demo", "The demo, for its sample photos,")
+    return Path(found.origin).parent / "data"
+
+
+def write_results(out: Path, images: Sequence[Path], predictor: Predictor) -> None:
+    """Annotated pictures and ``detections.json``, as ``singleshot predict`` writes them."""
+    from singleshot.predict.job import run_job
+    from singleshot.predict.sinks import open_sinks
+
+    labels = (predictor.class_names, predictor.category_ids)
+    with open_sinks(("images", "json"), out, images, *labels) as sinks:
+        run_job(predictor.stream(images), sinks, predictor.times)
+
+
+def _time(predictor: Predictor, path: Path, photo: SamplePhoto) -> _Timed:
+    """Detect in one photo a few times, one image at a time; the network is warm by now."""
+    from singleshot.predict.runner import Prediction
+
+    runs = []
+    for _ in range(TIMED_RUNS):
+        before = dict(predictor.times.seconds)
+        (result,) = predictor.stream([path], batch_size=1)
+        runs.append([1000 * (predictor.times.seconds[stage] - before[stage]) for stage in TIMED_STAGES])
+    assert isinstance(result, Prediction)
+    return _Timed(photo, result.detections, tuple(median(column) for column in zip(*runs, strict=True)))
+
+
+def _photo_section(out: Path, timed: Sequence[_Timed]) -> Section:
+    from singleshot.images import read_image
+    from singleshot.report.page import Figure, Figures, Section, Text
+
+    figures = [Figure(read_image(out / "images" / row.photo.file), f"{row.found}. {row.photo.credit}") for row in timed]
+    text = Text(
+        "Boxes and scores of the bundled detector, SSDLite MobileNetV2 trained on COCO, at its standard threshold of "
+        "0.3. The photos come with scikit-image."
+    )
+    return Section("Detect: real photos", [text, Figures(figures)])
+
+
+def _time_section(timed: Sequence[_Timed], load_s: float, backend: str) -> Section:
+    from singleshot.report.page import Section, Table, Tile, Tiles
+
+    total_ms = median(sum(row.stages_ms) for row in timed)
+    rows = [
+        [
+            row.photo.file,
+            "{1} x {0}".format(*row.detections.image_size_hw),
+            row.found,
+            *row.stages_ms,
+            sum(row.stages_ms),
+        ]
+        for row in timed
+    ]
+    tiles = Tiles(
+        [
+            Tile("one photo", f"{total_ms:.0f} ms", "from the file to its detections, median"),
+            Tile("loading", f"{load_s:.1f} s", "weights and network, once"),
+            Tile("backend", backend, "what ran the network"),
+        ]
+    )
+    columns = ["photo", "pixels", "found", *(f"{stage}, ms" for stage in TIMED_STAGES), "all, ms"]
+    caption = f"Milliseconds per photo, one at a time; median of {TIMED_RUNS} runs."
+    return Section("Detect: time", [tiles, Table(columns, rows, caption=caption, digits=1)])

@@ -1,0 +1,202 @@
+"""`Detections`: validation, indexing, filtering, and the formats that leave the house."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from singleshot.detections import CSV_COLUMNS, Detections, check_score
+from singleshot.errors import ConfigError, ImageError
+from singleshot.images import write_image
+
+NAMES = ("cat", "dog", "bird")
+
+
+def three(**changes: Any) -> Detections:
+    fields: dict[str, Any] = {
+        "boxes_xyxy": [[0, 0, 10, 20], [5, 5, 6, 6], [1, 2, 3, 5]],
+        "scores": [0.75, 0.5, 0.25],
+        "class_ids": [2, 0, 2],
+        "class_names": NAMES,
+        "image_size_hw": (40, 50),
+    }
+    return Detections(**{**fields, **changes})
+
+
+def test_empty() -> None:
+    none = Detections.empty(NAMES, (40, 50))
+    assert len(none) == 0
+    assert none.boxes_xyxy.shape == (0, 4)
+    assert none.boxes_xyxy.dtype == np.float32
+    assert none.class_ids.dtype == np.int64
+    assert list(none) == none.names == none.to_coco(1) == none.to_rows() == []
+    assert len(none.filter(score=0.5, classes=["cat"], min_area=3)) == 0
+    assert len(none[:3]) == len(none[[]]) == len(none[np.zeros(0, dtype=bool)]) == 0
+    assert Detections.from_json(none.to_json()) == none
+    assert none.plot(np.zeros((40, 50, 3), np.uint8)).shape == (40, 50, 3)
+    assert len(none.to_supervision()) == 0
+    assert "0 in 50 x 40" in repr(none)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"scores": [0.75, 0.5]}, r"boxes_xyxy must be \[2, 4\]"),
+        ({"scores": [[0.75, 0.5, 0.25]]}, "scores must be"),
+        ({"class_ids": [1]}, "class_ids must be"),
+        ({"class_ids": [0, 1, 3]}, r"0\.\.2"),
+        ({"class_ids": [0, 1, -1]}, r"0\.\.2"),
+        ({"scores": [0.75, 0.5, 1.5]}, r"0\.\.1, not 0\.5\.\.1\.5"),
+        ({"scores": [0.75, 0.5, np.nan]}, r"0\.\.1"),
+        ({"boxes_xyxy": [[0, 0, 1, np.inf]] * 3}, "finite"),
+        ({"category_ids": (1, 2)}, "category_ids"),
+        ({"scores": [0.75, 0.5, 1.5], "path": "a.jpg"}, r"a\.jpg"),
+    ],
+)
+def test_what_does_not_fit_is_refused(change: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        three(**change)
+
+
+def test_indexing_gives_detections() -> None:
+    found = three()
+    assert found[0].names == ["bird"]
+    assert found[-1].scores.tolist() == [0.25]
+    assert found[np.int64(1)].class_ids.tolist() == [0]
+    assert found[1:].scores.tolist() == found[[1, 2]].scores.tolist() == [0.5, 0.25]
+    assert found[found.scores > 0.4].names == ["bird", "cat"]
+    assert found[found.class_ids == 2].image_size_hw == (40, 50)
+    for wrong in (3, -4):
+        with pytest.raises(IndexError):
+            found[wrong]
+
+
+def test_iteration_gives_one_object_after_the_other() -> None:
+    first, *rest = three()
+    assert (first.score, first.class_id, first.class_name) == (pytest.approx(0.75), 2, "bird")
+    assert first.box_xyxy.tolist() == [0, 0, 10, 20]
+    assert len(rest) == 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        ({}, [0.75, 0.5, 0.25]),
+        ({"score": 0.5}, [0.75, 0.5]),
+        ({"classes": "bird"}, [0.75, 0.25]),
+        ({"classes": ["cat", 2]}, [0.75, 0.5, 0.25]),
+        ({"classes": []}, []),
+        ({"min_area": 6}, [0.75, 0.25]),
+        ({"score": 0.3, "classes": {"bird"}, "min_area": 7}, [0.75]),
+    ],
+)
+def test_filter(arguments: dict[str, Any], expected: list[float]) -> None:
+    assert three().filter(**arguments).scores.tolist() == expected
+
+
+def test_filter_names_the_nearest_class() -> None:
+    with pytest.raises(ConfigError, match="did you mean 'bird'"):
+        three().filter(classes=["brid"])
+    with pytest.raises(ConfigError, match="the classes are cat, dog, bird"):
+        three().filter(classes=[7])
+
+
+@pytest.mark.parametrize(
+    ("score", "message"), [(30, r"did you mean 0\.3"), (-1, "not -1"), ("x", "'x'"), (np.nan, "nan")]
+)
+def test_scores_that_make_no_sense(score: Any, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        check_score(score)
+
+
+def test_coco_rows() -> None:
+    rows = three().to_coco(7)
+    assert rows[2] == {"image_id": 7, "category_id": 2, "bbox": [1, 2, 2, 3], "score": 0.25}
+    assert [row["category_id"] for row in three(category_ids=(17, 18, 16)).to_coco(7)] == [16, 17, 16]
+    assert [row["category_id"] for row in three().to_coco(7, category_ids=(5, 6, 7))] == [7, 5, 7]
+
+
+def test_pycocotools_reads_the_rows(capsys: pytest.CaptureFixture[str]) -> None:
+    coco = pytest.importorskip("pycocotools.coco").COCO()
+    coco.dataset = {"images": [{"id": 7}], "categories": [{"id": k} for k in range(3)], "annotations": []}
+    coco.createIndex()
+    results = coco.loadRes(three().to_coco(7))
+    assert [annotation["area"] for annotation in results.anns.values()] == [200, 1, 6]
+
+
+def test_rows_follow_their_columns() -> None:
+    row = dict(zip(CSV_COLUMNS, three(path="a/b.jpg").to_rows()[2], strict=True))
+    assert row == {
+        "path": "a/b.jpg", "class_id": 2, "class_name": "bird", "score": 0.25, "x1": 1, "y1": 2, "x2": 3, "y2": 5,
+    }  # fmt: skip
+
+
+boxes = arrays(np.float32, (5, 4), elements=st.floats(-1e4, 1e4, width=32))
+scores = arrays(np.float32, 5, elements=st.floats(0, 1, width=32))
+
+
+@given(boxes, scores)
+def test_json_loses_nothing(boxes: np.ndarray, scores: np.ndarray) -> None:
+    found = Detections(boxes, scores, [0, 1, 2, 1, 0], NAMES, (3, 4), Path("ä/b.jpg"), (3, 5, 9))
+    assert Detections.from_json(found.to_json()) == found
+    assert Detections.from_dict(found.to_dict(vocabulary=False), NAMES).names == found.names
+    assert json.loads(found.to_json(indent=2))["detections"][1]["class_name"] == "dog"
+
+
+@pytest.mark.parametrize("text", ["{}", '{"detections": 3}', "[]", "no json"])
+def test_other_json_is_refused(text: str) -> None:
+    with pytest.raises(ValueError):
+        Detections.from_json(text)
+
+
+def test_equality_and_type() -> None:
+    assert three() == three()
+    assert three() != three(scores=[0.75, 0.5, 0.24])
+    assert three() != three(image_size_hw=(41, 50))
+    assert three() != 3
+
+
+def test_plot_draws_on_a_copy(tmp_path: Path) -> None:
+    image = np.full((40, 50, 3), 128, np.uint8)
+    write_image(tmp_path / "a.png", image)
+    picture = three(path=tmp_path / "a.png").plot(save=tmp_path / "b.png")
+    assert (picture != image).any()
+    assert (image == 128).all()
+    assert (tmp_path / "b.png").exists()
+    np.testing.assert_array_equal(three().plot(image), picture)
+
+
+def test_plot_needs_the_right_image() -> None:
+    with pytest.raises(ImageError, match="pass it"):
+        three().plot()
+    with pytest.raises(ImageError, match="height, width"):
+        three().plot(np.zeros((50, 40, 3), np.uint8))
+
+
+def test_supervision_understands() -> None:
+    supervision = pytest.importorskip("supervision")
+    found = three()
+    theirs = found.to_supervision()
+    assert theirs["class_name"].tolist() == found.names
+    same = supervision.Detections.from_yolo_nas(found)
+    also = supervision.Detections(xyxy=found.xyxy, confidence=found.confidence, class_id=found.class_id)
+    for other in (theirs, same, also):
+        np.testing.assert_array_equal(other.xyxy, found.boxes_xyxy)
+        np.testing.assert_array_equal(other.confidence, found.scores)
+        np.testing.assert_array_equal(other.class_id, found.class_ids)
+    image = np.zeros((40, 50, 3), np.uint8)
+    assert supervision.LabelAnnotator().annotate(supervision.BoxAnnotator().annotate(image, theirs), theirs).any()
+
+
+def test_importing_needs_neither_torch_nor_opencv() -> None:
+    code = "import sys, singleshot.detections as d; sys.exit(any(m in sys.modules for m in ('torch', 'cv2')))"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
