@@ -30,12 +30,17 @@ def precision_on_grid(curve: Curve) -> np.ndarray:
     return np.append(envelope, 0.0)[np.searchsorted(curve.recall, GRID)]
 
 
+def counts_on_grid(curve: Curve) -> tuple[np.ndarray, np.ndarray]:
+    """Detections, and right ones among them, with a score >= 0, 0.01, ... 1, ``[101]`` each."""
+    kept = np.searchsorted(-curve.scores, -GRID, side="right")
+    return kept, np.append(0, curve.right)[kept]
+
+
 def f1_on_grid(curve: Curve) -> np.ndarray:
     """F1 of the detections with a score >= 0, 0.01, ... 1, ``[101]``; NaN without objects."""
     if not curve.objects:
         return np.full(len(GRID), np.nan)
-    kept = np.searchsorted(-curve.scores, -GRID, side="right")
-    right = np.append(0, curve.right)[kept]
+    kept, right = counts_on_grid(curve)
     return np.asarray(2 * right / (kept + curve.objects))
 
 

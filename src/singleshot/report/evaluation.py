@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from singleshot.metrics.curves import GRID, f1_on_grid, precision_on_grid
+from singleshot.metrics.curves import GRID, counts_on_grid, f1_on_grid, precision_on_grid
 from singleshot.metrics.voc import RIGHT, WRONG
 from singleshot.report import plots
 from singleshot.report.page import Figure, Figures, Section, Table, Text, Tile, Tiles
@@ -15,7 +15,7 @@ from singleshot.report.result import EvalResult
 
 MEAN = "mean of all classes"
 MOST_CONFUSED = 10
-LARGEST_MATRIX = 60
+LARGEST_MATRIX = 100
 
 
 def evaluation_sections(result: EvalResult, worst: int = 12) -> list[Section]:
@@ -30,8 +30,8 @@ def evaluation_sections(result: EvalResult, worst: int = 12) -> list[Section]:
     """
     return [
         Section("Result", [Tiles(_tiles(result)), *_remarks(result)]),
-        Section("Classes", [_class_table(result)]),
         Section("Curves", [_curves(result)]),
+        Section("Classes", [_class_table(result)]),
         Section("Confusion", _confusion(result)),
         Section("Worst images", _worst_images(result, worst)),
         Section("How it was measured", [Text(result.convention), _speed_table(result)]),
@@ -45,15 +45,11 @@ def _tiles(result: EvalResult) -> list[Tile]:
     ]
     if result.coco:
         tiles.insert(0, Tile("COCO AP", _number(result.coco["AP"]), "IoU 0.50 to 0.95"))
-        tiles.append(Tile("COCO AR", _number(result.coco["AR_100"]), "100 detections an image"))
-    tiles.append(
-        Tile(
-            "best F1", _number(result.metrics.best_f1), f"at score {result.metrics.best_threshold:.2f}, mean of classes"
-        )
-    )
-    found = int((~result.truth.ignored).sum())
-    tiles.append(Tile("objects", f"{found:,}", f"in {len(result.samples):,} images"))
-    tiles.append(Tile("speed", f"{result.speed.images_per_s:.1f} img/s", result.speed.backend))
+    threshold = result.metrics.best_threshold
+    tiles.append(Tile("best F1", _number(result.metrics.best_f1), f"mean of classes, at score {threshold:.2f}"))
+    sought = int((~result.truth.ignored).sum())
+    tiles.append(Tile("objects", f"{sought:,}", f"in {len(result.samples):,} images"))
+    tiles.append(Tile("images/s", f"{result.speed.images_per_s:.1f}", result.speed.backend))
     return tiles
 
 
@@ -94,6 +90,7 @@ def _curves(result: EvalResult) -> Figures:
         [
             Figure(plots.pr_curves(_with_mean(precision), emphasis=MEAN), "Precision over recall"),
             Figure(plots.f1_curves(_with_mean(f1), emphasis=MEAN), "F1 over the score threshold"),
+            Figure(plots.threshold_curves(_all_together(result)), "All classes together, over the score threshold"),
             Figure(
                 plots.score_histogram(scores[outcome == RIGHT], scores[outcome == WRONG]),
                 "Scores of right and wrong detections",
@@ -101,6 +98,15 @@ def _curves(result: EvalResult) -> Figures:
         ],
         min_width_px=420,
     )
+
+
+def _all_together(result: EvalResult) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    kept, right = (np.sum(counts, axis=0) for counts in zip(*map(counts_on_grid, result.metrics.curves), strict=True))
+    sought = sum(curve.objects for curve in result.metrics.curves)
+    precision = np.divide(right, kept, out=np.full(len(GRID), np.nan), where=kept > 0)
+    recall = right / max(sought, 1)
+    f1 = 2 * right / np.maximum(kept + sought, 1)
+    return {"precision": (GRID, precision), "recall": (GRID, recall), "F1": (GRID, f1)}
 
 
 def _with_mean(lines: dict[str, np.ndarray]) -> dict[str, tuple[np.ndarray, np.ndarray]]:

@@ -16,8 +16,8 @@ FOUND, MISSED, GOOD, BAD = (255, 255, 255), (255, 176, 0), (24, 178, 107), (229,
 """RGB of found objects, missed objects, right detections, wrong detections."""
 
 LEGEND = (
-    "Solid green: right detection. Solid red: wrong detection. Dashed white: object that was found. "
-    "Dashed orange: missed object. Numbers are scores."
+    "Images with the most mistakes first, at the score threshold with the best F1. Solid green: right detection. Solid "
+    "red: wrong detection, with its score. Dashed white: object that was found. Dashed orange: missed object."
 )
 
 
@@ -82,12 +82,9 @@ def draw_comparison(result: EvalResult, image: int, mistakes: Mistakes) -> np.nd
     shown = (table.image_index == image) & (table.scores >= result.metrics.best_threshold)
     rows = np.flatnonzero(shown & (result.metrics.matching.outcome != -1))
     for row in rows[np.argsort(table.scores[rows], kind="stable")]:
-        colour = BAD if row in mistakes.wrong else GOOD
-        draw_box(picture, table.boxes_xyxy[row], colour)
-        draw_label(
-            picture,
-            table.boxes_xyxy[row],
-            f"{result.class_names[table.class_ids[row]]} {table.scores[row]:.2f}",
-            colour,
-        )
+        wrong = row in mistakes.wrong
+        draw_box(picture, table.boxes_xyxy[row], BAD if wrong else GOOD)
+        if wrong:
+            label = f"{result.class_names[table.class_ids[row]]} {table.scores[row]:.2f}"
+            draw_label(picture, table.boxes_xyxy[row], label, BAD)
     return picture

@@ -157,6 +157,11 @@ def f1_curves(series: Series, *, title: str = "", emphasis: str | None = None) -
     )
 
 
+def threshold_curves(series: Series) -> bytes:
+    """Precision, recall and F1 over the score threshold."""
+    return line_chart(series, x_label="score threshold", y_label="share", x_range=(0, 1), y_range=(0, 1.02))
+
+
 def score_histogram(right: np.ndarray, wrong: np.ndarray, *, bins: int = 40) -> bytes:
     """How many right and wrong detections have which score, on a logarithmic scale.
 

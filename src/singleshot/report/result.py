@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -185,8 +186,9 @@ class EvalResult:
         return defined
 
     def to_json(self) -> str:
-        """JSON text of `to_dict`."""
-        return json.dumps(self.to_dict(), indent=2, ensure_ascii=False)
+        """JSON text of `to_dict`; a row of numbers is one line."""
+        text = json.dumps(self.to_dict(), indent=2, ensure_ascii=False)
+        return re.sub(r"\[[\d\s.,-]+\]", lambda row: " ".join(row[0].split()), text)
 
     def to_csv(self) -> str:
         """The curves as a table: class, recall and its precision; score threshold and its F1, on a grid of 0.01."""
