@@ -36,6 +36,7 @@ class CsvLayout:
         with self.file.open(newline="", encoding="utf-8-sig", errors="replace") as handle:
             reader = csv.DictReader(handle)
             columns = _columns(reader.fieldnames or [])
+            records.states_sizes = "width" in columns
             for row in reader:
                 _read_row(
                     records,

@@ -245,5 +245,5 @@ def _photograph(canvas: NDArray[np.uint8], rng: np.random.Generator, difficulty:
     image = canvas.astype(np.float32) * gain.astype(np.float32)
     if rng.random() < 0.5 * difficulty:
         image = cv2.GaussianBlur(image, (0, 0), float(rng.uniform(0.5, 1.6)))
-    noise = rng.normal(0, 1, canvas.shape).astype(np.float32) * float(rng.uniform(0, 16) * difficulty)
+    noise = rng.standard_normal(canvas.shape, dtype=np.float32) * np.float32(rng.uniform(0, 16) * difficulty)
     return np.clip(image + noise, 0, 255).astype(np.uint8)

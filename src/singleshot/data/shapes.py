@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 # Things are painted this much larger and shrunk, which makes edges smooth.
-OVERSAMPLING = 3
+OVERSAMPLING = 2
 Colour = tuple[float, float, float]
 Image = NDArray[np.uint8]
 Painter = Callable[[Image, Image, int, Colour, np.random.Generator], None]

@@ -7,6 +7,7 @@ was drawn on a rotated or scaled copy is repaired; what loses nothing is noted.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +26,8 @@ Mask = NDArray[np.bool_]
 # A box may stick out by this much through rounding; it is clipped and only noted.
 ROUNDING_PX = 1.0
 TINY_PX = 2.0
+# No image is this large; corners beyond it would overflow.
+FAR_PX = 1e9
 SCALE_TOLERANCE = 0.01
 
 
@@ -134,6 +137,7 @@ def _check_boxes(columns: _Columns, headers: Sequence[Header | str], usable: lis
     finite = np.isfinite(boxes).all(axis=1)
     columns.report(columns.keep & ~finite, "not-finite", "skipped", lambda row: f"{columns.written(row)}: no box")
     boxes[~finite] = 0.0
+    boxes.clip(-FAR_PX, FAR_PX, out=boxes)
     inverted = columns.keep & (boxes[:, :2] > boxes[:, 2:]).any(axis=1)
     columns.report(inverted, "inverted", "repaired", lambda row: f"{columns.written(row)}: corners swapped")
     boxes = np.concatenate([np.minimum(boxes[:, :2], boxes[:, 2:]), np.maximum(boxes[:, :2], boxes[:, 2:])], axis=1)
@@ -160,7 +164,7 @@ def _check_frames(columns: _Columns, headers: Sequence[Header | str], usable: li
             problems.append(Problem(image.file, image.line, kind, action, f"{image.path.name}: {text}"))
 
         if declared is None:
-            if not columns.records.fractions:
+            if columns.records.states_sizes:
                 tell("no-size", "noted", f"the annotation states no size; the image is {width} x {height}")
             continue
         rows = columns.owner == index
@@ -275,8 +279,9 @@ def _samples(columns: _Columns, headers: Sequence[Header | str], usable: list[bo
 
 
 def _unique_ids(images: Sequence[ImageRecord], usable: Sequence[bool]) -> list[int | str]:
-    """The images' own ids; where two folders or files use the same one, ``folder/id`` for all."""
+    """The images' own ids; where two files use the same one, the images' paths below their common folder."""
     used = [image.image_id for image, ok in zip(images, usable, strict=True) if ok]
     if len(set(used)) == len(used):
         return [image.image_id for image in images]
-    return [f"{image.path.parent.parent.name}/{image.path.parent.name}/{image.image_id}" for image in images]
+    common = Path(os.path.commonpath([image.path.parent for image in images]))
+    return [image.path.relative_to(common).as_posix() for image in images]

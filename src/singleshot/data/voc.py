@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 from singleshot.data.problems import Problem
@@ -16,6 +16,7 @@ LOOKED_FOR = (
 ANNOTATION_FOLDERS = ("Annotations", "annotations", "xmls", "labels")
 IMAGE_FOLDERS = ("JPEGImages", "images", "Images", "imgs", ".")
 SPLIT_FOLDERS = ("train", "trainval", "valid", "val", "validation", "test")
+FILES_TRIED = 50
 CLASS_FILES = ("classes.txt", "labels.txt", "labelmap.txt")
 
 
@@ -158,9 +159,10 @@ def _is_split_list(path: Path) -> bool:
 
 
 def _has_voc(folder: Path) -> bool:
-    """Whether a folder's first XML looks like a VOC annotation."""
-    first = next(folder.glob("*.xml"), None) if folder.is_dir() else None
-    if first is None:
-        return False
-    with first.open("rb") as file:
-        return re.search(rb"<annotation\b", file.read(4096)) is not None
+    """Whether one of the folder's first XML files looks like a VOC annotation (some may be damaged)."""
+    return any(b"<annotation" in _head(path) for path in islice(folder.glob("*.xml"), FILES_TRIED))
+
+
+def _head(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return file.read(4096)

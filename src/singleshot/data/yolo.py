@@ -41,7 +41,7 @@ class YoloLayout:
     def read(self, split: str | None) -> Records:
         """The records of ``split`` (several joined by ``+``), or of every source."""
         wanted = list(self.sources) if split is None else split.split("+")
-        records = Records(fractions=True)
+        records = Records(fractions=True, states_sizes=False)
         seen: set[Path] = set()
         for name in wanted:
             for source in self.sources[name]:
