@@ -12,6 +12,9 @@ from singleshot.augment.config import ColourConfig
 
 Image = NDArray[np.uint8]
 
+_FORWARD = (cv2.COLOR_RGB2HSV, cv2.COLOR_HSV2RGB)
+_BACKWARD = (cv2.COLOR_BGR2HSV, cv2.COLOR_HSV2BGR)
+
 
 class Distortion(NamedTuple):
     """One draw of the distortion.
@@ -75,13 +78,12 @@ def _in_uint8(image: Image, d: Distortion) -> Image:
     if d.contrast != 1.0 and not d.contrast_last:
         image = cv2.convertScaleAbs(image, dst=image, alpha=d.contrast)
     if d.saturation != 1.0 or d.hue_degrees:
-        # H as 0..255 for the whole circle, so that uint8 addition wraps as hues do.
-        hsv = cv2.cvtColor(image, cv2.COLOR_RGB2HSV_FULL)
-        turn = np.array([round(d.hue_degrees / 360 * 256) % 256, 0, 0], dtype=np.uint8)
-        rows = hsv.reshape(len(hsv), -1)
-        rows += np.tile(turn, hsv.shape[1])
-        hsv = cv2.transform(hsv, np.diag([1.0, d.saturation, 1.0]), dst=hsv)
-        image = cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB_FULL, dst=image)
+        # H counts steps of 2 degrees, 0..179. OpenCV wraps from 180 to 255, but bytes cannot be negative: with red and
+        # blue exchanged, hues run the other way round.
+        forth, back = _FORWARD if d.hue_degrees >= 0 else _BACKWARD
+        hsv = cv2.cvtColor(image, forth)
+        change = np.array([[1, 0, 0, round(abs(d.hue_degrees) / 2)], [0, d.saturation, 0, 0], [0, 0, 1, 0]])
+        image = cv2.cvtColor(cv2.transform(hsv, change, dst=hsv), back, dst=image)
     if d.contrast != 1.0 and d.contrast_last:
         image = cv2.convertScaleAbs(image, dst=image, alpha=d.contrast)
     return image

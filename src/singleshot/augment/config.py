@@ -36,7 +36,7 @@ class ColourConfig(Frozen):
         brightness: largest offset on 0..255.
         contrast: range of the factor on all pixels.
         saturation: range of the factor on S of HSV.
-        hue_degrees: largest turn of H. Caffe's 18 are steps of 2 degrees, ssd.pytorch's are degrees.
+        hue_degrees: largest turn of H, at most 150. Caffe's 18 are steps of 2 degrees, ssd.pytorch's are degrees.
         shuffle_channels: probability of a random channel order.
         arithmetic: ``uint8`` rounds and saturates after each step (Caffe); ``float`` only at the end (ssd.pytorch).
     """
@@ -45,7 +45,7 @@ class ColourConfig(Frozen):
     brightness: Annotated[float, Field(ge=0, le=255)] = 32.0
     contrast: PositiveRange = (0.5, 1.5)
     saturation: PositiveRange = (0.5, 1.5)
-    hue_degrees: Annotated[float, Field(ge=0, le=180)] = 36.0
+    hue_degrees: Annotated[float, Field(ge=0, le=150)] = 36.0
     shuffle_channels: UnitFloat = 0.0
     arithmetic: Literal["uint8", "float"] = "uint8"
 
