@@ -20,6 +20,7 @@ VERBS = {
     "data": "singleshot.cli.data:data",
     "demo": "singleshot.cli.demo:demo",
     "predict": "singleshot.cli.predict:predict",
+    "eval": "singleshot.cli.eval:evaluate",
 }
 
 

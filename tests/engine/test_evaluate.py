@@ -1,0 +1,268 @@
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from typer.testing import CliRunner
+
+from singleshot import data as datasets
+from singleshot.backends.base import PaddedArrays
+from singleshot.cli import app
+from singleshot.config import PreprocessConfig
+from singleshot.engine.evaluate import evaluate, evaluate_predictor, open_held_out
+from singleshot.errors import ConfigError, DataError, WeightsError
+from singleshot.metrics import VocConfig
+from singleshot.predict.runner import Predictor
+from singleshot.report.result import EvalResult
+
+HEIGHT, WIDTH = 60, 90
+OBJECTS = {
+    "a.png": [("dog", [10, 10, 40, 40]), ("cat", [50, 20, 80, 50])],
+    "b.png": [("dog", [5, 5, 25, 30])],
+    "c.png": [],
+    "d.png": [("fox", [10, 10, 50, 50])],
+}
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A COCO data set of four images; boxes are given as x0, y0, x1, y1."""
+    names = ["dog", "cat", "fox"]
+    annotations = [
+        {"id": 0, "image_id": place, "category_id": names.index(name), "bbox": [x0, y0, x1 - x0, y1 - y0],
+         "area": (x1 - x0) * (y1 - y0), "iscrowd": 0}
+        for place, rows in enumerate(OBJECTS.values())
+        for name, (x0, y0, x1, y1) in rows
+    ]  # fmt: skip
+    for number, annotation in enumerate(annotations, 1):
+        annotation["id"] = number
+    (tmp_path / "images").mkdir()
+    for place, name in enumerate(OBJECTS):
+        picture = np.full((HEIGHT, WIDTH, 3), 40 * place, dtype=np.uint8)
+        cv2.imwrite(str(tmp_path / "images" / name), picture)
+    images = [{"id": place, "file_name": name, "height": HEIGHT, "width": WIDTH} for place, name in enumerate(OBJECTS)]
+    categories = [{"id": place, "name": name} for place, name in enumerate(names)]
+    document = {"images": images, "categories": categories, "annotations": annotations}
+    (tmp_path / "instances.json").write_text(json.dumps(document))
+    return tmp_path
+
+
+class Oracle:
+    """Recognises the images by their colour and finds what it is told, in pixels of a 30 x 30 network input."""
+
+    name = "oracle"
+
+    def __init__(self, found: dict[str, list[tuple[str, list[float], float]]], names: tuple[str, ...]) -> None:
+        self.found, self.names = found, names
+        self.batches: list[int] = []
+
+    def predict(self, batch: NDArray[np.float32]) -> PaddedArrays:
+        self.batches.append(len(batch))
+        which = (batch[:, 0, 15, 15] / 40).round().astype(int)
+        rows = [self.found.get(list(OBJECTS)[place], []) for place in which]
+        most = max(map(len, rows))
+        boxes, scores = np.zeros((len(rows), most, 4), np.float32), np.zeros((len(rows), most), np.float32)
+        ids = np.full((len(rows), most), -1, np.int64)
+        for image, row in enumerate(rows):
+            for place, (name, box, score) in enumerate(row):
+                boxes[image, place] = np.array(box) * np.tile([30 / WIDTH, 30 / HEIGHT], 2)
+                scores[image, place], ids[image, place] = score, self.names.index(name)
+        return PaddedArrays(boxes, scores, ids, np.array([len(row) for row in rows]), 0.25, 0.125)
+
+
+def predictor(
+    found: dict[str, list[tuple[str, list[float], float]]], names: tuple[str, ...] = ("cat", "dog")
+) -> Predictor:
+    config = PreprocessConfig(size_hw=(30, 30), mean=(0.0, 0.0, 0.0))
+    return Predictor(Oracle(found, names), config, names)
+
+
+EVERYTHING = {image: [(name, box, 0.9) for name, box in rows if name != "fox"] for image, rows in OBJECTS.items()}
+
+
+def run(found: dict[str, list[tuple[str, list[float], float]]], folder: Path, **options: object) -> EvalResult:
+    return evaluate_predictor(predictor(found), datasets.open(folder), **options)  # type: ignore[arg-type]
+
+
+def test_finding_nothing(folder: Path) -> None:
+    result = run({}, folder)
+    assert result.voc_area == result.voc_07 == result.coco["AP"] == 0
+    assert "found nothing" in result.hints[0]
+
+
+def test_finding_everything(folder: Path) -> None:
+    result = run(EVERYTHING, folder)
+    assert result.voc_area == result.voc_07 == 1
+    assert result.coco["AP"] == pytest.approx(1)
+    assert [(item.name, item.objects, item.voc_area) for item in result.per_class] == [("dog", 2, 1), ("cat", 1, 1)]
+    assert result.hints == ()
+
+
+def test_classes_are_matched_by_name_and_the_rest_is_named(folder: Path) -> None:
+    result = evaluate_predictor(predictor(EVERYTHING, ("cow", "Dog", "dog", "cat")), datasets.open(folder))
+    assert result.class_names == ("dog", "cat")
+    assert result.only_data == ("fox",)
+    assert "cow" in result.only_model
+
+
+def test_no_common_class_is_an_error(folder: Path) -> None:
+    with pytest.raises(DataError, match="'cat' of the data is nearest to 'cats'"):
+        evaluate_predictor(predictor({}, ("cats",)), datasets.open(folder))
+
+
+def test_speed_and_progress_count_images(folder: Path) -> None:
+    seen: list[tuple[int, int]] = []
+    detector = predictor(EVERYTHING)
+    result = evaluate_predictor(
+        detector, datasets.open(folder), batch_size=3, on_progress=lambda done, total: seen.append((done, total))
+    )
+    assert seen == [(1, 4), (2, 4), (3, 4), (4, 4)]
+    assert detector.backend.batches == [3, 1]  # type: ignore[attr-defined]
+    assert result.speed.network_ms == pytest.approx(1000 * 2 * 0.25 / 4)
+    assert result.speed.postprocess_ms == pytest.approx(1000 * 2 * 0.125 / 4)
+    assert result.speed.backend == "oracle"
+
+
+def test_unreadable_images_are_left_out_with_their_objects(folder: Path) -> None:
+    dataset = datasets.open(folder)
+    (folder / "images/b.png").write_bytes(b"broken")
+    result = evaluate_predictor(predictor(EVERYTHING), dataset)
+    assert len(result.samples) == 3
+    assert "b.png" in result.failed[0]
+    assert [item.objects for item in result.per_class] == [1, 1]
+    assert result.voc_area == 1
+
+
+def test_no_readable_image_is_an_error(folder: Path) -> None:
+    dataset = datasets.open(folder)
+    for path in (folder / "images").iterdir():
+        path.write_bytes(b"broken")
+    with pytest.raises(DataError, match="none of the 4 images"):
+        evaluate_predictor(predictor({}), dataset)
+
+
+def test_metrics_can_be_chosen(folder: Path) -> None:
+    assert run(EVERYTHING, folder, metrics=["voc"]).coco == {}
+    with pytest.raises(ConfigError, match="no metric 'map'"):
+        run(EVERYTHING, folder, metrics=["map"])
+
+
+def test_the_dialect_of_voc_reaches_the_numbers(folder: Path) -> None:
+    loose = {"b.png": [("dog", [5, 5, 25, 20], 0.9)]}  # IoU 0.6
+    assert run(loose, folder).voc_area == pytest.approx(0.25)
+    assert run(loose, folder, voc=VocConfig(min_iou=0.75)).voc_area == 0
+
+
+def test_json_and_csv_say_the_same(folder: Path) -> None:
+    found = EVERYTHING | {"c.png": [("cat", [1.0, 1, 20, 20], 0.95)]}
+    result = run(found, folder)
+    record = json.loads(result.to_json())
+    assert record["voc_area"] == pytest.approx(0.75)
+    assert record["coco"]["AP_large"] is None
+    assert record["per_class"][1]["name"] == "cat"
+    assert record["confusion"]["counts"] == [[2, 0, 0], [0, 1, 0], [0, 1, 0]]
+    assert record["classes_only_in_data"] == ["fox"]
+    assert "as (xmin - 1" not in record["convention"]
+    lines = result.to_csv().splitlines()
+    assert len(lines) == 1 + 2 * 101
+    assert lines[1].startswith('"dog",0.00,1.00000,')
+
+
+@pytest.fixture
+def saved(folder: Path, tmp_path: Path) -> tuple[str, Path]:
+    found = EVERYTHING | {"b.png": [], "c.png": [("cat", [1.0, 1, 20, 20], 0.95)]}
+    out = tmp_path / "out"
+    page = run(found, folder, name="my <model>").save(out)
+    return page.read_text(encoding="utf-8"), out
+
+
+def test_the_report_shows_the_worst_images(saved: tuple[str, Path]) -> None:
+    page, out = saved
+    assert {path.name for path in out.iterdir()} == {"eval.json", "curves.csv", "report.html"}
+    assert "my &lt;model&gt;" in page
+    assert "b.png: 1 missed, 0 wrong" in page
+    assert "c.png: 0 missed, 1 wrong" in page
+    assert "a.png" not in page
+    assert "fox" in page
+    assert page.count("data:image/jpeg") == 2
+
+
+def test_a_report_of_nothing_has_all_sections(folder: Path, tmp_path: Path) -> None:
+    empty = datasets.open(folder).subset([2])
+    page = evaluate_predictor(predictor({}), empty).save(tmp_path / "out").read_text(encoding="utf-8")
+    assert "no objects of the evaluated classes" in page
+    assert "No image has a missed object" in page
+
+
+def test_the_held_out_split_is_the_default(tmp_path: Path) -> None:
+    for split in ("train", "val"):
+        for kind in ("images", "labels"):
+            (tmp_path / kind / split).mkdir(parents=True)
+        cv2.imwrite(str(tmp_path / f"images/{split}/{split}.png"), np.zeros((20, 20, 3), np.uint8))
+        (tmp_path / f"labels/{split}/{split}.txt").write_text("0 0.5 0.5 0.5 0.5\n")
+    (tmp_path / "data.yaml").write_text("train: images/train\nval: images/val\nnames: [dog]\n")
+    assert open_held_out(tmp_path).split == "val"
+    assert len(open_held_out(tmp_path, "all")) == 2
+    assert open_held_out(tmp_path, "train").split == "train"
+
+
+def test_a_heap_of_images_is_evaluated_whole(folder: Path) -> None:
+    assert len(open_held_out(folder)) == 4
+
+
+def test_a_missing_weights_file_is_named(folder: Path) -> None:
+    with pytest.raises(WeightsError, match=r"none\.safetensors"):
+        evaluate(folder / "none.safetensors", folder)
+
+
+def test_the_command_prints_tables_and_writes_the_report(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "120")
+    runner = CliRunner()
+    out = folder / "out"
+    outcome = runner.invoke(app, ["eval", "coco", str(folder), "--out", str(out), "--batch", "2", "--metric", "voc"])
+    assert outcome.exit_code == 0, outcome.output
+    assert "VOC AP, area, IoU 0.5" in outcome.output
+    assert "COCO" not in outcome.output
+    assert "left out, since the model does not know them: fox" in outcome.output
+    assert json.loads((out / "eval.json").read_text())["coco"] is None
+    assert (out / "report.html").is_file()
+
+
+def test_the_commands_mistakes_are_one_message(folder: Path) -> None:
+    outcome = CliRunner().invoke(app, ["eval", "coco", str(folder), "--split", "nonsense"])
+    assert outcome.exit_code == 2
+    assert "nonsense" in outcome.output
+
+
+def test_the_bundled_detector_equals_pycocotools(reference: Path) -> None:
+    """Real boxes and scores through a results file, as anybody would check us."""
+    COCO = pytest.importorskip("pycocotools.coco").COCO
+    COCOeval = pytest.importorskip("pycocotools.cocoeval").COCOeval
+    path = reference / "data/coco_train343"
+    dataset = datasets.open(path).subset(range(12))
+    result = evaluate("coco", dataset)
+    ids = dataset.class_map.ids
+    table, samples = result.detections, result.samples
+    boxes = table.boxes_xyxy.astype(float)
+    boxes[:, 2:] -= boxes[:, :2]
+    rows = [
+        {"image_id": samples[image].image_id, "category_id": ids[label], "bbox": box, "score": score}
+        for image, label, box, score in zip(
+            table.image_index, table.class_ids, boxes.tolist(), table.scores.tolist(), strict=True
+        )
+    ]
+    with contextlib.redirect_stdout(io.StringIO()):
+        labels = COCO(str(path / "instances.json"))
+        evaluator = COCOeval(labels, labels.loadRes(rows), "bbox")
+        evaluator.params.imgIds = [sample.image_id for sample in samples]
+        evaluator.evaluate()
+        evaluator.accumulate()
+        evaluator.summarize()
+    assert result.coco["AP"] > 0.2
+    np.testing.assert_allclose(list(result.coco.values()), evaluator.stats, atol=1e-6)
