@@ -128,11 +128,11 @@ class Predictor:
     def finish(self, found: PaddedArrays, row: int, image: NDArray[np.uint8], source: Source) -> Prediction:
         """Detections of one image of a batch, in pixels of that image."""
         height, width = image.shape[:2]
-        input_height, input_width = self.preprocess.size_hw
-        scale = np.array([width / input_width, height / input_height] * 2, dtype=np.float32)
+        input_wh = np.array(self.preprocess.size_hw[::-1] * 2, dtype=np.float32)
+        image_wh = np.array((width, height) * 2, dtype=np.float32)
         count = int(found.counts[row])
         detections = Detections(
-            boxes_xyxy=found.boxes_xyxy[row, :count] * scale,
+            boxes_xyxy=found.boxes_xyxy[row, :count] / input_wh * image_wh,  # in this order edges stay exact
             scores=found.scores[row, :count],
             class_ids=found.class_ids[row, :count],
             class_names=self.class_names,

@@ -1,0 +1,177 @@
+"""The detector as people use it: load, predict, save; and the answers to their mistakes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+import singleshot
+from singleshot.config import PostprocessConfig
+from singleshot.detections import Detections
+from singleshot.detector import Detector, find_weights, load
+from singleshot.errors import ConfigError, ImageError, WeightsError
+from singleshot.images import read_image, write_image
+
+
+@pytest.fixture(scope="module")
+def coco() -> Detector:
+    return load("coco")
+
+
+@pytest.fixture
+def noise(tmp_path: Path) -> Path:
+    image = np.random.default_rng(0).integers(0, 256, (60, 80, 3), dtype=np.uint8)
+    write_image(tmp_path / "noise.png", image)
+    return tmp_path / "noise.png"
+
+
+def test_public_surface(coco: Detector) -> None:
+    assert singleshot.load is load
+    assert singleshot.Detector is Detector
+    assert coco.class_names[:2] == ("person", "bicycle")
+    assert repr(coco) == "Detector(ssdlite300_mobilenet_v2, 80 classes, input 300 x 300)"
+    assert not coco.network.training
+
+
+def test_raw_heads(coco: Detector, noise: Path) -> None:
+    batch = torch.stack([coco.preprocess(noise), coco.preprocess(read_image(noise))])
+    assert torch.equal(batch[0], batch[1])
+    with torch.no_grad():
+        output = coco.network(batch)
+    anchors = coco.anchors()
+    assert output.box_codes.shape == (2, len(anchors), 4)
+    assert output.class_logits.shape == (2, len(anchors), 91)
+    assert len(coco.anchors((320, 480))) > len(anchors)
+
+
+def test_one_image_or_many(coco: Detector, noise: Path) -> None:
+    pixels = read_image(noise)
+    one = coco.predict(noise, score_threshold=0.05)
+    assert isinstance(one, Detections)
+    assert one.path == noise
+    assert one.image_size_hw == (60, 80)
+    assert coco.predict(str(noise), 0.05) == one
+    array = coco.predict(pixels, 0.05)
+    assert array.path is None
+    np.testing.assert_array_equal(array.boxes_xyxy, one.boxes_xyxy)
+    assert coco.predict([]) == []
+    many = coco.predict([noise, pixels, str(noise)], 0.05, batch_size=2)
+    assert isinstance(many, list)
+    for found in many:
+        np.testing.assert_allclose(found.scores, one.scores, atol=1e-5)
+    for source in (noise.parent, str(noise.parent / "*.png")):
+        found_in = coco.predict(source, 0.05)
+        assert isinstance(found_in, list)
+        assert [found.path for found in found_in] == [noise]
+
+
+def test_thresholds_are_obeyed(coco: Detector, noise: Path) -> None:
+    low = coco.predict(noise, score_threshold=0.01)
+    high = coco.predict(noise, score_threshold=0.05)
+    assert isinstance(low, Detections)
+    assert isinstance(high, Detections)
+    assert 0 < len(high) < len(low)
+    assert low.filter(score=0.05) == high
+    assert (np.diff(low.scores) <= 0).all()
+    few = coco.predict(noise, 0.01, max_detections=3)
+    assert isinstance(few, Detections)
+    assert few.scores.tolist() == low.scores[:3].tolist()
+    assert len(coco.predict(noise, 0.05, nms_iou=0.0)) < len(high)  # type: ignore[arg-type]
+    assert len(coco.predict(noise, score_threshold=1.0)) == 0  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"score_threshold": 30}, r"did you mean 0\.3"),
+        ({"score_threshold": "high"}, "number"),
+        ({"nms_iou": 1.5}, "nms_iou"),
+        ({"max_detections": 0}, "max_detections"),
+        ({"batch_size": 0}, "batch_size"),
+    ],
+)
+def test_settings_that_make_no_sense(coco: Detector, noise: Path, arguments: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        coco.predict([noise], **arguments)
+
+
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        ("missing.jpg", "no such file"),
+        (["missing.jpg"], "no such file"),
+        (np.zeros((4, 4), np.uint8), "np.stack"),
+        (np.zeros((4, 4, 3)), "uint8"),
+        (7, "not int"),
+    ],
+)
+def test_sources_that_are_none(coco: Detector, source: Any, message: str) -> None:
+    with pytest.raises(ImageError, match=message):
+        coco.predict(source)
+
+
+def test_saved_and_loaded_again(coco: Detector, noise: Path, tmp_path: Path) -> None:
+    path = coco.save(tmp_path / "again.safetensors")
+    again = load(path)
+    assert again.spec == coco.spec
+    assert again.predict(noise, 0.02) == coco.predict(noise, 0.02)
+
+
+@pytest.mark.parametrize(
+    ("weights", "message"),
+    [
+        ("coc", r"Did you mean 'coco'\? .*\(coco\)"),
+        ("xyz", "bundled name"),
+        ("none/best.safetensors", "does not exist"),
+        ("models/bezt.safetensors", r"did you mean models/best\.safetensors"),
+        ("models", "is a folder"),
+        ("models/best.safetensors", "best"),
+    ],
+)
+def test_weights_that_are_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, weights: str, message: str) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("models").mkdir()
+    Path("models/best.safetensors").write_bytes(b"no weights")
+    with pytest.raises(WeightsError, match=message):
+        load(weights)
+
+
+def test_bundled_names_come_before_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("coco").mkdir()
+    assert find_weights("coco").suffix == ".safetensors"
+
+
+def test_default_threshold_keeps_the_models_other_settings(coco: Detector) -> None:
+    settings = coco.spec.postprocess
+    assert isinstance(settings, PostprocessConfig)
+    assert coco.predictor(settings.score_threshold).backend is not coco.predictor(0.5).backend
+    assert coco.predictor(0.5).backend is coco.predictor(0.5).backend
+
+
+def test_photos_like_the_real_runtime(coco: Detector, reference: Path) -> None:
+    """From JPEG files to boxes in photo pixels, against TensorFlow.js (its scores above 0.1; our weights are fp16)."""
+    golden = np.load(reference / "golden/weights/tfjs_ssdlite_mobilenet_v2_coco.npz")
+    paths = [reference / "data/coco_train343/images" / str(name) for name in golden["files"]]
+    for k, found in enumerate(coco.predict(paths, score_threshold=0.05)):
+        sure = golden[f"i{k}_det_scores"] > 0.1
+        height, width = golden[f"i{k}_hw"]
+        boxes = golden[f"i{k}_det_boxes"][sure][:, [1, 0, 3, 2]] * [width, height, width, height]
+        ids = np.array([row["category_id"] for row in found.to_coco(k)])
+        for box, score, category in zip(
+            boxes, golden[f"i{k}_det_scores"][sure], golden[f"i{k}_det_classes"][sure], strict=True
+        ):
+            near = np.abs(found.boxes_xyxy - box).max(axis=1) <= 0.005 * max(height, width)
+            assert np.abs(found.scores[near & (ids == category)] - score).min() <= 0.005
+
+
+def test_import_weights_reads_another_system(reference: Path, tmp_path: Path, noise: Path) -> None:
+    tfjs = reference / "weights/ssdlite_mobilenet_v2_coco_tfjs"
+    imported = singleshot.import_weights(tfjs, save_to=tmp_path / "mine.safetensors")
+    assert load(tmp_path / "mine.safetensors").predict(noise, 0.02) == imported.predict(noise, 0.02)
+    with pytest.raises(WeightsError, match="no such file"):
+        singleshot.import_weights(tmp_path / "none.pth")
