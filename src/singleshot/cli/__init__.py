@@ -19,6 +19,7 @@ from singleshot.errors import SingleshotError
 VERBS = {
     "data": "singleshot.cli.data:data",
     "demo": "singleshot.cli.demo:demo",
+    "train": "singleshot.cli.train:train",
     "predict": "singleshot.cli.predict:predict",
     "eval": "singleshot.cli.eval:evaluate",
 }

@@ -108,7 +108,8 @@ def anchor_fit(
     chosen = np.linspace(0, len(boxes) - 1, min(len(boxes), MAX_BOXES)).astype(int)
     boxes, ids = boxes[chosen], ids[chosen]
     anchors_xyxy = cxcywh_to_xyxy(anchors_cxcywh)
-    best = [pairwise_iou(part, anchors_xyxy).amax(dim=1) for part in torch.from_numpy(boxes).split(BOXES_AT_ONCE)]
+    parts = torch.split(torch.from_numpy(boxes), BOXES_AT_ONCE)
+    best = [pairwise_iou(part, anchors_xyxy).amax(dim=1) for part in parts if len(part)]
     best_iou = torch.cat(best).numpy() if best else np.zeros(0)
     objects = np.bincount(ids, minlength=len(class_map))
     with np.errstate(invalid="ignore"):

@@ -103,9 +103,25 @@ class EvaluationConfig(Frozen):
     """
 
     every: NonNegative | Literal["auto"] = "auto"
-    metric: str = "AP50"
+    metric: str = "voc_area"
     patience: PositiveInt | None = None
     batch: PositiveInt | Literal["auto"] = "auto"
+
+
+class DataConfig(Frozen):
+    """The data of a run.
+
+    Attributes:
+        path: a folder or file that ``singleshot data check`` understands.
+        train, val: splits to learn from and to evaluate on, several joined by ``+``; ``auto`` takes the data set's own,
+            or divides it where it has none. ``val: none`` never evaluates.
+        bad_data: ``skip`` repairs or leaves out bad records, ``error`` refuses them.
+    """
+
+    path: str
+    train: str = "auto"
+    val: str = "auto"
+    bad_data: Literal["skip", "error"] = "skip"
 
 
 class Reference(Frozen):
@@ -127,9 +143,10 @@ class Reference(Frozen):
 
 
 class TrainConfig(Frozen):
-    """Everything that decides a training run, apart from its data.
+    """Everything that decides a training run.
 
     Attributes:
+        data: what to learn from.
         model: catalogue name of the architecture; ``None`` keeps the one of ``weights``.
         weights: starting point: ``coco`` (bundled), ``imagenet``, a weights file, or ``none``.
         size_hw: network input size; ``None`` keeps the model's.
@@ -151,9 +168,11 @@ class TrainConfig(Frozen):
         compile: use ``torch.compile``.
         log_every: optimiser steps between two rows of the log.
         save_minutes: time between two saves of the full training state.
+        tensorboard: write TensorBoard events, too.
         reference: what the recipe should reach; ``None`` where nothing is published.
     """
 
+    data: DataConfig | None = None
     model: str | None = None
     weights: str = "coco"
     size_hw: SizeHW | None = None
@@ -180,6 +199,7 @@ class TrainConfig(Frozen):
     compile: bool = False
     log_every: PositiveInt = 20
     save_minutes: PositiveFloat = 2.0
+    tensorboard: bool = False
     reference: Reference | None = None
 
     @model_validator(mode="after")

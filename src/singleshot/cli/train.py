@@ -1,0 +1,119 @@
+"""``singleshot train``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+EXAMPLES = """
+Examples:
+
+    singleshot train photos --minutes 20
+
+    singleshot train VOCdevkit/VOC2007 --train trainval --val test --recipe ssd300_voc07
+
+    singleshot train data.yaml --weights runs/photos/best.safetensors --epochs 10 --set optimizer.lr=1e-4
+
+    singleshot train --resume --out runs/photos
+"""
+
+
+def train(
+    data: Annotated[
+        str | None,
+        typer.Argument(
+            help="Labelled images: a VOC or YOLO folder, a COCO .json, a YOLO .yaml or a .csv.", show_default=False
+        ),
+    ] = None,
+    model: Annotated[str | None, typer.Option(help="Architecture; default: that of the weights.")] = None,
+    weights: Annotated[
+        str | None, typer.Option(help="Where to start: coco (default), imagenet, a weights file, none.")
+    ] = None,
+    epochs: Annotated[float | None, typer.Option(help="Length: times that the data is seen (default 50).")] = None,
+    steps: Annotated[int | None, typer.Option(help="Length in optimiser steps.")] = None,
+    minutes: Annotated[float | None, typer.Option(help="Length in minutes, evaluations included.")] = None,
+    batch: Annotated[str | None, typer.Option(help="Images per step, or auto (default).")] = None,
+    size: Annotated[str | None, typer.Option(help="Network input: 300, or HEIGHTxWIDTH.")] = None,
+    train_split: Annotated[str | None, typer.Option("--train", help="Split to learn from; join several by +.")] = None,
+    val_split: Annotated[str | None, typer.Option("--val", help="Split to measure on, or none.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder of the run; default: a new one below runs/.")] = None,
+    recipe: Annotated[str | None, typer.Option(help="A recipe's name, or a YAML file of settings.")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue the run in --out, or the latest.")] = False,
+    augment: Annotated[str | None, typer.Option(help="Random changes: ssd, ssdlite, light, none.")] = None,
+    freeze: Annotated[
+        list[str] | None, typer.Option(help="Part that stays as it is, such as backbone; repeatable.")
+    ] = None,
+    amp: Annotated[str | None, typer.Option(help="Number format: auto (default), fp32, bf16, fp16.")] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 ...")] = "auto",
+    workers: Annotated[str | None, typer.Option(help="Processes that prepare images, or auto (default).")] = None,
+    seed: Annotated[int | None, typer.Option(help="Seed of everything random.")] = None,
+    bad_data: Annotated[str | None, typer.Option(help="Bad records: skip (default) or error.")] = None,
+    tensorboard: Annotated[bool, typer.Option("--tensorboard", help="Write TensorBoard events, too.")] = False,
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Any other setting; repeatable.")
+    ] = None,
+) -> None:
+    """Train a detector on labelled images; by default from the bundled COCO detector."""
+    from singleshot.engine.train import train as run
+
+    settings: dict[str, Any] = {
+        "size_hw": _size(size) if size else None,
+        "data.train": train_split,
+        "data.val": val_split,
+        "data.bad_data": bad_data,
+        "augment": augment,
+        "freeze": freeze,
+        "amp": amp,
+        "workers": _number_or_text(workers),
+        "seed": seed,
+        "tensorboard": tensorboard or None,
+        **_assignments(set_ or []),
+    }
+    given = {key: value for key, value in settings.items() if value is not None}
+    run(
+        data,
+        model,
+        weights,
+        epochs=epochs,
+        steps=steps,
+        minutes=minutes,
+        batch=_number_or_text(batch),
+        out=out,
+        recipe=recipe,
+        resume=resume,
+        device=device,
+        settings=given,
+    )
+
+
+train.__doc__ = f"{train.__doc__}\n{EXAMPLES}"
+
+
+def _number_or_text(text: str | None) -> Any:
+    return int(text) if text is not None and text.isdigit() else text
+
+
+def _size(text: str) -> list[int]:
+    """``300`` or ``300x480`` as [height, width]."""
+    parts = text.lower().split("x")
+    if len(parts) > 2 or not all(part.isdigit() and int(part) for part in parts):
+        raise typer.BadParameter(f"'{text}' is no size: give one side, or HEIGHTxWIDTH", param_hint="--size")
+    return [int(parts[0]), int(parts[-1])]
+
+
+def _assignments(texts: list[str]) -> dict[str, Any]:
+    """``KEY=VALUE`` pairs; values are read as YAML."""
+    import yaml
+
+    pairs = {}
+    for text in texts:
+        key, equals, value = text.partition("=")
+        if not equals or not key:
+            raise typer.BadParameter(f"'{text}' must be KEY=VALUE, such as optimizer.lr=0.01", param_hint="--set")
+        try:
+            pairs[key.strip()] = yaml.safe_load(value)
+        except yaml.YAMLError as error:
+            raise typer.BadParameter(f"'{text}': the value is no YAML: {error}", param_hint="--set") from error
+    return pairs

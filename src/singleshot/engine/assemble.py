@@ -1,0 +1,164 @@
+"""From settings to a trainer: the only place of the engine that reads them all."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+from singleshot.augment.pipeline import Augmenter
+from singleshot.data import DetectionDataset
+from singleshot.engine.checkpoint import Learner
+from singleshot.engine.config import TrainConfig
+from singleshot.engine.ema import Ema
+from singleshot.engine.evaluate import evaluate_network
+from singleshot.engine.guards import LossGuard
+from singleshot.engine.loader import LoaderConfig, TrainLoader
+from singleshot.engine.machine import choose_amp, choose_batch, precision_of
+from singleshot.engine.optimizer import build_optimizer, learning_rate, still_norms
+from singleshot.engine.schedule import RunLength
+from singleshot.engine.start import Start
+from singleshot.engine.trainer import Criterion, ImageNormalizer, Intervals, Store, Trainer
+from singleshot.errors import ConfigError
+from singleshot.models.build import build_anchors
+from singleshot.models.config import ModelSpec
+from singleshot.models.network import Network
+from singleshot.multibox.loss import multibox_loss
+from singleshot.multibox.refine import refine_loss
+from singleshot.report.result import EvalResult
+from singleshot.structures import Batch, HeadOutput, RefineOutput
+
+# On an accelerator a look at the loss waits for the device.
+GUARD_EVERY = 16
+AUTO_EVALUATIONS = 10
+
+
+def resolve(config: TrainConfig, start: Start, images: int, device: torch.device) -> TrainConfig:
+    """Replace every ``auto`` by what it means here, so that the run's settings say what was done.
+
+    Args:
+        config: as the user gave it.
+        start: the detector that learns.
+        images: of the training data.
+        device: where it will run.
+    """
+    batch = config.batch
+    if batch == "auto":
+        batch = choose_batch(start.network, start.spec.preprocess.size_hw, device, images)
+    every = config.evaluation.every
+    return config.updated(
+        {
+            "batch": batch,
+            "optimizer.lr": learning_rate(config.optimizer, batch * config.accumulate).value,
+            "optimizer.lr_batch": None,
+            "evaluation.every": config.length[1] / AUTO_EVALUATIONS if every == "auto" else every,
+            "evaluation.batch": batch if config.evaluation.batch == "auto" else config.evaluation.batch,
+            "amp": choose_amp(config.amp, device),
+        }
+    )
+
+
+def build_trainer(
+    config: TrainConfig,
+    start: Start,
+    train_set: DetectionDataset,
+    store: Store,
+    device: torch.device,
+    evaluation: Evaluation | None,
+) -> Trainer:
+    """Put the parts of a run together.
+
+    Args:
+        config: settings without ``auto``.
+        start: the detector that learns, its frozen parts already so; moved to ``device`` and changed in place.
+        train_set: what to learn from.
+        store: where weights and state go.
+        device: where the network runs.
+        evaluation: measures the network now and then.
+    """
+    assert isinstance(config.batch, int)
+    assert isinstance(config.optimizer.lr, float)
+    assert config.amp != "auto"
+    assert config.evaluation.every != "auto"
+    torch.manual_seed(config.seed)
+    layout = torch.channels_last if config.channels_last else torch.contiguous_format
+    network = start.network.to(device, memory_format=layout)  # type: ignore[call-overload]
+    size_hw = start.spec.preprocess.size_hw
+    loader = TrainLoader(
+        train_set.samples,
+        Augmenter(config.augment, size_hw),
+        LoaderConfig(config.batch, config.seed, config.workers, config.keep_empty, pin_memory=device.type == "cuda"),
+    )
+    learner = Learner(
+        network,
+        build_optimizer(network, config.optimizer, config.optimizer.lr),
+        Ema(network, config.ema.decay) if config.ema else None,
+        torch.amp.GradScaler(device.type) if config.amp == "fp16" else None,
+    )
+    paths = [str(sample.image_path) for sample in train_set]
+    return Trainer(
+        learner=learner,
+        criterion=criterion(start.spec, network, config, device),
+        batches=loader,
+        normalizer=ImageNormalizer(start.spec.preprocess, device, config.channels_last),
+        length=RunLength(*config.length, loader.images_per_epoch / (config.batch * config.accumulate)),
+        schedule=config.schedule,
+        guard=LossGuard(paths.__getitem__, 1 if device.type == "cpu" else GUARD_EVERY),
+        store=store,
+        intervals=Intervals(config.log_every, config.evaluation.every, config.save_minutes * 60),
+        evaluate=evaluation,
+        metric=config.evaluation.metric,
+        patience=config.evaluation.patience,
+        precision=precision_of(config.amp),
+        accumulate=config.accumulate,
+        clip_norm=config.optimizer.clip_norm,
+        still=still_norms(network, config.batch_norm),
+        compiled=torch.compile(network) if config.compile else None,
+    )
+
+
+def criterion(spec: ModelSpec, network: Network, config: TrainConfig, device: torch.device) -> Criterion:
+    """The loss of a detector: one step or two, whatever its heads are."""
+    anchors = build_anchors(spec, network).to(device)
+
+    def loss(output: HeadOutput | RefineOutput, batch: Batch) -> Mapping[str, Tensor]:
+        objects = batch.boxes_xyxy, batch.class_ids, batch.valid
+        if isinstance(output, RefineOutput):
+            return refine_loss(output, anchors, *objects, coder=spec.coder, match=config.match, loss=config.loss)
+        return multibox_loss(output, anchors, *objects, coder=spec.coder, match=config.match, loss=config.loss)
+
+    return loss
+
+
+class Evaluation:
+    """Measures the network on held-out images and remembers the best result.
+
+    Args:
+        spec: what belongs to the network.
+        val_set: the held-out images.
+        config: the deciding metric and the batch.
+    """
+
+    def __init__(self, spec: ModelSpec, val_set: DetectionDataset, config: TrainConfig) -> None:
+        assert isinstance(config.evaluation.batch, int)
+        self._spec = spec
+        self._val_set = val_set
+        self._batch = config.evaluation.batch
+        self._metric = config.evaluation.metric
+        self.best: EvalResult | None = None
+
+    def __call__(self, network: nn.Module) -> Mapping[str, float]:
+        """Numbers by name.
+
+        Raises:
+            ConfigError: the deciding metric is not among them.
+        """
+        assert isinstance(network, Network)
+        result = evaluate_network(network, self._spec, self._val_set, batch_size=self._batch)
+        numbers = result.summary
+        if self._metric not in numbers:
+            raise ConfigError(f"evaluation.metric: no '{self._metric}'; there are {', '.join(numbers)}")
+        if self.best is None or numbers[self._metric] > self.best.summary[self._metric]:
+            self.best = result
+        return numbers

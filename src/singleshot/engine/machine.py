@@ -1,0 +1,115 @@
+"""What "auto" means on this machine: device, number format, images per batch."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from singleshot.engine.trainer import Precision
+from singleshot.errors import ConfigError
+from singleshot.models.network import Network, trace_maps
+
+Amp = Literal["fp32", "bf16", "fp16"]
+
+AUTO_BATCH = 16
+# More images of a small data set in each step would leave too few steps.
+STEPS_AN_EPOCH = 8
+# Gradients of activations need as much as the activations.
+FORWARD_AND_BACKWARD = 2.0
+MEMORY_SHARE = 0.5
+# Where the system does not tell.
+DEFAULT_MEMORY = 4 * 1024**3
+
+
+def choose_device(name: str) -> torch.device:
+    """``auto`` is the GPU where there is one.
+
+    Raises:
+        ConfigError: the device is unknown or not there.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise ConfigError(f"device '{name}' cannot be used: {str(error).splitlines()[0]}") from error
+    return device
+
+
+def choose_amp(amp: Literal["auto", "fp32", "bf16", "fp16"], device: torch.device) -> Amp:
+    """``auto`` is the quickest format that is safe on a device.
+
+    bf16 has float32's range and needs no loss scaling. On CPUs it is quicker only where they compute in it.
+
+    Raises:
+        ConfigError: fp16 on a CPU.
+    """
+    if amp == "fp16" and device.type == "cpu":
+        raise ConfigError("amp: fp16 needs a GPU; on a CPU use bf16 or fp32")
+    if amp != "auto":
+        return amp
+    if device.type == "cuda":
+        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
+    return "bf16" if device.type == "cpu" and has_cpu_bf16() else "fp32"
+
+
+def has_cpu_bf16() -> bool:
+    """Whether the CPU multiplies bf16 in hardware (AVX512-BF16, AMX)."""
+    # torch.cpu.get_capabilities is younger than the oldest torch that we support.
+    capabilities: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
+    return any(capabilities.get(name, False) for name in ("avx512_bf16", "amx_bf16"))
+
+
+def precision_of(amp: Amp) -> Precision:
+    """The forward pass's number format."""
+    return Precision({"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}[amp])
+
+
+def choose_batch(network: Network, size_hw: tuple[int, int], device: torch.device, images: int) -> int:
+    """A batch that fits the memory and leaves a small data set some steps an epoch.
+
+    Args:
+        network: its activations are counted without computing them.
+        size_hw: network input.
+        device: whose memory counts.
+        images: of the data set.
+
+    Returns:
+        A power of two, at least 2, since BatchNorm needs more than one image.
+    """
+    most = AUTO_BATCH if device.type == "cpu" else 4 * AUTO_BATCH
+    fits = MEMORY_SHARE * free_memory(device) / (activation_bytes(network, size_hw) * FORWARD_AND_BACKWARD)
+    limit = max(2.0, min(most, fits, images / STEPS_AN_EPOCH))
+    return 1 << (int(limit).bit_length() - 1)
+
+
+def activation_bytes(network: Network, size_hw: tuple[int, int]) -> int:
+    """Bytes of all layers' float32 outputs for one image, heads apart; nothing is computed."""
+    counts: list[int] = []
+
+    def note(_: nn.Module, __: Any, output: Any) -> None:
+        if isinstance(output, Tensor):
+            counts.append(output.shape[1:].numel())
+
+    handles = [m.register_forward_hook(note) for m in network.modules() if not list(m.children())]
+    try:
+        trace_maps(network, size_hw)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return 4 * sum(counts)
+
+
+def free_memory(device: torch.device) -> int:
+    """Bytes that a device has free; for other than CUDA devices those of the host."""
+    if device.type == "cuda":
+        return int(torch.cuda.mem_get_info(device)[0])
+    try:
+        lines = Path("/proc/meminfo").read_text().splitlines()
+        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:"))
+    except (OSError, StopIteration):
+        return DEFAULT_MEMORY
