@@ -70,7 +70,7 @@ def match_boxes(anchors_xyxy: Tensor, boxes_xyxy: Tensor, valid: Tensor, config:
         iou = pairwise_iou(objects, anchors_xyxy)
     if valid.is_cuda:
         iou.masked_fill_(~valid.view(-1, 1), 0.0)
-    best_iou.index_reduce_(0, rows.images, iou, "amax")
+    best_iou.scatter_reduce_(0, rows.images[:, None].expand_as(iou), iou, "amax")
     if config.positive_iou is not None:
         nearest = _nearest_objects(iou, best_iou, rows, valid)
         reached = best_iou >= config.positive_iou if config.compare == ">=" else best_iou > config.positive_iou
@@ -99,8 +99,8 @@ def _nearest_objects(iou: Tensor, best_iou: Tensor, rows: _Rows, valid: Tensor) 
     # The object's number where it has the best IoU, else far above M: as arithmetic several times as fast on a CPU as
     # a comparison with a selection. Unequal IoUs near any sensible threshold differ by far more than 1e-20.
     holders = best_iou.index_select(0, rows.images).sub_(iou).mul_(1e30).add_(within[:, None])
-    nearest = torch.full_like(best_iou, objects).index_reduce_(0, rows.images, holders, "amin")
-    return nearest.long()
+    nearest = torch.full_like(best_iou, objects)
+    return nearest.scatter_reduce_(0, rows.images[:, None].expand_as(iou), holders, "amin").long()
 
 
 def _force(object_index: Tensor, iou: Tensor, rows: _Rows, valid: Tensor, config: MatchConfig) -> Tensor:
@@ -137,7 +137,8 @@ def greedy_bipartite(scores: Tensor, min_score: float) -> Tensor:
     if scores.numel() == 0:
         return torch.full((batch, objects), -1, dtype=torch.int64, device=scores.device)
     rows = _object_rows(torch.ones(batch, objects, dtype=torch.bool, device=scores.device))
-    return _greedy_rows(scores.reshape(-1, anchors).clone(), rows, min_score).view(batch, objects)
+    finite = scores.nan_to_num(nan=-torch.inf, neginf=-torch.inf)
+    return _greedy_rows(finite.reshape(-1, anchors), rows, min_score).view(batch, objects)
 
 
 def _greedy_rows(scores: Tensor, rows: _Rows, min_score: float) -> Tensor:
