@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from xml.sax.saxutils import escape
 
 import cv2
 import numpy as np
@@ -31,7 +32,7 @@ def make_image(
 def voc_object(name: str, box: Box, difficult: int = 0) -> str:
     x0, y0, x1, y1 = box
     return (
-        f"<object><name>{name}</name><difficult>{difficult}</difficult>"
+        f"<object><name>{escape(name)}</name><difficult>{difficult}</difficult>"
         f"<bndbox><xmin>{x0}</xmin><ymin>{y0}</ymin><xmax>{x1}</xmax><ymax>{y1}</ymax></bndbox></object>\n"
     )
 

@@ -146,3 +146,10 @@ def test_an_unknown_split_lists_the_known_ones(tmp_path: Path) -> None:
     make_list(tmp_path, "trainval", "a")
     with pytest.raises(DataError, match="no split 'tset': it has trainval"):
         data.open(tmp_path, "tset")
+
+
+def test_lists_may_hold_spaces_folders_and_suffixes(tmp_path: Path) -> None:
+    for stem in ("my photo 1", "b.c", "d"):
+        make_voc_image(tmp_path, stem)
+    make_list(tmp_path, "train", "my photo 1", "JPEGImages/b.c.jpg", "d.xml", "d")
+    assert [sample.image_id for sample in data.open(tmp_path, "train", bad_data="error")] == ["my photo 1", "b.c", "d"]

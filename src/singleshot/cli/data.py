@@ -126,14 +126,15 @@ def _print_report(console: Console, report: DataReport) -> None:
     console.print(f"{images['images']} images, {images['objects']} objects{share}")
     if report.splits:
         parts = (f"{name} {row['images']} ({row['objects']} objects)" for name, row in report.splits.items())
-        console.print(f"Splits: {', '.join(parts)}", markup=False)
+        console.print(f"Splits: {', '.join(parts)}", markup=False, soft_wrap=True)
     elif dataset.split is None:
         console.print("Splits: none; train, val and test (80/10/10) are divided by the images' names")
     sizes = images["sizes"]
     shown = ", ".join(f"{s['width']} x {s['height']} ({s['images']})" for s in sizes[:SIZES_SHOWN])
     more = f" and {len(sizes) - SIZES_SHOWN} more" if len(sizes) > SIZES_SHOWN else ""
-    console.print(f"Sizes, width x height: {shown}{more}")
-    console.print(f"Pixels: {', '.join(f'{name} ({count})' for name, count in images['pixels'].items())}")
+    console.print(f"Sizes, width x height: {shown}{more}", soft_wrap=True)
+    if report.deep:
+        console.print(f"Pixels: {', '.join(f'{name} ({count})' for name, count in images['pixels'].items())}")
     console.print(_class_table(report.classes))
     _print_problems(console, report.problems)
 
@@ -143,8 +144,8 @@ def _class_table(rows: Sequence[dict[str, Any]]) -> Any:
     from rich.table import Table
 
     table = Table(box=None, pad_edge=False)
-    table.add_column("class")
-    for title in ("objects", "images", "difficult", "crowd", "small", "medium", "large", "median w x h px"):
+    table.add_column("class", no_wrap=True)
+    for title in ("objects", "images", "difficult", "crowd", "small", "medium", "large", "median px"):
         table.add_column(title, justify="right")
     for row in rows:
         numbers = [row[key] for key in ("objects", "images", "difficult", "crowd", "small", "medium", "large")]

@@ -14,9 +14,8 @@ from typing import Any, Literal
 
 import numpy as np
 
-from singleshot.data.dataset import DetectionDataset, Format, splits
+from singleshot.data.dataset import DetectionDataset, Format, open_splits
 from singleshot.data.dataset import open as open_dataset
-from singleshot.data.headers import HEAD_BYTES
 from singleshot.data.problems import BadData, Problem, count_kinds
 from singleshot.errors import ImageError
 from singleshot.image_header import read_header
@@ -95,32 +94,35 @@ def check(
     Raises:
         DataError: the data set cannot be opened at all.
     """
-    dataset = open_dataset(path, split, format, "skip")
+    dataset, parts = open_splits(path, format) if split is None else (open_dataset(path, split, format), {})
     problems = list(dataset.problems)
-    names = splits(path, format) if split is None else ()
-    parts = {name: open_dataset(path, name, format, "skip") for name in names}
     paths = [sample.image_path for sample in dataset.samples]
-    problems += _undecodable(paths, track) if deep else []
+    pixels, undecodable = _decode_all(paths, track) if deep else (Counter(), [])
+    problems += undecodable
     problems += _shared(parts)
     counts = {name: {"images": len(part), "objects": sum(map(len, part))} for name, part in parts.items()}
     judged = dataclasses.replace(dataset, bad_data=bad_data)
-    return DataReport(judged, counts, _class_rows(dataset), _image_facts(dataset), tuple(problems), deep)
+    return DataReport(judged, counts, _class_rows(dataset), _image_facts(dataset, pixels), tuple(problems), deep)
 
 
-def _undecodable(paths: Sequence[Path], track: Track) -> Iterator[Problem]:
-    """A problem for each image whose header is good but whose pixels are not."""
+def _decode_all(paths: Sequence[Path], track: Track) -> tuple[Counter[str], list[Problem]]:
+    """Pixel formats, and a problem for each image whose header is good but whose pixels are not."""
 
-    def decode(path: Path) -> str:
+    def decode(path: Path) -> tuple[str, str]:
         try:
             read_image(path)
         except ImageError as error:
-            return str(error).removeprefix(f"{path}: ")
-        return ""
+            return pixel_format(path), str(error).removeprefix(f"{path}: ")
+        return pixel_format(path), ""
 
+    formats: Counter[str] = Counter()
+    problems = []
     with ThreadPoolExecutor(THREADS) as pool:
-        for path, message in zip(track(paths), pool.map(decode, paths), strict=True):
+        for path, (pixels, message) in zip(track(paths), pool.map(decode, paths), strict=True):
+            formats[pixels] += 1
             if message:
-                yield Problem(path, None, "undecodable-image", "skipped", message)
+                problems.append(Problem(path, None, "undecodable-image", "skipped", message))
+    return formats, problems
 
 
 def _shared(parts: dict[str, DetectionDataset]) -> Iterator[Problem]:
@@ -167,8 +169,8 @@ def _class_rows(dataset: DetectionDataset) -> list[dict[str, Any]]:
     return rows
 
 
-def _image_facts(dataset: DetectionDataset) -> dict[str, Any]:
-    """Sizes, emptiness and pixel formats of the images."""
+def _image_facts(dataset: DetectionDataset, pixels: Counter[str]) -> dict[str, Any]:
+    """Sizes and emptiness of the images, and their pixel formats."""
     sizes = Counter(sample.image_size_hw for sample in dataset.samples)
     per_image = [len(sample) for sample in dataset.samples]
     return {
@@ -177,14 +179,13 @@ def _image_facts(dataset: DetectionDataset) -> dict[str, Any]:
         "without_objects": per_image.count(0),
         "most_objects": max(per_image, default=0),
         "sizes": [{"width": w, "height": h, "images": count} for (h, w), count in sizes.most_common()],
-        "pixels": dict(Counter(pixel_format(sample.image_path) for sample in dataset.samples).most_common()),
+        "pixels": dict(pixels.most_common()),
     }
 
 
 def pixel_format(path: Path) -> str:
-    """Format, colour, depth and EXIF turn of an image in words, from its header; all of them are read as RGB."""
-    with path.open("rb") as file:
-        data = file.read(HEAD_BYTES[-1])
+    """Format, colour, depth and EXIF orientation of an image file in words; all of them are read as upright RGB."""
+    data = path.read_bytes()
     try:
         header = read_header(data)
     except (LookupError, ValueError, struct.error):

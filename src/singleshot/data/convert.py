@@ -12,8 +12,7 @@ from typing import Literal
 
 import yaml
 
-from singleshot.data.dataset import DetectionDataset, Format, find_layout
-from singleshot.data.dataset import open as open_dataset
+from singleshot.data.dataset import DetectionDataset, Format, open_splits
 from singleshot.data.problems import BadData, Problem
 from singleshot.data.writers import CocoRecord, coco_records, voc_xml, yolo_text
 from singleshot.errors import DataError
@@ -74,10 +73,7 @@ def convert(
         raise DataError(f"cannot write the format '{to}': use {', '.join(WRITERS)}")
     if destination.exists() and (not destination.is_dir() or any(destination.iterdir())):
         raise DataError(f"{destination}: exists and is not an empty folder: name a new one")
-    whole = open_dataset(source, None, format, bad_data, classes)
-    parts = {
-        name: open_dataset(source, name, format, bad_data, classes) for name in find_layout(source, format)[1].splits
-    }
+    whole, parts = open_splits(source, format, bad_data, classes)
     names = _file_names(whole)
     splits: dict[str | None, Sequence[Sample]] = {name: part.samples for name, part in parts.items()}
     splits = splits or {None: whole.samples}

@@ -122,20 +122,44 @@ def open(
         DataError: the format or the split is unknown, a file is damaged, nothing is usable, or ``bad_data="error"``.
     """
     path = Path(path)
-    name, layout = find_layout(path, format)
+    dataset = _open(path, find_layout(path, format), split, bad_data, classes)
+    if not dataset.samples and any(problem.action == "skipped" for problem in dataset.problems):
+        raise DataError(f"{path}: no usable image: {_summary(dataset.problems)}")
+    return dataset
+
+
+def open_splits(
+    path: str | Path,
+    format: Format | Literal["auto"] = "auto",
+    bad_data: BadData = "skip",
+    classes: Sequence[str] | None = None,
+) -> tuple[DetectionDataset, dict[str, DetectionDataset]]:
+    """The whole data set, and each split that its files define; parts without a usable image are empty.
+
+    Raises:
+        DataError: as `open`.
+    """
+    path = Path(path)
+    whole = open(path, None, format, bad_data, classes)
+    found = find_layout(path, format)
+    return whole, {name: _open(path, found, name, bad_data, classes) for name in found[1].splits}
+
+
+def _open(
+    path: Path, found: tuple[Format, Layout], split: str | None, bad_data: BadData, classes: Sequence[str] | None
+) -> DetectionDataset:
+    name, layout = found
     hashed = not layout.splits and split is not None
-    wanted = _resolve(path, split, layout.splits or tuple(FRACTIONS)) if split is not None else None
+    known = layout.splits or tuple(FRACTIONS)
+    wanted = _resolve(path, split, known) if split is not None else None
     records = layout.read(None if hashed else wanted)
     class_map = _class_map(path, records, classes)
     samples, problems = validate(records, class_map, classes)
     if bad_data == "error":
         refuse(problems, path)
-    if not samples and problems:
-        raise DataError(f"{path}: no usable image: {_summary(problems)}")
-    if hashed and wanted is not None:
+    if hashed and wanted is not None and samples:
         places = assign_splits([sample.image_path.name for sample in samples])
         samples = [sample for sample, place in zip(samples, places, strict=True) if place in wanted.split("+")]
-    known = layout.splits or tuple(FRACTIONS)
     return DetectionDataset(path, tuple(samples), class_map, wanted, known, name, tuple(problems), bad_data)
 
 

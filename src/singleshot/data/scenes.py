@@ -71,7 +71,8 @@ def make_scenes(
     folder = Path(out)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise DataError(f"{folder}: exists and is not an empty folder: name a new one")
-    (folder / "JPEGImages").mkdir(parents=True)
+    for name in ("JPEGImages", "Annotations"):
+        (folder / name).mkdir(parents=True)
     lists: dict[str, list[str]] = {"trainval": [], "test": []}
     for index in range(count):
         scene = render_scene(np.random.default_rng([seed, index]), size_hw, difficulty)

@@ -96,12 +96,15 @@ def _check_image(image: ImageRecord, header: Header | str, problems: list[Proble
 
 
 def _skip_repeated_files(images: Sequence[ImageRecord], usable: list[bool], problems: list[Problem]) -> None:
+    """Use each image file once; two files that name the same one are splits that overlap, which is no mistake."""
     first: dict[Path, int] = {}
     for index, image in enumerate(images):
         if usable[index] and first.setdefault(image.path, index) != index:
             usable[index] = False
-            message = f"{image.path} is also image {images[first[image.path]].image_id}"
-            problems.append(Problem(image.file, image.line, "duplicate-image", "skipped", message))
+            earlier = images[first[image.path]]
+            message = f"{image.path} is also image {earlier.image_id} of {earlier.file.name}"
+            action: Action = "skipped" if earlier.file == image.file else "noted"
+            problems.append(Problem(image.file, image.line, "duplicate-image", action, message))
 
 
 def _columns(records: Records, class_map: ClassMap, problems: list[Problem]) -> _Columns:
@@ -138,11 +141,13 @@ def _check_boxes(columns: _Columns, headers: Sequence[Header | str], usable: lis
     columns.report(columns.keep & ~finite, "not-finite", "skipped", lambda row: f"{columns.written(row)}: no box")
     boxes[~finite] = 0.0
     boxes.clip(-FAR_PX, FAR_PX, out=boxes)
-    inverted = columns.keep & (boxes[:, :2] > boxes[:, 2:]).any(axis=1)
+    # VOC counts pixels from 1 and includes the last: pixel n covers n-1 to n, so the first corner moves by one.
+    low, high = boxes[:, :2], boxes[:, 2:]
+    first = 1.0 if records.one_based else 0.0
+    swapped = low - first > high
+    inverted = columns.keep & swapped.any(axis=1)
     columns.report(inverted, "inverted", "repaired", lambda row: f"{columns.written(row)}: corners swapped")
-    boxes = np.concatenate([np.minimum(boxes[:, :2], boxes[:, 2:]), np.maximum(boxes[:, :2], boxes[:, 2:])], axis=1)
-    if records.one_based:
-        boxes[:, :2] -= 1.0  # VOC counts pixels from 1 and includes the last: pixel n covers n-1 to n
+    boxes = np.concatenate([np.where(swapped, high, low) - first, np.where(swapped, low, high)], axis=1)
     sizes_hw = np.array([h.upright_size_hw if isinstance(h, Header) else (1, 1) for h in headers]).reshape(-1, 2)
     columns.boxes = boxes * np.tile(sizes_hw[columns.owner, ::-1], 2) if records.fractions else boxes
     if not records.fractions:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import islice
-from pathlib import Path
+from pathlib import Path, PurePath
 
 from singleshot.data.problems import Problem
 from singleshot.data.records import ImageFolder, ImageRecord, Records
 from singleshot.data.voc_xml import VocFile, parse_voc
+from singleshot.images import IMAGE_SUFFIXES
 
 LOOKED_FOR = (
     "VOC: a folder with Annotations/*.xml and JPEGImages/, a VOCdevkit with VOC2007/ ..., or *.xml beside images"
@@ -75,11 +76,8 @@ class VocLayout:
             if listed is None:
                 return self._wanted(part, None)
             for number, text in enumerate(listed.read_text(errors="replace").splitlines(), 1):
-                if words := text.split():
-                    stem = (
-                        Path(words[0]).stem if Path(words[0]).suffix.lower() in (".jpg", ".png", ".xml") else words[0]
-                    )
-                    wanted.setdefault(stem, (stem, listed, number))
+                if text.strip():
+                    wanted.setdefault(stem := _listed_stem(text), (stem, listed, number))
         return wanted
 
     def _class_names(self) -> tuple[str, ...]:
@@ -134,7 +132,7 @@ def find(path: Path) -> VocLayout | None:
     if years:
         return VocLayout(root, tuple(_part(folder, folder / "Annotations", folder.name[3:] + "_") for folder in years))
     for name in ANNOTATION_FOLDERS:
-        if _has_voc(root / name):
+        if _has_voc(root / name) or ((root / name).is_dir() and (root / "JPEGImages").is_dir()):
             return VocLayout(root, (_part(root, root / name, ""),))
     if _has_voc(root):
         return VocLayout(root, (_part(root, root, ""),))
@@ -153,9 +151,16 @@ def _part(folder: Path, annotations: Path, prefix: str) -> Part:
 
 
 def _is_split_list(path: Path) -> bool:
-    """A list of images has one word a line; VOC's lists of one class (``dog_train.txt``) have two."""
+    """Whether a list is of all images; VOC's lists of one class (``dog_train.txt``) have a second column."""
     with path.open(errors="replace") as file:
-        return len(file.readline(4096).split()) <= 1
+        words = file.readline(4096).split()
+    return len(words) != 2 or words[1] not in ("-1", "0", "1")
+
+
+def _listed_stem(text: str) -> str:
+    """The image's stem from a line of a list, which may hold spaces, a folder or a suffix."""
+    name = PurePath(text.strip()).name
+    return PurePath(name).stem if PurePath(name).suffix.lower() in {*IMAGE_SUFFIXES, ".xml"} else name
 
 
 def _has_voc(folder: Path) -> bool:
