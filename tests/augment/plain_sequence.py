@@ -1,4 +1,4 @@
-"""The augmentation step by step on whole images, and the samplers as loops: slow, and easy to check against the paper."""
+"""The augmentation step by step on whole images, and the samplers as loops: slow, and easy to check."""
 
 from __future__ import annotations
 
@@ -15,7 +15,10 @@ def plain_pixels(image, geometry: Geometry, distortion: Distortion, fill_rgb) ->
     """Colours, expand, crop and resize (bilinear, one step), mirror."""
     (left, top), (step_x, step_y) = geometry.origin_xy, geometry.step_xy
     height, width = geometry.out_hw
-    margin = math.ceil(max(0, -left, -top, left + width * step_x - image.shape[1], top + height * step_y - image.shape[0])) + 2
+    margin = (
+        math.ceil(max(0, -left, -top, left + width * step_x - image.shape[1], top + height * step_y - image.shape[0]))
+        + 2
+    )
     canvas = np.empty((image.shape[0] + 2 * margin, image.shape[1] + 2 * margin, 3))
     canvas[:] = fill_rgb
     canvas[margin:-margin, margin:-margin] = distort(image.copy(), distortion)

@@ -45,7 +45,9 @@ def test_uint8_saturates_between_steps_and_float_at_the_end():
 
 
 @pytest.mark.parametrize("arithmetic", ["uint8", "float"])
-@pytest.mark.parametrize(("saturation", "hue"), [(0.5, 0), (1.5, 0), (1, 36), (1, -36), (1, 150), (1, -150), (0.7, 20), (1.3, -11)])
+@pytest.mark.parametrize(
+    ("saturation", "hue"), [(0.5, 0), (1.5, 0), (1, 36), (1, -36), (1, 150), (1, -150), (0.7, 20), (1.3, -11)]
+)
 def test_saturation_and_hue_equal_colorsys(arithmetic, saturation, hue):
     found = changed(saturation=saturation, hue_degrees=hue, arithmetic=arithmetic).reshape(-1, 3)
     for pixel, result in zip(IMAGE.reshape(-1, 3).tolist(), found.tolist(), strict=True):

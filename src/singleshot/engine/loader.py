@@ -9,10 +9,10 @@ from __future__ import annotations
 import logging
 import os
 import signal
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Literal, TypedDict
+from typing import Literal
 
 import cv2
 import numpy as np
@@ -21,18 +21,15 @@ from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from singleshot.augment.pipeline import Augmenter
-from singleshot.config import PreprocessConfig
 from singleshot.engine.order import CHANGES, REPLACEMENT, EpochOrder, repeat_weights
 from singleshot.errors import DataError, ImageError
-from singleshot.images import read_image
-from singleshot.predict.preprocess import preprocess_image
 from singleshot.structures import Batch, Sample
 
 logger = logging.getLogger(__name__)
 
 MAX_WORKERS = 16
 # So many images in a row without a readable one is a broken disk or path, not a bad image.
-MAXREPLACEMENTS = 16
+MAX_REPLACEMENTS = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +114,16 @@ class TrainLoader:
             DataError: many images in a row cannot be read.
         """
         keys = _BatchKeys(self._order, self.config.batch_size, first_batch)
-        loader = DataLoader(self._dataset, batch_sampler=keys, **_worker_options(self.config))
+        workers = auto_workers() if self.config.workers == "auto" else self.config.workers
+        loader = DataLoader(
+            self._dataset,
+            batch_sampler=keys,
+            num_workers=workers,
+            collate_fn=_collate,
+            pin_memory=self.config.pin_memory,
+            multiprocessing_context=self.config.start_method if workers else None,
+            worker_init_fn=_start_worker,
+        )
         for batch, skipped in loader:
             self._note(skipped)
             yield batch
@@ -153,9 +159,9 @@ def _trainable(sample: Sample, config: LoaderConfig) -> NDArray[np.bool_]:
 
 @dataclass(frozen=True, slots=True)
 class _Item:
-    """One image of a batch before collation, ``[H, W, 3]``; ``None`` if it could not be read."""
+    """One image of a batch before collation, ``[H, W, 3]``."""
 
-    image: NDArray[np.uint8] | NDArray[np.float32] | None
+    image: NDArray[np.uint8]
     boxes_xyxy: NDArray[np.float32]
     class_ids: NDArray[np.int64]
     valid: NDArray[np.bool_]
@@ -193,7 +199,7 @@ class _TrainDataset(Dataset[_Item]):
         position, index = key
         replacements = np.random.default_rng([self._config.seed, REPLACEMENT, position])
         skipped: list[Skipped] = []
-        while len(skipped) < MAXREPLACEMENTS:
+        while len(skipped) < MAX_REPLACEMENTS:
             try:
                 return self._item(position, index, tuple(skipped))
             except ImageError as error:
@@ -211,63 +217,9 @@ class _TrainDataset(Dataset[_Item]):
         return _Item(image, boxes, sample.class_ids[keep], valid[keep], index, skipped)
 
 
-class EvaluationLoader:
-    """Batches of a whole data set in its order, preprocessed as for prediction.
-
-    Args:
-        samples: the labelled images.
-        preprocess: the network's numbers.
-        config: how batches are made; order, cache and repetition do not apply, and the last batch may be smaller.
-
-    Attributes:
-        skipped: images that could not be read so far, by position, with the reason; they are missing from the batches.
-    """
-
-    def __init__(
-        self, samples: Sequence[Sample], preprocess: PreprocessConfig, config: LoaderConfig | None = None
-    ) -> None:
-        self.config = config or LoaderConfig()
-        self.skipped: dict[int, str] = {}
-        self._dataset = _EvaluationDataset(samples, preprocess, self.config)
-
-    def __iter__(self) -> Iterator[Batch]:
-        """Batches with normalised float32 images; a batch without a readable image is left out."""
-        loader = DataLoader(self._dataset, batch_size=self.config.batch_size, **_worker_options(self.config))
-        for batch, skipped in loader:
-            self.skipped.update((image.index, image.reason) for image in skipped)
-            if len(batch.indices):
-                yield batch
-
-
-class _EvaluationDataset(Dataset[_Item]):
-    def __init__(self, samples: Sequence[Sample], preprocess: PreprocessConfig, config: LoaderConfig) -> None:
-        self._samples = samples
-        self._preprocess = preprocess
-        self._config = config
-
-    def __len__(self) -> int:
-        return len(self._samples)
-
-    def __getitem__(self, index: int) -> _Item:
-        sample = self._samples[index]
-        height, width = self._preprocess.size_hw
-        try:
-            image = read_image(sample.image_path)
-        except ImageError as error:
-            return _Item(
-                None, sample.boxes_xyxy, sample.class_ids, sample.iscrowd, index, (Skipped(index, str(error)),)
-            )
-        scale = np.array([width / image.shape[1], height / image.shape[0]] * 2, dtype=np.float32)
-        pixels = preprocess_image(image, self._preprocess)
-        valid = _trainable(sample, self._config)
-        return _Item(pixels.transpose(1, 2, 0), sample.boxes_xyxy * scale, sample.class_ids, valid, index, ())
-
-
 def _collate(items: Sequence[_Item]) -> tuple[Batch, tuple[Skipped, ...]]:
     """Stack images, pad objects. The images' memory stays ``[B, H, W, 3]`` (channels last): nothing is transposed."""
     skipped = tuple(skip for item in items for skip in item.skipped)
-    items = [item for item in items if item.image is not None]
-    stored = [item.image for item in items if item.image is not None]
     counts = np.array([len(item.class_ids) for item in items], dtype=np.int64)
     rows = np.repeat(np.arange(len(items)), counts)
     columns = np.arange(counts.sum()) - np.repeat(counts.cumsum() - counts, counts)
@@ -278,7 +230,7 @@ def _collate(items: Sequence[_Item]) -> tuple[Batch, tuple[Skipped, ...]]:
         boxes[rows, columns] = np.concatenate([item.boxes_xyxy for item in items])
         class_ids[rows, columns] = np.concatenate([item.class_ids for item in items])
         valid[rows, columns] = np.concatenate([item.valid for item in items])
-    images = np.stack(stored) if stored else np.zeros((0, 1, 1, 3), np.uint8)
+    images = np.stack([item.image for item in items])
     tensors = (images, boxes, class_ids, valid, np.array([item.index for item in items], dtype=np.int64))
     batch = Batch(*map(torch.from_numpy, tensors))
     return batch._replace(images=batch.images.permute(0, 3, 1, 2)), skipped
@@ -300,25 +252,6 @@ def read_encoded(samples: Sequence[Sample], indices: NDArray[np.int64], limit_by
             encoded[index] = path.read_bytes()
             left -= size
     return encoded
-
-
-class _WorkerOptions(TypedDict):
-    num_workers: int
-    collate_fn: Callable[[Sequence[_Item]], tuple[Batch, tuple[Skipped, ...]]]
-    pin_memory: bool
-    multiprocessing_context: str | None
-    worker_init_fn: Callable[[int], None]
-
-
-def _worker_options(config: LoaderConfig) -> _WorkerOptions:
-    workers = auto_workers() if config.workers == "auto" else config.workers
-    return _WorkerOptions(
-        num_workers=workers,
-        collate_fn=_collate,
-        pin_memory=config.pin_memory,
-        multiprocessing_context=config.start_method if workers else None,
-        worker_init_fn=_start_worker,
-    )
 
 
 def _start_worker(worker: int) -> None:
