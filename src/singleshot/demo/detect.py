@@ -50,7 +50,7 @@ class _Timed:
     @property
     def found(self) -> str:
         counts = Counter(self.detections.names)
-        return ", ".join(f"{count} {name}" for name, count in counts.most_common()) or "nothing"
+        return ", ".join(f"{count} {name}" for name, count in counts.most_common()) or "nothing found"
 
 
 def detect_photos(context: DemoContext) -> StageResult:
