@@ -118,19 +118,3 @@ def test_nothing_usable_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "JPEGImages" / "a.jpg").write_bytes(b"")
     with pytest.raises(DataError, match=r"no usable image: 1 unreadable-image; the first: .*a\.jpg"):
         data.open(tmp_path)
-
-
-@pytest.mark.parametrize(
-    ("known", "expected"),
-    [
-        ((), ("train", "val", "test")),
-        (("test", "train", "trainval", "val"), ("train", "val", "test")),
-        (("trainval", "test"), ("trainval", "test", "test")),
-        (("train", "valid"), ("train", "valid", "valid")),
-        (("train2017", "val2017"), ("train2017", "val2017", "val2017")),
-        (("2007_test", "2007_trainval", "test", "trainval"), ("trainval", "test", "test")),
-        (("a", "b"), (None, None, None)),
-    ],
-)
-def test_usual_splits(known: tuple[str, ...], expected: tuple[str | None, ...]) -> None:
-    assert tuple(data.usual_splits(known)) == expected

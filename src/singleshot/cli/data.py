@@ -30,6 +30,7 @@ BadDataOption = Annotated[
 ]
 EXAMPLES = 3
 SIZES_SHOWN = 5
+COUNTS = ("objects", "images", "difficult", "crowd", "small", "medium", "large")
 
 
 @data.command()
@@ -143,14 +144,14 @@ def _class_table(rows: Sequence[dict[str, Any]]) -> Any:
     from rich.markup import escape
     from rich.table import Table
 
+    counts = [key for key in COUNTS if key not in ("difficult", "crowd") or any(row[key] for row in rows)]
     table = Table(box=None, pad_edge=False)
     table.add_column("class", no_wrap=True)
-    for title in ("objects", "images", "difficult", "crowd", "small", "medium", "large", "median px"):
-        table.add_column(title, justify="right")
+    for title in (*counts, "median px"):
+        table.add_column(title, justify="right", no_wrap=True)
     for row in rows:
-        numbers = [row[key] for key in ("objects", "images", "difficult", "crowd", "small", "medium", "large")]
         median = f"{row['median_width_px']:.0f} x {row['median_height_px']:.0f}" if row["objects"] else "-"
-        table.add_row(escape(row["name"]), *(f"{number}" for number in numbers), median)
+        table.add_row(escape(row["name"]), *(str(row[key]) for key in counts), median)
     return table
 
 

@@ -2,6 +2,5 @@
 
 from singleshot.data.dataset import DetectionDataset, Format, open, splits
 from singleshot.data.problems import BadData, Problem
-from singleshot.data.splitting import SplitNames, usual_splits
 
-__all__ = ["BadData", "DetectionDataset", "Format", "Problem", "SplitNames", "open", "splits", "usual_splits"]
+__all__ = ["BadData", "DetectionDataset", "Format", "Problem", "open", "splits"]

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import PurePath
 from types import MappingProxyType
-from typing import NamedTuple
 
 FRACTIONS: Mapping[str, float] = MappingProxyType({"train": 0.8, "val": 0.1, "test": 0.1})
 
@@ -39,33 +37,3 @@ def _split_at(position: float, fractions: Mapping[str, float]) -> str:
         if position < 0:
             return name
     return last
-
-
-class SplitNames(NamedTuple):
-    """Which splits to train on, to watch while training, and to report on; ``None`` where there is none."""
-
-    train: str | None
-    val: str | None
-    test: str | None
-
-
-def usual_splits(known: Sequence[str]) -> SplitNames:
-    """What a user means who names no split.
-
-    Args:
-        known: splits that the files define; none of them means that the images are divided by name (`assign_splits`).
-
-    Returns:
-        ``train`` or else ``trainval``; ``val`` or else the test split; ``test`` or else ``val``; by any of the usual
-        names (``valid``, ``train2017``, ``2007_train`` ...).
-    """
-    if not known:
-        return SplitNames(*FRACTIONS)
-
-    def first(pattern: str) -> str | None:
-        return next((name for name in known if re.fullmatch(pattern, name)), None)
-
-    train = first("train|training") or first("train[-_0-9]+") or first("trainval[-_0-9]*") or first(".*train(val)?")
-    val = first("val|valid|validation|dev") or first("(val|valid)[-_0-9]+") or first(".*_val")
-    test = first("test|testing") or first("test[-_0-9]+") or first(".*_test")
-    return SplitNames(train, val or test, test or val)
