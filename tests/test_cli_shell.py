@@ -78,7 +78,7 @@ def test_our_own_mistake_is_not_hidden() -> None:
 def test_unknown_verbs_are_told() -> None:
     result = runner.invoke(cli.app, ["predct"])
     assert result.exit_code == 2
-    assert "predct" in result.stderr
+    assert "Did you mean 'predict'?" in result.stderr
 
 
 def test_help_imports_nothing_heavy() -> None:

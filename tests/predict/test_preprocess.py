@@ -111,6 +111,24 @@ def test_values_stay_between_the_images(from_hw: tuple[int, int], to_hw: tuple[i
     assert (result <= high[:, None, None] + 1e-3).all()
 
 
+@pytest.mark.parametrize("resize", RESIZES)
+def test_panoramas(resize: str) -> None:
+    """OpenCV counts some coordinates in 16 bits."""
+    image = noise(3, 40_000)
+    halves = preprocess_image(np.ascontiguousarray(image[:, 20_000:]), config(resize, (3, 5)))
+    whole = preprocess_image(image, config(resize, (3, 10)))[:, :, 5:]
+    np.testing.assert_allclose(whole, halves, atol=1e-3 if resize != "linear_antialias" else 2)
+
+
+@pytest.mark.parametrize("resize", RESIZES)
+def test_views_are_read_right(resize: str) -> None:
+    """``bgr[..., ::-1]`` and crops are views with odd strides."""
+    image = noise(40, 50)
+    for view in (image[..., ::-1], image[::-1, 3:], image[:, ::2]):
+        expected = preprocess_image(np.ascontiguousarray(view), config(resize))
+        np.testing.assert_array_equal(preprocess_image(view, config(resize)), expected)
+
+
 def test_input_of_the_real_runtime(reference: Path) -> None:
     """TensorFlow.js computes the resize and the scaling inside its graph; ours is the same to the bit."""
     golden = np.load(reference / "golden/weights/tfjs_ssdlite_mobilenet_v2_coco.npz")

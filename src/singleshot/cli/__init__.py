@@ -7,6 +7,7 @@ stays quick. A user's mistake is raised as a ``SingleshotError`` and printed her
 
 from __future__ import annotations
 
+from difflib import get_close_matches
 from importlib import import_module
 from typing import Annotated, Any
 
@@ -33,9 +34,10 @@ class Verbs(TyperGroup):
         return list(VERBS)
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
-        """The verb called ``cmd_name``, or ``None``."""
+        """The verb called ``cmd_name``."""
         if cmd_name not in VERBS:
-            return None
+            near = get_close_matches(cmd_name, VERBS, n=1)
+            ctx.fail(f"No verb '{cmd_name}'." + (f" Did you mean '{near[0]}'?" if near else ""))
         module, attribute = VERBS[cmd_name].split(":")
         verb = getattr(import_module(module), attribute)
         if not isinstance(verb, typer.Typer):

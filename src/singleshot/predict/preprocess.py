@@ -83,7 +83,7 @@ def _normalise_floats(planes: FloatImage, config: PreprocessConfig) -> None:
 class _Taps(NamedTuple):
     """Where each output pixel reads: two columns, two rows, and how far it lies between them."""
 
-    corners: tuple[NDArray[np.int16], ...]
+    corners: tuple[NDArray[Any], ...]
     right: FloatImage
     down: FloatImage
 
@@ -91,18 +91,24 @@ class _Taps(NamedTuple):
 def _resize_bilinear(image: Uint8Image, size_hw: tuple[int, int], half_pixel: bool) -> FloatImage:
     """Bilinear on float32: along x on both rows, then along y, in TF's order of operations (bit-equal to it).
 
-    ``cv2.remap`` with whole-number coordinates is the quickest gather; its own interpolation has only 5 bits.
+    ``cv2.remap`` with whole-number coordinates is the quickest gather; its own interpolation has only 5 bits, and its
+    coordinates only 16, so panoramas are gathered by NumPy.
     """
     taps = _bilinear_taps(image.shape[:2], size_hw, half_pixel)
-    top_left, top_right, bottom_left, bottom_right = (
-        cv2.remap(image, corner, None, cv2.INTER_NEAREST) for corner in taps.corners
-    )
+    top_left, top_right, bottom_left, bottom_right = (_gather(image, corner) for corner in taps.corners)
     top = _between(top_left, top_right, taps.right)
     bottom = _between(bottom_left, bottom_right, taps.right)
     bottom -= top
     bottom *= taps.down
     bottom += top
     return bottom
+
+
+def _gather(image: Uint8Image, columns_and_rows: NDArray[Any]) -> Uint8Image:
+    if columns_and_rows.dtype != np.int16:
+        return np.asarray(image[columns_and_rows[..., 1], columns_and_rows[..., 0]])
+    pixels: Uint8Image = cv2.remap(image, columns_and_rows, None, cv2.INTER_NEAREST)
+    return pixels
 
 
 def _between(start: Uint8Image, end: Uint8Image, share: FloatImage) -> FloatImage:
@@ -116,8 +122,9 @@ def _between(start: Uint8Image, end: Uint8Image, share: FloatImage) -> FloatImag
 def _bilinear_taps(from_hw: tuple[int, int], to_hw: tuple[int, int], half_pixel: bool) -> _Taps:
     top, bottom, down = _axis_taps(from_hw[0], to_hw[0], half_pixel)
     left, right, across = _axis_taps(from_hw[1], to_hw[1], half_pixel)
+    dtype = np.int16 if max(from_hw) <= np.iinfo(np.int16).max else np.int64
     corners = tuple(
-        np.stack(np.meshgrid(columns, rows), axis=-1).astype(np.int16)
+        np.stack(np.meshgrid(columns, rows), axis=-1).astype(dtype)
         for rows in (top, bottom)
         for columns in (left, right)
     )
