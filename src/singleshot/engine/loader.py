@@ -30,6 +30,7 @@ logger = logging.getLogger(__name__)
 MAX_WORKERS = 16
 # So many images in a row without a readable one is a broken disk or path, not a bad image.
 MAX_REPLACEMENTS = 16
+NAMED_IMAGES = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +127,9 @@ class TrainLoader:
         )
         for batch, skipped in loader:
             self._note(skipped)
+            if batch is None:
+                reasons = "\n".join(f"  {reason}" for reason in list(self.skipped.values())[:NAMED_IMAGES])
+                raise DataError(f"{MAX_REPLACEMENTS} images in a row cannot be read, such as:\n{reasons}")
             yield batch
 
     def _note(self, skipped: Sequence[Skipped]) -> None:
@@ -159,14 +163,19 @@ def _trainable(sample: Sample, config: LoaderConfig) -> NDArray[np.bool_]:
 
 @dataclass(frozen=True, slots=True)
 class _Item:
-    """One image of a batch before collation, ``[H, W, 3]``."""
+    """One image of a batch before collation, ``[H, W, 3]``, with its objects as in `Batch`."""
 
     image: NDArray[np.uint8]
     boxes_xyxy: NDArray[np.float32]
     class_ids: NDArray[np.int64]
     valid: NDArray[np.bool_]
     index: int
-    skipped: tuple[Skipped, ...]
+
+
+_Fetched = tuple[_Item | None, list[Skipped]]
+"""An image, ``None`` when too many in a row were bad, and the bad ones. (An error in a worker would arrive with the
+worker's traceback around it.)
+"""
 
 
 class _BatchKeys(Sampler[list[tuple[int, int]]]):
@@ -183,7 +192,7 @@ class _BatchKeys(Sampler[list[tuple[int, int]]]):
             yield [next(positions) for _ in range(self._batch_size)]
 
 
-class _TrainDataset(Dataset[_Item]):
+class _TrainDataset(Dataset[_Fetched]):
     """Reads and augments; an unreadable image is replaced by another and reported."""
 
     def __init__(
@@ -195,31 +204,33 @@ class _TrainDataset(Dataset[_Item]):
         self._config = config
         self._encoded = read_encoded(samples, indices, config.cache_bytes)
 
-    def __getitem__(self, key: tuple[int, int]) -> _Item:
+    def __getitem__(self, key: tuple[int, int]) -> _Fetched:
         position, index = key
         replacements = np.random.default_rng([self._config.seed, REPLACEMENT, position])
         skipped: list[Skipped] = []
         while len(skipped) < MAX_REPLACEMENTS:
             try:
-                return self._item(position, index, tuple(skipped))
+                return self._item(position, index), skipped
             except ImageError as error:
                 skipped.append(Skipped(index, _named(error, self._samples[index])))
                 index = int(replacements.choice(self._indices))
-        reasons = "\n".join(f"  {skip.reason}" for skip in skipped[:3])
-        raise DataError(f"{len(skipped)} images in a row cannot be read; check the disk and the paths:\n{reasons}")
+        return None, skipped
 
-    def _item(self, position: int, index: int, skipped: tuple[Skipped, ...]) -> _Item:
+    def _item(self, position: int, index: int) -> _Item:
         sample = self._samples[index]
         rng = np.random.default_rng([self._config.seed, CHANGES, position])
         source = self._encoded.get(index, sample.image_path)
         image, boxes, keep = self._augmenter(source, sample.boxes_xyxy, rng, sample.image_size_hw)
         valid = _trainable(sample, self._config)
-        return _Item(image, boxes, sample.class_ids[keep], valid[keep], index, skipped)
+        return _Item(image, boxes, sample.class_ids[keep], valid[keep], index)
 
 
-def _collate(items: Sequence[_Item]) -> tuple[Batch, tuple[Skipped, ...]]:
+def _collate(fetched: Sequence[_Fetched]) -> tuple[Batch | None, list[Skipped]]:
     """Stack images, pad objects. The images' memory stays ``[B, H, W, 3]`` (channels last): nothing is transposed."""
-    skipped = tuple(skip for item in items for skip in item.skipped)
+    skipped = [image for _, bad in fetched for image in bad]
+    items = [item for item, _ in fetched if item]
+    if len(items) < len(fetched):
+        return None, skipped
     counts = np.array([len(item.class_ids) for item in items], dtype=np.int64)
     rows = np.repeat(np.arange(len(items)), counts)
     columns = np.arange(counts.sum()) - np.repeat(counts.cumsum() - counts, counts)
