@@ -67,9 +67,10 @@ def test_bad_images_are_listed_and_the_others_done(run: Run) -> None:
     Path("photos/bad.jpg").write_bytes(b"<html>")
     result = run("photos")
     assert result.exit_code == 1
+    assert "photos/bad.jpg: failed" in result.output
     assert "2 images" in result.output
     assert result.stderr.splitlines()[-2:] == [
-        "1 images could not be read:",
+        "1 could not be read:",
         "  photos/bad.jpg: is a web page or other markup, not an image: download it again",
     ]
     assert len(json.loads(Path("predictions/detections.json").read_text())["failed"]) == 1

@@ -1,8 +1,8 @@
 """Read any picture that people have as RGB uint8 HWC, upright, or say in one sentence why not.
 
 Policies: EXIF orientation is applied; transparency is composited over white; 16-bit samples are scaled by 255/65535;
-CMYK and YCCK are read as Adobe writes them (inverted); an animation or a multi-page file gives its first frame; a cut
-off file is an error, never a picture with a gray half. The size is checked before anything is decoded.
+CMYK and YCCK are read as Adobe writes them (inverted); an animation or a multi-page file gives its first frame; a file
+whose end is missing is an error, never a picture with a gray half. The size is checked before anything is decoded.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ MAX_PIXELS = 178_956_970
 
 IMAGE_SUFFIXES = (
     *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".dib", ".gif", ".webp", ".tif", ".tiff"),
-    *(".jp2", ".j2k", ".avif", ".pbm", ".pgm", ".ppm", ".pnm"),
+    *(".jp2", ".j2k", ".avif", ".pbm", ".pgm", ".ppm", ".pnm", ".heic", ".heif"),
 )
-"""What counts as an image when a folder is searched."""
+"""What counts as an image when a folder is searched (HEIC cannot be read, but must not vanish without a word)."""
 
 # Enough for the header of nearly every file; the others are read whole.
 _HEAD_BYTES = 65536

@@ -88,23 +88,27 @@ def _quiet_decoders() -> Iterator[None]:
 
 @contextmanager
 def _progress(count: int) -> Iterator[Callable[[Result], None]]:
-    """A bar for many images, a line each for few; failures are always named at once."""
+    """A bar for many images, a line each for few."""
+    from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     from singleshot.predict.runner import Failure
 
     columns = (BarColumn(), MofNCompleteColumn(), TextColumn("images"), TimeRemainingColumn())
-    with Progress(*columns, transient=True, disable=count <= LISTED_IMAGES) as bar:
+    console = Console()
+    silent = count <= LISTED_IMAGES or not console.is_terminal
+    with Progress(*columns, console=console, transient=True, disable=silent) as bar:
         task = bar.add_task("", total=count)
 
         def on_result(result: Result) -> None:
             bar.advance(task)
+            if count > LISTED_IMAGES:
+                return
             if isinstance(result, Failure):
-                bar.console.print(f"failed: {result.error}", style="red", markup=False, highlight=False, soft_wrap=True)
-            elif count <= LISTED_IMAGES:
-                found = _counted(Counter(result.detections.names)) or "nothing found"
-                line = f"{result.detections.path}: {found}"
-                bar.console.print(line, markup=False, highlight=False, soft_wrap=True)
+                line = f"{result.path}: failed"
+            else:
+                line = f"{result.detections.path}: {_counted(Counter(result.detections.names)) or 'nothing found'}"
+            bar.console.print(line, markup=False, highlight=False, soft_wrap=True)
 
         yield on_result
 
@@ -120,6 +124,6 @@ def _print_summary(summary: JobSummary, out: Path | None) -> None:
     if out is not None:
         typer.echo(f"Results: {out}")
     if summary.failures:
-        typer.secho(f"{len(summary.failures):,} images could not be read:", fg=typer.colors.RED, err=True)
+        typer.secho(f"{len(summary.failures):,} could not be read:", fg=typer.colors.RED, err=True)
         for failure in summary.failures:
             typer.echo(f"  {failure.error}", err=True)
