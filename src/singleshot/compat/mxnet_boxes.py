@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Literal
 
 import torch
@@ -60,7 +61,7 @@ def box_nms(
         raise ValueError(f"data {tuple(data.shape)} lacks a column among coordinates, score and id")
     _check_format(in_format)
     _check_format(out_format)
-    if topk == 0:
+    if topk == 0 or data.numel() == 0:
         return data
     flat = data.reshape(-1, data.shape[-2], width)
     images, rows = _survivors(
@@ -149,7 +150,7 @@ def bipartite_matching(
         raise ValueError(f"data must be [..., N, M], not {tuple(data.shape)}")
     count, width = data.shape[-2:]
     sign = -1.0 if is_ascend else 1.0
-    scores = sign * data.reshape(-1, count, width)
+    scores = sign * data.reshape(math.prod(data.shape[:-2]), count, width)
     row_of_column = greedy_bipartite(scores.transpose(1, 2), sign * threshold)
     if topk > 0:
         row_of_column = _best_pairs(scores, row_of_column, topk + 1)
