@@ -29,6 +29,7 @@ log = logging.getLogger("bundle_coco")
 
 
 def main() -> None:
+    """Convert, measure, save."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("tfjs_folder", type=Path)
     parser.add_argument("image_folder", type=Path)

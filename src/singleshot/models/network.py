@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import chain
-from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call
 
 from singleshot.errors import ConfigError
 from singleshot.models.heads.multibox import MultiBoxHead
@@ -64,7 +61,7 @@ class Network(nn.Module):
         return RefineOutput(*output, *self.objectness_head(sources))
 
     def map_sizes_hw(self, image_size_hw: tuple[int, int]) -> tuple[tuple[int, int], ...]:
-        """Sizes (h, w) of the maps that the head reads, for any input size; found without computing a pixel.
+        """Sizes (h, w) of the maps that the head reads, for any input size; found without computing a pixel (cached).
 
         Raises:
             ConfigError: the image is too small for the network.
@@ -75,36 +72,24 @@ class Network(nn.Module):
         return self._map_sizes_hw[size_hw]
 
 
-class _Maps(nn.Module):
-    """``Network`` without its heads."""
-
-    def __init__(self, network: Network) -> None:
-        super().__init__()
-        self.network = network
-
-    def forward(self, images: Tensor) -> list[Tensor]:
-        maps: list[Tensor] = self.network.neck(self.network.sources(images))
-        return maps
-
-
 def trace_maps(network: Network, image_size_hw: tuple[int, int]) -> list[Tensor]:
-    """The maps that the head reads, as storage-free ``meta`` tensors ``[2, C_i, h_i, w_i]``.
+    """The maps that the head reads, of no image: ``[0, C_i, h_i, w_i]``.
+
+    Zero images cost nothing and take every layer's own shape rule. (Tensors on the ``meta`` device would too, but their
+    first use imports a compiler, which takes a second.)
 
     Raises:
         ConfigError: the image is too small for the network.
     """
-    # Two images, since BatchNorm in training mode refuses one value per channel.
-    images = torch.empty((2, network.backbone.in_channels, *image_size_hw), device="meta")
+    images = next(network.parameters()).new_empty((0, network.backbone.in_channels, *image_size_hw))
+    modes = [(module, module.training) for module in network.modules()]
+    network.eval()  # else BatchNorm would average nothing into its running statistics
     try:
-        maps: list[Tensor] = call_on_meta(_Maps(network), images)
+        with torch.no_grad():
+            maps: list[Tensor] = network.neck(network.sources(images))
     except RuntimeError as error:
         raise ConfigError(f"input size {image_size_hw[0]}x{image_size_hw[1]} (h x w) is too small: {error}") from error
+    finally:
+        for module, mode in modes:
+            module.training = mode
     return maps
-
-
-def call_on_meta(module: nn.Module, images: Tensor) -> Any:
-    """Call a module on a ``meta`` tensor without touching its weights or running statistics."""
-    tensors = chain(module.named_parameters(), module.named_buffers())
-    state = {name: torch.empty_like(tensor, device="meta") for name, tensor in tensors}
-    with torch.no_grad():
-        return functional_call(module, state, (images,))
