@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import chain
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.func import functional_call
 
 from singleshot.errors import ConfigError
 from singleshot.models.heads.multibox import MultiBoxHead
@@ -93,3 +96,11 @@ def trace_maps(network: Network, image_size_hw: tuple[int, int]) -> list[Tensor]
         for module, mode in modes:
             module.training = mode
     return maps
+
+
+def call_on_meta(module: nn.Module, images: Tensor) -> Any:
+    """Call a module on a ``meta`` tensor without touching its weights or statistics: shapes and FLOPs for free."""
+    tensors = chain(module.named_parameters(), module.named_buffers())
+    state = {name: torch.empty_like(tensor, device="meta") for name, tensor in tensors}
+    with torch.no_grad():
+        return functional_call(module, state, (images,))
