@@ -46,7 +46,9 @@ class TorchBackend:
     def predict(self, batch: NDArray[np.float32]) -> PaddedArrays:
         """Detect in a batch ``[B, 3, H, W]``."""
         start = perf_counter()
-        output = self._network(torch.from_numpy(batch).to(self._device))
+        # Convolutions on CPUs and GPUs are quickest with the channels innermost.
+        images = torch.from_numpy(batch).to(self._device).contiguous(memory_format=torch.channels_last)
+        output = self._network(images)
         self._wait()
         middle = perf_counter()
         size_hw = (batch.shape[2], batch.shape[3])

@@ -26,7 +26,7 @@ def predict(
     save: Annotated[str, typer.Option(help="What to write: images, json, csv, coco, crops (with commas).")] = (
         "images,json"
     ),
-    batch: Annotated[int, typer.Option(help="Images that the network sees at once.")] = 8,
+    batch: Annotated[int, typer.Option(help="Images that the network sees at once; more than 1 pays on a GPU.")] = 1,
     recursive: Annotated[bool, typer.Option("--recursive", "-r", help="Look into subfolders.")] = False,
     nms_iou: Annotated[
         float | None,
