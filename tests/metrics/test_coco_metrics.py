@@ -48,6 +48,32 @@ def test_difficult_objects_are_neither_missed_nor_mistakes() -> None:
     assert coco_metrics(truth, table, 1).summary["AP"] == pytest.approx(1, abs=1e-12)
 
 
+def test_of_equal_overlaps_the_last_object_is_taken() -> None:
+    pytest.importorskip("pycocotools")
+    # the first detection overlaps both objects alike and takes the second; so the second detection finds nothing
+    objects = np.array([[0.0, 0, 80, 100], [20, 0, 100, 100]])
+    truth = GroundTruth(np.zeros(2, int), np.zeros(2, int), objects, 1)
+    found = np.array([[0.0, 0, 100, 100], [40, 0, 100, 100]])
+    table = DetectionTable(np.zeros(2, int), np.zeros(2, int), found, np.array([0.9, 0.8]))
+    np.testing.assert_allclose(numbers(truth, table, 1), peer_coco(truth, table, 1, "pycocotools"), atol=1e-9)
+    assert coco_metrics(truth, table, 1).summary["AR_100"] == pytest.approx(7 / 20)
+
+
+def test_the_hundred_and_first_detection_does_not_count() -> None:
+    truth = GroundTruth(np.array([0]), np.array([0]), np.array([[0.0, 0, 50, 50]]), 1)
+    boxes = np.array([[200.0, 200, 250, 250]] * 100 + [[0.0, 0, 50, 50]])
+    table = DetectionTable(np.zeros(101, int), np.zeros(101, int), boxes, np.linspace(1, 0, 101))
+    assert coco_metrics(truth, table, 1).summary["AP"] == 0
+    assert coco_metrics(truth, table.take(np.arange(1, 101)), 1).summary["AP"] == pytest.approx(0.01)
+
+
+def test_the_ends_of_a_size_range_belong_to_it() -> None:
+    truth = GroundTruth(np.array([0]), np.array([0]), np.array([[0.0, 0, 32, 32]]), 1)
+    summary = coco_metrics(truth, NOTHING, 1).summary
+    assert summary["AP_small"] == summary["AP_medium"] == 0
+    assert np.isnan(summary["AP_large"])
+
+
 @pytest.mark.parametrize("peer", ["pycocotools", "faster_coco_eval"])
 @pytest.mark.parametrize("seed", range(4))
 def test_equals_the_peers(seed: int, peer: str) -> None:

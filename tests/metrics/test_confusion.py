@@ -34,6 +34,7 @@ def found(*rows: tuple[list[float], int, float]) -> DetectionTable:
         pytest.param(scene([(A, 0)]), found((A, 0, 0.9)), {(0, 0): 1}, id="right"),
         pytest.param(scene([(A, 0)]), found((A, 1, 0.9)), {(0, 1): 1}, id="taken for another"),
         pytest.param(scene([(A, 0)]), found((A, 0, 0.1)), {(0, 2): 1}, id="below the threshold"),
+        pytest.param(scene([(A, 0)]), found((A, 0, 0.5)), {(0, 0): 1}, id="at the threshold"),
         pytest.param(scene([(A, 0)]), found((A, 0, 0.9), (A, 0, 0.8)), {(0, 0): 1, (2, 0): 1}, id="twice"),
         pytest.param(scene([(A, 0)], difficult=True), found((A, 0, 0.9)), {}, id="difficult"),
         pytest.param(scene([(A, 0)], difficult=True), found(), {}, id="difficult, missed"),

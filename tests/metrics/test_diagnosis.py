@@ -28,6 +28,10 @@ def test_good_results_need_no_words(truth: GroundTruth) -> None:
     assert findings(truth, exact(truth)) == ""
 
 
+def test_a_low_but_honest_result_needs_no_words(truth: GroundTruth) -> None:
+    assert diagnose(truth, exact(truth, scale=0.01), 0.03, SIZES) == ()
+
+
 def test_no_objects() -> None:
     empty = GroundTruth(np.zeros(0, int), np.zeros(0, int), np.zeros((0, 4)), 20)
     assert "no objects" in findings(empty, DetectionTable.concatenate([]))

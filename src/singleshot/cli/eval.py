@@ -27,8 +27,10 @@ class Metric(StrEnum):
 
 
 def evaluate(
-    weights: Annotated[str, typer.Argument(help="A weights file, or 'coco' for the bundled detector.")],
-    data: Annotated[Path, typer.Argument(help="A labelled data set: VOC, COCO, YOLO or csv.")],
+    weights: Annotated[
+        str, typer.Argument(metavar="WEIGHTS", help="A weights file, or 'coco' for the bundled detector.")
+    ],
+    data: Annotated[Path, typer.Argument(metavar="DATA", help="A labelled data set: VOC, COCO, YOLO or csv.")],
     split: Annotated[
         str | None, typer.Option(help="Split to evaluate, 'all' for everything. Default: test, else val, else all.")
     ] = None,
