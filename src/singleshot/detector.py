@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     ImageLike = PathLike | NDArray[np.uint8]
 
 SCORE_THRESHOLD = 0.3
-# On a CPU one image at a time is quickest: the maps of more leave its caches (SSDLite 300: 32 ms an image at 1, 59 at 8).
+# On a CPU one image at a time is quickest: the maps of more leave its caches (SSDLite: 32 ms an image at 1, 59 at 8).
 BATCH_SIZE = 1
 
 
