@@ -128,7 +128,7 @@ def _confusion(result: EvalResult) -> list[Figures | Table | Text]:
     ]
     if 0 < len(used) <= LARGEST_MATRIX:
         chart = plots.confusion_matrix(counts[np.ix_(used, used)], [names[index] for index in used])
-        blocks.append(Figures([Figure(chart, "Labelled as (rows), detected as (columns)")], min_width_px=560))
+        blocks.append(Figures([Figure(chart, "Labelled as (rows), detected as (columns)")], _matrix_width(used)))
     between = counts[:-1, :-1] * (1 - np.eye(len(counts) - 1, dtype=np.int64))
     order = np.argsort(-between, axis=None, kind="stable")[:MOST_CONFUSED]
     rows = [
@@ -139,6 +139,11 @@ def _confusion(result: EvalResult) -> list[Figures | Table | Text]:
     if rows:
         blocks.append(Table(["labelled as", "detected as", "objects"], rows, caption="Most confused classes"))
     return blocks
+
+
+def _matrix_width(used: np.ndarray) -> int:
+    """Few classes need no picture as wide as the page."""
+    return int(np.clip(220 + 36 * len(used), 360, 1000))
 
 
 def _worst_images(result: EvalResult, worst: int) -> list[Figures | Text]:

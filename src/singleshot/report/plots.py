@@ -182,7 +182,7 @@ def score_histogram(right: np.ndarray, wrong: np.ndarray, *, bins: int = 40) -> 
         axes.yaxis.set_major_formatter("{x:,.0f}")
         _finish(axes, "score", "detections", "", (0, 1), None)
         axes.set_ylim(bottom=0)
-        axes.legend(loc="upper right")
+        axes.legend(loc="upper center", bbox_to_anchor=(0.5, 1.14), ncols=2)
     return out.getvalue()
 
 
