@@ -155,6 +155,21 @@ def test_no_image_at_all_says_where_it_looked(tmp_path: Path) -> None:
     assert str(tmp_path / "images") in str(caught.value)
 
 
+def test_file_names_with_folders_of_either_kind(tmp_path: Path) -> None:
+    make_image(tmp_path / "images" / "sub" / "a.jpg")
+    make_coco(tmp_path / "instances.json", [coco_image(1, "images\\sub\\a.jpg")], [], CATS)
+    assert data.open(tmp_path)[0].image_path == tmp_path / "images" / "sub" / "a.jpg"
+
+
+def test_numbers_beyond_all_measure(tmp_path: Path) -> None:
+    image = coco_image(1, "a.jpg", (10**400, 1))
+    boxes = [coco_box(1, 1, 3, [10**400, 1, 2, 3]), coco_box(2, 1, 3, [1, 1, 1e300, 3], area=10**400)]
+    make_coco(tmp_path / "instances.json", [image], boxes, CATS, tmp_path)
+    opened = data.open(tmp_path)
+    assert {problem.kind for problem in opened.problems} == {"not-finite", "clipped", "no-size"}
+    assert opened[0].areas.tolist() == [59 * 3]
+
+
 def test_equal_names_are_one_class(tmp_path: Path) -> None:
     cats = [{"id": 1, "name": "car"}, {"id": 2, "name": "car"}, {"id": 5, "name": "dog"}]
     annotations = [coco_box(i, 1, c, [i, 1, 5, 5]) for i, c in enumerate((1, 2, 5))]

@@ -52,9 +52,19 @@ def test_bad_lines_are_named(tmp_path: Path) -> None:
     assert found == [(2, "not-finite"), (3, "bad-record"), (4, "unknown-class"), (5, "missing-image")]
 
 
-def test_several_tables_must_be_told_apart(tmp_path: Path) -> None:
-    for name in ("a.csv", "b.csv"):
-        (tmp_path / name).write_text(HEADER)
-    with pytest.raises(DataError, match=r"several csv files.*name one"):
+def test_several_tables_are_splits_with_the_classes_of_all(tmp_path: Path) -> None:
+    for split, label in (("train", "dog"), ("test", "cat")):
+        make_image(tmp_path / f"{split}.jpg")
+        (tmp_path / f"{split}_labels.csv").write_text(HEADER + f"{split}.jpg,60,40,{label},1,2,30,20\n")
+    assert data.splits(tmp_path) == ("test", "train")
+    train = data.open(tmp_path, "train", bad_data="error")
+    assert train.class_map.names == ("cat", "dog")
+    assert [sample.class_ids.tolist() for sample in train] == [[1]]
+    assert [sample.class_ids.tolist() for sample in data.open(tmp_path)] == [[0], [1]]
+    assert len(data.open(tmp_path, "train+test")) == 2
+
+
+def test_a_damaged_table_is_one_clear_error(tmp_path: Path) -> None:
+    (tmp_path / "x.csv").write_text(HEADER + '"' + "x" * 200_000)
+    with pytest.raises(DataError, match=r"x\.csv:\d+: not valid csv"):
         data.open(tmp_path)
-    assert len(data.open(tmp_path / "a.csv")) == 0

@@ -168,6 +168,21 @@ def test_a_listed_image_that_is_missing_is_named_in_its_list(tmp_path: Path) -> 
     assert found == {("list.txt", 2, "missing-image"), ("list.txt", 3, "duplicate-image")}
 
 
+def test_images_without_any_label_file_are_remarked(tmp_path: Path) -> None:
+    make_image(tmp_path / "pictures" / "a.jpg")
+    (tmp_path / "data.yaml").write_text(f"train: pictures\n{NAMES}")
+    (problem,) = data.open(tmp_path, bad_data="error").problems
+    assert (problem.kind, problem.action, problem.file.name) == ("no-labels", "noted", "pictures")
+    assert str(tmp_path / "pictures" / "a.txt") in problem.message
+
+
+def test_yaml_files_of_other_programs_are_passed_over(tmp_path: Path) -> None:
+    make_yolo_image(tmp_path, "a", HALF)
+    (tmp_path / "mkdocs.yml").write_text("theme: !!python/name:material\n")
+    (tmp_path / "settings.yaml").write_text("train: images\nval: images\n")
+    assert data.open(tmp_path).class_map.names == ("class0",)
+
+
 def test_pose_labels_give_their_boxes(tmp_path: Path) -> None:
     make_yolo_image(tmp_path, "a", HALF + " 0.1 0.2 2 0.3 0.4 2")
     (tmp_path / "data.yaml").write_text(f"train: images\nkpt_shape: [2, 3]\n{NAMES}")

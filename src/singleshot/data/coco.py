@@ -13,13 +13,14 @@ from pathlib import Path, PurePath
 from typing import Any
 
 from singleshot.data.json_sections import Section, read_sections
-from singleshot.data.records import ImageRecord, Records
+from singleshot.data.records import ImageRecord, Records, declared_size
 from singleshot.errors import DataError
 
 LOOKED_FOR = "COCO: a .json with images, annotations and categories, alone, in annotations/, or in train/ valid/ test/"
 MAX_JSON_BYTES = 4 * 2**30
 NAMES_A_SPLIT = re.compile(r"instances_|train|val|test|_annotations\.coco")
 NAMES_TRIED = 20
+MAX_AREA = 1e15
 OTHER_TASKS = re.compile(r"^(captions|person_keypoints|panoptic|stuff|image_info)_")
 # A JSON of one of these names is the whole data set, not a split of that name.
 GENERIC_NAMES = {"instances", "instances_default", "annotations", "labels", "coco", "result", "dataset"}
@@ -169,7 +170,7 @@ def _add_classes(records: Records, file: Path, section: Section) -> dict[int, in
 
 def _add_images(records: Records, file: Path, section: Section, root: Path, split: str) -> dict[Any, int]:
     """Append the images; returns image id -> position."""
-    folder = _image_folder(file, root, split, [name for _, name, _, _ in section.values[:NAMES_TRIED]])
+    folder = _image_folder(file, root, split, [name for _, name, _, _ in section.values])
     positions: dict[Any, int] = {}
     for (key, name, height, width), line in zip(section.values, section.lines, strict=True):
         if not isinstance(key, int | str) or not isinstance(name, str) or not name:
@@ -177,30 +178,31 @@ def _add_images(records: Records, file: Path, section: Section, root: Path, spli
             records.add_problem(file, line, "bad-record", message)
         elif key in positions:
             records.add_problem(file, line, "duplicate-image", f"image id {key} is taken; '{name}' stays out")
-        elif ".." in PurePath(name).parts or PurePath(name).is_absolute():
+        elif ".." in PurePath(name := _as_path(name)).parts or PurePath(name).is_absolute():
             records.add_problem(file, line, "bad-record", f"file_name '{name}' leaves the image folder")
         else:
             positions[key] = len(records.images)
-            declared = (height, width) if _is_size(height) and _is_size(width) else None
-            records.images.append(ImageRecord(folder / name, key, file, line, declared))
+            records.images.append(ImageRecord(folder / name, key, file, line, declared_size(height, width)))
     return positions
 
 
-def _is_size(value: Any) -> bool:
-    return isinstance(value, int) and value > 0
-
-
 def _image_folder(file: Path, root: Path, split: str, names: list[Any]) -> Path:
-    """The folder among the usual ones that holds most of the first images."""
-    name = split or _split_name(file, root)
-    near = (root, root / "images", root / name, root / "images" / name, file.parent / "images", file.parent)
-    candidates = list(dict.fromkeys(near))
-    texts = [name for name in names if isinstance(name, str) and "\0" not in name]
-    counts = [sum((folder / name).is_file() for name in texts) for folder in candidates]
-    if texts and not any(counts):
-        looked = ", ".join(str(folder) for folder in candidates)
-        raise DataError(f"{file}: none of its images (as '{texts[0]}') is in {looked}: put them into one of these")
-    return candidates[counts.index(max(counts))]
+    """The folder among the usual ones that holds most of a sample of the images."""
+    part = split or _split_name(file, root)
+    near = (root, root / "images", root / part, root / "images" / part, file.parent / "images", file.parent)
+    folders = list(dict.fromkeys(near))
+    texts = [_as_path(name) for name in names if isinstance(name, str) and "\0" not in name]
+    for tried in (texts[:: max(1, len(texts) // NAMES_TRIED)], texts):
+        counts = [sum((folder / name).is_file() for name in tried) for folder in folders]
+        if any(counts) or not texts:
+            return folders[counts.index(max(counts))]
+    looked = ", ".join(str(folder) for folder in folders)
+    raise DataError(f"{file}: none of its images (as '{texts[0]}') is in {looked}: put them into one of these")
+
+
+def _as_path(name: str) -> str:
+    """A file name with the slashes that every system understands."""
+    return name.replace("\\", "/")
 
 
 def _add_annotations(
@@ -228,7 +230,7 @@ def _add_annotations(
             line,
             difficult=bool(difficult),
             iscrowd=bool(crowd),
-            area=float(area) if isinstance(area, int | float) else NAN,
+            area=float(area) if isinstance(area, int | float) and 0 < area < MAX_AREA else NAN,
             owner=owner,
         )
 

@@ -1,4 +1,4 @@
-"""One table for all images: ``filename, width, height, class, xmin, ymin, xmax, ymax`` with a header line."""
+"""Tables with a line for each object: ``filename, width, height, class, xmin, ymin, xmax, ymax``."""
 
 from __future__ import annotations
 
@@ -7,10 +7,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 
-from singleshot.data.records import ImageRecord, Records
+from singleshot.data.records import ImageRecord, Records, declared_size
 from singleshot.errors import DataError
 
-LOOKED_FOR = "csv: a .csv with the columns filename, class, xmin, ymin, xmax, ymax beside its images"
+LOOKED_FOR = (
+    "csv: a .csv (or train.csv, test.csv) with columns filename, class, xmin, ymin, xmax, ymax, beside the images"
+)
 SYNONYMS = {
     "filename": ("filename", "file", "image", "image_path", "path", "image_id"),
     "class": ("class", "label", "class_name", "name"),
@@ -24,38 +26,60 @@ MAX_HEADER_BYTES = 4096
 
 @dataclass(frozen=True)
 class CsvLayout:
-    """One csv file; its images lie beside it, in ``images/``, or where the table says."""
+    """Tables; the images lie beside them, in ``images/``, or where the table says.
 
-    file: Path
-    splits: tuple[str, ...] = ()
+    Attributes:
+        files: the table of each split; the key of a data set without splits is ``""``.
+    """
+
+    files: dict[str, Path]
+
+    @property
+    def splits(self) -> tuple[str, ...]:
+        """Names such as ``train`` for ``train_labels.csv``."""
+        return tuple(name for name in self.files if name)
 
     def read(self, split: str | None) -> Records:
-        """The records of every line; a line without a class is an image without objects."""
-        records = Records()
-        positions: dict[str, int] = {}
-        with self.file.open(newline="", encoding="utf-8-sig", errors="replace") as handle:
-            reader = csv.DictReader(handle)
-            columns = _columns(reader.fieldnames or [])
-            records.states_sizes = "width" in columns
-            for row in reader:
-                _read_row(
-                    records,
-                    self.file,
-                    reader.line_num,
-                    {key: row.get(name) for key, name in columns.items()},
-                    positions,
-                )
-        records.class_names = tuple(sorted({str(label) for label in records.labels if label}))
+        """The records of ``split`` (several joined by ``+``), or of every table; the classes are those of all."""
+        wanted = self.files if split is None else split.split("+")
+        parts = {name: _read_table(file) for name, file in self.files.items()}
+        records = Records(states_sizes=all(part.states_sizes for part in parts.values()))
+        for name in wanted:
+            records.extend(parts[name])
+        labels = {str(label) for part in parts.values() for label in part.labels if label}
+        records.class_names = tuple(sorted(labels))
         return records
 
 
 def find(path: Path) -> CsvLayout | None:
-    """Recognise a csv with the wanted columns: the file itself, or the only such file of a folder."""
-    files = [path] if path.is_file() else sorted(path.glob("*.csv"))
-    known = [file for file in files if file.suffix.lower() == ".csv" and _has_columns(file)]
-    if len(known) > 1:
-        raise DataError(f"{path}: several csv files with labels ({', '.join(file.name for file in known)}): name one")
-    return CsvLayout(known[0]) if known else None
+    """Recognise tables with the wanted columns: a file, one file in a folder, or one for each split."""
+    if path.is_file():
+        return CsvLayout({"": path}) if path.suffix.lower() == ".csv" and _has_columns(path) else None
+    files = [file for file in sorted([*path.glob("*.csv"), *path.glob("*/_annotations.csv")]) if _has_columns(file)]
+    if len(files) < 2:
+        return CsvLayout({"": files[0]}) if files else None
+    return CsvLayout({_split_name(file): file for file in files})
+
+
+def _split_name(file: Path) -> str:
+    return file.parent.name if file.stem == "_annotations" else file.stem.removesuffix("_labels")
+
+
+def _read_table(file: Path) -> Records:
+    """The records of every line; a line without a class is an image without objects."""
+    records = Records()
+    positions: dict[str, int] = {}
+    with file.open(newline="", encoding="utf-8-sig", errors="replace") as handle:
+        reader = csv.DictReader(handle)
+        columns = _columns(reader.fieldnames or [])
+        records.states_sizes = "width" in columns
+        try:
+            for row in reader:
+                values = {key: row.get(name) for key, name in columns.items()}
+                _read_row(records, file, reader.line_num, values, positions)
+        except csv.Error as error:
+            raise DataError(f"{file}:{reader.line_num}: not valid csv: {error}") from error
+    return records
 
 
 def _has_columns(file: Path) -> bool:
@@ -79,8 +103,7 @@ def _read_row(records: Records, file: Path, line: int, row: dict[str, str | None
         return
     if name not in positions:
         positions[name] = len(records.images)
-        size = tuple(_number(row.get(key)) for key in ("height", "width"))
-        declared = (int(size[0]), int(size[1])) if min(size) >= 1 else None
+        declared = declared_size(_number(row.get("height")), _number(row.get("width")))
         records.images.append(ImageRecord(_image_path(file.parent, name), PurePath(name).stem, file, line, declared))
     label = (row["class"] or "").strip()
     corners = [row[key] for key in ("xmin", "ymin", "xmax", "ymax")]

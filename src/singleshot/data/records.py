@@ -9,6 +9,8 @@ from typing import NamedTuple, Protocol
 from singleshot.data.problems import Action, Problem
 from singleshot.images import IMAGE_SUFFIXES
 
+MAX_SIDE = 2**24
+
 
 class ImageRecord(NamedTuple):
     """An image that an annotation file names.
@@ -85,6 +87,12 @@ class Records:
         self.areas.append(area)
         self.lines.append(line)
 
+    def extend(self, other: Records) -> None:
+        """Append the images, objects and problems of ``other``."""
+        self.owner += [owner + len(self.images) for owner in other.owner]
+        for name in ("images", "boxes", "labels", "difficult", "iscrowd", "areas", "lines", "problems"):
+            getattr(self, name).extend(getattr(other, name))
+
     def add_problem(self, file: Path, line: int | None, kind: str, message: str, action: Action = "skipped") -> None:
         """Append a problem."""
         self.problems.append(Problem(file, line or None, kind, action, message))
@@ -107,6 +115,12 @@ class Layout(Protocol):
         Raises:
             DataError: a file that everything depends on is missing or damaged.
         """
+
+
+def declared_size(height: object, width: object) -> tuple[int, int] | None:
+    """(height, width) as an annotation states it; ``None`` where these are no sizes."""
+    known = all(isinstance(side, int | float) and 1 <= side <= MAX_SIDE for side in (height, width))
+    return (int(height), int(width)) if known else None  # type: ignore[call-overload]
 
 
 class ImageFolder:

@@ -78,7 +78,7 @@ def validate(records: Records, class_map: ClassMap, listed: Sequence[str] | None
     headers = read_headers([image.path for image in records.images])
     usable = [_check_image(image, header, problems) for image, header in zip(records.images, headers, strict=True)]
     _skip_repeated_files(records.images, usable, problems)
-    columns = _columns(records, class_map, problems)
+    columns = _columns(records, class_map, usable, problems)
     _check_classes(columns, listed)
     _check_boxes(columns, headers, usable)
     return _samples(columns, headers, usable), problems
@@ -107,19 +107,20 @@ def _skip_repeated_files(images: Sequence[ImageRecord], usable: list[bool], prob
             problems.append(Problem(image.file, image.line, "duplicate-image", action, message))
 
 
-def _columns(records: Records, class_map: ClassMap, problems: list[Problem]) -> _Columns:
+def _columns(records: Records, class_map: ClassMap, usable: Sequence[bool], problems: list[Problem]) -> _Columns:
     by_name = {name: index for index, name in enumerate(class_map.names)}
     index: dict[str | int, int] = {}
     index.update(by_name)
     for key, name in zip(records.class_ids, records.class_names, strict=False):
         index[key] = by_name.get(name, -1)
+    owner = np.array(records.owner, dtype=np.int64)
     return _Columns(
         records,
-        np.array(records.owner, dtype=np.int64),
+        owner,
         np.array(records.boxes, dtype=np.float64).reshape(-1, 4),
         np.array([index.get(label, -1) for label in records.labels], dtype=np.int64),
         np.array(records.areas, dtype=np.float64),
-        np.ones(len(records.owner), dtype=bool),
+        np.array(usable, dtype=bool)[owner],
         problems,
     )
 
@@ -130,13 +131,12 @@ def _check_classes(columns: _Columns, listed: Sequence[str] | None) -> None:
     def message(row: int) -> str:
         return f"class '{columns.class_name(row)}' is not among {source}"
 
-    columns.report(columns.class_ids < 0, "unknown-class", "skipped", message)
+    columns.report(columns.keep & (columns.class_ids < 0), "unknown-class", "skipped", message)
 
 
 def _check_boxes(columns: _Columns, headers: Sequence[Header | str], usable: list[bool]) -> None:
     """Bring all boxes to continuous pixels of the upright image; report and mend what is wrong with them."""
     records, boxes = columns.records, columns.boxes
-    columns.keep &= np.array(usable, dtype=bool)[columns.owner]
     finite = np.isfinite(boxes).all(axis=1)
     columns.report(columns.keep & ~finite, "not-finite", "skipped", lambda row: f"{columns.written(row)}: no box")
     boxes[~finite] = 0.0
@@ -158,38 +158,42 @@ def _check_boxes(columns: _Columns, headers: Sequence[Header | str], usable: lis
 
 def _check_frames(columns: _Columns, headers: Sequence[Header | str], usable: list[bool]) -> None:
     """Images whose annotation states another size than the file has: turn, scale, keep or skip their boxes."""
-    images, problems = columns.records.images, columns.problems
-    for index, (image, header) in enumerate(zip(images, headers, strict=True)):
-        declared = image.declared_hw
-        if not usable[index] or isinstance(header, str) or declared == header.upright_size_hw:
+    records = columns.records
+    order = np.argsort(columns.owner, kind="stable")
+    bounds = np.searchsorted(columns.owner[order], np.arange(len(records.images) + 1)).tolist()
+    for index, (image, header) in enumerate(zip(records.images, headers, strict=True)):
+        if not usable[index] or isinstance(header, str) or image.declared_hw == header.upright_size_hw:
             continue
-        height, width = header.upright_size_hw
-
-        def tell(kind: str, action: Action, text: str, image: ImageRecord = image) -> None:
-            problems.append(Problem(image.file, image.line, kind, action, f"{image.path.name}: {text}"))
-
-        if declared is None:
-            if columns.records.states_sizes:
-                tell("no-size", "noted", f"the annotation states no size; the image is {width} x {height}")
+        if image.declared_hw is None and not records.states_sizes:
             continue
-        rows = columns.owner == index
-        stated = f"the annotation is for {declared[1]} x {declared[0]}, the image is {width} x {height}"
-        scale = np.array([width / declared[1], height / declared[0]])
-        if header.orientation >= 5 and declared == header.size_hw:
-            columns.boxes[rows] = turn_boxes(columns.boxes[rows], header.size_hw, header.orientation)
-            tell(
-                "exif-turned", "repaired", f"boxes were drawn on the unturned image; turned (EXIF {header.orientation})"
-            )
-        elif declared == (width, height) and _fits(columns.boxes[rows], width, height):
-            tell("size-swapped", "noted", f"{stated}: width and height are swapped")
-        elif abs(scale[0] / scale[1] - 1) <= SCALE_TOLERANCE:
-            columns.boxes[rows] *= np.tile(scale, 2)
-            columns.areas[rows] *= scale.prod()
-            tell("size-scaled", "repaired", f"{stated}: boxes scaled")
-        else:
-            tell("size-mismatch", "skipped", f"{stated}: the labels are of another picture")
+        rows = order[bounds[index] : bounds[index + 1]]
+        kind, action, text = _settle_frame(columns, rows, image.declared_hw, header)
+        columns.problems.append(Problem(image.file, image.line, kind, action, f"{image.path.name}: {text}"))
+        if action == "skipped":
             usable[index] = False
-            columns.keep &= ~rows
+            columns.keep[rows] = False
+
+
+def _settle_frame(
+    columns: _Columns, rows: NDArray[np.int64], declared_hw: tuple[int, int] | None, header: Header
+) -> tuple[str, Action, str]:
+    """Bring the boxes of one image from the size that its annotation states to the real one; say how."""
+    height, width = header.upright_size_hw
+    if declared_hw is None:
+        return "no-size", "noted", f"the annotation states no size; the image is {width} x {height}"
+    boxes = columns.boxes[rows]
+    stated = f"the annotation is for {declared_hw[1]} x {declared_hw[0]}, the image is {width} x {height}"
+    scale = np.array([width / declared_hw[1], height / declared_hw[0]])
+    if header.orientation >= 5 and declared_hw == header.size_hw:
+        columns.boxes[rows] = turn_boxes(boxes, header.size_hw, header.orientation)
+        return "exif-turned", "repaired", f"boxes were drawn on the unturned image; turned (EXIF {header.orientation})"
+    if declared_hw == (width, height) and _fits(boxes, width, height):
+        return "size-swapped", "noted", f"{stated}: width and height are swapped"
+    if abs(scale[0] / scale[1] - 1) <= SCALE_TOLERANCE:
+        columns.boxes[rows] = boxes * np.tile(scale, 2)
+        columns.areas[rows] *= scale.prod()
+        return "size-scaled", "repaired", f"{stated}: boxes scaled"
+    return "size-mismatch", "skipped", f"{stated}: the labels are of another picture"
 
 
 def _fits(boxes: NDArray[np.float64], width: int, height: int) -> bool:

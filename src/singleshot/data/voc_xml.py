@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from functools import lru_cache
 from io import BytesIO
 from pathlib import Path
@@ -14,6 +13,7 @@ import defusedxml.sax
 from defusedxml.common import DefusedXmlException
 
 from singleshot.data.problems import Problem
+from singleshot.data.records import declared_size
 
 MAX_XML_BYTES = 64 * 2**20
 NAN = float("nan")
@@ -122,9 +122,8 @@ class _Handler(ContentHandler):
 
     def result(self) -> VocFile:
         """The file's content."""
-        size = [_number(self._leaves.get(f"size/{key}", "")) for key in ("height", "width")]
-        known = all(math.isfinite(side) and side >= 1 for side in size)
-        size_hw = (int(size[0]), int(size[1])) if known else None
+        height, width = (_number(self._leaves.get(f"size/{key}", "")) for key in ("height", "width"))
+        size_hw = declared_size(height, width)
         return VocFile(self._leaves.get("filename", ""), size_hw, self._size_line, tuple(self._objects))
 
 

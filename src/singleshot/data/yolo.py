@@ -14,6 +14,7 @@ from singleshot.images import IMAGE_SUFFIXES
 
 LOOKED_FOR = "YOLO: a data.yaml with names and train/val, images/ beside labels/, or *.txt labels beside images"
 SPLITS = ("train", "val", "valid", "test")
+YAML_NAMES = ("data", "dataset")
 MAX_YAML_BYTES = 16 * 2**20
 MAX_LABEL_BYTES = 64 * 2**20
 MAX_CLASSES = 100_000
@@ -45,7 +46,13 @@ class YoloLayout:
         seen: set[Path] = set()
         for name in wanted:
             for source in self.sources[name]:
-                for image, file, line in _images_of(source):
+                images = _images_of(source)
+                if images and not any(label_path(image).is_file() for image, _, _ in images):
+                    message = (
+                        f"no image has a label file (looked for {label_path(images[0][0])} ...): all are background"
+                    )
+                    records.add_problem(source, None, "no-labels", message, "noted")
+                for image, file, line in images:
                     if image in seen:
                         records.add_problem(file, line, "duplicate-image", f"{image} is named twice", "noted")
                         continue
@@ -80,7 +87,9 @@ def _from_yaml(file: Path) -> YoloLayout | None:
         return None
     try:
         content = yaml.safe_load(file.read_text(encoding="utf-8-sig"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
+        if file.stem not in YAML_NAMES:
+            return None  # another program's file; it may use tags that only that program knows
         raise DataError(f"{file}: not valid YAML: {error}") from error
     if not isinstance(content, dict) or "names" not in content:
         return None
@@ -88,7 +97,7 @@ def _from_yaml(file: Path) -> YoloLayout | None:
     if isinstance(content.get("nc"), int) and content["nc"] != len(names):
         raise DataError(f"{file}: nc is {content['nc']} but there are {len(names)} names: correct one of them")
     root = _yaml_root(file, content.get("path"))
-    keys = [key for key in content if content[key] and (key in SPLITS or str(content[key]).endswith(".txt"))]
+    keys = [key for key, value in content.items() if value and (key in SPLITS or _is_list_file(value))]
     sources = {str(key): _yaml_sources(file, root, str(key), content[key]) for key in keys}
     sources = sources or _bare_sources(file.parent)
     if not sources:
@@ -96,6 +105,11 @@ def _from_yaml(file: Path) -> YoloLayout | None:
     shape = content.get("kpt_shape")
     keypoints = shape[0] * shape[1] if isinstance(shape, list) and len(shape) == 2 else 0
     return YoloLayout(sources, names, keypoints)
+
+
+def _is_list_file(value: Any) -> bool:
+    """Whether a key of any name holds a list of images, as for a split called trainval."""
+    return isinstance(value, str) and value.endswith(".txt") and "://" not in value
 
 
 def _yaml_names(file: Path, names: Any) -> tuple[str, ...]:
