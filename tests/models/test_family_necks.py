@@ -13,6 +13,7 @@ from singleshot.models.heads.prediction import build_prediction_module
 from singleshot.models.mxnet_norm import MXNetBatchNorm2d
 from singleshot.models.necks import build_neck
 from singleshot.models.necks.dssd import DeconvolutionModule
+from singleshot.models.necks.top_down import repeat_to
 
 CHANNELS = (8, 12, 16)
 
@@ -119,6 +120,20 @@ def test_tdm_concatenates_lateral_then_repeated_deep() -> None:
     torch.testing.assert_close(merged[:, 3:], repeated[:, :, :7])
     with_output = build_neck(NeckConfig(kind="tdm", channels=6), (3, 4), 1e-5).merges[0]
     assert with_output.output.kernel_size == (1, 1)
+
+
+@pytest.mark.parametrize("small", [1, 2, 3, 5])
+def test_repeating_is_nearest_upsampling_cut_to_size(small: int) -> None:
+    deep = torch.randn(2, 3, small, small + 1)
+    doubled = functional.interpolate(deep, scale_factor=2.0, mode="nearest")
+    for height in (2 * small - 1, 2 * small):
+        lateral = torch.empty(2, 1, height, 2 * small + 2)
+        torch.testing.assert_close(
+            repeat_to(deep, lateral), doubled[:, :, :height] if height > small else deep.repeat_interleave(2, 3)
+        )
+    longer = repeat_to(deep, torch.empty(2, 1, 2 * small + 1, small + 1))
+    torch.testing.assert_close(longer[:, :, -1], longer[:, :, -2])
+    assert repeat_to(deep[:0], torch.empty(0, 1, 4, 4)).shape == (0, 3, 4, 4)
 
 
 def test_mxnet_dssd_normalises_behind_tdm() -> None:

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from singleshot.models.config import NeckConfig
 from singleshot.models.layers import L2Norm
 from singleshot.models.necks import register_neck
 from singleshot.models.necks.dssd import build_dssd
-from singleshot.models.necks.top_down import ChainedNecks, PassLateral, TopDownNeck, taking_part
+from singleshot.models.necks.top_down import ChainedNecks, PassLateral, TopDownNeck, repeat_to, taking_part
 
 PAPER_CHANNELS = 512
 MXNET_PASSING = 3
@@ -38,9 +37,7 @@ class TopDownModule(nn.Module):
         """``[B, D, h, w]`` and ``[B, L, H, W]`` to ``[B, channels, H, W]``."""
         deep = self.relu(self.deep(deep))
         lateral = self.relu(self.lateral(lateral))
-        # For H = 2h and H = 2h - 1 this is the same as repeating every cell and cutting the bottom and right.
-        deep = functional.interpolate(deep, size=lateral.shape[2:], mode="nearest")
-        merged = torch.cat([lateral, deep], dim=1)
+        merged = torch.cat([lateral, repeat_to(deep, lateral)], dim=1)
         return merged if self.output is None else self.relu(self.output(merged))
 
 
