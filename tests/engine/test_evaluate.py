@@ -15,7 +15,8 @@ from singleshot import data as datasets
 from singleshot.backends.base import PaddedArrays
 from singleshot.cli import app
 from singleshot.config import PreprocessConfig
-from singleshot.engine.evaluate import evaluate, evaluate_predictor, open_held_out
+from singleshot.detector import load
+from singleshot.engine.evaluate import evaluate, evaluate_network, evaluate_predictor, open_held_out
 from singleshot.errors import ConfigError, DataError, WeightsError
 from singleshot.metrics import VocConfig
 from singleshot.predict.runner import Predictor
@@ -266,3 +267,12 @@ def test_the_bundled_detector_equals_pycocotools(reference: Path) -> None:
         evaluator.summarize()
     assert result.coco["AP"] > 0.2
     np.testing.assert_allclose(list(result.coco.values()), evaluator.stats, atol=1e-6)
+
+
+def test_a_network_in_memory_gives_the_same_numbers(reference: Path) -> None:
+    dataset = datasets.open(reference / "data/coco_train343").subset(range(3))
+    detector = load("coco")
+    in_memory = evaluate_network(detector.network, detector.spec, dataset)
+    from_file = evaluate("coco", dataset, score_threshold=0.01)
+    np.testing.assert_array_equal(list(in_memory.summary.values()), list(from_file.summary.values()))
+    assert len(in_memory.detections) == len(from_file.detections) > 0
