@@ -18,6 +18,9 @@ from singleshot.engine.order import EpochOrder, repeat_weights
 from singleshot.errors import DataError
 from singleshot.structures import Sample
 
+# Python 3.12 and later warn of every fork in a process with threads, and torch has threads.
+pytestmark = pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+
 SIZE = (48, 40)
 CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
