@@ -153,3 +153,14 @@ def test_lists_may_hold_spaces_folders_and_suffixes(tmp_path: Path) -> None:
         make_voc_image(tmp_path, stem)
     make_list(tmp_path, "train", "my photo 1", "JPEGImages/b.c.jpg", "d.xml", "d")
     assert [sample.image_id for sample in data.open(tmp_path, "train", bad_data="error")] == ["my photo 1", "b.c", "d"]
+
+
+@pytest.mark.parametrize(
+    ("annotations", "images"), [("annotations", "images"), ("labels", "images"), ("xmls", "Images")]
+)
+def test_folders_by_other_names(tmp_path: Path, annotations: str, images: str) -> None:
+    make_voc_image(tmp_path, "a", voc_object("cat", (1, 1, 10, 10)))
+    (tmp_path / "Annotations").rename(tmp_path / annotations)
+    (tmp_path / "JPEGImages").rename(tmp_path / images)
+    opened = data.open(tmp_path, bad_data="error")
+    assert (opened.format, len(opened), len(opened[0])) == ("voc", 1, 1)

@@ -152,7 +152,7 @@ def _bare_sources(path: Path) -> dict[str, tuple[Path, ...]]:
     found = {name: (folder,) for name, folder in (split_first or split_last).items() if folder.is_dir()}
     if found:
         return found
-    if (path / "images").is_dir() and (path / "labels").is_dir():
+    if (path / "images").is_dir() and (path / "labels").is_dir() and not any((path / "labels").glob("*.xml")):
         return {"": (path / "images",)}
     flat = {name: path / name if name else path for name in ("", *SPLITS)}
     return {name: (folder,) for name, folder in flat.items() if folder.is_dir() and _has_labels(folder)}
