@@ -1,4 +1,4 @@
-"""A second reading of MXNet's detection operators: NumPy float32, one element after the other, nothing shared with us."""
+"""A second reading of MXNet's detection operators: NumPy float32, one element after the other."""
 
 from __future__ import annotations
 

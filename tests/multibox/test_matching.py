@@ -1,0 +1,131 @@
+from __future__ import annotations
+
+import multibox_plain as plain
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from singleshot.boxes import cxcywh_to_xyxy, pairwise_iou
+from singleshot.config import MatchConfig
+from singleshot.multibox.matching import greedy_bipartite, match_anchors, match_boxes
+
+# Four anchors in a row; the first two overlap by half.
+ANCHORS = torch.tensor([[0.0, 0.0, 4.0, 4.0], [2.0, 0.0, 6.0, 4.0], [6.0, 0.0, 10.0, 4.0], [20.0, 0.0, 24.0, 4.0]])
+
+
+def match(objects, **options):
+    boxes = torch.tensor(objects).reshape(1, -1, 4)
+    found = match_boxes(ANCHORS, boxes, torch.ones(boxes.shape[:2], dtype=torch.bool), MatchConfig(**options))
+    return found.object_index[0].tolist(), found.best_iou[0].tolist()
+
+
+def test_no_objects():
+    assert match([]) == ([-1] * 4, [0.0] * 4)
+
+
+def test_padding_is_no_object():
+    boxes = torch.zeros(2, 3, 4)
+    boxes[1] = ANCHORS[2]
+    valid = torch.tensor([[False] * 3, [False, True, False]])
+    found = match_boxes(ANCHORS, boxes, valid)
+    assert found.object_index.tolist() == [[-1] * 4, [-1, -1, 1, -1]]
+    assert found.best_iou[0].eq(0).all()
+
+
+@pytest.mark.parametrize(
+    ("objects", "options", "expected"),
+    [
+        ([[0.0, 0.0, 4.0, 4.0]], {}, [0, -1, -1, -1]),
+        ([[40.0, 0.0, 44.0, 4.0]], {}, [-1] * 4),
+        ([[40.0, 0.0, 44.0, 4.0]], {"forced": "last_wins"}, [0, -1, -1, -1]),
+        ([[0.0, 0.0, 1.0, 1.0]], {}, [0, -1, -1, -1]),
+        ([[0.0, 0.0, 1.0, 1.0]], {"forced": "none"}, [-1] * 4),
+        ([[0.0, 0.0, 1.0, 1.0]], {"min_forced_iou": 0.1}, [-1] * 4),
+        ([[0.0, 0.0, 2.0, 4.0]], {"forced": "none"}, [0, -1, -1, -1]),
+        ([[0.0, 0.0, 2.0, 4.0]], {"forced": "none", "compare": ">"}, [-1] * 4),
+        ([[1.0, 0.0, 5.0, 4.0]], {"positive_iou": None}, [0, -1, -1, -1]),
+        ([[1.0, 0.0, 5.0, 4.0]], {}, [0, 0, -1, -1]),
+    ],
+)
+def test_single_objects(objects, options, expected):
+    assert match(objects, **options)[0] == expected
+
+
+def test_objects_with_one_best_anchor():
+    twins = [[6.0, 0.0, 10.0, 4.0], [6.0, 0.0, 9.0, 4.0]]
+    assert match(twins, positive_iou=None)[0] == [-1, -1, 0, -1]
+    assert match(twins, positive_iou=None, forced="last_wins")[0] == [-1, -1, 1, -1]
+    rivals = [[0.0, 0.0, 4.0, 4.0], [0.5, 0.0, 4.5, 4.0]]
+    assert match(rivals, positive_iou=None)[0] == [0, 1, -1, -1]
+    assert match(rivals, positive_iou=None, forced="last_wins")[0] == [1, -1, -1, -1]
+
+
+def test_equal_objects_take_anchors_in_order():
+    assert match([[0.0, 0.0, 4.0, 4.0]] * 3, positive_iou=None)[0] == [0, 1, -1, -1]
+
+
+def test_best_iou_is_over_all_objects():
+    best = match([[0.0, 0.0, 4.0, 4.0], [2.0, 0.0, 6.0, 2.0]])[1]
+    assert best == pytest.approx([1.0, 0.5, 0.0, 0.0])
+
+
+def random_boxes(rng, *shape):
+    corner = rng.integers(0, 12, (*shape, 2))
+    return torch.from_numpy(np.concatenate([corner, corner + rng.integers(0, 9, (*shape, 2))], -1).astype(np.float32))
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    st.integers(0, 10**6), st.integers(1, 25), st.integers(0, 6), st.sampled_from([None, 0.5, 0.25, 1.0]),
+    st.sampled_from([">=", ">"]), st.sampled_from(["bipartite", "last_wins", "none"]),
+)  # fmt: skip
+def test_equals_the_plain_reading(seed, anchors, objects, positive_iou, compare, forced):
+    rng = np.random.default_rng(seed)
+    cells, boxes = random_boxes(rng, anchors), random_boxes(rng, 3, objects)
+    valid = torch.from_numpy(rng.random((3, objects)) < 0.7)
+    config = MatchConfig(positive_iou=positive_iou, compare=compare, forced=forced)
+    found = match_boxes(cells, boxes, valid, config)
+    for b in range(3):
+        rows = valid[b].nonzero().squeeze(1).tolist()
+        table = pairwise_iou(cells, boxes[b, rows]).tolist()
+        chosen = plain.match(table, positive_iou, compare == ">=", forced, 1e-6)
+        assert found.object_index[b].tolist() == [rows[m] if m >= 0 else -1 for m in chosen]
+        assert found.best_iou[b].tolist() == [max(row, default=0.0) for row in table]
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.integers(0, 10**6), st.integers(1, 9), st.integers(1, 9), st.integers(2, 30))
+def test_greedy_bipartite_equals_the_plain_reading(seed, objects, anchors, values):
+    rng = np.random.default_rng(seed)
+    scores = torch.from_numpy(rng.integers(0, values, (2, objects, anchors)).astype(np.float32))
+    found = greedy_bipartite(scores, 0.0)
+    for b in range(2):
+        chosen = plain.match(scores[b].T.tolist(), None, True, "bipartite", 0.0)
+        anchor_of = {m: a for a, m in enumerate(chosen) if m >= 0}
+        assert found[b].tolist() == [anchor_of.get(m, -1) for m in range(objects)]
+
+
+def test_each_image_may_have_anchors_of_its_own():
+    generator = torch.Generator().manual_seed(0)
+    anchors = torch.rand(2, 30, 4, generator=generator) * 20 + 1
+    boxes = torch.rand(2, 4, 4, generator=generator).sort(dim=-1).values * 20
+    valid = torch.tensor([[True] * 4, [True, False, True, False]])
+    both = match_anchors(anchors, boxes, valid)
+    for b in range(2):
+        alone = match_anchors(anchors[b], boxes[b : b + 1], valid[b : b + 1])
+        assert torch.equal(both.object_index[b], alone.object_index[0])
+        assert torch.equal(both.best_iou[b], alone.best_iou[0])
+
+
+def test_a_box_of_nan_matches_nothing():
+    boxes = torch.tensor([[[0.0, 0.0, 4.0, 4.0], [torch.nan] * 4]])
+    found = match_boxes(ANCHORS, boxes, torch.ones(1, 2, dtype=torch.bool))
+    assert found.object_index[0].tolist() == [0, -1, -1, -1]
+
+
+def test_anchors_given_by_centre():
+    centred = torch.tensor([[2.0, 2.0, 4.0, 4.0]])
+    assert torch.equal(cxcywh_to_xyxy(centred), ANCHORS[:1])
+    assert match_anchors(centred, ANCHORS[None, :1], torch.ones(1, 1, dtype=torch.bool)).best_iou.item() == 1.0
