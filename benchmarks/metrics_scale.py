@@ -1,4 +1,4 @@
-"""How time and memory of all metrics grow with the number of images.
+"""How CPU time and memory of all metrics grow with the number of images.
 
 Objects are real where label files are given (lines ``file count (xmin ymin xmax ymax class)*``), else made up;
 detections are jittered objects plus noise. Sizes above the number of labelled images repeat them.
@@ -11,8 +11,8 @@ from __future__ import annotations
 import argparse
 import json
 import resource
-import time
 from pathlib import Path
+from time import process_time
 
 import numpy as np
 
@@ -60,7 +60,7 @@ def invent_detections(truth: GroundTruth, per_image: int, classes: int, rng: np.
 
 
 def peer_coco(truth: GroundTruth, table: DetectionTable, classes: int) -> tuple[float, dict[str, float]]:
-    """Seconds and AP of faster-coco-eval, from its dictionaries in memory to its numbers."""
+    """CPU seconds and AP of faster-coco-eval, from its dictionaries in memory to its numbers."""
     from faster_coco_eval import COCO, COCOeval_faster
 
     def records(rows: GroundTruth | DetectionTable) -> list[dict[str, object]]:
@@ -74,7 +74,7 @@ def peer_coco(truth: GroundTruth, table: DetectionTable, classes: int) -> tuple[
         for number, record in enumerate(records(truth))
     ]
     results = [{**record, "score": score} for record, score in zip(records(table), table.scores.tolist(), strict=True)]
-    start = time.perf_counter()
+    start = process_time()
     labels = COCO()
     labels.dataset = {
         "images": [{"id": index} for index in range(truth.image_count)],
@@ -84,7 +84,7 @@ def peer_coco(truth: GroundTruth, table: DetectionTable, classes: int) -> tuple[
     labels.createIndex()
     evaluator = COCOeval_faster(labels, labels.loadRes(results), "bbox")
     evaluator.run()
-    return time.perf_counter() - start, {"AP": float(evaluator.stats[0]), "AP50": float(evaluator.stats[1])}
+    return process_time() - start, {"AP": float(evaluator.stats[0]), "AP50": float(evaluator.stats[1])}
 
 
 def measure(labels: Path | None, images: int, per_image: int, classes: int, peer: bool) -> dict[str, float]:
@@ -92,17 +92,17 @@ def measure(labels: Path | None, images: int, per_image: int, classes: int, peer
     truth = repeat_images(read_labels(labels), images) if labels else invent_labels(images, classes, rng)
     table = invent_detections(truth, per_image, classes, rng)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    start = time.perf_counter()
+    start = process_time()
     voc_only = evaluate_detections(truth, table, classes, coco=False)
-    voc_s = time.perf_counter() - start
-    start = time.perf_counter()
+    voc_s = process_time() - start
+    start = process_time()
     result = evaluate_detections(truth, table, classes)
     row = {
         "images": images,
         "objects": len(truth),
         "detections": len(table),
         "voc_s": voc_s,
-        "all_s": time.perf_counter() - start,
+        "all_s": process_time() - start,
         "memory_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024 - before,
         "voc_area": voc_only.voc_area,
         "coco_AP": result.coco.summary["AP"] if result.coco else float("nan"),
