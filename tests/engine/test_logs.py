@@ -24,7 +24,9 @@ def step(number: int, **losses: float) -> StepRecord:
     )
 
 
-EVALUATED = EvaluationRecord(step=20, epoch=2.0, metrics={"AP": 0.3, "AP50": 0.6}, best=True, duration_s=1.0)
+EVALUATED = EvaluationRecord(
+    step=20, epoch=2.0, metrics={"coco_AP": 0.3, "AR_1": 0.1, "AP50": 0.6}, best=True, duration_s=1.0
+)
 
 
 def test_an_empty_log_has_only_its_columns(tmp_path: Path) -> None:
@@ -77,7 +79,7 @@ def test_without_a_terminal_progress_is_lines() -> None:
     bar.close()
     first, second = out.getvalue().splitlines()
     assert first == "epoch 1.0/10.0  step 10/100  loss 1.500  lr 1.00e-03  20.0 img/s  1:15 left"
-    assert second == "epoch 2.0  step 20  AP50 0.6000  AP 0.3000  (best)  [1.0 s]"
+    assert second == "epoch 2.0  step 20  AP50 0.6000  coco_AP 0.3000  (best)  [1.0 s]"
 
 
 def test_on_a_terminal_progress_shows_epochs_and_steps() -> None:

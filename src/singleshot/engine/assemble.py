@@ -31,6 +31,7 @@ from singleshot.structures import Batch, HeadOutput, RefineOutput
 
 # On an accelerator a look at the loss waits for the device.
 GUARD_EVERY = 16
+# So many a run, but no more than one an epoch.
 AUTO_EVALUATIONS = 10
 
 
@@ -47,12 +48,15 @@ def resolve(config: TrainConfig, start: Start, images: int, device: torch.device
     if batch == "auto":
         batch = choose_batch(start.network, start.spec.preprocess.size_hw, device, images)
     every = config.evaluation.every
+    if every == "auto":
+        epoch = {"epochs": 1.0, "steps": images / (batch * config.accumulate), "minutes": 0.0}[config.length[0]]
+        every = max(config.length[1] / AUTO_EVALUATIONS, epoch)
     return config.updated(
         {
             "batch": batch,
             "optimizer.lr": learning_rate(config.optimizer, batch * config.accumulate).value,
             "optimizer.lr_batch": None,
-            "evaluation.every": config.length[1] / AUTO_EVALUATIONS if every == "auto" else every,
+            "evaluation.every": every,
             "evaluation.batch": batch if config.evaluation.batch == "auto" else config.evaluation.batch,
             "amp": choose_amp(config.amp, device),
         }

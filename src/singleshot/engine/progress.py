@@ -10,6 +10,8 @@ from rich.progress import BarColumn, Progress, TextColumn
 from singleshot.engine.logs import EvaluationRecord, StepRecord
 
 LINE_EVERY_S = 15.0
+# What a line shows besides the deciding metric; the log has the rest.
+HEADLINES = ("voc_area", "coco_AP", "coco_AP50")
 
 
 class ProgressBar:
@@ -53,8 +55,8 @@ class ProgressBar:
 
     def on_evaluation(self, record: EvaluationRecord) -> None:
         """Print the metrics above the bar."""
-        first = sorted(record.metrics.items(), key=lambda item: item[0] != self._metric)
-        numbers = "  ".join(f"{name} {value:.4f}" for name, value in first)
+        shown = dict.fromkeys([self._metric, *HEADLINES])
+        numbers = "  ".join(f"{name} {record.metrics[name]:.4f}" for name in shown if name in record.metrics)
         mark = "  (best)" if record.best else ""
         self._console.print(
             f"epoch {record.epoch:.1f}  step {record.step:,}  {numbers}{mark}  [{record.duration_s:.1f} s]",

@@ -30,6 +30,7 @@ class StartReport:
     Attributes:
         origin: where the numbers come from; empty when everything is random.
         loaded: tensors taken over whole.
+        by_class: tensors of the class head that were taken over by rows.
         reset: tensors that start at random.
         kept_classes: classes whose rows of the class head were taken over.
         new_classes: classes whose rows are new.
@@ -38,6 +39,7 @@ class StartReport:
 
     origin: str = ""
     loaded: list[str] = field(default_factory=list)
+    by_class: list[str] = field(default_factory=list)
     reset: list[str] = field(default_factory=list)
     kept_classes: tuple[str, ...] = ()
     new_classes: tuple[str, ...] = ()
@@ -47,7 +49,7 @@ class StartReport:
         """The report for a person."""
         if not self.origin:
             return [f"all {len(self.reset)} tensors start at random"]
-        total = len(self.loaded) + len(self.reset)
+        total = len(self.loaded) + len(self.by_class) + len(self.reset)
         lines = [f"{len(self.loaded)} of {total} tensors from {self.origin}"]
         if self.kept_classes:
             lines.append(f"class head: rows kept for {', '.join(self.kept_classes)}")
@@ -164,6 +166,7 @@ def transfer(network: Network, spec: ModelSpec, state: Mapping[str, Tensor], old
     kept = tuple(name for name in spec.class_names if name in old.class_names) if by_rows else ()
     return StartReport(
         loaded=[name for name in own if name in same],
+        by_class=[name for name in own if name in by_rows],
         reset=[name for name in own if name not in same and name not in by_rows],
         kept_classes=kept,
         new_classes=tuple(name for name in spec.class_names if name not in kept),

@@ -147,7 +147,7 @@ def _run(config: TrainConfig, folder: Path, device: torch.device, console: Conso
     start = resume_start(folder) if resume else build_start(config, train_set.class_map)
     frozen = freeze_parts(start.network, config.freeze)
     asked, config = config, resolve(config, start, len(train_set), device)
-    console.print(introduce(asked, config, device, start, frozen, train_set, val_set, warnings))
+    console.print(introduce(asked, config, device, start, frozen, train_set, val_set, warnings), soft_wrap=True)
     run_folder = RunFolder(folder, start.spec)
     write_config(config, folder / "config.yaml", "Settings of this run; 'auto' is replaced by what it meant.")
     evaluation = Evaluation(start.spec, val_set, config) if val_set else None
@@ -164,7 +164,7 @@ def _run(config: TrainConfig, folder: Path, device: torch.device, console: Conso
     result = _result(folder, ending, trainer.run, evaluation)
     if ending != "interrupted":
         result = replace(result, report=_report(result, config, evaluation, console))
-    console.print(conclude(result, config))
+    console.print(conclude(result, config), soft_wrap=True)
     return result
 
 
@@ -190,7 +190,7 @@ def _report(result: TrainResult, config: TrainConfig, evaluation: Evaluation | N
     try:
         return write_report(result.folder, config, result.metrics, evaluation.best if evaluation else None)
     except MissingExtraError as error:
-        console.print(f"no report: {error}", highlight=False)
+        console.print(f"no report: {error}", highlight=False, soft_wrap=True)
         return None
 
 
