@@ -221,7 +221,7 @@ def _add_annotations(
             if key in seen:
                 records.add_problem(file, line, "duplicate-id", f"annotation id {key!r} is used again", "noted")
             seen.add(key)
-        if category not in known if isinstance(category, int) else True:
+        if not isinstance(category, int) or category not in known:
             records.add_problem(file, line, "unknown-class", f"category_id {category!r} is not among the categories")
             continue
         records.add_object(
@@ -232,6 +232,7 @@ def _add_annotations(
             iscrowd=bool(crowd),
             area=float(area) if isinstance(area, int | float) and 0 < area < MAX_AREA else NAN,
             owner=owner,
+            key=key,
         )
 
 

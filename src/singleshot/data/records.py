@@ -44,6 +44,7 @@ class Records:
         difficult, iscrowd: flags.
         areas: the annotation's area in square pixels, NaN where it states none.
         lines: line of each object in its image's annotation file, 0 where unknown.
+        keys: COCO's annotation ids, ``None`` elsewhere; a file may be one long line.
         class_names: names of all classes in their order, of the whole data set (every split).
         class_ids: the files' own ids of ``class_names``; what ``labels`` holds unless it holds names.
         one_based: boxes are VOC's inclusive pixel numbers that begin at 1.
@@ -60,6 +61,7 @@ class Records:
     iscrowd: list[bool] = field(default_factory=list)
     areas: list[float] = field(default_factory=list)
     lines: list[int] = field(default_factory=list)
+    keys: list[object] = field(default_factory=list)
     class_names: tuple[str, ...] = ()
     class_ids: tuple[int, ...] = ()
     one_based: bool = False
@@ -77,6 +79,7 @@ class Records:
         iscrowd: bool = False,
         area: float = float("nan"),
         owner: int | None = None,
+        key: object = None,
     ) -> None:
         """Append an object of the last image, or of image ``owner``."""
         self.owner.append(len(self.images) - 1 if owner is None else owner)
@@ -86,11 +89,12 @@ class Records:
         self.iscrowd.append(iscrowd)
         self.areas.append(area)
         self.lines.append(line)
+        self.keys.append(key)
 
     def extend(self, other: Records) -> None:
         """Append the images, objects and problems of ``other``."""
         self.owner += [owner + len(self.images) for owner in other.owner]
-        for name in ("images", "boxes", "labels", "difficult", "iscrowd", "areas", "lines", "problems"):
+        for name in ("images", "boxes", "labels", "difficult", "iscrowd", "areas", "lines", "keys", "problems"):
             getattr(self, name).extend(getattr(other, name))
 
     def add_problem(self, file: Path, line: int | None, kind: str, message: str, action: Action = "skipped") -> None:

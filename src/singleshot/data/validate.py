@@ -59,8 +59,9 @@ class _Columns:
         return self.records.class_names[ids.index(label)] if label in ids else str(label)
 
     def written(self, row: int) -> str:
-        """The object's class and its box as the file has it."""
-        return f"{self.class_name(row)} ({', '.join(f'{value:g}' for value in self.records.boxes[row])})"
+        """The object's id where it has one, its class, and its corners as the file has them."""
+        key = "" if self.records.keys[row] is None else f"annotation {self.records.keys[row]}, "
+        return f"{key}{self.class_name(row)} ({', '.join(f'{value:g}' for value in self.records.boxes[row])})"
 
 
 def validate(records: Records, class_map: ClassMap, listed: Sequence[str] | None) -> tuple[list[Sample], list[Problem]]:
