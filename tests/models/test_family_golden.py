@@ -1,26 +1,18 @@
-"""Whole networks of mxnet-ssd and mxnet-dssd against real MXNet: heads, anchors, targets, losses, gradients."""
+"""Whole networks against real MXNet, RefineDet.PyTorch and NVIDIA: heads, anchors, targets, losses, gradients."""
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
 
-from golden_rules import family_weight
-from singleshot.boxes import cxcywh_to_xyxy
-from singleshot.models.build import build_anchors, build_network
-from singleshot.models.catalogue import model_spec
+from parity import mxnet_errors, mxnet_golden, nvidia_errors, refinedet_errors, relative_error
 from singleshot.models.monitor import training_outputs
 from singleshot.models.network import Network
 from singleshot.structures import HeadOutput
-from singleshot.weights.importers.mxnet_names import mxnet_names
-
-CLASSES = tuple(f"class{index}" for index in range(20))
 
 # Largest relative error of a gradient's norm, and of the loss. ResNet-101 trained with batch statistics of one image is
 # ill-conditioned: relative noise of 1e-7 (one float32 rounding) after each layer, in float64, moves single norms by
@@ -32,46 +24,15 @@ TOLERANCES = {
 }
 
 
-def golden_network(name: str, params: dict[str, Any]) -> tuple[Network, dict[str, str], Tensor]:
-    """The network with the golden file's weights, the MXNet names, and the anchors as corners in fractions."""
-    spec = model_spec(name, CLASSES)
-    with torch.device("meta"):
-        network = build_network(spec.network)
-    state = network.state_dict()
-    names = mxnet_names(spec.network, state, params["repo"])
-    weights = {key: torch.zeros((), dtype=torch.int64) for key in state if key not in names}
-    for key, theirs in names.items():
-        shape = tuple(state[key].shape)
-        full_shape = (1, *shape, 1, 1) if theirs.endswith("_scale") else shape
-        weights[key] = torch.from_numpy(family_weight(theirs, full_shape, params["GAIN"]).reshape(shape))
-    network.load_state_dict(weights, assign=True)
-    size = params["data_shape"]
-    return network, names, cxcywh_to_xyxy(build_anchors(spec, network)) / size
-
-
-def relative_error(ours: Tensor, theirs: np.ndarray) -> float:
-    return float((ours.detach() - torch.from_numpy(theirs)).abs().max()) / float(np.abs(theirs).max())
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("name", TOLERANCES)
 def test_whole_network(name: str, reference: Path) -> None:
-    with np.load(reference / "golden/networks" / f"{name}.npz", allow_pickle=False) as file:
-        golden = dict(file)
-    params = json.loads(str(golden["params"]))
-    network, names, anchors = golden_network(name, params)
-    size = params["data_shape"]
-    pixels = np.random.RandomState(7).standard_normal((1, 3, size, size)) * params["XS"]
-    images = torch.from_numpy(pixels.astype(np.float32))
+    data = mxnet_golden(name, reference)
+    assert all(error < 1e-5 for error in mxnet_errors(data).values())
 
-    assert relative_error(anchors, golden["anchors"][0]) < 1e-6
-    with torch.no_grad():
-        output = network.eval()(images)
-    assert relative_error(output.box_codes.flatten(1), golden["loc_pred"]) < 1e-5
-    assert relative_error(output.class_logits.transpose(1, 2), golden["cls_pred"]) < 1e-5
-
+    golden = data.arrays
     norm_tolerance, loss_tolerance = TOLERANCES[name]
-    trained = network.train()(images)
+    trained = data.network.train()(data.images)
     assert isinstance(trained, HeadOutput)
     label, corners = torch.from_numpy(golden["label"]), torch.from_numpy(golden["anchors"][0])
     outputs = training_outputs(trained, corners, label, nms_thresh=0.45)
@@ -83,7 +44,21 @@ def test_whole_network(name: str, reference: Path) -> None:
     assert_same_detections(outputs.det_out[0, :400].numpy(), golden["train_det"][0], 10 * loss_tolerance)
 
     (outputs.cls_prob.sum() + outputs.loc_loss.sum()).backward()
-    assert_same_gradients(network, names, golden, norm_tolerance)
+    assert_same_gradients(data.network, data.names, golden, norm_tolerance)
+
+
+@pytest.mark.slow
+def test_refinedet_heads_agree_with_the_port(reference: Path) -> None:
+    errors = refinedet_errors(reference)
+    assert len(errors) == 4
+    assert all(error < 1e-5 for error in errors.values())
+
+
+@pytest.mark.slow
+def test_ssd300_resnet50_agrees_with_nvidias(reference: Path) -> None:
+    errors = nvidia_errors(reference)
+    assert len(errors) == 3
+    assert all(error < 1e-5 for error in errors.values())
 
 
 def assert_same_detections(ours: np.ndarray, theirs: np.ndarray, tolerance: float) -> None:
