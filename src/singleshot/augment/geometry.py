@@ -85,12 +85,12 @@ def transform_boxes(
     high = low + step * out_wh
     centre = (boxes[:, :2] + boxes[:, 2:]) / 2
     keep = np.flatnonzero(((centre >= low) & (centre <= high)).all(axis=1))
-    corners = (boxes[keep].reshape(-1, 2, 2).clip(low, high) - low) / step
+    corners = np.minimum(np.maximum((boxes[keep].reshape(-1, 2, 2) - low) / step, 0), out_wh)
     if geometry.mirror:
         corners[:, :, 0] = out_wh[0] - corners[:, ::-1, 0]
     if geometry.flip:
         corners[:, :, 1] = out_wh[1] - corners[:, ::-1, 1]
-    return corners.clip(0, out_wh).reshape(-1, 4).astype(np.float32), keep
+    return corners.reshape(-1, 4).astype(np.float32), keep
 
 
 def _sample_canvas(config: ExpandConfig | None, image_hw: tuple[int, int], rng: np.random.Generator) -> Canvas:
