@@ -68,6 +68,14 @@ def test_a_class_list_gives_the_order(tmp_path: Path) -> None:
     assert data.open(tmp_path).class_map.names == ("zebra", "ape")
 
 
+def test_cvats_class_list_names_the_background_too(tmp_path: Path) -> None:
+    make_voc_image(tmp_path, "a", voc_object("ape", (1, 1, 10, 10)))
+    (tmp_path / "labelmap.txt").write_text(
+        "# label:color_rgb:parts:actions\nbackground:0,0,0::\nzebra:1,2,3::\nape:::\n"
+    )
+    assert data.open(tmp_path).class_map.names == ("zebra", "ape")
+
+
 def test_devkit_of_two_years(tmp_path: Path) -> None:
     for year, stem in (("VOC2007", "000001"), ("VOC2012", "2008_000001")):
         root = tmp_path / "VOCdevkit" / year
@@ -90,6 +98,9 @@ def test_flat_folders(tmp_path: Path) -> None:
     assert data.splits(tmp_path / "two") == ("train", "valid")
     assert [sample.image_path.parent.name for sample in data.open(tmp_path / "two", "val")] == ["valid"]
     assert len({sample.image_id for sample in data.open(tmp_path / "two")}) == 2
+    make_image(tmp_path / "two" / "train" / "unlabelled.jpg")
+    assert [problem.kind for problem in data.open(tmp_path / "two", "train").problems] == ["missing-annotation"]
+    assert data.open(tmp_path / "two", "valid").problems == ()
 
 
 def test_images_are_found_whatever_the_xml_calls_them(tmp_path: Path) -> None:

@@ -55,39 +55,29 @@ class VocLayout:
         """The records of ``split`` (several joined by ``+``), or of every annotation file."""
         records = Records(one_based=True, class_names=self._class_names())
         for part in self.parts:
+            lists = [part.lists[name] for name in part.lists if split is not None and _names(part, name, split)]
+            if split is not None and not lists:
+                continue
+            whole = split is None or None in lists
             folder = ImageFolder(part.images)
-            wanted = self._wanted(part, split)
-            for stem, file, line in wanted.values():
-                _read_image(records, part, folder, stem, (file, line))
-            if split is None or None in part.lists.values():
-                _report_unlabelled(records, folder, set(wanted))
+            named = _all_stems(part) if whole else _listed_stems([path for path in lists if path])
+            for stem, where in named.items():
+                _read_image(records, part, folder, stem, where)
+            if whole:
+                _report_unlabelled(records, folder, set(named))
         if not records.class_names:
             records.class_names = self._discovered_names()
         return records
-
-    def _wanted(self, part: Part, split: str | None) -> dict[str, tuple[str, Path, int | None]]:
-        """Stem -> (stem, naming file, line) of each image of ``split`` in a part; a stem named twice comes once."""
-        if split is None:
-            return {path.stem: (path.stem, path, None) for path in sorted(part.annotations.glob("*.xml"))}
-        names = [name for name in part.lists if {name, part.prefix + name} & set(split.split("+"))]
-        wanted: dict[str, tuple[str, Path, int | None]] = {}
-        for name in names:
-            listed = part.lists[name]
-            if listed is None:
-                return self._wanted(part, None)
-            for number, text in enumerate(listed.read_text(errors="replace").splitlines(), 1):
-                if text.strip():
-                    wanted.setdefault(stem := _listed_stem(text), (stem, listed, number))
-        return wanted
 
     def _class_names(self) -> tuple[str, ...]:
         """Classes of a ``classes.txt`` beside the data; CVAT's ``labelmap.txt`` has ``name:colour:...`` lines."""
         for name in CLASS_FILES:
             path = self.root / name
             if path.is_file():
-                lines = path.read_text(errors="replace").splitlines()
-                names = [line.split(":")[0].strip() for line in lines if line.strip() and not line.startswith("#")]
-                return tuple(dict.fromkeys(names))
+                lines = [line.strip() for line in path.read_text(errors="replace").splitlines()]
+                if name == "labelmap.txt":
+                    lines = [line.split(":")[0] for line in lines if not line.startswith(("#", "background:"))]
+                return tuple(dict.fromkeys(line for line in lines if line))
         return ()
 
     def _discovered_names(self) -> tuple[str, ...]:
@@ -97,6 +87,29 @@ class VocLayout:
         return tuple(
             sorted({item.name for voc in parsed if isinstance(voc, VocFile) for item in voc.objects if item.name})
         )
+
+
+Named = dict[str, tuple[Path, int | None]]
+"""Stem of an image -> the file that names it, and the line."""
+
+
+def _names(part: Part, name: str, split: str) -> bool:
+    """Whether ``split`` asks for a part's list, by its own name or with the year."""
+    return not {name, part.prefix + name}.isdisjoint(split.split("+"))
+
+
+def _all_stems(part: Part) -> Named:
+    return {path.stem: (path, None) for path in sorted(part.annotations.glob("*.xml"))}
+
+
+def _listed_stems(lists: list[Path]) -> Named:
+    """Images of some lists in their order; one that is named twice comes once."""
+    named: Named = {}
+    for path in lists:
+        for number, text in enumerate(path.read_text(errors="replace").splitlines(), 1):
+            if text.strip():
+                named.setdefault(_listed_stem(text), (path, number))
+    return named
 
 
 def _read_image(records: Records, part: Part, folder: ImageFolder, stem: str, named: tuple[Path, int | None]) -> None:
