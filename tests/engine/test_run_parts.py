@@ -1,0 +1,120 @@
+"""Splits, folders, and what "auto" means on a machine."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+import torch
+
+from singleshot.data.scenes import make_scenes
+from singleshot.engine import machine
+from singleshot.engine.config import DataConfig
+from singleshot.engine.folder import existing_folder, new_folder
+from singleshot.engine.machine import activation_bytes, choose_amp, choose_batch, choose_device
+from singleshot.engine.splits import open_splits
+from singleshot.errors import ConfigError, DataError
+from singleshot.models.build import build_network
+from singleshot.models.catalogue import model_spec
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(scope="module")
+def scenes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_scenes(tmp_path_factory.mktemp("data") / "scenes", count=40, size_hw=(40, 50))
+
+
+@pytest.mark.parametrize(
+    ("train", "val", "splits", "sizes"),
+    [
+        ("auto", "auto", ("trainval", "test"), (32, 8)),
+        ("trainval", "none", ("trainval", None), (32, None)),
+        ("test", "trainval", ("test", "trainval"), (8, 32)),
+    ],
+)
+def test_a_data_set_keeps_its_splits(
+    scenes: Path, train: str, val: str, splits: tuple[str, str | None], sizes: tuple[int, int | None]
+) -> None:
+    train_set, val_set = open_splits(DataConfig(path=str(scenes), train=train, val=val))
+    assert (train_set.split, val_set.split if val_set else None) == splits
+    assert (len(train_set), len(val_set) if val_set else None) == sizes
+
+
+def test_where_nothing_is_held_out_a_tenth_is(scenes: Path, tmp_path: Path) -> None:
+    (scenes / "ImageSets" / "Main" / "test.txt").rename(tmp_path / "test.txt")
+    try:
+        train_set, val_set = open_splits(DataConfig(path=str(scenes)))
+    finally:
+        (tmp_path / "test.txt").rename(scenes / "ImageSets" / "Main" / "test.txt")
+    assert val_set
+    assert (train_set.split, val_set.split) == ("train", "val")
+    assert 0 < len(val_set) < len(train_set)
+    assert len(train_set) + len(val_set) == 32
+    assert not {s.image_path for s in train_set} & {s.image_path for s in val_set}
+
+
+def test_too_few_images_to_hold_out_is_an_error(tmp_path: Path) -> None:
+    folder = make_scenes(tmp_path / "two", count=2, size_hw=(40, 50))
+    (folder / "ImageSets" / "Main" / "test.txt").unlink()
+    with pytest.raises(DataError, match="too few images"):
+        open_splits(DataConfig(path=str(folder)))
+
+
+def test_an_unknown_split_is_an_error(scenes: Path) -> None:
+    with pytest.raises(DataError, match="no split 'night'"):
+        open_splits(DataConfig(path=str(scenes), train="night"))
+
+
+def test_new_folders_are_numbered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert new_folder(None, "cats") == Path("runs/cats")
+    Path("runs/cats").mkdir(parents=True)
+    assert new_folder(None, "cats") == Path("runs/cats-2")
+    assert new_folder("elsewhere", "cats") == Path("elsewhere")
+
+
+def test_the_run_saved_last_is_resumed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for age, name in enumerate(("new", "old")):
+        Path("runs", name).mkdir(parents=True)
+        for file in ("config.yaml", "last.safetensors", "state.pt"):
+            Path("runs", name, file).touch()
+        os.utime(Path("runs", name, "state.pt"), (1000 - age, 1000 - age))
+    assert existing_folder(None) == Path("runs/new")
+
+
+@pytest.mark.parametrize(("has_bf16", "amp"), [(True, "bf16"), (False, "fp32")])
+def test_auto_precision_follows_the_cpu(monkeypatch: pytest.MonkeyPatch, has_bf16: bool, amp: str) -> None:
+    monkeypatch.setattr(machine, "has_cpu_bf16", lambda: has_bf16)
+    assert choose_amp("auto", CPU) == amp
+    assert choose_amp("fp32", CPU) == "fp32"
+
+
+def test_fp16_on_a_cpu_is_an_error() -> None:
+    with pytest.raises(ConfigError, match="needs a GPU"):
+        choose_amp("fp16", CPU)
+
+
+@pytest.mark.parametrize("name", ["warp", "cuda:99"])
+def test_an_unusable_device_is_an_error(name: str) -> None:
+    with pytest.raises(ConfigError, match=f"device '{name}' cannot be used"):
+        choose_device(name)
+
+
+@pytest.mark.parametrize(
+    ("images", "free_gb", "batch"), [(1, 100, 2), (40, 100, 4), (1000, 100, 16), (1000, 1.2, 4), (1000, 0.01, 2)]
+)
+def test_auto_batch_fits_the_data_and_the_memory(
+    monkeypatch: pytest.MonkeyPatch, images: int, free_gb: float, batch: int
+) -> None:
+    network = build_network(model_spec("ssdlite300_mobilenet_v2", ["a"]).network)
+    monkeypatch.setattr(machine, "free_memory", lambda device: int(free_gb * 1e9))
+    assert choose_batch(network, (300, 300), CPU, images) == batch
+
+
+def test_activations_are_counted() -> None:
+    network = build_network(model_spec("ssd300_vgg16", ["a"]).network)
+    # conv1_1 and its relu alone: 2 maps of 64 x 300 x 300 floats
+    assert 2 * 4 * 64 * 300 * 300 < activation_bytes(network, (300, 300)) < 600e6
