@@ -104,7 +104,7 @@ def test_an_unusable_device_is_an_error(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("images", "free_gb", "batch"), [(1, 100, 2), (40, 100, 4), (1000, 100, 16), (1000, 1.2, 4), (1000, 0.01, 2)]
+    ("images", "free_gb", "batch"), [(1, 100, 2), (40, 100, 4), (1000, 100, 16), (1000, 2.0, 4), (1000, 0.01, 2)]
 )
 def test_auto_batch_fits_the_data_and_the_memory(
     monkeypatch: pytest.MonkeyPatch, images: int, free_gb: float, batch: int
@@ -116,5 +116,5 @@ def test_auto_batch_fits_the_data_and_the_memory(
 
 def test_activations_are_counted() -> None:
     network = build_network(model_spec("ssd300_vgg16", ["a"]).network)
-    # conv1_1 and its relu alone: 2 maps of 64 x 300 x 300 floats
-    assert 2 * 4 * 64 * 300 * 300 < activation_bytes(network, (300, 300)) < 600e6
+    # conv1_1 and conv1_2 alone: 2 maps of 64 x 300 x 300 floats
+    assert 2 * 4 * 64 * 300 * 300 < activation_bytes(network, (300, 300)) < 400e6

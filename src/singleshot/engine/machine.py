@@ -91,8 +91,8 @@ def activation_bytes(network: Network, size_hw: tuple[int, int]) -> int:
     """Bytes of all layers' float32 outputs for one image, heads apart; nothing is computed."""
     counts: list[int] = []
 
-    def note(_: nn.Module, __: Any, output: Any) -> None:
-        if isinstance(output, Tensor):
+    def note(module: nn.Module, _: Any, output: Any) -> None:
+        if isinstance(output, Tensor) and not getattr(module, "inplace", False):
             counts.append(output.shape[1:].numel())
 
     handles = [m.register_forward_hook(note) for m in network.modules() if not list(m.children())]
