@@ -81,5 +81,5 @@ def _ratio(part: Tensor, whole: Tensor) -> Tensor:
 def clip_to_image(boxes_xyxy: Tensor, size_hw: tuple[int, int]) -> Tensor:
     """Clamp corners to an image of ``size_hw``, ``[..., 4]`` in pixels."""
     height, width = size_hw
-    limit = boxes_xyxy.new_tensor([width, height, width, height])
-    return torch.minimum(boxes_xyxy.clamp(min=0), limit)
+    x0, y0, x1, y1 = boxes_xyxy.unbind(-1)
+    return torch.stack([x0.clamp(0, width), y0.clamp(0, height), x1.clamp(0, width), y1.clamp(0, height)], dim=-1)

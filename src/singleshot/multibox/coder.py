@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
-from singleshot.boxes import cxcywh_to_xyxy, xyxy_to_cxcywh
+from singleshot.boxes import xyxy_to_cxcywh
 from singleshot.config import CoderConfig
 
 MIN_RATIO = 1e-7
@@ -28,10 +30,10 @@ def encode_boxes(boxes_xyxy: Tensor, anchors_cxcywh: Tensor, coder: CoderConfig 
     """
     boxes = xyxy_to_cxcywh(boxes_xyxy)
     centres, sizes = anchors_cxcywh[..., :2], anchors_cxcywh[..., 2:].clamp(min=MIN_RATIO)
-    offsets = (boxes[..., :2] - centres) / sizes
-    ratios = (boxes[..., 2:] / sizes).clamp(min=MIN_RATIO).log()
-    codes = torch.cat([offsets, ratios], dim=-1) / boxes.new_tensor(coder.variances)
-    return _swap(codes) if coder.order == "yxhw" else codes
+    x, y = ((boxes[..., :2] - centres) / sizes).unbind(-1)
+    w, h = (boxes[..., 2:] / sizes).clamp(min=MIN_RATIO).log().unbind(-1)
+    by = coder.variances
+    return torch.stack(_ordered((x / by.cx, y / by.cy, w / by.w, h / by.h), coder), dim=-1)
 
 
 def decode_boxes(codes: Tensor, anchors_cxcywh: Tensor, coder: CoderConfig = CODER) -> Tensor:
@@ -45,17 +47,21 @@ def decode_boxes(codes: Tensor, anchors_cxcywh: Tensor, coder: CoderConfig = COD
     Returns:
         xyxy in the unit of the anchors, not clipped, ``[..., 4]``.
     """
-    ordered = _swap(codes) if coder.order == "yxhw" else codes
-    scaled = ordered * ordered.new_tensor(coder.variances)
-    centres, sizes = anchors_cxcywh[..., :2], anchors_cxcywh[..., 2:]
-    boxes = torch.cat([centres + scaled[..., :2] * sizes, _exp(scaled[..., 2:], coder.max_log_ratio) * sizes], dim=-1)
-    return cxcywh_to_xyxy(boxes)
+    x, y, w, h = _ordered(codes.unbind(-1), coder)
+    anchor_x, anchor_y, anchor_w, anchor_h = anchors_cxcywh.unbind(-1)
+    by = coder.variances
+    centre_x, centre_y = anchor_x + x * by.cx * anchor_w, anchor_y + y * by.cy * anchor_h
+    half_w = _exp(w * by.w, coder.max_log_ratio) * anchor_w / 2
+    half_h = _exp(h * by.h, coder.max_log_ratio) * anchor_h / 2
+    corners = (centre_x - half_w, centre_y - half_h, centre_x + half_w, centre_y + half_h)
+    return torch.stack(corners, dim=-1)
 
 
 def _exp(log_ratios: Tensor, limit: float | None) -> Tensor:
     return log_ratios.exp() if limit is None else log_ratios.clamp(max=limit).exp()
 
 
-def _swap(codes: Tensor) -> Tensor:
-    """(x, y, w, h) to (y, x, h, w) and back."""
-    return codes[..., [1, 0, 3, 2]]
+def _ordered(codes: Sequence[Tensor], coder: CoderConfig) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """(x, y, w, h) in the order of the codes, or back."""
+    x, y, w, h = codes
+    return (y, x, h, w) if coder.order == "yxhw" else (x, y, w, h)

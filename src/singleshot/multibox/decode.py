@@ -102,6 +102,13 @@ def class_scores(output: HeadOutput | RefineOutput, config: PostprocessConfig) -
     return scores
 
 
+def take_columns(scores: Tensor, columns: tuple[int, ...]) -> Tensor:
+    """Some columns, ``[..., K]`` -> ``[..., C]``, as slices: an index list would have to be sent to the device."""
+    breaks = [i for i in range(1, len(columns)) if columns[i] != columns[i - 1] + 1]
+    runs = [columns[i:j] for i, j in zip([0, *breaks], [*breaks, len(columns)], strict=True)]
+    return torch.cat([scores[..., run[0] : run[-1] + 1] for run in runs], dim=-1)
+
+
 def decode_at(
     output: HeadOutput | RefineOutput, anchors_cxcywh: Tensor, images: Tensor, anchors: Tensor, coder: CoderConfig
 ) -> Tensor:
@@ -117,7 +124,7 @@ def _candidates(scores: Tensor, columns: tuple[int, ...], config: PostprocessCon
     """Pairs of anchor and class that score above the threshold."""
     _, anchors, width = scores.shape
     if config.candidates == "best_class":
-        best, class_ids = scores[..., list(columns)].max(dim=-1)
+        best, class_ids = take_columns(scores, columns).max(dim=-1)
         rows = (best.flatten() > config.score_threshold).nonzero().squeeze(1)
         return Candidates(best.flatten()[rows], rows // anchors, rows % anchors, class_ids.flatten()[rows])
     class_of = torch.full((width,), -1, dtype=torch.int64)

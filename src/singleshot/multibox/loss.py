@@ -22,19 +22,19 @@ BLOCK_ROWS = 16384
 
 
 class Targets(NamedTuple):
-    """What every anchor of a batch should predict.
+    """What the anchors of a batch should learn.
 
     Attributes:
-        class_columns: logit column, 0 is background, ``[B, A]`` int64.
-        object_rows: row of the anchor's object in the flattened ``[B * M]`` objects, ``[B, A]``; 0 where not positive.
-        positive: anchors with an object, ``[B, A]`` bool.
-        candidates: anchors that may teach background, disjoint from ``positive``, ``[B, A]`` bool.
+        object_index: object of each anchor, -1 for none, ``[B, A]`` int64.
+        candidates: anchors without an object that may learn background, ``[B, A]`` bool.
+        boxes_xyxy: objects, ``[B, M, 4]``.
+        class_ids: their classes 0..C-1, ``[B, M]``.
     """
 
-    class_columns: Tensor
-    object_rows: Tensor
-    positive: Tensor
+    object_index: Tensor
     candidates: Tensor
+    boxes_xyxy: Tensor
+    class_ids: Tensor
 
 
 def multibox_loss(
@@ -66,51 +66,53 @@ def multibox_loss(
     """
     with torch.autocast(anchors_cxcywh.device.type, enabled=False):
         matches = match_anchors(anchors_cxcywh, boxes_xyxy, valid, match)
-        targets = assign_targets(matches, class_ids, loss.negative_iou)
-        return targets_loss(output, anchors_cxcywh, boxes_xyxy, targets, coder=coder, loss=loss)
+        targets = assign_targets(matches, boxes_xyxy, class_ids, loss.negative_iou)
+        return targets_loss(output, anchors_cxcywh, targets, coder=coder, loss=loss)
 
 
-def assign_targets(matches: Matches, class_ids: Tensor, negative_iou: float) -> Targets:
-    """Turn matches into targets.
-
-    Args:
-        matches: anchors' objects and best IoUs, ``[B, A]``.
-        class_ids: 0..C-1 of the objects, ``[B, M]``.
-        negative_iou: only anchors whose best IoU is below this may teach background.
-    """
-    batch, objects = class_ids.shape
-    positive = matches.object_index >= 0
-    images = torch.arange(batch, device=class_ids.device)[:, None]
-    object_rows = torch.where(positive, matches.object_index + images * objects, 0)
-    columns = torch.where(positive, (class_ids.reshape(-1) + 1)[object_rows], 0) if objects else object_rows
-    return Targets(columns, object_rows, positive, ~positive & (matches.best_iou < negative_iou))
+def assign_targets(matches: Matches, boxes_xyxy: Tensor, class_ids: Tensor, negative_iou: float) -> Targets:
+    """Turn matches into targets: background may be learned by free anchors whose best IoU is below ``negative_iou``."""
+    free = matches.object_index < 0
+    if class_ids.shape[1] == 0:  # something to look up, though no anchor will
+        boxes_xyxy, class_ids = F.pad(boxes_xyxy, (0, 0, 0, 1)), F.pad(class_ids, (0, 1))
+    return Targets(matches.object_index, free & (matches.best_iou < negative_iou), boxes_xyxy, class_ids)
 
 
 def targets_loss(
     output: HeadOutput,
     anchors_cxcywh: Tensor,
-    boxes_xyxy: Tensor,
     targets: Targets,
     *,
     coder: CoderConfig = CODER,
     loss: LossConfig = LOSS,
 ) -> dict[str, Tensor]:
-    """Compare a head's output with targets; arguments and result as in ``multibox_loss``."""
-    normaliser = targets.positive.sum().clamp(min=1)
-    logits = _full_precision(output.class_logits)
-    classification = _classification(logits, targets, loss) / normaliser
+    """Compare a head's output with targets; other arguments and result as in ``multibox_loss``."""
+    positive = targets.object_index >= 0
+    positives = positive.sum(dim=1)
+    count = positives.sum()
+    teaching = positive | _negatives(_full_precision(output.class_logits), targets, positives, loss)
+    classification = _classification(_full_precision(output.class_logits), targets, teaching, loss) / count.clamp(min=1)
     codes = _full_precision(output.box_codes)
-    localization = _localization(codes, anchors_cxcywh, boxes_xyxy, targets, coder, loss) / normaliser
+    localization = _localization(codes, anchors_cxcywh, targets, positive, coder, loss) / count.clamp(min=1)
     return {
         "classification": classification,
         "localization": localization,
         "total": classification + loss.box_weight * localization,
-        "positives": targets.positive.sum(),
+        "positives": count,
     }
 
 
 def _full_precision(values: Tensor) -> Tensor:
     return values.float() if values.dtype in (torch.float16, torch.bfloat16) else values
+
+
+@torch.no_grad()
+def _negatives(logits: Tensor, targets: Targets, positives: Tensor, config: LossConfig) -> Tensor:
+    """Which anchors learn background: all candidates with focal loss, else the hardest, ``[B, A]`` bool."""
+    if config.classification == "focal":
+        return targets.candidates
+    wanted = wanted_negatives(positives, config.negative_ratio, config.min_negatives)
+    return mine_negatives(background_loss(logits, config.classification), targets.candidates, wanted)
 
 
 def _rows(mask: Tensor) -> Tensor | slice:
@@ -122,21 +124,36 @@ def _rows(mask: Tensor) -> Tensor | slice:
     return slice(None) if mask.is_cuda else mask.flatten().nonzero().squeeze(1)
 
 
-def _masked_sum(losses: Tensor, mask: Tensor, rows: Tensor | slice) -> Tensor:
-    return torch.where(mask.flatten()[rows], losses, 0.0).sum()
+def _masked_sum(losses: Tensor, mask: Tensor) -> Tensor:
+    """Sum over the rows of ``mask``, of which ``losses`` holds all, or exactly those."""
+    return torch.where(mask.flatten(), losses, 0.0).sum() if mask.is_cuda else losses.sum()
 
 
-def _classification(logits: Tensor, targets: Targets, config: LossConfig) -> Tensor:
-    """Summed classification loss of positives and (mined) negatives."""
-    if config.classification == "focal":
-        teaching = targets.positive | targets.candidates
-    else:
-        hardness = background_loss(logits.detach(), config.classification)
-        wanted = wanted_negatives(targets.positive.sum(dim=1), config.negative_ratio, config.min_negatives)
-        teaching = targets.positive | mine_negatives(hardness, targets.candidates, wanted)
+def _object_rows(targets: Targets, rows: Tensor | slice) -> tuple[Tensor, Tensor]:
+    """Anchors' numbers in the flattened batch, and their objects' in the flattened objects (some object, if none)."""
+    batch, anchors = targets.object_index.shape
+    numbers = torch.arange(batch * anchors, device=targets.object_index.device)[rows]
+    own = targets.object_index.flatten()[rows].clamp(min=0)
+    return numbers, numbers // anchors * targets.class_ids.shape[1] + own
+
+
+def _classification(logits: Tensor, targets: Targets, teaching: Tensor, config: LossConfig) -> Tensor:
+    """Summed classification loss of the anchors in ``teaching``, ``[B, A]`` bool."""
     rows = _rows(teaching)
-    losses = class_losses(logits.flatten(0, 1)[rows], targets.class_columns.flatten()[rows], config)
-    return _masked_sum(losses, teaching, rows)
+    _, objects = _object_rows(targets, rows)
+    columns = torch.where(targets.object_index.flatten()[rows] >= 0, targets.class_ids.flatten()[objects] + 1, 0)
+    return _masked_sum(class_losses(logits.flatten(0, 1)[rows], columns, config), teaching)
+
+
+def _localization(
+    codes: Tensor, anchors_cxcywh: Tensor, targets: Targets, positive: Tensor, coder: CoderConfig, config: LossConfig
+) -> Tensor:
+    """Summed box loss of the positives (SSD eq. 2)."""
+    rows = _rows(positive)
+    numbers, objects = _object_rows(targets, rows)
+    anchors = anchors_cxcywh.reshape(-1, 4)[numbers % (anchors_cxcywh.numel() // 4)]
+    boxes = targets.boxes_xyxy.flatten(0, 1)[objects]
+    return _masked_sum(box_losses(codes.flatten(0, 1)[rows], boxes, anchors, coder, config), positive)
 
 
 def background_loss(logits: Tensor, kind: str) -> Tensor:
@@ -172,7 +189,7 @@ def class_losses(logits: Tensor, columns: Tensor, config: LossConfig) -> Tensor:
     """
     if config.classification == "softmax":
         return _softmax_losses(logits, columns, config.label_smoothing)
-    truth = F.one_hot(columns, logits.shape[-1])[:, 1:].to(logits.dtype)
+    truth = (columns[:, None] == torch.arange(1, logits.shape[-1], device=columns.device)).to(logits.dtype)
     signed = logits[:, 1:] * (2 * truth - 1)
     losses = F.softplus(-signed)
     if config.classification == "focal":
@@ -189,26 +206,6 @@ def _softmax_losses(logits: Tensor, columns: Tensor, smoothing: float) -> Tensor
         return -right
     others = log_probabilities.sum(dim=1) - right
     return -(1 - smoothing) * right - smoothing / max(1, logits.shape[1] - 1) * others
-
-
-def _localization(
-    codes: Tensor,
-    anchors_cxcywh: Tensor,
-    boxes_xyxy: Tensor,
-    targets: Targets,
-    coder: CoderConfig,
-    config: LossConfig,
-) -> Tensor:
-    """Summed box loss of the positives (SSD eq. 2)."""
-    if boxes_xyxy.shape[1] == 0:
-        return codes.sum() * 0
-    rows = _rows(targets.positive)
-    numbers = torch.arange(codes.shape[0] * codes.shape[1], device=codes.device)[rows]
-    anchors = anchors_cxcywh.reshape(-1, 4)[numbers % (anchors_cxcywh.numel() // 4)]
-    predicted = codes.flatten(0, 1)[rows]
-    truth = boxes_xyxy.flatten(0, 1)[targets.object_rows.flatten()[rows]]
-    losses = box_losses(predicted, truth, anchors, coder, config)
-    return _masked_sum(losses, targets.positive, rows)
 
 
 def box_losses(

@@ -72,9 +72,11 @@ def match_boxes(anchors_xyxy: Tensor, boxes_xyxy: Tensor, valid: Tensor, config:
         iou.masked_fill_(~valid.view(-1, 1), 0.0)
     best_iou.scatter_reduce_(0, rows.images[:, None].expand_as(iou), iou, "amax")
     if config.positive_iou is not None:
-        nearest = _nearest_objects(iou, best_iou, rows, valid)
-        reached = best_iou >= config.positive_iou if config.compare == ">=" else best_iou > config.positive_iou
-        object_index = torch.where(reached & (nearest < valid.shape[1]), nearest, object_index)
+        least = max(
+            config.positive_iou, torch.finfo(iou.dtype).tiny
+        )  # no anchor takes an object that it does not touch
+        reached = best_iou >= least if config.compare == ">=" else best_iou > config.positive_iou
+        object_index = torch.where(reached, _nearest_objects(iou, best_iou, rows, valid), -1)
     return Matches(_force(object_index, iou, rows, valid, config), best_iou)
 
 
@@ -93,7 +95,7 @@ def _object_rows(valid: Tensor) -> _Rows:
 
 
 def _nearest_objects(iou: Tensor, best_iou: Tensor, rows: _Rows, valid: Tensor) -> Tensor:
-    """Lowest object of each anchor's image that has the anchor's best IoU; M or more if none, ``[B, A]`` int64."""
+    """Lowest object of each anchor's image that has the anchor's best IoU, ``[B, A]`` int64; M or more if none."""
     objects = valid.shape[1]
     within = torch.where(valid.flatten()[rows.slots], rows.slots % objects, objects).to(iou.dtype)
     # The object's number where it has the best IoU, else far above M: as arithmetic several times as fast on a CPU as

@@ -54,13 +54,14 @@ def refine_loss(
     )
     with torch.autocast(anchors_cxcywh.device.type, enabled=False):
         refined = refine_anchors(output, anchors_cxcywh, coder)
-        targets = assign_targets(match_anchors(refined, boxes_xyxy, valid, match), class_ids, loss.negative_iou)
+        matches = match_anchors(refined, boxes_xyxy, valid, match)
+        targets = assign_targets(matches, boxes_xyxy, class_ids, loss.negative_iou)
         likely = objectness(output) > min_objectness
         targets = targets._replace(candidates=targets.candidates & likely)
         if filter_positives:
-            targets = targets._replace(positive=targets.positive & likely)
+            targets = targets._replace(object_index=torch.where(likely, targets.object_index, -1))
         odm = HeadOutput(output.box_codes, output.class_logits)
-        second = targets_loss(odm, refined, boxes_xyxy, targets, coder=coder, loss=loss)
+        second = targets_loss(odm, refined, targets, coder=coder, loss=loss)
     return {
         "arm_classification": first["classification"],
         "arm_localization": first["localization"],

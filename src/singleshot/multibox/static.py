@@ -10,7 +10,7 @@ from torch._higher_order_ops.while_loop import while_loop
 from singleshot.boxes import clip_to_image, pairwise_iou, xyxy_to_cxcywh
 from singleshot.config import CoderConfig, PostprocessConfig
 from singleshot.multibox.coder import CODER, decode_boxes
-from singleshot.multibox.decode import PaddedDetections, class_columns, class_scores
+from singleshot.multibox.decode import PaddedDetections, class_columns, class_scores, take_columns
 from singleshot.structures import HeadOutput, RefineOutput
 
 TOP_K = 400
@@ -39,7 +39,7 @@ def postprocess_static(
     if postprocess.nms not in ("greedy", "none"):
         raise ValueError(f"postprocess.nms {postprocess.nms!r} cannot be exported: use 'greedy' or 'none'")
     columns = class_columns(output.class_logits.shape[-1], postprocess, num_classes)
-    scores = class_scores(output, postprocess)[..., list(columns)].transpose(1, 2)
+    scores = take_columns(class_scores(output, postprocess), columns).transpose(1, 2)
     if postprocess.candidates == "best_class":
         best = scores.max(dim=1, keepdim=True)
         numbers = torch.arange(len(columns), device=scores.device)[:, None]
