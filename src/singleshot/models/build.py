@@ -8,7 +8,7 @@ from singleshot.errors import ConfigError
 from singleshot.models.config import ModelSpec, NetworkConfig
 from singleshot.models.extras import build_extra
 from singleshot.models.heads.multibox import build_head
-from singleshot.models.layers import L2Norm
+from singleshot.models.layers import build_norms
 from singleshot.models.necks import build_neck
 from singleshot.models.network import Network
 from singleshot.models.registry import Backbone, build_backbone
@@ -28,7 +28,7 @@ def build_network(config: NetworkConfig) -> Network:
         extras.append(build_extra(block, channels[-1], eps))
         channels.append(block.out_channels)
     _check_levels(config, len(channels))
-    norms = _build_norms(config, channels)
+    norms = build_norms(config.l2_norms, channels)
     neck = build_neck(config.neck, tuple(channels), eps)
     head = build_head(config.head, neck.channels, eps)
     objectness = build_head(config.head, tuple(channels), eps, logits=2) if config.head.objectness else None
@@ -70,15 +70,6 @@ def _kaiming_normal(module: nn.Conv2d, backbone: Backbone) -> None:
     """He normal by fan-out, as torchvision; networks without BatchNorm keep the variance of the signal by fan-in."""
     has_norm = any(isinstance(part, nn.BatchNorm2d) for part in backbone.modules())
     nn.init.kaiming_normal_(module.weight, mode="fan_out" if has_norm else "fan_in", nonlinearity="relu")
-
-
-def _build_norms(config: NetworkConfig, channels: list[int]) -> list[nn.Module]:
-    """One module per source: what ``config.l2_norms`` says, identity for the rest."""
-    norms: list[nn.Module] = [nn.Identity() for _ in channels]
-    for level, norm in enumerate(config.l2_norms):
-        if norm is not None:
-            norms[level] = L2Norm(channels[level], norm.init, norm.eps)
-    return norms
 
 
 def _check_levels(config: NetworkConfig, levels: int) -> None:

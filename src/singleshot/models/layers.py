@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+
+from singleshot.models.config import L2NormConfig
 
 Padding = int | Literal["same"]
 """Symmetric zero padding in pixels, or TensorFlow's ``SAME``."""
@@ -121,3 +123,17 @@ class L2Norm(nn.Module):
         else:
             x = x / squares.sqrt().clamp(min=1e-12)  # torch.nn.functional.normalize's own guard
         return x * self.scale[:, None, None]
+
+
+def build_norms(configs: Sequence[L2NormConfig | None], channels: Sequence[int]) -> list[nn.Module]:
+    """One module per map, finest first: what ``configs`` says, identity for the rest.
+
+    Args:
+        configs: at most one entry per map.
+        channels: of the maps.
+    """
+    norms: list[nn.Module] = [nn.Identity() for _ in channels]
+    for level, config in enumerate(configs):
+        if config is not None:
+            norms[level] = L2Norm(channels[level], config.init, config.eps)
+    return norms

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from singleshot.models.config import NeckConfig
-from singleshot.models.layers import L2Norm
+from singleshot.models.layers import build_norms
 from singleshot.models.necks import register_neck
 from singleshot.models.necks.dssd import build_dssd
 from singleshot.models.necks.top_down import ChainedNecks, PassLateral, TopDownNeck, repeat_to, taking_part
@@ -62,7 +62,7 @@ def build_tdm(config: NeckConfig, channels: tuple[int, ...], eps: float) -> TopD
                 out[level + 1], channels[level], out[level], output_conv=config.output_conv and not mxnet
             )
     neck = TopDownNeck(nn.Identity(), merges, tuple(out))
-    return ChainedNecks([neck], _norms(config, neck.channels)) if config.l2_norms else neck
+    return ChainedNecks([neck], build_norms(config.l2_norms, neck.channels)) if config.l2_norms else neck
 
 
 @register_neck("tdm_dssd")
@@ -70,12 +70,4 @@ def build_tdm_dssd(config: NeckConfig, channels: tuple[int, ...], eps: float) ->
     """Build TDM, normalisation, then DSSD: what mxnet-dssd runs when asked for TDM. ``levels`` are DSSD's."""
     tdm = build_tdm(config.model_copy(update={"l2_norms": ()}), channels, eps)
     dssd = build_dssd(config, tdm.channels, eps)
-    return ChainedNecks([tdm, dssd], _norms(config, tdm.channels))
-
-
-def _norms(config: NeckConfig, channels: tuple[int, ...]) -> list[nn.Module]:
-    norms: list[nn.Module] = [nn.Identity() for _ in channels]
-    for level, norm in enumerate(config.l2_norms):
-        if norm is not None:
-            norms[level] = L2Norm(channels[level], norm.init, norm.eps)
-    return norms
+    return ChainedNecks([tdm, dssd], build_norms(config.l2_norms, tdm.channels))
