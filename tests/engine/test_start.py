@@ -115,6 +115,14 @@ def test_a_resumed_run_keeps_its_spec(tmp_path: Path) -> None:
     assert resume_start(tmp_path).spec == spec
 
 
+def test_imagenet_gives_the_backbone_alone(reference: Path) -> None:
+    file = reference / "weights" / "mobilenet_v2-b0353104.pth"
+    start = build_start(TrainConfig(model="ssdlite300_mobilenet_v2", weights=f"imagenet:{file}"), NEW)
+    assert {name.split(".")[0] for name in start.report.loaded} == {"backbone"}
+    assert {name.split(".")[0] for name in start.report.reset if "num_batches" not in name} == {"extras", "head"}
+    assert start.report.lines()[0].endswith(f"tensors from imagenet:{file}")
+
+
 def test_an_unknown_model_or_file_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="did you mean ssd300_vgg16"):
         build_start(TrainConfig(model="ssd300_vgg61", weights="none"), NEW)

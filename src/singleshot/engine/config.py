@@ -148,7 +148,8 @@ class TrainConfig(Frozen):
     Attributes:
         data: what to learn from.
         model: catalogue name of the architecture; ``None`` keeps the one of ``weights``.
-        weights: starting point: ``coco`` (bundled), ``imagenet``, a weights file, or ``none``.
+        weights: starting point: ``coco`` (bundled), ``imagenet`` (a public backbone, downloaded once) or
+            ``imagenet:PATH`` (one that is here), a weights file, or ``none``.
         size_hw: network input size; ``None`` keeps the model's.
         epochs, steps, minutes: length of the run, one of them; none means ``DEFAULT_EPOCHS``.
         batch: images per forward; ``auto`` fits the memory.

@@ -19,6 +19,7 @@ from singleshot.models.network import Network
 from singleshot.structures import ClassMap
 from singleshot.weights.bundled import bundled_path
 from singleshot.weights.file import read_spec, read_state
+from singleshot.weights.imagenet import load_imagenet
 
 DEFAULT_MODEL = "ssdlite300_mobilenet_v2"
 
@@ -92,6 +93,10 @@ def build_start(config: TrainConfig, classes: ClassMap) -> Start:
     if source and old:
         report = transfer(network, spec, read_state(source), old)
         report.origin = f"{config.weights} ({old.name})"
+    elif _is_imagenet(config.weights):
+        loaded = load_imagenet(network, spec, config.weights.partition(":")[2] or None)
+        reset = [name for name in network.state_dict() if name not in loaded]
+        report = StartReport(config.weights, loaded, reset=reset, new_classes=spec.class_names)
     else:
         report = StartReport(reset=list(network.state_dict()))
     return Start(spec, network, report)
@@ -191,9 +196,14 @@ def default_model(config: TrainConfig) -> str:
 
 def _source_file(config: TrainConfig) -> Path | None:
     """The detector's weights file that the run starts from, if it starts from one."""
-    if config.weights in ("none", "imagenet"):
+    if config.weights == "none" or _is_imagenet(config.weights):
         return None
     return bundled_path("coco") if config.weights == "coco" else Path(config.weights)
+
+
+def _is_imagenet(weights: str) -> bool:
+    """``imagenet``, or ``imagenet:PATH`` for a checkpoint that is already here."""
+    return weights.partition(":")[0] == "imagenet"
 
 
 def _target_spec(config: TrainConfig, classes: ClassMap, old: ModelSpec | None) -> ModelSpec:

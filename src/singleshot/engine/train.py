@@ -85,8 +85,8 @@ def train(
     Args:
         data: folder or file of the labelled images; needed unless the recipe names it or a run is resumed.
         model: architecture (``singleshot models``); ``None`` takes that of ``weights``.
-        weights: starting point: ``coco`` (bundled), ``imagenet``, a weights file, or ``none``; ``None`` is ``coco``, or
-            what the recipe says.
+        weights: starting point: ``coco`` (bundled), ``imagenet`` or ``imagenet:PATH``, a weights file, or ``none``;
+            ``None`` is ``coco``, or what the recipe says.
         epochs, steps, minutes: length of the run; at most one.
         batch: images per forward pass; ``auto`` fits the memory.
         out: folder of the run; ``None`` makes one below ``runs``.
