@@ -39,6 +39,9 @@ class ExtraBlock(Frozen):
         padding: symmetric, or ``same`` (TF: what is missing goes to the end).
         batch_norm: BatchNorm after every convolution; convolutions then have no bias.
         activation: after every convolution.
+        squeeze: channels of a squeeze-and-excitation gate before the activation of the depthwise convolution (lufficc's
+            MobileNetV3); 0 builds none.
+        fire: (squeeze, expand) channels of a SqueezeNet module that runs first and is no source (pytorch-ssd).
     """
 
     kind: Literal["conv", "separable", "inverted_residual", "residual", "residual_preact", "single"] = "conv"
@@ -48,7 +51,9 @@ class ExtraBlock(Frozen):
     stride: PositiveInt = 2
     padding: int | Literal["same"] = 1
     batch_norm: bool = False
-    activation: Literal["relu", "relu6"] = "relu"
+    activation: Literal["relu", "relu6", "hardswish"] = "relu"
+    squeeze: Annotated[int, Field(ge=0)] = 0
+    fire: tuple[PositiveInt, PositiveInt] | None = None
 
 
 class L2NormConfig(Frozen):
@@ -58,10 +63,12 @@ class L2NormConfig(Frozen):
         init: first value of the scale.
         eps: added ``inside`` the root (Caffe, MXNet) or ``outside`` it (ssd.pytorch), or the ``max`` of both
             (torchvision).
+        batch_norm: a BatchNorm stands in its place (pytorch-ssd's VGG).
     """
 
     init: float = 20.0
     eps: Literal["inside", "outside", "max"] = "inside"
+    batch_norm: bool = False
 
 
 class NeckConfig(Frozen):
@@ -106,6 +113,8 @@ class HeadConfig(Frozen):
         module_levels: which maps have a prediction module, finest first; empty means all.
         intermediate_channels: mxnet-ssd's ``interm_layer``: a 3x3 convolution before both predictors; 0 builds none.
         depthwise_bias: separable heads with a bias in the depthwise convolution (lufficc).
+        depthwise_norm: BatchNorm after the depthwise convolution of separable heads.
+        activation: after the depthwise convolution of separable heads.
         last_plain: the last source of a separable head has a plain 1x1 predictor (lufficc, qfgaohao).
         objectness: add RefineDet's anchor refinement heads on the sources before the neck.
     """
@@ -119,6 +128,8 @@ class HeadConfig(Frozen):
     module_levels: tuple[bool, ...] = ()
     intermediate_channels: Annotated[int, Field(ge=0)] = 0
     depthwise_bias: bool = False
+    depthwise_norm: bool = True
+    activation: Literal["relu", "relu6"] = "relu6"
     last_plain: bool = False
     objectness: bool = False
 

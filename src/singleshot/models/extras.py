@@ -8,7 +8,7 @@ from functools import partial
 from torch import Tensor, nn
 
 from singleshot.models.config import ExtraBlock
-from singleshot.models.layers import ACTIVATIONS, conv2d, conv_block
+from singleshot.models.layers import ACTIVATIONS, Fire, SqueezeExcite, conv2d, conv_block
 
 
 def build_extra(config: ExtraBlock, in_channels: int, eps: float = 1e-5) -> nn.Module:
@@ -39,11 +39,18 @@ def _plain_block(config: ExtraBlock, in_channels: int, eps: float) -> nn.Sequent
     if config.kind == "single":
         blocks["conv"] = block(in_channels, out, *strided, activation=act)
         return nn.Sequential(blocks)
+    if config.fire is not None:
+        squeeze, expand = config.fire
+        blocks["fire"] = Fire(in_channels, squeeze, expand)
+        in_channels = 2 * expand
     blocks["reduce"] = block(in_channels, mid, activation=act)
     if config.kind == "conv":
         blocks["conv"] = block(mid, out, *strided, activation=act)
         return nn.Sequential(blocks)
-    blocks["depthwise"] = block(mid, mid, *strided, groups=mid, activation=act)
+    blocks["depthwise"] = block(mid, mid, *strided, groups=mid, activation="none" if config.squeeze else act)
+    if config.squeeze:
+        blocks["squeeze"] = SqueezeExcite(mid, config.squeeze)
+        blocks["act"] = ACTIVATIONS[act]()
     last = "none" if config.kind == "inverted_residual" else act
     blocks["project"] = block(mid, out, activation=last)
     return nn.Sequential(blocks)

@@ -20,6 +20,7 @@ ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
     "relu": lambda: nn.ReLU(inplace=True),
     "relu6": lambda: nn.ReLU6(inplace=True),
     "hardswish": lambda: nn.Hardswish(inplace=True),
+    "swish": lambda: nn.SiLU(inplace=True),
 }
 
 NORM_EPS = 1e-10
@@ -135,5 +136,61 @@ def build_norms(configs: Sequence[L2NormConfig | None], channels: Sequence[int])
     norms: list[nn.Module] = [nn.Identity() for _ in channels]
     for level, config in enumerate(configs):
         if config is not None:
-            norms[level] = L2Norm(channels[level], config.init, config.eps)
+            norms[level] = (
+                nn.BatchNorm2d(channels[level])
+                if config.batch_norm
+                else L2Norm(channels[level], config.init, config.eps)
+            )
     return norms
+
+
+class SqueezeExcite(nn.Module):
+    """Scales each channel by a gate computed from the means of all channels (arXiv 1709.01507).
+
+    Args:
+        channels: of the input.
+        squeeze: of the layer between.
+        activation: of that layer, a key of ``ACTIVATIONS``.
+        gate: ``hardsigmoid`` (MobileNetV3) or ``sigmoid`` (EfficientNet).
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        squeeze: int,
+        activation: str = "relu",
+        gate: Literal["hardsigmoid", "sigmoid"] = "hardsigmoid",
+    ) -> None:
+        super().__init__()
+        self.pool = nn.AdaptiveAvgPool2d(1)
+        self.fc1 = nn.Conv2d(channels, squeeze, 1)
+        self.act = ACTIVATIONS[activation]()
+        self.fc2 = nn.Conv2d(squeeze, channels, 1)
+        self.gate = nn.Hardsigmoid() if gate == "hardsigmoid" else nn.Sigmoid()
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``[B, C, H, W]`` to the same shape."""
+        gates: Tensor = self.gate(self.fc2(self.act(self.fc1(self.pool(x)))))
+        return x * gates
+
+
+class Fire(nn.Module):
+    """SqueezeNet's module: 1x1, then 1x1 and 3x3 side by side, each with ReLU (arXiv 1602.07360, section 3.2).
+
+    Args:
+        in_channels: of the input.
+        squeeze: channels of the first convolution.
+        expand: channels of each of the other two; the output has twice as many.
+    """
+
+    def __init__(self, in_channels: int, squeeze: int, expand: int) -> None:
+        super().__init__()
+        self.squeeze = conv2d(in_channels, squeeze)
+        self.expand1x1 = conv2d(squeeze, expand)
+        self.expand3x3 = conv2d(squeeze, expand, 3)
+        self.act = nn.ReLU(inplace=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``[B, C, H, W]`` to ``[B, 2 * expand, H, W]``."""
+        x = self.act(self.squeeze(x))
+        return torch.cat([self.act(self.expand1x1(x)), self.act(self.expand3x3(x))], dim=1)

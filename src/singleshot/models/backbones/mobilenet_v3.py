@@ -6,11 +6,11 @@ from collections import OrderedDict
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from torch import Tensor, nn
+from torch import nn
 
 from singleshot.models.backbones.mobilenet_v2 import InvertedResidual
 from singleshot.models.config import BackboneConfig
-from singleshot.models.layers import conv_block
+from singleshot.models.layers import ACTIVATIONS, SqueezeExcite, conv_block
 from singleshot.models.registry import Layer, LayeredBackbone, register_backbone
 
 
@@ -60,6 +60,13 @@ def mobilenet_v3_large(config: BackboneConfig) -> LayeredBackbone:
     return LayeredBackbone(_layers(config.in_channels, BLOCKS + TAIL), config.taps or ("block13_expand", "last"))
 
 
+@register_backbone("mobilenet_v3_large_squeeze_first")
+def mobilenet_v3_large_squeeze_first(config: BackboneConfig) -> LayeredBackbone:
+    """Gates before the activation of the depthwise convolution, BatchNorm eps 1e-5 (lufficc)."""
+    layers = _layers(config.in_channels, BLOCKS + TAIL, squeeze_first=True, eps=1e-5)
+    return LayeredBackbone(layers, config.taps or ("block12", "last"))
+
+
 @register_backbone("mobilenet_v3_large_reduced")
 def mobilenet_v3_large_reduced(config: BackboneConfig) -> LayeredBackbone:
     """Reduced tail (480 channels last), as torchvision's trained SSDLite."""
@@ -67,47 +74,37 @@ def mobilenet_v3_large_reduced(config: BackboneConfig) -> LayeredBackbone:
     return LayeredBackbone(layers, config.taps or ("block13_expand", "last"))
 
 
-class SqueezeExcite(nn.Module):
-    """Scales each channel by a gate computed from the means of all channels (arXiv 1709.01507)."""
-
-    def __init__(self, channels: int, squeeze: int) -> None:
-        super().__init__()
-        self.pool = nn.AdaptiveAvgPool2d(1)
-        self.fc1 = nn.Conv2d(channels, squeeze, 1)
-        self.act = nn.ReLU(inplace=True)
-        self.fc2 = nn.Conv2d(squeeze, channels, 1)
-        self.gate = nn.Hardsigmoid()
-
-    def forward(self, x: Tensor) -> Tensor:
-        """``[B, C, H, W]`` to the same shape."""
-        gates: Tensor = self.gate(self.fc2(self.act(self.fc1(self.pool(x)))))
-        return x * gates
-
-
-def _layers(in_channels: int, blocks: tuple[Block, ...]) -> Iterator[Layer]:
+def _layers(
+    in_channels: int, blocks: tuple[Block, ...], *, squeeze_first: bool = False, eps: float = EPS
+) -> Iterator[Layer]:
     """stem, block1 ... block15, last. A block without a shortcut is two layers, so that its expansion can be tapped."""
-    yield Layer("stem", conv_block(in_channels, 16, 3, 2, activation="hardswish", eps=EPS), 16, 2)
+    yield Layer("stem", conv_block(in_channels, 16, 3, 2, activation="hardswish", eps=eps), 16, 2)
     channels, stride = 16, 2
     for index, block in enumerate(blocks, start=1):
-        yield from _block(f"block{index}", channels, block, stride)
+        yield from _block(f"block{index}", channels, block, stride, squeeze_first, eps)
         channels, stride = block.out, stride * block.stride
     last = channels * 6
-    yield Layer("last", conv_block(channels, last, activation="hardswish", eps=EPS), last, stride)
+    yield Layer("last", conv_block(channels, last, activation="hardswish", eps=eps), last, stride)
 
 
-def _block(name: str, in_channels: int, block: Block, total: int) -> Iterator[Layer]:
+def _block(name: str, in_channels: int, block: Block, total: int, squeeze_first: bool, eps: float) -> Iterator[Layer]:
     """One block whose input has stride ``total``."""
     mid, act = block.mid, block.activation
     parts: OrderedDict[str, nn.Module] = OrderedDict()
     has_shortcut = block.stride == 1 and in_channels == block.out
-    expand = conv_block(in_channels, mid, activation=act, eps=EPS) if mid != in_channels else None
+    expand = conv_block(in_channels, mid, activation=act, eps=eps) if mid != in_channels else None
     if expand is not None and has_shortcut:
         parts["expand"] = expand
     elif expand is not None:
         yield Layer(f"{name}_expand", expand, mid, total)
-    parts["depthwise"] = conv_block(mid, mid, block.kernel, block.stride, groups=mid, activation=act, eps=EPS)
+    gate_first = squeeze_first and block.squeeze > 0
+    parts["depthwise"] = conv_block(
+        mid, mid, block.kernel, block.stride, groups=mid, activation="none" if gate_first else act, eps=eps
+    )
     if block.squeeze:
         parts["squeeze"] = SqueezeExcite(mid, block.squeeze)
-    parts["project"] = conv_block(mid, block.out, activation="none", eps=EPS)
+    if gate_first:
+        parts["act"] = ACTIVATIONS[act]()
+    parts["project"] = conv_block(mid, block.out, activation="none", eps=eps)
     module = InvertedResidual(parts) if has_shortcut else nn.Sequential(parts)
     yield Layer(name, module, block.out, total * block.stride)

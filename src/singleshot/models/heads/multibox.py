@@ -91,7 +91,14 @@ def _predictor(config: HeadConfig, in_channels: int, out_channels: int, eps: flo
         return conv2d(in_channels, out_channels, 1)
     parts: OrderedDict[str, nn.Module] = OrderedDict()
     parts["depthwise"] = conv_block(
-        in_channels, in_channels, 3, groups=in_channels, activation="relu6", eps=eps, bias=config.depthwise_bias
+        in_channels,
+        in_channels,
+        3,
+        groups=in_channels,
+        batch_norm=config.depthwise_norm,
+        activation=config.activation,
+        eps=eps,
+        bias=config.depthwise_bias or not config.depthwise_norm,
     )
     parts["pointwise"] = conv2d(in_channels, out_channels, 1)
     return nn.Sequential(parts)
