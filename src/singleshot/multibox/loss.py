@@ -13,6 +13,7 @@ from singleshot.config import CoderConfig, LossConfig, MatchConfig
 from singleshot.multibox.coder import CODER, decode_boxes, encode_boxes
 from singleshot.multibox.matching import MATCH, Matches, match_anchors
 from singleshot.multibox.mining import mine_negatives, wanted_negatives
+from singleshot.multibox.waiting import counting_is_free
 from singleshot.structures import HeadOutput
 
 LOSS = LossConfig()
@@ -121,12 +122,12 @@ def _rows(mask: Tensor) -> Tensor | slice:
     On the host only those in ``mask``: gradients of the many others would be computed for nothing. On a GPU all of
     them: there they cost little, and counting would wait for the device.
     """
-    return slice(None) if mask.is_cuda else mask.flatten().nonzero().squeeze(1)
+    return mask.flatten().nonzero().squeeze(1) if counting_is_free(mask) else slice(None)
 
 
 def _masked_sum(losses: Tensor, mask: Tensor) -> Tensor:
     """Sum over the rows of ``mask``, of which ``losses`` holds all, or exactly those."""
-    return torch.where(mask.flatten(), losses, 0.0).sum() if mask.is_cuda else losses.sum()
+    return losses.sum() if counting_is_free(mask) else torch.where(mask.flatten(), losses, 0.0).sum()
 
 
 def _object_rows(targets: Targets, rows: Tensor | slice) -> tuple[Tensor, Tensor]:
@@ -168,7 +169,7 @@ def _log_sum_exp(logits: Tensor) -> Tensor:
 
     There the rows are exponentiated in blocks that stay in the cache.
     """
-    if not logits.is_cuda:
+    if counting_is_free(logits):
         blocks = torch.split(logits.flatten(0, -2), BLOCK_ROWS)
         total = torch.cat([block.exp().sum(dim=-1) for block in blocks])
         if bool(((total > 1e-30) & (total < 1e30)).all()):

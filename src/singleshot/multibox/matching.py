@@ -13,6 +13,7 @@ from torch import Tensor
 
 from singleshot.boxes import cxcywh_to_xyxy, pairwise_iou
 from singleshot.config import MatchConfig
+from singleshot.multibox.waiting import counting_is_free
 
 MATCH = MatchConfig()
 
@@ -68,23 +69,22 @@ def match_boxes(anchors_xyxy: Tensor, boxes_xyxy: Tensor, valid: Tensor, config:
         iou = pairwise_iou(objects[:, None], anchors_xyxy[rows.images]).squeeze(1)
     else:
         iou = pairwise_iou(objects, anchors_xyxy)
-    if valid.is_cuda:
+    if not counting_is_free(valid):
         iou.masked_fill_(~valid.view(-1, 1), 0.0)
     best_iou.scatter_reduce_(0, rows.images[:, None].expand_as(iou), iou, "amax")
     if config.positive_iou is not None:
-        least = max(
-            config.positive_iou, torch.finfo(iou.dtype).tiny
-        )  # no anchor takes an object that it does not touch
-        reached = best_iou >= least if config.compare == ">=" else best_iou > config.positive_iou
+        # Whatever the threshold, no anchor takes an object that it does not touch.
+        least = max(config.positive_iou, torch.finfo(iou.dtype).tiny)
+        reached = best_iou >= least if config.compare == ">=" else best_iou > least
         object_index = torch.where(reached, _nearest_objects(iou, best_iou, rows, valid), -1)
     return Matches(_force(object_index, iou, rows, valid, config), best_iou)
 
 
 def _object_rows(valid: Tensor) -> _Rows:
     batch, objects = valid.shape
-    present = torch.ones_like(valid) if valid.is_cuda else valid
+    present = valid if counting_is_free(valid) else torch.ones_like(valid)
     slots = torch.arange(batch * objects, device=valid.device)
-    slots = slots if valid.is_cuda else slots[valid.flatten()]
+    slots = slots[valid.flatten()] if counting_is_free(valid) else slots
     images = slots // max(1, objects)
     counts = present.sum(dim=1)
     starts = (counts.cumsum(0) - counts)[images][:, None]
@@ -160,7 +160,7 @@ def _greedy_rows(scores: Tensor, rows: _Rows, min_score: float) -> Tensor:
         gone = torch.where(joined, -torch.inf, 0.0).to(scores.dtype)
         scores.index_put_((rows.peers, anchor[:, None]), gone[:, None].expand_as(rows.peers), accumulate=True)
         open_rows = open_rows & ~joined
-        again = slice(None) if scores.is_cuda else open_rows.nonzero().squeeze(1)
+        again = open_rows.nonzero().squeeze(1) if counting_is_free(scores) else slice(None)
         if isinstance(again, Tensor) and len(again) == 0:
             break
         best[again], anchor[again] = scores[again].max(dim=1)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from singleshot.multibox.waiting import counting_is_free
+
 
 def wanted_negatives(positives: Tensor, ratio: float, minimum: int) -> Tensor:
     """Number of negatives an image asks for: ``max(floor(ratio * positives), minimum)``, ``[B]`` int64.
@@ -29,12 +31,11 @@ def mine_negatives(hardness: Tensor, candidates: Tensor, wanted: Tensor) -> Tens
     Returns:
         ``[B, A]`` bool, a subset of ``candidates``.
     """
-    if hardness.shape[1] == 0:
+    if hardness.numel() == 0:
         return candidates
     ranked = hardness.masked_fill(~candidates, -torch.inf)
     wanted = torch.minimum(wanted, candidates.sum(dim=1))
-    # On the host only as many as are wanted need sorting; on a GPU asking how many would wait for the device.
-    limit = hardness.shape[1] if hardness.is_cuda else max(1, int(wanted.max())) if len(wanted) else 1
+    limit = max(1, int(wanted.max())) if counting_is_free(wanted) else hardness.shape[1]
     ordered = ranked.topk(limit, dim=1).values
     threshold = ordered.gather(1, (wanted[:, None] - 1).clamp(min=0))
     harder = ranked > threshold

@@ -16,7 +16,7 @@ from torch import Tensor
 Compare = Literal[">", ">="]
 BoxesOf = Callable[[Tensor], Tensor]
 
-BLOCK = 512
+BLOCK = 256
 """Candidates of an image that are compared with each other at once."""
 
 
