@@ -34,7 +34,7 @@ def make_trainer(tmp_path: Path) -> MakeTrainer:
         guard: LossGuard | None = None,
         **options: Any,
     ) -> Trainer:
-        optimizer = optimizer or OptimizerConfig(lr=0.05)
+        optimizer = optimizer or OptimizerConfig(name="sgd", lr=0.05)
         network = tiny_network()
         learner = Learner(network, build_optimizer(network, optimizer, float(optimizer.lr)), Ema(network, 0.9))
         accumulate = options.get("accumulate", 1)

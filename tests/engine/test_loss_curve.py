@@ -106,7 +106,7 @@ def network_of_seed(seed: int) -> TwoLevels:
 def our_curve(folder: Path, batches: Scenes, loss: LossConfig) -> list[float]:
     """Losses of the real training loop."""
     network = network_of_seed(0)
-    config = OptimizerConfig(lr=0.02, weight_decay=5e-4, decay_norm=True, bias_lr_factor=2)
+    config = OptimizerConfig(name="sgd", lr=0.02, weight_decay=5e-4, decay_norm=True, bias_lr_factor=2)
     curve = Curve()
 
     def criterion(output: HeadOutput, batch: Batch) -> dict[str, Tensor]:

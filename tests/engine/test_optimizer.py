@@ -8,6 +8,7 @@ from singleshot.engine.config import OptimizerConfig
 from singleshot.engine.optimizer import (
     build_optimizer,
     freeze_parts,
+    has_batch_norm,
     learning_rate,
     parameter_groups,
     still_norms,
@@ -50,15 +51,29 @@ def test_the_longest_part_decides_the_rate() -> None:
     ("config", "batch", "expected"),
     [
         (OptimizerConfig(lr=0.01), 8, 0.01),
-        (OptimizerConfig(lr=0.01, lr_batch=32), 32, 0.01),
-        (OptimizerConfig(lr=0.01, lr_batch=32), 8, 0.0025),
+        (OptimizerConfig(name="sgd", lr=0.01, lr_batch=32), 32, 0.01),
+        (OptimizerConfig(name="sgd", lr=0.01, lr_batch=32), 8, 0.0025),
         (OptimizerConfig(name="adamw", lr=0.01, lr_batch=32), 8, 0.005),
-        (OptimizerConfig(), 32, 0.001),
-        (OptimizerConfig(), 64, 0.002),
+        (OptimizerConfig(name="sgd"), 32, 0.001),
+        (OptimizerConfig(name="sgd"), 64, 0.002),
+        (OptimizerConfig(), 16, 0.001),
+        (OptimizerConfig(), 4, 0.0005),
     ],
 )
 def test_the_rate_follows_the_effective_batch(config: OptimizerConfig, batch: int, expected: float) -> None:
     assert learning_rate(config, batch).value == pytest.approx(expected)
+
+
+def test_without_batch_norm_the_automatic_rate_is_careful() -> None:
+    assert learning_rate(OptimizerConfig(), 16, has_norm=False).value == pytest.approx(1e-4)
+    assert learning_rate(OptimizerConfig(lr=0.01), 16, has_norm=False).value == 0.01
+    assert has_batch_norm(Parts())
+    assert not has_batch_norm(nn.Conv2d(1, 1, 1))
+
+
+@pytest.mark.parametrize(("name", "decay"), [("sgd", 5e-4), ("adamw", 0.01)])
+def test_automatic_decay_is_the_optimisers_usual_one(name: str, decay: float) -> None:
+    assert by_kind(OptimizerConfig(name=name))["weight"] == [(0.1, decay, 3)]
 
 
 @pytest.mark.parametrize("name", ["sgd", "adamw"])

@@ -223,7 +223,7 @@ def test_a_time_budget_ends_in_time_with_the_rate_at_its_end(
 
 
 def test_still_layers_stay_in_eval_mode(make_trainer: MakeTrainer) -> None:
-    trainer = make_trainer(optimizer=OptimizerConfig(lr=1e-6))
+    trainer = make_trainer(optimizer=OptimizerConfig(name="sgd", lr=1e-6))
     norm = trainer.learner.network.backbone[1]
     trainer.still = [norm]
     before = norm.running_mean.clone()

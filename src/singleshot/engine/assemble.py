@@ -16,7 +16,7 @@ from singleshot.engine.evaluate import evaluate_network
 from singleshot.engine.guards import LossGuard
 from singleshot.engine.loader import LoaderConfig, TrainLoader
 from singleshot.engine.machine import choose_amp, choose_batch, precision_of
-from singleshot.engine.optimizer import build_optimizer, learning_rate, still_norms
+from singleshot.engine.optimizer import build_optimizer, has_batch_norm, learning_rate, still_norms
 from singleshot.engine.schedule import RunLength
 from singleshot.engine.start import Start
 from singleshot.engine.trainer import Criterion, ImageNormalizer, Intervals, Store, Trainer
@@ -47,6 +47,7 @@ def resolve(config: TrainConfig, start: Start, images: int, device: torch.device
     batch = config.batch
     if batch == "auto":
         batch = choose_batch(start.network, start.spec.preprocess.size_hw, device, images)
+    has_norm = has_batch_norm(start.network)
     every = config.evaluation.every
     if every == "auto":
         epoch = {"epochs": 1.0, "steps": images / (batch * config.accumulate), "minutes": 0.0}[config.length[0]]
@@ -54,7 +55,7 @@ def resolve(config: TrainConfig, start: Start, images: int, device: torch.device
     return config.updated(
         {
             "batch": batch,
-            "optimizer.lr": learning_rate(config.optimizer, batch * config.accumulate).value,
+            "optimizer.lr": learning_rate(config.optimizer, batch * config.accumulate, has_norm).value,
             "optimizer.lr_batch": None,
             "evaluation.every": every,
             "evaluation.batch": batch if config.evaluation.batch == "auto" else config.evaluation.batch,

@@ -27,23 +27,24 @@ class OptimizerConfig(Frozen):
     """How gradients change weights.
 
     Attributes:
-        name: ``sgd`` (with momentum) or ``adamw``.
+        name: ``adamw``, quick on small data, or ``sgd`` (with momentum), the papers'.
         lr: learning rate of the weights; ``auto`` takes the optimiser's usual one, scaled to the batch.
         lr_batch: effective batch that ``lr`` was chosen for: another batch scales ``lr`` linearly (SGD) or by the root
             (AdamW). ``None`` uses ``lr`` as it is.
         momentum: of SGD, or AdamW's first beta.
-        weight_decay: of weights; see ``decay_norm`` and ``decay_bias`` for the rest.
+        weight_decay: of weights; ``auto`` is 5e-4 for SGD, 0.01 for AdamW (which does not scale it by the gradient's
+            size). ``decay_norm`` and ``decay_bias`` tell about the rest.
         decay_norm, decay_bias: whether scales of normalisation layers and biases decay too (Caffe: scales do).
         bias_lr_factor: learning rate of biases as a multiple (Caffe: 2).
         lr_factors: multiples of ``lr`` by part of the network, such as ``{backbone: 0.1}``; the longest prefix counts.
         clip_norm: largest norm of the whole gradient; ``None`` does not clip.
     """
 
-    name: Literal["sgd", "adamw"] = "sgd"
+    name: Literal["sgd", "adamw"] = "adamw"
     lr: PositiveFloat | Literal["auto"] = "auto"
     lr_batch: PositiveInt | None = None
     momentum: UnitFloat = 0.9
-    weight_decay: NonNegative = 5e-4
+    weight_decay: NonNegative | Literal["auto"] = "auto"
     decay_norm: bool = False
     decay_bias: bool = False
     bias_lr_factor: PositiveFloat = 1.0
@@ -67,7 +68,7 @@ class ScheduleConfig(Frozen):
     milestones: tuple[PositiveFloat, ...] = ()
     gamma: UnitFloat = 0.1
     final_factor: UnitFloat = 0.0
-    warmup_steps: Annotated[int, Field(ge=0)] = 200
+    warmup_steps: Annotated[int, Field(ge=0)] = 50
     warmup_factor: UnitFloat = 0.1
 
     @model_validator(mode="after")
@@ -189,7 +190,7 @@ class TrainConfig(Frozen):
     loss: LossConfig = LossConfig()
     match: MatchConfig = MatchConfig()
     anchors: AnchorConfig | None = None
-    augment: Annotated[AugmentConfig, BeforeValidator(parse_augment)] = preset("ssdlite")
+    augment: Annotated[AugmentConfig, BeforeValidator(parse_augment)] = preset("light")
     amp: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     freeze: tuple[str, ...] = ()
     batch_norm: Literal["train", "eval"] = "train"

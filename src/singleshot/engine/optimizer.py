@@ -14,8 +14,11 @@ from torch import nn
 from singleshot.engine.config import OptimizerConfig
 from singleshot.errors import ConfigError
 
-# Learning rates that "auto" means, and the effective batch they belong to. SGD: SSD section 3 (1e-3 at batch 32).
+# What "auto" means. SGD: SSD section 3 (1e-3 at batch 32, 5e-4). AdamW: fine-tuning the bundled detector.
 AUTO_LR = {"sgd": (1e-3, 32), "adamw": (1e-3, 16)}
+AUTO_DECAY = {"sgd": 5e-4, "adamw": 1e-2}
+# Without BatchNorm an AdamW step of the same size changes activations by far more.
+WITHOUT_NORM = 0.1
 
 
 class LearningRate(NamedTuple):
@@ -25,11 +28,18 @@ class LearningRate(NamedTuple):
     reason: str
 
 
-def learning_rate(config: OptimizerConfig, effective_batch: int) -> LearningRate:
-    """The learning rate for an effective batch: as given, or scaled linearly (SGD) or by the root (AdamW)."""
+def learning_rate(config: OptimizerConfig, effective_batch: int, has_norm: bool = True) -> LearningRate:
+    """The learning rate for an effective batch: as given, or scaled linearly (SGD) or by the root (AdamW).
+
+    Args:
+        config: optimiser, rate and the batch it was chosen for.
+        effective_batch: images of an optimiser step.
+        has_norm: whether the network has BatchNorm; ``auto`` is careful without.
+    """
     lr, lr_batch = config.lr, config.lr_batch
     if lr == "auto":
         lr, lr_batch = AUTO_LR[config.name]
+        lr = lr * WITHOUT_NORM if config.name == "adamw" and not has_norm else lr
     if lr_batch is None or lr_batch == effective_batch:
         return LearningRate(lr, f"{lr:g}")
     ratio = effective_batch / lr_batch
@@ -100,6 +110,11 @@ def freeze_parts(network: nn.Module, patterns: tuple[str, ...]) -> list[str]:
     return frozen
 
 
+def has_batch_norm(network: nn.Module) -> bool:
+    """Whether a network has BatchNorm layers."""
+    return any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in network.modules())
+
+
 def still_norms(network: nn.Module, batch_norm: str) -> list[nn.Module]:
     """BatchNorm layers that keep their statistics: all of them for ``eval``, else those whose scale is frozen."""
     layers = [m for m in network.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
@@ -108,13 +123,14 @@ def still_norms(network: nn.Module, batch_norm: str) -> list[nn.Module]:
 
 def _treatment(name: str, parameter: nn.Parameter, config: OptimizerConfig) -> tuple[str, float, float]:
     """(kind, learning-rate factor, weight decay) of a parameter."""
+    decay = AUTO_DECAY[config.name] if config.weight_decay == "auto" else config.weight_decay
     parts = [part for part in config.lr_factors if _under(name, part)]
     factor = config.lr_factors[max(parts, key=len)] if parts else 1.0
     if name.rpartition(".")[2] == "bias":
-        return "bias", factor * config.bias_lr_factor, config.weight_decay if config.decay_bias else 0.0
+        return "bias", factor * config.bias_lr_factor, decay if config.decay_bias else 0.0
     if parameter.ndim <= 1:  # one number per channel: BatchNorm's weight, L2Norm's scale
-        return "norm", factor, config.weight_decay if config.decay_norm else 0.0
-    return "weight", factor, config.weight_decay
+        return "norm", factor, decay if config.decay_norm else 0.0
+    return "weight", factor, decay
 
 
 def _under(name: str, pattern: str) -> bool:

@@ -14,7 +14,7 @@ from singleshot.data import DetectionDataset
 from singleshot.engine.checks import anchor_fit
 from singleshot.engine.config import TrainConfig
 from singleshot.engine.logs import log_series, read_log
-from singleshot.engine.optimizer import learning_rate
+from singleshot.engine.optimizer import has_batch_norm, learning_rate
 from singleshot.engine.progress import clock
 from singleshot.engine.start import Start
 from singleshot.models.build import build_anchors
@@ -57,7 +57,7 @@ def introduce(
         "start": "\n".join(start.report.lines()),
         "boxes": "\n".join(fit.lines()),
         "run": f"{total:g} {unit}, batch {effective}, {config.optimizer.name}, {device}, {config.amp}",
-        "lr": learning_rate(asked.optimizer, effective).reason,
+        "lr": learning_rate(asked.optimizer, effective, has_batch_norm(start.network)).reason,
     }
     if frozen:
         facts["frozen"] = f"{len(frozen)} tensors: {', '.join(frozen[:6])}{' ...' if len(frozen) > 6 else ''}"
