@@ -36,7 +36,7 @@ class AnchorLevel(Frozen):
     """Default boxes of one feature map.
 
     Attributes:
-        shapes_wh: (width, height) of each box of a cell, as fractions of the image, in the order of the head's channels.
+        shapes_wh: (width, height) of each box of a cell, as fractions of the image, in the order of the channels.
         step_hw: spacing of the centres in y and x as fractions of the image; ``None`` divides the image by the map.
     """
 

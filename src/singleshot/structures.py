@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -46,7 +47,7 @@ class Batch(NamedTuple):
 
     Attributes:
         images: network input, ``[B, 3, H, W]``: uint8 RGB before, float32 after normalisation.
-        boxes_xyxy: objects in pixels of the network input, zero-padded to the largest image of the batch, ``[B, M, 4]``.
+        boxes_xyxy: objects in pixels of the network input, zero-padded to the longest list of the batch, ``[B, M, 4]``.
         class_ids: 0..C-1, -1 where padded, ``[B, M]`` int64.
         valid: which rows are objects that the loss may use, ``[B, M]`` bool.
         indices: positions of the samples in their data set, ``[B]`` int64; names the images in error messages.
@@ -77,7 +78,7 @@ class ClassMap:
         if len(self.ids) != len(self.names):
             raise ValueError(f"ClassMap has {len(self.names)} names but {len(self.ids)} ids")
         for what, values in (("names", self.names), ("ids", self.ids)):
-            repeated = sorted({str(v) for v in values if values.count(v) > 1})  # type: ignore[arg-type]
+            repeated = sorted(str(value) for value, count in Counter(values).items() if count > 1)
             if repeated:
                 raise ValueError(f"ClassMap {what} must be unique; repeated: {', '.join(repeated)}")
 
