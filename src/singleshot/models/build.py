@@ -20,6 +20,17 @@ def build_network(config: NetworkConfig) -> Network:
     Raises:
         ConfigError: an unknown backbone, tap or neck, or lists whose lengths do not fit.
     """
+    network = assemble_network(config)
+    initialize(network)
+    return network
+
+
+def assemble_network(config: NetworkConfig) -> Network:
+    """Put the parts together; weights are whatever PyTorch's layers begin with.
+
+    Raises:
+        ConfigError: an unknown backbone, tap or neck, or lists whose lengths do not fit.
+    """
     eps = config.batch_norm_eps
     backbone = build_backbone(config.backbone)
     channels = list(backbone.channels)
@@ -32,9 +43,7 @@ def build_network(config: NetworkConfig) -> Network:
     neck = build_neck(config.neck, tuple(channels), eps)
     head = build_head(config.head, neck.channels, eps)
     objectness = build_head(config.head, tuple(channels), eps, logits=2) if config.head.objectness else None
-    network = Network(backbone, extras, norms, neck, head, objectness)
-    initialize(network)
-    return network
+    return Network(backbone, extras, norms, neck, head, objectness)
 
 
 def build_anchors(spec: ModelSpec, network: Network, image_size_hw: tuple[int, int] | None = None) -> Tensor:

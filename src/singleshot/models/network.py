@@ -76,7 +76,7 @@ class Network(nn.Module):
 
 
 def trace_maps(network: Network, image_size_hw: tuple[int, int]) -> list[Tensor]:
-    """The maps that the head reads, of no image: ``[0, C_i, h_i, w_i]``.
+    """The maps that the heads read, of no image: ``[0, C_i, h_i, w_i]``.
 
     Zero images cost nothing and take every layer's own shape rule. (Tensors on the ``meta`` device would too, but their
     first use imports a compiler, which takes a second.)

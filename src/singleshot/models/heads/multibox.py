@@ -52,10 +52,12 @@ class MultiBoxHead(nn.Module):
 
     def _rows(self, x: Tensor, columns: int) -> Tensor:
         """``[B, N * columns, h, w]`` to ``[B, h * w * N, columns]``; a view when ``x`` is channels-last."""
+        batch, channels, height, width = x.shape
+        rows = height * width * channels // columns
         if self.layout == "cell":
-            return x.permute(0, 2, 3, 1).reshape(x.shape[0], -1, columns)
-        split = x.reshape(x.shape[0], -1, columns, *x.shape[2:])
-        return split.permute(0, 1, 3, 4, 2).reshape(x.shape[0], -1, columns)
+            return x.permute(0, 2, 3, 1).reshape(batch, rows, columns)
+        split = x.reshape(batch, channels // columns, columns, height, width)
+        return split.permute(0, 1, 3, 4, 2).reshape(batch, rows, columns)
 
 
 def build_head(config: HeadConfig, channels: tuple[int, ...], eps: float = 1e-5, *, logits: int = 0) -> MultiBoxHead:
