@@ -144,10 +144,11 @@ def test_missing_annotations_and_images_are_named(tmp_path: Path) -> None:
     make_voc_image(tmp_path, "gone", voc_object("cat", (1, 1, 10, 10)))
     (tmp_path / "JPEGImages" / "gone.jpg").unlink()
     make_image(tmp_path / "JPEGImages" / "unlabelled.jpg")
-    make_list(tmp_path, "train", "a", "", "nowhere", "gone")
+    make_list(tmp_path, "train", "a", "", "nowhere", "gone", "no\0file")
     opened = data.open(tmp_path, "train")
     found = {(problem.kind, problem.file.name, problem.line) for problem in opened.problems}
-    assert found == {("missing-annotation", "train.txt", 3), ("missing-image", "gone.xml", 2)}
+    missing = {("missing-annotation", "train.txt", line) for line in (3, 5)}
+    assert found == {*missing, ("missing-image", "gone.xml", 2)}
     whole = {(problem.kind, problem.file.name) for problem in data.open(tmp_path).problems}
     assert whole == {("missing-annotation", "unlabelled.jpg"), ("missing-image", "gone.xml")}
 

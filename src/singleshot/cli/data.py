@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
 import typer
 
@@ -28,6 +28,7 @@ BadDataOption = Annotated[
     Literal["skip", "error"],
     typer.Option("--bad-data", help="**skip** mends or leaves out bad records; **error** refuses them."),
 ]
+T = TypeVar("T")
 EXAMPLES = 3
 SIZES_SHOWN = 5
 COUNTS = ("objects", "images", "difficult", "crowd", "small", "medium", "large")
@@ -106,17 +107,17 @@ def scenes(
     """Render a small labelled data set (VOC layout, five classes) to try things with."""
     from singleshot.data.scenes import make_scenes
 
-    make_scenes(destination, count, seed, difficulty=difficulty)
+    make_scenes(destination, count, seed, difficulty=difficulty, track=_progress("Rendering scenes"))
     typer.echo(f"{count} images -> {destination}")
 
 
-def _progress(text: str) -> Callable[[Sequence[Path]], Iterable[Path]]:
+def _progress(text: str) -> Callable[[Sequence[T]], Iterable[T]]:
     """A progress bar that stays off when the output is not a terminal."""
     from rich.console import Console
     from rich.progress import track
 
     console = Console(stderr=True)
-    return lambda paths: track(paths, text, console=console, disable=not console.is_terminal, transient=True)
+    return lambda items: track(items, text, console=console, disable=not console.is_terminal, transient=True)
 
 
 def _print_report(console: Console, report: DataReport) -> None:

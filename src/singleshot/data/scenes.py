@@ -5,6 +5,7 @@ The same arguments give the same labels and the same scenes everywhere; JPEG byt
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -52,6 +53,7 @@ def make_scenes(
     size_hw: tuple[int, int] = (300, 400),
     *,
     difficulty: float = 0.5,
+    track: Callable[[Sequence[int]], Iterable[int]] = iter,
 ) -> Path:
     """Render a data set in VOC layout; every fifth image is in ``test``, the others in ``trainval``.
 
@@ -61,6 +63,7 @@ def make_scenes(
         seed: image ``i`` of a seed is the same whatever ``count`` is.
         size_hw: height and width of the images.
         difficulty: 0 to 1: more clutter, noise, blur, overlap, smaller things.
+        track: wraps the images' numbers while they are rendered (a progress bar).
 
     Returns:
         The folder.
@@ -74,7 +77,7 @@ def make_scenes(
     for name in ("JPEGImages", "Annotations"):
         (folder / name).mkdir(parents=True)
     lists: dict[str, list[str]] = {"trainval": [], "test": []}
-    for index in range(count):
+    for index in track(range(count)):
         scene = render_scene(np.random.default_rng([seed, index]), size_hw, difficulty)
         stem = f"scene_{index:05d}"
         path = folder / "JPEGImages" / f"{stem}.jpg"

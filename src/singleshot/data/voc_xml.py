@@ -45,7 +45,7 @@ def parse_voc(path: Path) -> VocFile | Problem | None:
     """
     try:
         status = path.stat()
-    except OSError:
+    except (OSError, ValueError):  # ValueError: a name that no file can have
         return None
     return _parse(path, status.st_size, status.st_mtime_ns)
 
