@@ -1,4 +1,4 @@
-"""``singleshot demo``: what the package does, shown on real photos, in one report. Needs no network.
+"""``singleshot demo``: the package detects in real photos and learns new classes, in one report. Needs no network.
 
 The demo is a row of stages. A stage is a function of `DemoContext` that returns a `StageResult`: what it adds to the
 report, and what the user should open and try next.
@@ -18,11 +18,12 @@ if TYPE_CHECKING:
 Stage = Callable[[DemoContext], StageResult]
 
 
-def stages() -> tuple[Stage, ...]:
-    """All stages, in their order."""
+def stages(learn: bool = True) -> tuple[Stage, ...]:
+    """All stages, in their order; the one that takes minutes only with ``learn``."""
     from singleshot.demo.detect import detect_photos
+    from singleshot.demo.learn import learn_scenes
 
-    return (detect_photos,)
+    return (detect_photos, learn_scenes) if learn else (detect_photos,)
 
 
 def run_demo(out: Path, console: Console | None = None, run: Sequence[Stage] | None = None) -> Path:
