@@ -117,11 +117,14 @@ def _decode_all(paths: Sequence[Path], track: Track) -> tuple[Counter[str], list
 
     formats: Counter[str] = Counter()
     problems = []
-    with ThreadPoolExecutor(THREADS) as pool:
+    pool = ThreadPoolExecutor(THREADS)
+    try:
         for path, (pixels, message) in zip(track(paths), pool.map(decode, paths), strict=True):
             formats[pixels] += 1
             if message:
                 problems.append(Problem(path, None, "undecodable-image", "skipped", message))
+    finally:  # Ctrl-C ends at once, not after the images that are still in the queue
+        pool.shutdown(cancel_futures=True)
     return formats, problems
 
 
