@@ -63,6 +63,7 @@ class AssembledConfig(Frozen):
         neck_channels: width of the neck; ``None`` is the dialect's (512 by the paper).
         topdown_layers: 1 where a source is merged with the one below it, -1 where it passes; empty merges all that can.
         prediction_module: before the predictors (DSSD figure 2; ``mxnet`` is mxnet-dssd's).
+        module_channels: width of that module where it has one of its own (c, d, residual).
         prediction_layers: 1 where a source has that module, -1 where not; empty means all.
         nms_thresh, force_suppress, nms_topk: of MultiBoxDetection: overlap, across classes or not, candidates.
         score_threshold: detections below it are dropped.
@@ -88,6 +89,7 @@ class AssembledConfig(Frozen):
     neck_channels: PositiveInt | None = None
     topdown_layers: tuple[Switch, ...] = ()
     prediction_module: Literal["none", "b", "c", "d", "residual", "mxnet"] = "none"
+    module_channels: PositiveInt = 1024
     prediction_layers: tuple[Switch, ...] = ()
     nms_thresh: UnitFloat = 0.5
     force_suppress: bool = False
@@ -205,6 +207,7 @@ class AssembledConfig(Frozen):
             logits=logits,
             boxes_per_cell=boxes_per_cell,
             prediction_module=self.prediction_module,
+            module_channels=self.module_channels,
             module_levels=tuple(switch > 0 for switch in self.prediction_layers),
             intermediate_channels=self.interm_layer,
         )
