@@ -21,6 +21,7 @@ VERBS = {
     "data": "singleshot.cli.data:data",
     "demo": "singleshot.cli.demo:demo",
     "train": "singleshot.cli.train:train",
+    "models": "singleshot.cli.models:models",
     "predict": "singleshot.cli.predict:predict",
     "eval": "singleshot.cli.eval:evaluate",
 }

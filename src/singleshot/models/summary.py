@@ -85,7 +85,8 @@ def count_parameters(network: nn.Module) -> dict[str, int]:
 def count_flops(network: Network, image_size_hw: tuple[int, int]) -> int:
     """Floating-point operations of the convolutions for one image, a multiplication and an addition counted as two."""
     images = next(network.parameters()).new_empty((0, network.backbone.in_channels, *image_size_hw))
-    with torch.no_grad(), _ConvolutionCounter() as counter:
+    counter = _ConvolutionCounter()
+    with torch.no_grad(), counter:
         network.eval()(images)
     return counter.flops
 
@@ -95,7 +96,7 @@ class _ConvolutionCounter(TorchFunctionMode):
 
     def __init__(self) -> None:
         super().__init__()
-        self.flops = 0
+        self.flops: int = 0
 
     def __torch_function__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None

@@ -14,7 +14,7 @@ from singleshot.config import PreprocessConfig
 from singleshot.errors import WeightsError
 from singleshot.models.config import ModelSpec
 from singleshot.models.network import Network
-from singleshot.weights.manifest import IMAGENET, fetch
+from singleshot.weights.manifest import IMAGENET, architecture_of, fetch
 
 TORCHVISION = PreprocessConfig(size_hw=(224, 224), scale=1 / 255, mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
 CAFFE = PreprocessConfig(size_hw=(224, 224), mean=(123.0, 117.0, 104.0))
@@ -55,13 +55,6 @@ def load_imagenet(network: Network, spec: ModelSpec, path: str | Path | None = N
     adapt_input(loaded, first, CAFFE if is_caffe else TORCHVISION, spec.preprocess)
     network.backbone.load_state_dict(loaded, strict=False)
     return [f"backbone.{name}" for name in loaded]
-
-
-def architecture_of(backbone: str) -> str | None:
-    """Key of ``IMAGENET`` for a backbone's name, whatever its variant; ``None`` if there are no weights for it."""
-    if backbone.endswith("_mxnet") or backbone == "mobilenet_v3_large_reduced":
-        return None
-    return next((name for name in sorted(IMAGENET, key=len, reverse=True) if backbone.startswith(name)), None)
 
 
 def read_checkpoint(path: Path) -> dict[str, Tensor]:

@@ -53,6 +53,13 @@ IMAGENET = {
 """Classification weights by architecture."""
 
 
+def architecture_of(backbone: str) -> str | None:
+    """Key of ``IMAGENET`` for a backbone's name, whatever its variant; ``None`` if there are no weights for it."""
+    if backbone.endswith("_mxnet") or backbone == "mobilenet_v3_large_reduced":
+        return None
+    return next((name for name in sorted(IMAGENET, key=len, reverse=True) if backbone.startswith(name)), None)
+
+
 def cache_folder() -> Path:
     """Where downloads are kept: ``SINGLESHOT_CACHE``, else ``singleshot`` in the user's cache folder (XDG)."""
     if os.environ.get("SINGLESHOT_CACHE"):

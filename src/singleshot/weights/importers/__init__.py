@@ -1,12 +1,15 @@
-"""Weights of other systems. An importer is one module here with three names.
+"""Weights of other systems. An importer is one module here.
 
-``DESCRIPTION`` says in a few words what it reads. ``recognises(path) -> bool`` looks at a file or folder without
-reading it all and never raises for a readable path. ``read(path) -> (ModelSpec, state, ImportReport)`` converts it.
+Every importer has a ``DESCRIPTION`` in a few words. One that reads files of its own has ``recognises(path) -> bool``,
+which looks at a file or folder without reading it all and never raises for a readable path, and
+``read(path) -> (ModelSpec, state, ImportReport)``. One that reads state dicts of PyTorch has
+``matches(names) -> bool`` and ``translate(shapes, origin) -> Translation``; reading the file is not its business.
 """
 
 from __future__ import annotations
 
 import pkgutil
+from collections.abc import Mapping, Sequence
 from functools import cache
 from importlib import import_module
 from pathlib import Path
@@ -20,22 +23,31 @@ from singleshot.weights.importers.report import ImportReport
 if TYPE_CHECKING:
     from torch import Tensor
 
+    Imported = tuple[ModelSpec, dict[str, Tensor], ImportReport]
+
 __all__ = ["ImportReport", "importers", "read_foreign"]
+
+CHECKPOINT_SUFFIXES = (".pth", ".pt", ".pkl", ".bin", ".tar", ".ckpt", ".safetensors")
+CHECKPOINT_STARTS = (b"PK\x03\x04", b"\x80")
+"""Zip archives and pickles."""
 
 
 @cache
 def importers() -> dict[str, ModuleType]:
     """All importers by source name."""
     modules = {info.name: import_module(f"{__name__}.{info.name}") for info in pkgutil.iter_modules(__path__)}
-    return {name: module for name, module in sorted(modules.items()) if hasattr(module, "recognises")}
+    return {name: module for name, module in sorted(modules.items()) if hasattr(module, "DESCRIPTION")}
 
 
-def read_foreign(path: str | Path, source: str = "auto") -> tuple[ModelSpec, dict[str, Tensor], ImportReport]:
+def read_foreign(
+    path: str | Path, source: str = "auto", class_names: Sequence[str] | None = None
+) -> tuple[ModelSpec, dict[str, Tensor], ImportReport]:
     """Convert weights of another system.
 
     Args:
         path: a file or folder of that system.
         source: a key of ``importers()``, or ``auto`` to find out.
+        class_names: names of the classes without background; ``None`` takes what their number is known to mean.
 
     Returns:
         The detector's spec, the numbers by our parameter names, and what was done.
@@ -43,16 +55,72 @@ def read_foreign(path: str | Path, source: str = "auto") -> tuple[ModelSpec, dic
     Raises:
         WeightsError: the path is missing, no importer knows it, or it is damaged.
     """
+    from singleshot.weights.importers.translate import with_names
+
     path = Path(path)
-    known = importers()
     if not path.exists():
         raise WeightsError(f"{path}: no such file or folder")
+    if source != "auto" and source not in importers():
+        raise WeightsError(f"no importer '{source}'; there are {', '.join(importers())}")
+    spec, state, report = _read(path, source)
+    return (spec if class_names is None else with_names(spec, class_names, path)), state, report
+
+
+def _read(path: Path, source: str) -> Imported:
+    if source != "auto" and hasattr(importers()[source], "read"):
+        result: Imported = importers()[source].read(path)
+        return result
     if source == "auto":
-        source = next((name for name, module in known.items() if module.recognises(path)), "")
-        if not source:
-            listed = "; ".join(f"{name}: {module.DESCRIPTION}" for name, module in known.items())
-            raise WeightsError(f"{path}: not recognised. Importers are: {listed}. Name one with --from")
-    if source not in known:
-        raise WeightsError(f"no importer '{source}'; there are {', '.join(known)}")
-    result: tuple[ModelSpec, dict[str, Tensor], ImportReport] = known[source].read(path)
-    return result
+        for module in importers().values():
+            if hasattr(module, "recognises") and module.recognises(path):
+                result = module.read(path)
+                return result
+    if not _is_checkpoint(path):
+        raise WeightsError(f"{path}: not recognised. {_known()}")
+    return _read_state_dict(path, source)
+
+
+def _read_state_dict(path: Path, source: str) -> Imported:
+    from singleshot.weights.importers.translate import convert
+
+    state = _state_dict(path)
+    names = state.keys()
+    if source == "auto":
+        found = [name for name, module in importers().items() if hasattr(module, "matches") and module.matches(names)]
+        if not found:
+            shown = ", ".join(list(names)[:4])
+            raise WeightsError(f"{path}: a state dict of no known system (it begins with {shown}). {_known()}")
+        source = found[0]
+    elif not importers()[source].matches(names):
+        raise WeightsError(f"{path}: a state dict, but not of {source}; leave out --from to find out. {_known()}")
+    shapes = {name: tuple(tensor.shape) for name, tensor in state.items()}
+    try:
+        translation = importers()[source].translate(shapes, str(path))
+    except (KeyError, IndexError) as error:
+        raise WeightsError(f"{path}: like {source}, but {error} is missing or has another rank") from error
+    return convert(translation, state, path, source)
+
+
+def _state_dict(path: Path) -> Mapping[str, Tensor]:
+    if path.suffix == ".safetensors":
+        from singleshot.weights.file import SPEC_KEY, read_header, read_state
+
+        if SPEC_KEY in read_header(path)[0]:
+            raise WeightsError(f"{path}: already a weights file of singleshot: use singleshot.load")
+        return read_state(path)
+    from singleshot.weights.containers.torch_file import read_checkpoint
+
+    return read_checkpoint(path)
+
+
+def _is_checkpoint(path: Path) -> bool:
+    if not path.is_file():
+        return False
+    with path.open("rb") as file:
+        start = file.read(4)
+    return path.suffix in CHECKPOINT_SUFFIXES or start.startswith(CHECKPOINT_STARTS)
+
+
+def _known() -> str:
+    listed = "; ".join(f"{name}: {module.DESCRIPTION}" for name, module in importers().items())
+    return f"Known are: {listed}. Name one with --from"

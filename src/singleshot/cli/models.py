@@ -1,0 +1,161 @@
+"""``singleshot models``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
+
+    from singleshot.models.config import ModelSpec
+    from singleshot.models.summary import NetworkSummary
+
+
+def models(
+    name: Annotated[str | None, typer.Argument(help="A model, or a weights file: prints its layers.")] = None,
+    classes: Annotated[int, typer.Option(min=1, help="Object classes that heads are counted for.")] = 20,
+    size: Annotated[
+        str | None, typer.Option(metavar="HEIGHTxWIDTH", help="Another input size, for instance 300x480.")
+    ] = None,
+) -> None:
+    """List the detectors, or show one: its maps, default boxes and parameters.
+
+    Examples:
+
+    * `singleshot models`
+    * `singleshot models ssd300_vgg16`
+    * `singleshot models ssdlite300_mobilenet_v2 --size 300x480 --classes 3`
+    """
+    from rich.console import Console
+
+    from singleshot.models.catalogue import model_entry, model_spec
+
+    console = Console()
+    size_hw = parse_size(size) if size else None
+    if name is None:
+        _print_all(console, classes, size_hw)
+    elif Path(name).suffix == ".safetensors":
+        from singleshot.weights.file import read_spec
+
+        spec = read_spec(name)
+        if size_hw:
+            spec = spec.model_copy(update={"preprocess": spec.preprocess.model_copy(update={"size_hw": size_hw})})
+        _print_one(console, spec, f"weights file of {spec.name}")
+    else:
+        spec = model_spec(name, class_placeholders(classes), size_hw)
+        _print_one(console, spec, model_entry(name).description)
+
+
+def parse_size(text: str) -> tuple[int, int]:
+    """``300x480`` as (height, width).
+
+    Raises:
+        ConfigError: it is none.
+    """
+    from singleshot.errors import ConfigError
+
+    sides = text.lower().split("x")
+    if len(sides) != 2 or not all(side.isdecimal() and 1 <= int(side) <= 10_000 for side in sides):
+        raise ConfigError(f"--size is HEIGHTxWIDTH in pixels, for instance 300x480, not '{text}'")
+    return int(sides[0]), int(sides[1])
+
+
+def class_placeholders(count: int) -> tuple[str, ...]:
+    """Names for classes that only matter by their number."""
+    return tuple(f"class_{index}" for index in range(1, count + 1))
+
+
+def _print_all(console: Console, classes: int, size_hw: tuple[int, int] | None) -> None:
+    from rich.progress import track
+
+    from singleshot.models.catalogue import model_names, model_spec
+    from singleshot.models.summary import summarise
+
+    table = _table("Model", "Input", ">Parameters", ">GFLOPs", ">Anchors", "Weights at hand")
+    for name in track(model_names(), "Measuring", console=console, transient=True):
+        spec = model_spec(name, class_placeholders(classes), size_hw)
+        summary = summarise(spec)
+        height, width = spec.preprocess.size_hw
+        table.add_row(
+            name,
+            f"{height} x {width}",
+            f"{summary.total_parameters:,}",
+            f"{summary.flops / 1e9:.1f}",
+            f"{summary.anchors:,}",
+            weights_at_hand(spec),
+        )
+    console.print(table)
+    console.print(
+        f"Parameters and FLOPs (a multiplication and an addition are two) with {classes} classes and background. "
+        "Input is height x width; any other size works. 'singleshot models NAME' shows one."
+    )
+
+
+def _print_one(console: Console, spec: ModelSpec, description: str) -> None:
+    from singleshot.models.summary import summarise
+
+    summary = summarise(spec)
+    height, width = spec.preprocess.size_hw
+    console.print(f"[bold]{spec.name}[/bold]  {description}", highlight=False)
+    console.print(
+        f"input {height} x {width} (h x w), {len(spec.class_names)} classes, {summary.anchors:,} anchors, "
+        f"{summary.total_parameters:,} parameters, {summary.flops / 1e9:.2f} GFLOPs",
+        highlight=False,
+    )
+    console.print(_level_table(summary))
+    parts = _table("Part", ">Parameters")
+    for part, count in summary.parameters.items():
+        parts.add_row(part, f"{count:,}")
+    console.print(parts)
+    console.print(f"backbone {spec.network.backbone.name}, neck {spec.network.neck.kind}", highlight=False)
+    for label, settings in (("preprocess", spec.preprocess), ("postprocess", spec.postprocess), ("coder", spec.coder)):
+        changed = ", ".join(f"{key}={value}" for key, value in settings.model_dump().items() if key != "class_columns")
+        console.print(f"{label}: {changed}", highlight=False)
+    console.print(f"weights at hand: {weights_at_hand(spec) or 'none'}", highlight=False)
+
+
+def _level_table(summary: NetworkSummary) -> Table:
+    table = _table("Source", ">Channels", ">Map", ">Stride", ">Boxes per cell", ">Box sides (px)", ">Anchors")
+    for level in summary.levels:
+        rows, columns = level.size_hw
+        down, across = level.stride_hw
+        table.add_row(
+            level.source,
+            str(level.channels),
+            f"{rows} x {columns}",
+            f"{down:.4g}" if down == across else f"{down:.4g} x {across:.4g}",
+            str(level.boxes_per_cell),
+            f"{level.sides_px[0]:.0f} to {level.sides_px[1]:.0f}",
+            f"{level.anchors:,}",
+        )
+    return table
+
+
+def weights_at_hand(spec: ModelSpec) -> str:
+    """Weights that need no training: bundled detectors of this architecture, and ImageNet weights for its backbone."""
+    from singleshot.weights.bundled import bundled_names, bundled_path
+    from singleshot.weights.file import read_spec
+    from singleshot.weights.manifest import IMAGENET, architecture_of, cache_folder
+
+    found = [f"{name} (bundled)" for name in bundled_names() if read_spec(bundled_path(name)).name == spec.name]
+    architecture = architecture_of(spec.network.backbone.name)
+    if architecture:
+        is_here = (cache_folder() / IMAGENET[architecture].file_name).is_file()
+        found.append(f"imagenet ({'in the cache' if is_here else 'download'})")
+    return ", ".join(found)
+
+
+def _table(*columns: str) -> Table:
+    """A table whose columns marked ``>`` are aligned to the right."""
+    from rich import box
+    from rich.table import Table
+
+    table = Table(box=box.SIMPLE)
+    for column in columns:
+        is_number = column.startswith(">")
+        table.add_column(column.lstrip(">"), justify="right" if is_number else "left", overflow="fold")
+    return table
