@@ -102,7 +102,7 @@ def scenes(
     destination: Annotated[Path, typer.Argument(help="A new or empty folder.")],
     count: Annotated[int, typer.Option(min=1, help="How many images.")] = 240,
     seed: Annotated[int, typer.Option(min=0, help="Other seeds give other images.")] = 0,
-    difficulty: Annotated[float, typer.Option(min=0.0, max=1.0, help="Clutter, noise, occlusion.")] = 0.5,
+    difficulty: Annotated[float, typer.Option(min=0.0, max=1.0, help="Clutter, noise, occlusion.")] = 0.3,
 ) -> None:
     """Render a small labelled data set (VOC layout, five classes) to try things with."""
     from singleshot.data.scenes import make_scenes

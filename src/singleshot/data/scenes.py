@@ -52,7 +52,7 @@ def make_scenes(
     seed: int = 0,
     size_hw: tuple[int, int] = (300, 400),
     *,
-    difficulty: float = 0.5,
+    difficulty: float = 0.3,
     track: Callable[[Sequence[int]], Iterable[int]] = iter,
 ) -> Path:
     """Render a data set in VOC layout; every fifth image is in ``test``, the others in ``trainval``.
@@ -92,7 +92,7 @@ def make_scenes(
     return folder
 
 
-def render_scene(rng: np.random.Generator, size_hw: tuple[int, int], difficulty: float = 0.5) -> Scene:
+def render_scene(rng: np.random.Generator, size_hw: tuple[int, int], difficulty: float = 0.3) -> Scene:
     """Render one picture: ground, clutter, things from back to front, then the camera's faults."""
     canvas = _ground(rng, size_hw)
     _add_clutter(canvas, rng, int(rng.integers(0, 4 + round(10 * difficulty))))

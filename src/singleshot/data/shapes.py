@@ -33,7 +33,7 @@ def paint_thing(name: str, side: int, rng: np.random.Generator) -> tuple[Image, 
     mask = np.zeros((large, large), dtype=np.uint8)
     PAINTERS[name](image, mask, large, colour, rng)
     _shade(image, rng)
-    angle = float(rng.uniform(-25, 25) if name in ("box", "mug") else rng.uniform(0, 360))
+    angle = float(rng.uniform(-20, 20) if name in ("box", "mug") else rng.uniform(0, 360))
     turn = cv2.getRotationMatrix2D((large / 2, large / 2), angle, 1.0)
     image = cv2.warpAffine(image, turn, (large, large), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
     mask = cv2.warpAffine(mask, turn, (large, large), flags=cv2.INTER_LINEAR)
@@ -125,8 +125,8 @@ def _ring(image: Image, mask: Image, side: int, colour: Colour, rng: np.random.G
 
 def _mug(image: Image, mask: Image, side: int, colour: Colour, rng: np.random.Generator) -> None:
     _pattern(image, side, colour, rng)
-    left, right = 0.16 * side, 0.66 * side
-    top, bottom = 0.24 * side, side * rng.uniform(0.76, 0.86)
+    left, right = 0.13 * side, 0.68 * side
+    top, bottom = 0.2 * side, side * rng.uniform(0.78, 0.84)
     middle, half = (left + right) / 2, (right - left) / 2
     rim = int(0.07 * side)
     handle = (int(right), int((top + bottom) / 2))
