@@ -68,7 +68,8 @@ def test_every_way_there_and_back(tmp_path: Path, first: Target, second: Target)
     source = voc_source(tmp_path / "source")
     convert(source, tmp_path / "first", first)
     done = convert(tmp_path / "first", tmp_path / "second", second)
-    assert (done.images, done.objects, done.problems) == (3, 3, data.open(tmp_path / "first").problems)
+    assert (done.images, done.objects) == (3, 3)
+    assert {problem.kind for problem in done.problems} <= {"tiny"}
     assert done.splits == {"test": 1, "train": 1, "trainval": 2, "val": 1}
     before, after = data.open(source), data.open(tmp_path / "second")
     assert after.format == second

@@ -97,15 +97,15 @@ def _check_image(image: ImageRecord, header: Header | str, problems: list[Proble
 
 
 def _skip_repeated_files(images: Sequence[ImageRecord], usable: list[bool], problems: list[Problem]) -> None:
-    """Use each image file once; two files that name the same one are splits that overlap, which is no mistake."""
+    """Use each image file once. Two annotation files that name the same one are splits that overlap: no mistake."""
     first: dict[Path, int] = {}
     for index, image in enumerate(images):
         if usable[index] and first.setdefault(image.path, index) != index:
             usable[index] = False
             earlier = images[first[image.path]]
-            message = f"{image.path} is also image {earlier.image_id} of {earlier.file.name}"
-            action: Action = "skipped" if earlier.file == image.file else "noted"
-            problems.append(Problem(image.file, image.line, "duplicate-image", action, message))
+            if earlier.file == image.file:
+                message = f"{image.path} is also image {earlier.image_id}"
+                problems.append(Problem(image.file, image.line, "duplicate-image", "skipped", message))
 
 
 def _columns(records: Records, class_map: ClassMap, usable: Sequence[bool], problems: list[Problem]) -> _Columns:

@@ -43,7 +43,7 @@ class YoloLayout:
         """The records of ``split`` (several joined by ``+``), or of every source."""
         wanted = list(self.sources) if split is None else split.split("+")
         records = Records(fractions=True, states_sizes=False)
-        seen: set[Path] = set()
+        first: dict[Path, Path] = {}
         for name in wanted:
             for source in self.sources[name]:
                 images = _images_of(source)
@@ -53,11 +53,11 @@ class YoloLayout:
                     )
                     records.add_problem(source, None, "no-labels", message, "noted")
                 for image, file, line in images:
-                    if image in seen:
+                    if image not in first:
+                        first[image] = source
+                        _read_image(records, image, (file, line), self.keypoints)
+                    elif first[image] == source:  # in two sources it is no mistake: splits may overlap
                         records.add_problem(file, line, "duplicate-image", f"{image} is named twice", "noted")
-                        continue
-                    seen.add(image)
-                    _read_image(records, image, (file, line), self.keypoints)
         names = self.names if self.names is not None else self._numbered_names(records)
         records.class_names, records.class_ids = names, tuple(range(len(names)))
         return records
