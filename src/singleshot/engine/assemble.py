@@ -93,7 +93,15 @@ def build_trainer(
     loader = TrainLoader(
         train_set.samples,
         Augmenter(config.augment, size_hw),
-        LoaderConfig(config.batch, config.seed, config.workers, config.keep_empty, pin_memory=device.type == "cuda"),
+        LoaderConfig(
+            batch_size=config.batch,
+            seed=config.seed,
+            workers=config.workers,
+            keep_empty=config.keep_empty,
+            use_difficult=config.use_difficult,
+            repeat_threshold=config.repeat_threshold,
+            pin_memory=device.type == "cuda",
+        ),
     )
     learner = Learner(
         network,

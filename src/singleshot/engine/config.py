@@ -164,6 +164,9 @@ class TrainConfig(Frozen):
         freeze: parts of the network that stay as they are: prefixes or patterns (``backbone``, ``backbone.conv1_*``).
         batch_norm: ``train`` updates statistics, ``eval`` keeps those of the starting point.
         keep_empty: train on images without objects as background.
+        use_difficult: learn from objects marked difficult, as VOC's detectors do.
+        repeat_threshold: show images of classes that are in fewer than this share of the images more often (LVIS); 0
+            shows every image once an epoch.
         seed: of initialisation, shuffling and augmentation.
         workers: processes that prepare batches; ``auto`` leaves a core to the network.
         channels_last: memory layout of the network.
@@ -195,6 +198,8 @@ class TrainConfig(Frozen):
     freeze: tuple[str, ...] = ()
     batch_norm: Literal["train", "eval"] = "train"
     keep_empty: bool = True
+    use_difficult: bool = True
+    repeat_threshold: UnitFloat = 0.0
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
     workers: Annotated[int, Field(ge=0)] | Literal["auto"] = "auto"
     channels_last: bool = True

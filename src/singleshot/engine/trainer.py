@@ -279,7 +279,7 @@ class Trainer:
             steps=steps,
             epoch=self._epoch(),
             epochs=steps / self.length.steps_per_epoch,
-            lr=max(group["lr"] for group in self.learner.optimizer.param_groups if group["name"] == "weight"),
+            lr=max(self.learner.optimizer.param_groups, key=lambda g: (g["name"] == "weight", g["lr"]))["lr"],
             losses=losses,
             images_per_s=images_per_s,
             wait_share=wait_share,
