@@ -7,6 +7,9 @@ from typing import Annotated, Any
 
 import typer
 
+# What shells report of a command that Ctrl-C ended (128 + SIGINT): a script does not go on with half a training.
+INTERRUPTED = 130
+
 EXAMPLES = """
 Examples:
 
@@ -72,7 +75,7 @@ def train(
         **_assignments(set_ or []),
     }
     given = {key: value for key, value in settings.items() if value is not None}
-    run(
+    result = run(
         data,
         model,
         weights,
@@ -86,6 +89,8 @@ def train(
         device=device,
         settings=given,
     )
+    if result.ending == "interrupted":
+        raise typer.Exit(INTERRUPTED)
 
 
 train.__doc__ = f"{train.__doc__}\n{EXAMPLES}"

@@ -64,7 +64,10 @@ def existing_folder(out: str | os.PathLike[str] | None) -> Path:
     """
     if out is not None:
         if not holds_run(Path(out)):
-            raise ConfigError(f"{out} holds no run to resume: it needs config.yaml, last.safetensors and state.pt")
+            raise ConfigError(
+                f"{out} holds no run to resume: it needs config.yaml, last.safetensors and state.pt. A run that was "
+                "killed before its first save begins anew: the same command without --resume"
+            )
         return Path(out)
     runs = [path for path in RUNS.glob("*") if holds_run(path)]
     if not runs:

@@ -105,7 +105,8 @@ def build_start(config: TrainConfig, classes: ClassMap) -> Start:
 def resume_start(folder: Path) -> Start:
     """The detector of a run that goes on; its numbers are those of the saved state, not of the starting point."""
     spec = read_spec(folder / "last.safetensors")
-    return Start(spec, build_network(spec.network), StartReport(origin=str(folder)))
+    network = build_network(spec.network)
+    return Start(spec, network, StartReport(origin=str(folder), loaded=list(network.state_dict())))
 
 
 def adapt_spec(

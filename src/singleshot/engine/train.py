@@ -154,7 +154,7 @@ def _run(config: TrainConfig, folder: Path, device: torch.device, console: Conso
     trainer = build_trainer(config, start, train_set, run_folder, device, evaluation)
     if resume:
         trainer.run = load_checkpoint(folder / "state.pt", trainer.learner)
-        console.print(f"continuing at step {trainer.run.step:,}")
+        console.print(f"continuing {folder} at step {trainer.run.step:,}", highlight=False, soft_wrap=True)
     trainer.observers = _observers(config, folder, trainer.run, console)
     try:
         ending = trainer.fit()
