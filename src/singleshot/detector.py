@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 
-from singleshot.config import PostprocessConfig
+from singleshot.backends.select import COMPILE_FROM, BackendName, Precision, Source, Wish, open_backend
 from singleshot.detections import Detections, check_score
 from singleshot.errors import ConfigError, ImageError, WeightsError
 from singleshot.images import MAX_PIXELS, check_rgb
@@ -48,7 +48,8 @@ class Detector:
     def __init__(self, spec: ModelSpec, weights: Mapping[str, Tensor] | Path) -> None:
         self.spec = spec
         self._weights = weights
-        self._backends: dict[PostprocessConfig, Backend] = {}
+        self._backends: dict[Wish, Backend] = {}
+        self._is_shared = False
 
     def __repr__(self) -> str:
         height, width = self.spec.preprocess.size_hw
@@ -59,13 +60,18 @@ class Detector:
         """Names of the classes, by class id."""
         return self.spec.class_names
 
-    @cached_property
+    @property
     def network(self) -> Network:
         """The torch module, in eval mode on the CPU: ``[B, 3, H, W]`` preprocessed -> ``HeadOutput``.
 
         Raises:
             WeightsError: the weights are damaged or do not fit.
         """
+        self._is_shared = True
+        return self._network
+
+    @cached_property
+    def _network(self) -> Network:
         from singleshot.models.build import build_network
         from singleshot.weights.file import load_state, read_state
 
@@ -80,7 +86,7 @@ class Detector:
         """Default boxes for an input size (the detector's own by default): cxcywh in its pixels, ``[A, 4]``."""
         from singleshot.models.build import build_anchors
 
-        return build_anchors(self.spec, self.network, size_hw)
+        return build_anchors(self.spec, self._network, size_hw)
 
     def preprocess(self, image: ImageLike) -> Tensor:
         """What the network sees of an image.
@@ -110,6 +116,8 @@ class Detector:
         nms_iou: float | None = ...,
         max_detections: int | None = ...,
         batch_size: int = ...,
+        backend: BackendName = ...,
+        precision: Precision = ...,
     ) -> Detections: ...
 
     @overload
@@ -121,6 +129,8 @@ class Detector:
         nms_iou: float | None = ...,
         max_detections: int | None = ...,
         batch_size: int = ...,
+        backend: BackendName = ...,
+        precision: Precision = ...,
     ) -> Detections | list[Detections]: ...
 
     @overload
@@ -132,6 +142,8 @@ class Detector:
         nms_iou: float | None = ...,
         max_detections: int | None = ...,
         batch_size: int = ...,
+        backend: BackendName = ...,
+        precision: Precision = ...,
     ) -> list[Detections]: ...
 
     def predict(
@@ -142,6 +154,8 @@ class Detector:
         nms_iou: float | None = None,
         max_detections: int | None = None,
         batch_size: int = BATCH_SIZE,
+        backend: BackendName = "auto",
+        precision: Precision = "auto",
     ) -> Detections | list[Detections]:
         """Detect objects.
 
@@ -152,6 +166,7 @@ class Detector:
             nms_iou: overlap above which the weaker of two boxes of a class goes; the model's own by default.
             max_detections: most objects per image; the model's own by default.
             batch_size: images that the network sees at once.
+            backend, precision: what runs the network (docs/backends.md); ``auto`` takes the fastest that is there.
 
         Returns:
             `Detections` for one image; a list of them, in order, for a list, folder or glob.
@@ -161,9 +176,17 @@ class Detector:
             ConfigError: a threshold or size that makes no sense.
         """
         one = isinstance(source, np.ndarray) or (isinstance(source, (str, os.PathLike)) and not is_many(source))
-        predictor = self.predictor(score_threshold, nms_iou=nms_iou, max_detections=max_detections)
+        images = _as_list(source)
+        predictor = self.predictor(
+            score_threshold,
+            nms_iou=nms_iou,
+            max_detections=max_detections,
+            backend=backend,
+            precision=precision,
+            images=len(images),
+        )
         found = []
-        for result in predictor.stream(_as_list(source), 1 if one else check_batch(batch_size)):
+        for result in predictor.stream(images, 1 if one else check_batch(batch_size)):
             if isinstance(result, Failure):
                 raise result.error
             found.append(result.detections)
@@ -176,8 +199,18 @@ class Detector:
         nms_iou: float | None = None,
         max_detections: int | None = None,
         max_pixels: int | None = MAX_PIXELS,
+        backend: BackendName = "auto",
+        precision: Precision = "auto",
+        images: int | None = None,
     ) -> Predictor:
-        """The stages of `predict` for streams of any length: ``for result in detector.predictor().stream(paths)``."""
+        """The stages of `predict` for streams of any length: ``for result in detector.predictor().stream(paths)``.
+
+        Args:
+            score_threshold, nms_iou, max_detections, backend, precision: as in `predict`.
+            max_pixels: larger images are refused.
+            images: how many there will be, where that is known: 1 is computed for the shortest latency, and few are
+                not worth a conversion of the network.
+        """
         changes: dict[str, float] = {"score_threshold": check_score(score_threshold, "score_threshold")}
         if nms_iou is not None:
             changes["nms_iou"] = check_score(nms_iou, "nms_iou")
@@ -186,24 +219,30 @@ class Detector:
                 raise ConfigError(f"max_detections must be at least 1, not {max_detections}")
             changes["max_detections"] = max_detections
         settings = self.spec.postprocess.model_copy(update=changes)
+        is_long = images is not None and images >= COMPILE_FROM
+        runner = self._backend(Wish(settings, backend, precision, parallel=images != 1, is_long=is_long))
         return Predictor(
-            self._backend(settings), self.spec.preprocess, self.class_names, self.spec.class_ids, max_pixels
+            runner,
+            self.spec.preprocess,
+            self.class_names,
+            self.spec.class_ids,
+            max_pixels,
+            getattr(runner, "parallel", 1),
         )
 
     def save(self, path: PathLike) -> Path:
         """Write a weights file that `load` reads."""
         from singleshot.weights.file import save_weights
 
-        return save_weights(Path(path), self.spec, self.network.state_dict())
+        return save_weights(Path(path), self.spec, self._network.state_dict())
 
-    def _backend(self, settings: PostprocessConfig) -> Backend:
-        from singleshot.backends.torch_backend import TorchBackend
-
-        if settings not in self._backends:
-            self._backends = {
-                settings: TorchBackend(self.network, self.anchors(), self.spec.coder, settings, len(self.class_names))
-            }
-        return self._backends[settings]
+    def _backend(self, wish: Wish) -> Backend:
+        """The backend for a wish; the last one is kept."""
+        if wish not in self._backends:
+            # A network that the user holds may have been changed, and then the file is not what to run.
+            weights = self._weights if isinstance(self._weights, Path) and not self._is_shared else None
+            self._backends = {wish: open_backend(Source(self.spec, weights, lambda: self._network), wish)}
+        return self._backends[wish]
 
 
 def load(weights: PathLike = "coco") -> Detector:

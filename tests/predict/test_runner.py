@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -83,7 +84,8 @@ def test_a_batch_of_failures_runs_no_network(predictor: Predictor, tmp_path: Pat
     assert predictor.backend.batches == []  # type: ignore[attr-defined]
 
 
-def test_stream_holds_one_batch_at_a_time(predictor: Predictor) -> None:
+@pytest.mark.parametrize("parallel", [1, 3])
+def test_stream_reads_a_bounded_number_of_batches_ahead(predictor: Predictor, parallel: int) -> None:
     taken: list[int] = []
 
     def endless() -> object:
@@ -91,10 +93,10 @@ def test_stream_holds_one_batch_at_a_time(predictor: Predictor) -> None:
             taken.append(1)
             yield image(255)
 
-    results = predictor.stream(endless(), 4)  # type: ignore[arg-type]
-    for _ in range(5):
+    results = replace(predictor, parallel=parallel).stream(endless(), 4)  # type: ignore[arg-type]
+    for _ in range(40):
         next(results)
-    assert len(taken) == 8
+    assert len(taken) <= 40 + 4 * (2 * parallel + 2)
 
 
 def test_times_are_accounted(predictor: Predictor) -> None:

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+import os
+from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
+
+
+FloatPrecision = Literal["fp32", "bf16"]
+"""What convolutions are computed in; scores, boxes and NMS are float32 in any case."""
 
 
 class PaddedArrays(NamedTuple):
@@ -36,9 +41,16 @@ class Backend(Protocol):
     def name(self) -> str:
         """What runs, for people: ``torch fp32``."""
 
+    # A backend may also have ``parallel: int``, the batches that it computes at the same time (1 without).
+
     def predict(self, batch: NDArray[np.float32]) -> PaddedArrays:
         """Detect in a batch.
 
         Args:
             batch: preprocessed images, ``[B, 3, H, W]`` float32; the caller may overwrite it after the call.
         """
+
+
+def cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from singleshot.backends.base import PaddedArrays
+from singleshot.backends.base import FloatPrecision, PaddedArrays
 from singleshot.config import CoderConfig, PostprocessConfig
 from singleshot.multibox.decode import postprocess
 
@@ -23,9 +23,10 @@ class TorchBackend:
         coder: how codes and boxes relate.
         settings: thresholds and NMS.
         num_classes: public classes.
+        precision: ``bf16`` computes the convolutions in bfloat16 (autocast).
     """
 
-    name = "torch fp32"
+    parallel = 1
 
     def __init__(
         self,
@@ -34,8 +35,11 @@ class TorchBackend:
         coder: CoderConfig,
         settings: PostprocessConfig,
         num_classes: int,
+        precision: FloatPrecision = "fp32",
     ) -> None:
+        self.name = f"torch {precision}"
         self._network = network
+        self._is_bf16 = precision == "bf16"
         self._device = next(network.parameters()).device
         self._anchors = anchors_cxcywh.to(self._device)
         self._coder = coder
@@ -48,7 +52,8 @@ class TorchBackend:
         start = perf_counter()
         # Convolutions on CPUs and GPUs are quickest with the channels innermost.
         images = torch.from_numpy(batch).to(self._device).contiguous(memory_format=torch.channels_last)
-        output = self._network(images)
+        with torch.autocast(self._device.type, torch.bfloat16, enabled=self._is_bf16):
+            output = self._network(images)
         self._wait()
         middle = perf_counter()
         size_hw = (batch.shape[2], batch.shape[3])

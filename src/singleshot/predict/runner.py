@@ -1,17 +1,24 @@
-"""Images in, detections out, batch by batch. A bad image becomes a `Failure` in its place and ends nothing."""
+"""Images in, detections out, batch by batch. A bad image becomes a `Failure` in its place and ends nothing.
+
+Reading and preprocessing, the network, and whatever the caller does with the results (writing) overlap: readers work
+ahead of the networks, these ahead of the caller, and a window bounds how far, so that memory does not grow.
+"""
 
 from __future__ import annotations
 
+import threading
+from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from singleshot.backends.base import Backend, PaddedArrays
+from singleshot.backends.base import Backend, PaddedArrays, cores
 from singleshot.config import PreprocessConfig
 from singleshot.detections import Detections
 from singleshot.errors import ImageError
@@ -23,7 +30,7 @@ if TYPE_CHECKING:
 
     Source = Path | NDArray[np.uint8]
 
-STAGES = ("decode", "preprocess", "network", "postprocess", "write")
+STAGES = ("decode", "preprocess", "network", "postprocess", "write", "wait")
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,15 +64,33 @@ Result = Prediction | Failure
 
 @dataclass(slots=True)
 class StageTimes:
-    """Seconds spent in each stage, summed over images (more than the wall clock where stages overlap)."""
+    """Seconds spent in each stage, summed over images (more than the wall clock where stages overlap).
+
+    ``wait`` is what the caller waited for results while nothing else kept it busy.
+    """
 
     seconds: dict[str, float] = field(default_factory=lambda: dict.fromkeys(STAGES, 0.0))
+    _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
     def add(self, stage: str, since: float) -> float:
-        """Count the time from ``since`` (of ``perf_counter``) until now; returns now."""
+        """Count the time from ``since`` (of ``perf_counter``) until now; returns now. From any thread."""
         now = perf_counter()
-        self.seconds[stage] += now - since
+        self.count(stage, now - since)
         return now
+
+    def count(self, stage: str, seconds: float) -> None:
+        """Count seconds. From any thread."""
+        with self._lock:
+            self.seconds[stage] += seconds
+
+
+@dataclass(frozen=True, slots=True)
+class _Group:
+    """A batch on its way: what was read of each source, and the network input of those that could be read."""
+
+    sources: Sequence[Source]
+    loaded: Sequence[NDArray[np.uint8] | Failure]
+    batch: NDArray[np.float32]
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +102,7 @@ class Predictor:
         preprocess: how images become network input.
         class_names, category_ids: what class ids mean.
         max_pixels: larger images become failures.
+        parallel: batches that the backend computes at the same time.
         times: where the time goes; shared by all stages.
     """
 
@@ -85,10 +111,11 @@ class Predictor:
     class_names: tuple[str, ...]
     category_ids: tuple[int, ...] = ()
     max_pixels: int | None = MAX_PIXELS
+    parallel: int = 1
     times: StageTimes = field(default_factory=StageTimes)
 
     def stream(self, sources: Iterable[Source], batch_size: int = 8) -> Iterator[Result]:
-        """Detect in any number of images, holding one batch of them at a time.
+        """Detect in any number of images, a bounded number of them in memory.
 
         Args:
             sources: paths and RGB arrays.
@@ -98,9 +125,12 @@ class Predictor:
             One result per source, in their order.
         """
         rest = iter(sources)
-        batch = np.empty((batch_size, 3, *self.preprocess.size_hw), dtype=np.float32)
-        while group := list(islice(rest, batch_size)):
-            yield from self._predict_group(group, batch)
+        groups = iter(lambda: list(islice(rest, batch_size)), [])
+        first, second = next(groups, None), next(groups, None)
+        if first is not None and second is None:
+            yield from self._finish_group(self._read(first))  # threads would only cost time
+        elif first is not None and second is not None:
+            yield from self._overlapped(chain([first, second], groups))
 
     def load(self, source: Source) -> NDArray[np.uint8] | Failure:
         """Read and check one image."""
@@ -121,8 +151,8 @@ class Predictor:
             ids = np.zeros((0, 0), dtype=np.int64)
             return PaddedArrays(none.reshape(0, 0, 4), none, ids, ids.reshape(0))
         found = self.backend.predict(batch)
-        self.times.seconds["network"] += found.network_s
-        self.times.seconds["postprocess"] += found.postprocess_s
+        self.times.count("network", found.network_s)
+        self.times.count("postprocess", found.postprocess_s)
         return found
 
     def finish(self, found: PaddedArrays, row: int, image: NDArray[np.uint8], source: Source) -> Prediction:
@@ -142,18 +172,52 @@ class Predictor:
         )
         return Prediction(image, detections)
 
-    def _predict_group(self, group: Sequence[Source], batch: NDArray[np.float32]) -> Iterator[Result]:
-        loaded = [self.load(source) for source in group]
-        good = [image for image in loaded if not isinstance(image, Failure)]
+    def _overlapped(self, groups: Iterable[Sequence[Source]]) -> Iterator[Result]:
+        """Reading, network and caller at the same time; results in order."""
+        readers = ThreadPoolExecutor(cores(), "singleshot-read")
+        networks = ThreadPoolExecutor(self.parallel, "singleshot-network")
+        ahead: deque[Future[list[Result]]] = deque()
+        try:
+            for group in groups:
+                ahead.append(networks.submit(self._finish_later, readers.submit(self._read, group)))
+                if len(ahead) > 2 * self.parallel + 1:
+                    yield from self._wait(ahead.popleft())
+            while ahead:
+                yield from self._wait(ahead.popleft())
+        finally:
+            networks.shutdown(wait=False, cancel_futures=True)
+            readers.shutdown(cancel_futures=True)
+            networks.shutdown()
+
+    def _wait(self, results: Future[list[Result]]) -> list[Result]:
         start = perf_counter()
-        for image, out in zip(good, batch, strict=False):
+        found = results.result()
+        self.times.add("wait", start)
+        return found
+
+    def _read(self, sources: Sequence[Source]) -> _Group:
+        """Read and preprocess a batch."""
+        loaded = [self.load(source) for source in sources]
+        good = [image for image in loaded if not isinstance(image, Failure)]
+        batch = np.empty((len(good), 3, *self.preprocess.size_hw), dtype=np.float32)
+        start = perf_counter()
+        for image, out in zip(good, batch, strict=True):
             preprocess_image(image, self.preprocess, out)
         self.times.add("preprocess", start)
-        found = self.detect(batch[: len(good)])
+        return _Group(sources, loaded, batch)
+
+    def _finish_later(self, group: Future[_Group]) -> list[Result]:
+        return self._finish_group(group.result())
+
+    def _finish_group(self, group: _Group) -> list[Result]:
+        """Detect in a batch that was read."""
+        found = self.detect(group.batch)
+        results: list[Result] = []
         row = 0
-        for source, outcome in zip(group, loaded, strict=True):
+        for source, outcome in zip(group.sources, group.loaded, strict=True):
             if isinstance(outcome, Failure):
-                yield outcome
+                results.append(outcome)
             else:
-                yield self.finish(found, row, outcome, source)
+                results.append(self.finish(found, row, outcome, source))
                 row += 1
+        return results

@@ -1,0 +1,110 @@
+"""From a torch network to a compiled one. Run as a program it converts a weights file, so that torch stays outside.
+
+python -m singleshot.backends.convert openvino best.safetensors best.compiled
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+import warnings
+from collections.abc import Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from singleshot.backends.cache import file_sha256
+from singleshot.backends.package import Kind, Package, PackageInfo, read_package
+from singleshot.errors import WeightsError
+from singleshot.models.config import ModelSpec
+
+if TYPE_CHECKING:
+    from singleshot.models.network import Network
+
+HEADS = ("box_codes", "class_logits", "arm_box_codes", "arm_logits")
+
+
+def convert_file(kind: Kind, weights: Path) -> Package:
+    """Convert a weights file, in a process of its own unless torch is here already.
+
+    Raises:
+        WeightsError: the weights cannot be read, or cannot be converted.
+    """
+    if "torch" in sys.modules:
+        return _convert_file_here(kind, weights)
+    with tempfile.TemporaryDirectory() as folder:
+        target = Path(folder) / "network"
+        command = [sys.executable, "-m", __spec__.name if __name__ != "__main__" else "singleshot.backends.convert"]
+        done = subprocess.run([*command, kind, str(weights), str(target)], capture_output=True, text=True)
+        if done.returncode:
+            reason = (done.stderr.strip() or f"exit code {done.returncode}").splitlines()[-1]
+            raise WeightsError(f"{weights}: cannot be converted for {kind}: {reason}")
+        return read_package(target)
+
+
+def convert_network(kind: Kind, network: Network, spec: ModelSpec, weights_sha256: str = "") -> Package:
+    """Convert a network in memory; it must be in eval mode and on the CPU.
+
+    Args:
+        kind: engine.
+        network: what to convert.
+        spec: what belongs to it.
+        weights_sha256: of the file that holds its weights.
+    """
+    from singleshot.models.build import build_anchors
+
+    anchors = build_anchors(spec, network).numpy()
+    make = _openvino_parts if kind == "openvino" else _onnx_parts
+    parts = make(network, spec.preprocess.size_hw)
+    engine = {"openvino": "openvino", "onnx": "onnx"}[kind]
+    made_with = f"{engine} {version(engine)}, torch {version('torch')}"
+    info = PackageInfo(kind=kind, weights_sha256=weights_sha256, made_with=made_with, spec=spec)
+    return Package(info, anchors, parts)
+
+
+def _convert_file_here(kind: Kind, weights: Path) -> Package:
+    from singleshot.models.build import build_network
+    from singleshot.weights.file import load_state, read_spec, read_state
+
+    spec = read_spec(weights)
+    network = build_network(spec.network)
+    load_state(network, read_state(weights), weights)
+    return convert_network(kind, network.eval(), spec, file_sha256(weights))
+
+
+def _openvino_parts(network: Network, size_hw: tuple[int, int]) -> tuple[bytes, bytes]:
+    """The graph with any batch size. (Tracing takes a third of the time of ``torch.export`` and gives the same.)"""
+    import openvino as ov
+    import torch
+
+    example = torch.zeros(2, network.backbone.in_channels, *size_hw)
+    with warnings.catch_warnings(), torch.inference_mode():
+        warnings.simplefilter("ignore")
+        model = ov.convert_model(network, example_input=example)
+    model.reshape([-1, *example.shape[1:]])
+    for output, name in zip(model.outputs, HEADS, strict=False):
+        output.get_tensor().set_names({name})
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "model.xml"
+        ov.save_model(model, path, compress_to_fp16=False)
+        return path.read_bytes(), path.with_suffix(".bin").read_bytes()
+
+
+def _onnx_parts(network: Network, size_hw: tuple[int, int]) -> tuple[bytes]:
+    raise NotImplementedError
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Convert a weights file: engine, weights, target."""
+    kind, weights, target = arguments
+    if kind not in ("openvino", "onnx"):
+        raise SystemExit(f"no engine '{kind}'")
+    _convert_file_here("openvino" if kind == "openvino" else "onnx", Path(weights)).save(Path(target))
+    return 0
+
+
+if __name__ == "__main__":
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,135 @@
+"""The network as OpenVINO runs it: from a preprocessed batch to detections in one compiled model, without torch."""
+
+from __future__ import annotations
+
+import threading
+from time import perf_counter
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from singleshot.backends.base import FloatPrecision, PaddedArrays
+from singleshot.backends.package import Package
+from singleshot.config import PostprocessConfig
+from singleshot.errors import MissingExtraError
+
+try:
+    import openvino as ov
+
+    from singleshot.backends.openvino_graph import add_detection, fits_graph
+except ImportError:
+    raise MissingExtraError("openvino", "openvino", "the OpenVINO backend") from None
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+_HINTS = {"fp32": "f32", "bf16": "bf16"}
+
+
+class OpenVinoBackend:
+    """Runs a compiled network on the CPU.
+
+    Args:
+        package: the network.
+        settings: thresholds and NMS.
+        precision: of the convolutions that are not int8. Decoding and NMS are always float32.
+        parallel: batches that are computed at the same time, each on its share of the cores. 1 takes all cores for one
+            batch: the shortest latency.
+        threads: cores to use; ``None`` takes what OpenVINO finds.
+    """
+
+    def __init__(
+        self,
+        package: Package,
+        settings: PostprocessConfig,
+        precision: FloatPrecision = "fp32",
+        parallel: int = 1,
+        threads: int | None = None,
+    ) -> None:
+        self._package = package
+        self._settings = settings
+        self._fits = fits_graph(settings)
+        self._config = {
+            "INFERENCE_PRECISION_HINT": _HINTS[precision],
+            "PERFORMANCE_HINT": "LATENCY" if parallel == 1 else "THROUGHPUT",
+            "NUM_STREAMS": str(parallel),
+        }
+        if threads is not None:
+            self._config["INFERENCE_NUM_THREADS"] = str(threads)
+        self._compiled: ov.CompiledModel | None = None
+        self._batch = 0
+        self._lock = threading.Lock()
+        self._local = threading.local()
+        self.parallel = parallel
+        self.name = f"openvino {'int8' if package.info.quantized else precision}"
+
+    def predict(self, batch: NDArray[np.float32]) -> PaddedArrays:
+        """Detect in a batch ``[B, 3, H, W]``; may be called from several threads at once."""
+        request = self._request(len(batch))
+        start = perf_counter()
+        count = len(batch)
+        if count < self._batch:
+            batch = np.concatenate([batch, np.zeros((self._batch - count, *batch.shape[1:]), dtype=np.float32)])
+        request.infer([batch], share_inputs=True)
+        middle = perf_counter()
+        outputs = [tensor.data for tensor in request.output_tensors]
+        found = self._finish(outputs[0], outputs[1]) if self._fits else self._finish_in_torch(outputs)
+        boxes, scores, class_ids, counts = (array[:count] for array in found)
+        return PaddedArrays(boxes, scores, class_ids, counts, middle - start, perf_counter() - middle)
+
+    def _request(self, count: int) -> Any:
+        """This thread's request of a model that takes at least ``count`` images."""
+        with self._lock:
+            if self._compiled is None or count > self._batch:
+                self._compiled, self._batch = self._compile(count), count
+            if getattr(self._local, "owner", None) is not self._compiled:
+                self._local.owner = self._compiled
+                self._local.request = self._compiled.create_infer_request()
+            return self._local.request
+
+    def _compile(self, batch: int) -> ov.CompiledModel:
+        core = ov.Core()
+        xml, numbers = self._package.parts
+        model = core.read_model(xml, ov.Tensor(np.frombuffer(numbers, dtype=np.uint8)))
+        spec = self._package.info.spec
+        size_hw = spec.preprocess.size_hw
+        if self._fits:
+            anchors, classes = self._package.anchors_cxcywh, len(spec.class_names)
+            model = add_detection(model, anchors, self._settings, spec.coder, classes, size_hw)
+        model.reshape([batch, 3, *size_hw])
+        return core.compile_model(model, "CPU", self._config)
+
+    def _finish(self, rows: NDArray[np.float32], counts: NDArray[np.int64]) -> tuple[NDArray[Any], ...]:
+        height, width = self._package.info.spec.preprocess.size_hw
+        is_clipped = self._settings.clip == "after"
+        return _padded(rows, counts, np.array((width, height) * 2, dtype=np.float32) if is_clipped else None)
+
+    def _finish_in_torch(self, heads: list[NDArray[np.float32]]) -> tuple[NDArray[Any], ...]:
+        """Dialects that OpenVINO's NMS does not know (soft NMS, for one)."""
+        import torch
+
+        from singleshot.multibox.decode import postprocess
+        from singleshot.structures import HeadOutput, RefineOutput
+
+        spec = self._package.info.spec
+        tensors = [torch.from_numpy(head) for head in heads]
+        output = HeadOutput(*tensors) if len(tensors) == 2 else RefineOutput(*tensors)
+        anchors = torch.from_numpy(self._package.anchors_cxcywh)
+        size_hw, classes = spec.preprocess.size_hw, len(spec.class_names)
+        found = postprocess(output, anchors, self._settings, spec.coder, size_hw, classes)
+        return tuple(tensor.numpy() for tensor in found)
+
+
+def _padded(
+    rows: NDArray[np.float32], counts: NDArray[np.int64], limits_xyxy: NDArray[np.float32] | None
+) -> tuple[NDArray[Any], ...]:
+    """Rows ``[N, 6]`` sorted by image as one padded row per image."""
+    images = np.repeat(np.arange(len(counts)), counts)
+    places = np.arange(len(images)) - np.repeat(np.cumsum(counts) - counts, counts)
+    size = (len(counts), int(counts.max(initial=0)))
+    boxes, scores = np.zeros((*size, 4), dtype=np.float32), np.zeros(size, dtype=np.float32)
+    class_ids = np.full(size, -1, dtype=np.int64)
+    rows = rows[: len(images)]
+    class_ids[images, places], scores[images, places] = rows[:, 0], rows[:, 1]
+    boxes[images, places] = rows[:, 2:] if limits_xyxy is None else rows[:, 2:].clip(0, limits_xyxy)
+    return boxes, scores, class_ids, counts.copy()

@@ -1,0 +1,185 @@
+"""Which backend runs a detector, in which precision: what the user asked for, or the fastest that is there and safe."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, get_args
+
+from singleshot.backends.base import Backend, FloatPrecision, cores
+from singleshot.backends.cache import cached_path, file_sha256, mark_used, prune
+from singleshot.backends.package import Kind, Package, read_info, read_package
+from singleshot.config import PostprocessConfig
+from singleshot.errors import ConfigError, MissingExtraError, WeightsError
+from singleshot.models.config import ModelSpec
+
+if TYPE_CHECKING:
+    from singleshot.models.network import Network
+
+BackendName = Literal["auto", "torch", "openvino", "onnx"]
+Precision = Literal["auto", "fp32", "bf16", "int8"]
+BACKENDS: tuple[BackendName, ...] = get_args(BackendName)
+PRECISIONS: tuple[Precision, ...] = get_args(Precision)
+
+COMPILE_FROM = 50
+"""``auto`` converts a network from this many images on: fewer are done sooner with torch."""
+
+INT8_SUFFIX = ".int8.compiled"
+_MODULES = {"openvino": "openvino", "onnx": "onnxruntime"}
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What is asked of a backend.
+
+    Attributes:
+        settings: thresholds and NMS.
+        backend, precision: ``auto`` leaves the choice.
+        parallel: whether throughput counts, or the latency of one batch.
+        is_long: whether so many images will come that a conversion pays; for ``auto``.
+    """
+
+    settings: PostprocessConfig
+    backend: BackendName = "auto"
+    precision: Precision = "auto"
+    parallel: bool = False
+    is_long: bool = False
+
+    def __post_init__(self) -> None:
+        for name, value, known in (("backend", self.backend, BACKENDS), ("precision", self.precision, PRECISIONS)):
+            if value not in known:
+                raise ConfigError(f"{name} '{value}': choose from {', '.join(known)}")
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Where a backend gets its network.
+
+    Attributes:
+        spec: the detector.
+        weights: its weights file; ``None`` where the network exists only in memory.
+        network: gives the torch module.
+    """
+
+    spec: ModelSpec
+    weights: Path | None
+    network: Callable[[], Network]
+
+
+def open_backend(source: Source, wish: Wish) -> Backend:
+    """The backend that fulfils a wish.
+
+    Raises:
+        ConfigError: backend and precision do not go together, or int8 without a calibrated file.
+        MissingExtraError: the backend is not installed.
+        WeightsError: the weights cannot be read or converted.
+    """
+    backend = wish.backend
+    if backend == "auto":
+        backend = "openvino" if _openvino_pays(source, wish) else "torch"
+    if backend == "torch":
+        return _torch_backend(source, wish)
+    if find_spec(_MODULES[backend]) is None:
+        raise MissingExtraError(_MODULES[backend], backend, f"--backend {backend}")
+    return _openvino_backend(source, wish) if backend == "openvino" else _onnx_backend(source, wish)
+
+
+def int8_path(weights: Path) -> Path:
+    """Where the int8 form of a weights file belongs."""
+    return weights.with_name(weights.stem + INT8_SUFFIX)
+
+
+def _openvino_pays(source: Source, wish: Wish) -> bool:
+    if source.weights is None or find_spec("openvino") is None:
+        return wish.precision == "int8"  # which only OpenVINO can, or can say why not
+    ready = _has_int8(source.weights) or _cached(source, "openvino").exists()
+    return ready or wish.precision == "int8" or wish.is_long
+
+
+def _torch_backend(source: Source, wish: Wish) -> Backend:
+    from singleshot.backends.torch_backend import TorchBackend
+    from singleshot.models.build import build_anchors
+
+    if wish.precision == "int8":
+        raise ConfigError("precision int8 runs with --backend openvino or onnx, not with torch")
+    network, spec = source.network(), source.spec
+    precision: FloatPrecision = "bf16" if wish.precision == "bf16" else "fp32"
+    anchors = build_anchors(spec, network)
+    return TorchBackend(network, anchors, spec.coder, wish.settings, len(spec.class_names), precision)
+
+
+def _openvino_backend(source: Source, wish: Wish) -> Backend:
+    from singleshot.backends.openvino_backend import OpenVinoBackend
+
+    native = cpu_capabilities()
+    int8 = _wants_int8(source, wish, "INT8" in native)
+    package = read_package(int8) if int8 else compiled("openvino", source)
+    is_auto = wish.precision in ("auto", "int8")
+    is_fp32 = wish.precision == "fp32" or (is_auto and "BF16" not in native)
+    return OpenVinoBackend(package, wish.settings, "fp32" if is_fp32 else "bf16", cores() if wish.parallel else 1)
+
+
+def _onnx_backend(source: Source, wish: Wish) -> Backend:
+    raise NotImplementedError
+
+
+@lru_cache(maxsize=1)
+def cpu_capabilities() -> tuple[str, ...]:
+    """Precisions that OpenVINO computes natively on this CPU."""
+    import openvino
+
+    return tuple(openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"))
+
+
+def compiled(kind: Kind, source: Source) -> Package:
+    """The compiled form of a network: from the cache, else converted (and cached)."""
+    from singleshot.backends.convert import convert_file, convert_network
+
+    if source.weights is None:
+        return convert_network(kind, source.network(), source.spec)
+    path = _cached(source, kind)
+    if path.exists():
+        try:
+            package = read_package(path)
+        except WeightsError:  # cut off by a full disk, say: make it again
+            path.unlink(missing_ok=True)
+        else:
+            mark_used(path)
+            return package
+    package = convert_file(kind, source.weights)
+    try:
+        package.save(path)
+        prune(path.parent)
+    except OSError:  # a read-only home: it works, only slower the next time
+        return package
+    return package
+
+
+def _cached(source: Source, kind: Kind) -> Path:
+    assert source.weights is not None
+    return cached_path(kind, _sha256(source.weights, source.weights.stat().st_mtime_ns), source.spec.model_dump_json())
+
+
+@lru_cache(maxsize=8)
+def _sha256(weights: Path, changed_ns: int) -> str:
+    return file_sha256(weights)
+
+
+def _has_int8(weights: Path) -> bool:
+    info = read_info(int8_path(weights))
+    return info is not None and info.weights_sha256 == _sha256(weights, weights.stat().st_mtime_ns)
+
+
+def _wants_int8(source: Source, wish: Wish, native: bool) -> Path | None:
+    """The int8 file, if that is what to run."""
+    weights = source.weights
+    if wish.precision == "int8":
+        if weights is None or not _has_int8(weights):
+            name = weights or "WEIGHTS"
+            stale = " that fits it" if weights and int8_path(weights).exists() else ""
+            raise ConfigError(f"{name} has no int8 file{stale}: make one with 'singleshot quantize {name} DATA'")
+        return int8_path(weights)
+    return int8_path(weights) if wish.precision == "auto" and weights and native and _has_int8(weights) else None
