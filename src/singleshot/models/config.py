@@ -11,6 +11,44 @@ from singleshot.config import AnchorConfig, CoderConfig, Frozen, PostprocessConf
 PositiveInt = Annotated[int, Field(gt=0)]
 
 
+Pair = tuple[int, int]
+"""(vertical, horizontal)."""
+
+
+class GraphLayer(Frozen):
+    """One layer of a network that is described layer by layer (an imported Caffe model).
+
+    Attributes:
+        name: of the layer, of what it gives, and of its parameters.
+        kind: what it does. ``scale`` multiplies and shifts every channel; ``power`` is
+            ``(shift + scale * x) ** power``.
+        inputs: names of the layers that it reads; ``""`` is what the whole graph reads.
+        channels: that it gives (convolutions), or 0 for as many as the place in the network asks for.
+        kernel_hw, stride_hw, padding_hw, dilation_hw: of convolutions and pools.
+        groups, bias: of convolutions; ``bias`` also of ``scale``.
+        ceil: pools round their size up (Caffe).
+        eps: of ``batch_norm``.
+        values: slope of ``relu``, one factor per input of ``sum``, or (power, scale, shift).
+    """
+
+    name: str
+    kind: Literal[
+        "conv", "deconv", "max_pool", "avg_pool", "global_max_pool", "global_avg_pool", "batch_norm", "scale", "relu",
+        "relu6", "prelu", "elu", "sigmoid", "tanh", "power", "sum", "product", "max", "concat", "l2_norm",
+    ]  # fmt: skip
+    inputs: tuple[str, ...]
+    channels: Annotated[int, Field(ge=0)] = 0
+    kernel_hw: Pair = (1, 1)
+    stride_hw: Pair = (1, 1)
+    padding_hw: Pair = (0, 0)
+    dilation_hw: Pair = (1, 1)
+    groups: PositiveInt = 1
+    bias: bool = True
+    ceil: bool = True
+    eps: float = 1e-5
+    values: tuple[float, ...] = ()
+
+
 class BackboneConfig(Frozen):
     """A registered backbone and where it is tapped.
 
@@ -18,11 +56,13 @@ class BackboneConfig(Frozen):
         name: registered name; variants that differ in their layers are names of their own.
         taps: layer names whose outputs are sources, finest first; empty takes the backbone's default taps.
         in_channels: channels of the input image.
+        layers: of the backbone ``graph``, which is nothing but them.
     """
 
     name: str
     taps: tuple[str, ...] = ()
     in_channels: PositiveInt = 3
+    layers: tuple[GraphLayer, ...] = ()
 
 
 class ExtraBlock(Frozen):
@@ -103,7 +143,8 @@ class HeadConfig(Frozen):
     """The two predictors of each source.
 
     Attributes:
-        kind: ``conv`` (3x3, SSD) or ``separable`` (depthwise 3x3, then 1x1; SSDLite).
+        kind: ``conv`` (3x3, SSD), ``separable`` (depthwise 3x3, then 1x1; SSDLite) or ``graph``: ``box_layers`` and
+            ``logit_layers``.
         logits: columns of the class logits, background included.
         boxes_per_cell: default boxes per cell of each source; equals the anchors'.
         layout: how channels are read: ``cell`` (row, column, box) or ``shape`` (box, row, column; NVIDIA).
@@ -117,9 +158,10 @@ class HeadConfig(Frozen):
         activation: after the depthwise convolution of separable heads.
         last_plain: the last source of a separable head has a plain 1x1 predictor (lufficc, qfgaohao).
         objectness: add RefineDet's anchor refinement heads on the sources before the neck.
+        box_layers, logit_layers: the two predictors of each source of a ``graph`` head, layer by layer.
     """
 
-    kind: Literal["conv", "separable"] = "conv"
+    kind: Literal["conv", "separable", "graph"] = "conv"
     logits: Annotated[int, Field(ge=1)]
     boxes_per_cell: tuple[PositiveInt, ...]
     layout: Literal["cell", "shape"] = "cell"
@@ -132,6 +174,8 @@ class HeadConfig(Frozen):
     activation: Literal["relu", "relu6"] = "relu6"
     last_plain: bool = False
     objectness: bool = False
+    box_layers: tuple[tuple[GraphLayer, ...], ...] = ()
+    logit_layers: tuple[tuple[GraphLayer, ...], ...] = ()
 
 
 class NetworkConfig(Frozen):

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from singleshot.models.config import HeadConfig
+from singleshot.models.graph import build_predictor
 from singleshot.models.heads.prediction import build_prediction_module
 from singleshot.models.layers import conv2d, conv_block
 from singleshot.structures import HeadOutput
@@ -72,6 +73,8 @@ def build_head(config: HeadConfig, channels: tuple[int, ...], eps: float = 1e-5,
     columns = logits or config.logits
     shared = [build_prediction_module(config, count, eps, level) for level, count in enumerate(channels)]
     widths = [getattr(module, "out_channels", count) for module, count in zip(shared, channels, strict=True)]
+    if config.kind == "graph":
+        return _graph_head(config, channels, columns)
     last = len(channels) - 1
     boxes = [
         _predictor(config, width, per_cell * 4, eps, config.last_plain and level == last)
@@ -83,6 +86,20 @@ def build_head(config: HeadConfig, channels: tuple[int, ...], eps: float = 1e-5,
     ]
     plain = all(isinstance(module, nn.Identity) for module in shared)
     return MultiBoxHead(boxes, classes, columns, () if plain else shared, config.layout)
+
+
+def _graph_head(config: HeadConfig, channels: tuple[int, ...], columns: int) -> MultiBoxHead:
+    """Predictors that the configuration describes layer by layer."""
+    rows = list(zip(channels, config.boxes_per_cell, strict=True))
+    boxes = [
+        build_predictor(layers, width, per_cell * 4)
+        for layers, (width, per_cell) in zip(config.box_layers, rows, strict=True)
+    ]
+    logits = [
+        build_predictor(layers, width, per_cell * columns)
+        for layers, (width, per_cell) in zip(config.logit_layers, rows, strict=True)
+    ]
+    return MultiBoxHead(boxes, logits, columns, (), config.layout)
 
 
 def _predictor(config: HeadConfig, in_channels: int, out_channels: int, eps: float, plain: bool) -> nn.Module:
