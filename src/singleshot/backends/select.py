@@ -49,9 +49,7 @@ class Wish:
     is_long: bool = False
 
     def __post_init__(self) -> None:
-        for name, value, known in (("backend", self.backend, BACKENDS), ("precision", self.precision, PRECISIONS)):
-            if value not in known:
-                raise ConfigError(f"{name} '{value}': choose from {', '.join(known)}")
+        check_backend(self.backend, self.precision)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +65,19 @@ class Source:
     spec: ModelSpec
     weights: Path | None
     network: Callable[[], Network]
+
+
+def check_backend(backend: str, precision: str) -> tuple[BackendName, Precision]:
+    """Names that exist.
+
+    Raises:
+        ConfigError: one does not.
+    """
+    if backend not in BACKENDS:
+        raise ConfigError(f"--backend {backend}: unknown; choose from {', '.join(BACKENDS)}")
+    if precision not in PRECISIONS:
+        raise ConfigError(f"--precision {precision}: unknown; choose from {', '.join(PRECISIONS)}")
+    return backend, precision
 
 
 def open_backend(source: Source, wish: Wish) -> Backend:

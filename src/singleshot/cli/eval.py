@@ -36,6 +36,8 @@ def evaluate(
     ] = None,
     out: Annotated[Path | None, typer.Option(help="Folder for eval.json, curves.csv and report.html.")] = None,
     batch: Annotated[int, typer.Option(min=1, max=1024, help="Images at once; more pays on a GPU, not on a CPU.")] = 1,
+    backend: Annotated[str, typer.Option(help="What runs the network: auto, torch, openvino, onnx.")] = "auto",
+    precision: Annotated[str, typer.Option(help="In which numbers: auto, fp32, bf16, int8.")] = "auto",
     metric: Annotated[
         list[Metric] | None, typer.Option(help="Numbers to compute; repeat for more. Default: all.")
     ] = None,
@@ -59,12 +61,14 @@ def evaluate(
     """
     from rich.console import Console
 
+    from singleshot.backends.select import check_backend
     from singleshot.engine.evaluate import ALL_METRICS, open_held_out
     from singleshot.engine.evaluate import evaluate as run
     from singleshot.metrics import VocConfig
 
     console = Console()
     shown = [name for name in ALL_METRICS if not metric or name in metric]
+    backend_name, precision_name = check_backend(backend, precision)
     dataset = open_held_out(data, split)
     with _progress(len(dataset)) as on_progress:
         result = run(
@@ -72,6 +76,8 @@ def evaluate(
             dataset,
             score_threshold=score,
             batch_size=batch,
+            backend=backend_name,
+            precision=precision_name,
             metrics=shown,
             voc=VocConfig(min_iou=iou, compare=">" if strict else ">=", pixel_inclusive=inclusive),
             on_progress=on_progress,

@@ -11,11 +11,22 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
+    from rich.status import Status
+
     from singleshot.predict.job import JobSummary
     from singleshot.predict.runner import Result
 
 # More images than this are counted by a progress bar instead of being listed one by one.
 LISTED_IMAGES = 20
+
+STAGE_NAMES = {
+    "decode": "read and decode",
+    "preprocess": "preprocess",
+    "network": "network",
+    "postprocess": "postprocess",
+    "write": "write",
+    "wait": "writer waiting",
+}
 
 
 def predict(
@@ -27,6 +38,8 @@ def predict(
         "images,json"
     ),
     batch: Annotated[int, typer.Option(help="Images that the network sees at once; more than 1 pays on a GPU.")] = 1,
+    backend: Annotated[str, typer.Option(help="What runs the network: auto, torch, openvino, onnx.")] = "auto",
+    precision: Annotated[str, typer.Option(help="In which numbers: auto, fp32, bf16, int8.")] = "auto",
     recursive: Annotated[bool, typer.Option("--recursive", "-r", help="Look into subfolders.")] = False,
     nms_iou: Annotated[
         float | None,
@@ -48,6 +61,7 @@ def predict(
     An image that cannot be read ends nothing: it is listed at the end, and the exit code is 1.
     Exit code 2 means that nothing was done (a wrong option, path or weights file).
     """
+    from singleshot.backends.select import check_backend
     from singleshot.detections import check_score
     from singleshot.detector import check_batch, load
     from singleshot.predict.job import run_job
@@ -60,7 +74,17 @@ def predict(
     check_batch(batch)
     images = find_images(sources, recursive=recursive, exclude=out)
     detector = load(weights)
-    predictor = detector.predictor(score, nms_iou=nms_iou, max_detections=max_detections, max_pixels=max_pixels)
+    backend_name, precision_name = check_backend(backend, precision)
+    with _status("Getting the network ready (a conversion is made once, and kept) ..."):
+        predictor = detector.predictor(
+            score,
+            nms_iou=nms_iou,
+            max_detections=max_detections,
+            max_pixels=max_pixels,
+            backend=backend_name,
+            precision=precision_name,
+            images=len(images),
+        )
     results = predictor.stream(images, min(batch, len(images)))
     with (
         _quiet_decoders(),
@@ -68,9 +92,16 @@ def predict(
         open_sinks(kinds, out, images, detector.class_names, detector.spec.class_ids) as sinks,
     ):
         summary = run_job(results, sinks, predictor.times, on_result)
-    _print_summary(summary, out if kinds else None)
+    _print_summary(summary, predictor.backend.name, out if kinds else None)
     if summary.failures:
         raise typer.Exit(1)
+
+
+def _status(message: str) -> Status:
+    """A spinner while something takes seconds."""
+    from rich.console import Console
+
+    return Console(stderr=True).status(message)
 
 
 @contextmanager
@@ -113,12 +144,28 @@ def _progress(count: int) -> Iterator[Callable[[Result], None]]:
         yield on_result
 
 
+def _print_times(summary: JobSummary) -> None:
+    """Where the time went. Stages overlap, so that their seconds may add up to more than the wall clock."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for heading in ("stage", "seconds", "ms per image", "share of the run"):
+        table.add_column(heading, justify="left" if heading == "stage" else "right")
+    for stage, seconds in summary.times.seconds.items():
+        share = 100 * seconds / summary.wall_s if summary.wall_s else 0.0
+        per_image = 1000 * seconds / max(summary.images, 1)
+        table.add_row(STAGE_NAMES[stage], f"{seconds:.2f}", f"{per_image:.2f}", f"{share:.0f} %")
+    Console().print(table, highlight=False)
+
+
 def _counted(objects: Counter[str]) -> str:
     return ", ".join(f"{count:,} {name}" for name, count in objects.most_common())
 
 
-def _print_summary(summary: JobSummary, out: Path | None) -> None:
-    typer.echo(f"{summary.images:,} images, {summary.objects.total():,} objects in {summary.time_line()}")
+def _print_summary(summary: JobSummary, backend: str, out: Path | None) -> None:
+    typer.echo(f"{summary.images:,} images, {summary.objects.total():,} objects in {summary.time_line()}, {backend}")
+    _print_times(summary)
     if summary.images > LISTED_IMAGES and summary.objects:
         typer.echo(f"Found: {_counted(summary.objects)}")
     if out is not None:

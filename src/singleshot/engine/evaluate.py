@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Literal, get_args
 import numpy as np
 
 from singleshot import data as datasets
+from singleshot.backends.select import BackendName, Precision
 from singleshot.data import DetectionDataset
 from singleshot.detector import BATCH_SIZE, Detector, check_batch, load
 from singleshot.errors import ConfigError, DataError
@@ -46,6 +47,8 @@ def evaluate(
     *,
     score_threshold: float = SCORE_THRESHOLD,
     batch_size: int = BATCH_SIZE,
+    backend: BackendName = "auto",
+    precision: Precision = "auto",
     metrics: Collection[MetricName] = ALL_METRICS,
     voc: VocConfig = VOC,
     on_progress: Progress | None = None,
@@ -59,6 +62,7 @@ def evaluate(
             set has it, else everything; ``all`` takes everything.
         score_threshold: detections below are not looked at; keep it low, or the curves end early.
         batch_size: images that the network sees at once.
+        backend, precision: what runs the network; ``auto`` takes the fastest that is there.
         metrics: ``voc`` (always computed: the curves need it), ``coco``.
         voc: dialect of VOC's rule.
         on_progress: called after each image.
@@ -75,7 +79,7 @@ def evaluate(
     dataset = data if isinstance(data, DetectionDataset) else open_held_out(data, split)
     name = detector.spec.name if isinstance(model, Detector) else str(model)
     return evaluate_predictor(
-        detector.predictor(score_threshold),
+        detector.predictor(score_threshold, backend=backend, precision=precision, images=len(dataset)),
         dataset,
         name=name,
         score_threshold=score_threshold,

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from time import perf_counter
 
-from singleshot.predict.runner import STAGES, Failure, Result, StageTimes
+from singleshot.predict.runner import Failure, Result, StageTimes
 from singleshot.predict.sinks import Sink
 
 
@@ -35,9 +35,8 @@ class JobSummary:
         return (self.images + len(self.failures)) / self.wall_s if self.wall_s else 0.0
 
     def time_line(self) -> str:
-        """Where the time went, in one line."""
-        shares = ", ".join(f"{stage} {self.times.seconds[stage]:.2f}" for stage in STAGES)
-        return f"{self.wall_s:.2f} s, {self.images_per_s:.1f} images/s (seconds: {shares})"
+        """How long it took, in one line."""
+        return f"{self.wall_s:.2f} s, {self.images_per_s:.1f} images/s"
 
 
 def run_job(
