@@ -1,0 +1,1 @@
+"""Operators of other systems by their names, parameters and defaults, as adapters over ``singleshot.multibox``."""
