@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import pickle
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from zipfile import BadZipFile
 
 import torch
 from torch import Tensor
@@ -14,6 +12,8 @@ from singleshot.config import PreprocessConfig
 from singleshot.errors import WeightsError
 from singleshot.models.config import ModelSpec
 from singleshot.models.network import Network
+from singleshot.weights.containers.torch_file import read_checkpoint
+from singleshot.weights.file import read_state
 from singleshot.weights.manifest import IMAGENET, architecture_of, fetch
 
 TORCHVISION = PreprocessConfig(size_hw=(224, 224), scale=1 / 255, mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
@@ -42,7 +42,7 @@ def load_imagenet(network: Network, spec: ModelSpec, path: str | Path | None = N
         raise WeightsError(f"no ImageNet weights are known for the backbone '{backbone}': use weights 'none' or a file")
     path = Path(path) if path else fetch(IMAGENET[architecture])
     own = network.backbone.state_dict()
-    theirs = translate(architecture, read_checkpoint(path), own)
+    theirs = translate(architecture, read_tensors(path), own)
     first = next(name for name, value in own.items() if value.ndim == 4)
     if first in theirs and own[first].shape[1] != theirs[first].shape[1]:
         raise WeightsError(f"{path}: ImageNet weights read 3 channels, this network reads {own[first].shape[1]}")
@@ -57,29 +57,15 @@ def load_imagenet(network: Network, spec: ModelSpec, path: str | Path | None = N
     return [f"backbone.{name}" for name in loaded]
 
 
-def read_checkpoint(path: Path) -> dict[str, Tensor]:
+def read_tensors(path: Path) -> dict[str, Tensor]:
     """A state dict from ``.pth`` or ``.safetensors``; nothing in it is executed. 16-bit floats become float32.
 
     Raises:
         WeightsError: missing, damaged, or something else than a state dict.
     """
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
     if not path.is_file():
         raise WeightsError(f"{path}: no such checkpoint")
-    state: object
-    try:
-        is_safetensors = path.suffix == ".safetensors"
-        state = load_file(path) if is_safetensors else torch.load(path, map_location="cpu", weights_only=True)
-    except (SafetensorError, pickle.UnpicklingError, BadZipFile, RuntimeError, ValueError, EOFError, KeyError) as error:
-        reason = str(error).splitlines()[0]
-        raise WeightsError(f"{path}: not a checkpoint of plain tensors, or damaged: {reason}") from error
-    if isinstance(state, Mapping) and isinstance(state.get("state_dict"), Mapping):
-        state = state["state_dict"]
-    if not isinstance(state, Mapping) or not all(isinstance(value, Tensor) for value in state.values()):
-        raise WeightsError(f"{path}: holds no state dict of tensors")
-    return {name: value.float() if value.is_floating_point() else value for name, value in state.items()}
+    return read_state(path) if path.suffix == ".safetensors" else read_checkpoint(path)
 
 
 def translate(architecture: str, state: Mapping[str, Tensor], own: Iterable[str]) -> dict[str, Tensor]:

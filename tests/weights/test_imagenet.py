@@ -1,0 +1,260 @@
+from __future__ import annotations
+
+import hashlib
+import pickle
+import urllib.error
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from singleshot.config import PreprocessConfig
+from singleshot.errors import WeightsError
+from singleshot.models.build import build_network
+from singleshot.models.catalogue import model_spec
+from singleshot.models.config import BackboneConfig, HeadConfig, ModelSpec, NetworkConfig
+from singleshot.models.network import Network
+from singleshot.weights import manifest
+from singleshot.weights.imagenet import TORCHVISION, adapt_input, load_imagenet, read_tensors, translate
+from singleshot.weights.manifest import IMAGENET, Download, architecture_of, cache_folder, fetch
+
+
+@pytest.mark.parametrize(
+    ("backbone", "architecture"),
+    [
+        ("vgg16_reduced", "vgg16"),
+        ("vgg16_refinedet", "vgg16"),
+        ("mobilenet_v2_tf", "mobilenet_v2"),
+        ("mobilenet_v3_large", "mobilenet_v3_large"),
+        ("mobilenet_v3_large_reduced", None),
+        ("resnet101_dssd", "resnet101"),
+        ("resnet101_mxnet", None),
+        ("densenet121", None),
+    ],
+)
+def test_which_weights_fit_which_backbone(backbone: str, architecture: str | None) -> None:
+    assert architecture_of(backbone) == architecture
+
+
+def backbone_only(name: str, preprocess: PreprocessConfig, tap: str) -> tuple[ModelSpec, Network]:
+    spec = model_spec("ssd300_vgg16", ("a",))
+    anchors = spec.anchors.model_copy(update={"levels": spec.anchors.levels[:1]})
+    network = NetworkConfig(
+        backbone=BackboneConfig(name=name, taps=(tap,)), head=HeadConfig(logits=2, boxes_per_cell=(4,))
+    )
+    spec = spec.model_copy(update={"network": network, "preprocess": preprocess, "anchors": anchors})
+    return spec, build_network(network).eval()
+
+
+PREPROCESSINGS = [
+    TORCHVISION,
+    PreprocessConfig(size_hw=(64, 64), scale=2 / 255, mean=(1.0, 1.0, 1.0)),
+    PreprocessConfig(size_hw=(64, 64), mean=(104.0, 117.0, 123.0), channel_order="bgr"),
+]
+
+
+def seen_by(preprocess: PreprocessConfig, pixels: Tensor) -> Tensor:
+    """RGB pixels ``[B, 3, H, W]`` as a detector's preprocessing gives them, written from its definition."""
+    ordered = pixels if preprocess.channel_order == "rgb" else pixels.flip(1)
+    mean, std = (torch.tensor(value)[:, None, None] for value in (preprocess.mean, preprocess.std))
+    return (ordered * preprocess.scale - mean) / std
+
+
+@pytest.mark.parametrize("preprocess", PREPROCESSINGS)
+@pytest.mark.parametrize("with_bias", [True, False])
+def test_the_first_layer_sees_what_it_was_trained_on(preprocess: PreprocessConfig, with_bias: bool) -> None:
+    torch.manual_seed(0)
+    layer = nn.Sequential(nn.Conv2d(3, 4, 3, bias=with_bias), nn.BatchNorm2d(4)).eval()
+    pixels = torch.randint(0, 256, (2, 3, 9, 9)).float()
+    expected = layer(seen_by(TORCHVISION, pixels))
+    state = {"stem.conv.weight": layer[0].weight.detach(), "stem.bn.running_mean": layer[1].running_mean}
+    if with_bias:
+        state["stem.conv.bias"] = layer[0].bias.detach()
+    adapt_input(state, "stem.conv.weight", TORCHVISION, preprocess)
+    renamed = {"0.weight": state["stem.conv.weight"], "1.running_mean": state["stem.bn.running_mean"]}
+    if with_bias:
+        renamed["0.bias"] = state["stem.conv.bias"]
+    layer.load_state_dict(renamed, strict=False)
+    torch.testing.assert_close(layer(seen_by(preprocess, pixels)), expected, rtol=1e-3, atol=1e-3)
+
+
+def test_mobilenet_v2_classifies_photos(reference: Path) -> None:
+    """The public file with its own classifier on top of our layers knows broccoli (class 937)."""
+    from singleshot.images import read_image
+    from singleshot.predict.preprocess import preprocess_image
+
+    path = reference / "weights/mobilenet_v2-b0353104.pth"
+    classifier = torch.load(path, weights_only=True)
+    images = reference / "data/coco_train343/images"
+    for preprocess in PREPROCESSINGS:
+        preprocess = preprocess.model_copy(update={"size_hw": (224, 224)})
+        spec, network = backbone_only("mobilenet_v2", preprocess, "last")
+        loaded = load_imagenet(network, spec, path)
+        assert set(loaded) == {name for name in network.state_dict() if name.startswith("backbone.")}
+        image = torch.from_numpy(preprocess_image(read_image(images / "000000000009.jpg"), preprocess))
+        with torch.no_grad():
+            features = network.backbone(image[None])[0].mean(dim=(2, 3))
+            logits = features @ classifier["classifier.1.weight"].T + classifier["classifier.1.bias"]
+        assert logits.argmax().item() == 937
+
+
+def test_mobilenet_v2_fits_the_bundled_architecture(reference: Path) -> None:
+    spec = model_spec("ssdlite300_mobilenet_v2", ("a",))
+    network = build_network(spec.network)
+    loaded = load_imagenet(network, spec, reference / "weights/mobilenet_v2-b0353104.pth")
+    assert len(loaded) == len(network.backbone.state_dict())
+    assert load_imagenet(network, spec, reference / "weights/mobilenet_v2-b0353104.pth") == loaded
+
+
+def test_vgg16_convolutions(reference: Path) -> None:
+    path = reference / "weights/vgg16_imagenet_features_fp16.safetensors"
+    spec = model_spec("ssd300_vgg16", ("a",))
+    network = build_network(spec.network)
+    before = network.backbone.fc6.weight.clone()
+    loaded = load_imagenet(network, spec, path)
+    assert len(loaded) == 26
+    assert torch.equal(network.backbone.fc6.weight, before)
+    theirs = read_tensors(path)
+    assert torch.equal(network.backbone.conv5_3.weight, theirs["features.28.weight"])
+    assert torch.equal(network.backbone.conv1_2.bias, theirs["features.2.bias"])
+
+
+def test_vgg16_dense_layers_become_convolutions() -> None:
+    state = {
+        "classifier.0.weight": torch.arange(4096 * 25088, dtype=torch.float32).view(4096, 25088),
+        "classifier.0.bias": torch.arange(4096.0),
+        "classifier.3.weight": torch.arange(4096 * 4096, dtype=torch.float32).view(4096, 4096),
+        "classifier.3.bias": torch.arange(4096.0),
+    }
+    ours = translate("vgg16", state, [])
+    assert ours["fc6.weight"].shape == (1024, 512, 3, 3)
+    assert ours["fc6.weight"][1, 2, 1, 2] == state["classifier.0.weight"][4].view(512, 7, 7)[2, 3, 6]
+    assert ours["fc6.bias"][3] == 12
+    assert ours["fc7.weight"][5, 7, 0, 0] == state["classifier.3.weight"][20, 28]
+
+
+def torchvision_names(network: Network) -> dict[str, Tensor]:
+    """Our MobileNetV3 under torchvision's names: features.K.block.J.{0,1}, squeeze as fc1 and fc2."""
+    named: dict[str, Tensor] = {}
+    for name, value in network.backbone.state_dict().items():
+        layer, *middle, part, parameter = name.split(".")
+        number = {"stem": "0", "last": "16"}.get(layer, layer.removeprefix("block").removesuffix("_expand"))
+        if layer in ("stem", "last"):
+            named[f"features.{number}.{'0' if part == 'conv' else '1'}.{parameter}"] = value
+            continue
+        kind = "expand" if layer.endswith("_expand") else middle[0] if middle else "squeeze"
+        has_squeeze = any(key.startswith(f"block{number}.squeeze") for key in network.backbone.state_dict())
+        order = (
+            (["expand"] if number != "1" else []) + ["depthwise"] + (["squeeze"] if has_squeeze else []) + ["project"]
+        )
+        inner = part if kind == "squeeze" else "0" if part == "conv" else "1"
+        named[f"features.{number}.block.{order.index(kind)}.{inner}.{parameter}"] = value
+    return named
+
+
+def test_mobilenet_v3_by_its_names(tmp_path: Path) -> None:
+    spec, source = backbone_only("mobilenet_v3_large", TORCHVISION, "last")
+    _, target = backbone_only("mobilenet_v3_large", TORCHVISION, "last")
+    save_file(torchvision_names(source), tmp_path / "v3.safetensors")
+    load_imagenet(target, spec, tmp_path / "v3.safetensors")
+    for name, value in source.backbone.state_dict().items():
+        torch.testing.assert_close(target.backbone.state_dict()[name], value)
+
+
+class Evil:
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (exec, ("raise SystemExit('executed')",))
+
+
+@pytest.mark.parametrize("content", [b"", b"nonsense", pickle.dumps(Evil()), b"PK\x03\x04" + b"\0" * 64])
+def test_bad_checkpoints(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "weights.pth"
+    path.write_bytes(content)
+    with pytest.raises(WeightsError, match=r"weights\.pth"):
+        read_tensors(path)
+
+
+def test_other_mistakes(tmp_path: Path) -> None:
+    spec, network = backbone_only("vgg16_reduced", TORCHVISION, "relu1_2")
+    with pytest.raises(WeightsError, match="no such checkpoint"):
+        load_imagenet(network, spec, tmp_path / "none.pth")
+    save_file({"features.0.weight": torch.zeros(8, 3, 3, 3)}, tmp_path / "other.safetensors")
+    with pytest.raises(WeightsError, match="not ImageNet weights of vgg16: 0 of 4"):
+        load_imagenet(network, spec, tmp_path / "other.safetensors")
+    torch.save([1, 2], tmp_path / "list.pth")
+    with pytest.raises(WeightsError, match=r"list\.pth"):
+        read_tensors(tmp_path / "list.pth")
+    densenet = spec.network.model_copy(update={"backbone": BackboneConfig(name="densenet121")})
+    with pytest.raises(WeightsError, match="no ImageNet weights are known"):
+        load_imagenet(network, spec.model_copy(update={"network": densenet}))
+
+
+# ---- downloads, from an address that is not the network ----
+
+CONTENT = b"weights" * 1000
+GOOD = Download("a.pth", hashlib.sha256(CONTENT).hexdigest()[:8], "https://example.invalid/a.pth")
+
+
+class Response(BytesIO):
+    headers: dict[str, str] = {}  # noqa: RUF012
+
+
+@pytest.fixture
+def online(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    asked: list[str] = []
+
+    def urlopen(url: str, timeout: float) -> Response:
+        asked.append(url)
+        return Response(CONTENT)
+
+    monkeypatch.setattr(manifest.urllib.request, "urlopen", urlopen)
+    return asked
+
+
+def test_download_once(tmp_path: Path, online: list[str]) -> None:
+    path = fetch(GOOD, tmp_path / "cache")
+    assert path.read_bytes() == CONTENT
+    assert fetch(GOOD, tmp_path / "cache") == path
+    assert online == [GOOD.url]
+
+
+def test_a_wrong_digest_leaves_nothing(tmp_path: Path, online: list[str]) -> None:
+    with pytest.raises(WeightsError, match="expected 00000000"):
+        fetch(Download("a.pth", "00000000", GOOD.url), tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_too_large_a_file(tmp_path: Path, online: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(manifest, "MAX_BYTES", 100)
+    with pytest.raises(WeightsError, match="larger than 100"):
+        fetch(GOOD, tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_offline_says_what_to_put_where(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def urlopen(*_: object, **__: object) -> None:
+        raise urllib.error.URLError("no route to host")
+
+    monkeypatch.setattr(manifest.urllib.request, "urlopen", urlopen)
+    with pytest.raises(WeightsError) as caught:
+        fetch(IMAGENET["resnet50"], tmp_path)
+    for text in ("no route", "https://download.pytorch.org/models/resnet50-0676ba61.pth", str(tmp_path)):
+        assert text in str(caught.value)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_cache_folder(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SINGLESHOT_CACHE", "/somewhere")
+    assert cache_folder() == Path("/somewhere")
+    monkeypatch.delenv("SINGLESHOT_CACHE")
+    monkeypatch.setenv("XDG_CACHE_HOME", "/xdg")
+    assert cache_folder() == Path("/xdg/singleshot")
+
+
+def test_known_files_carry_their_digest() -> None:
+    assert all(len(entry.sha256) in (8, 64) for entry in IMAGENET.values())
+    assert IMAGENET["vgg16"].sha256 == "88682ab5"
