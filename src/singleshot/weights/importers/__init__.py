@@ -40,7 +40,11 @@ def importers() -> dict[str, ModuleType]:
 
 
 def read_foreign(
-    path: str | Path, source: str = "auto", class_names: Sequence[str] | None = None
+    path: str | Path,
+    source: str = "auto",
+    class_names: Sequence[str] | None = None,
+    mean: Sequence[float] | None = None,
+    scale: float | None = None,
 ) -> tuple[ModelSpec, dict[str, Tensor], ImportReport]:
     """Convert weights of another system.
 
@@ -48,6 +52,8 @@ def read_foreign(
         path: a file or folder of that system.
         source: a key of ``importers()``, or ``auto`` to find out.
         class_names: names of the classes without background; ``None`` takes what their number is known to mean.
+        mean: what to subtract from pixels of 0..255, in the network's channel order; ``None`` takes the system's.
+        scale: what to multiply pixels with after that; ``None`` takes the system's.
 
     Returns:
         The detector's spec, the numbers by our parameter names, and what was done.
@@ -55,7 +61,7 @@ def read_foreign(
     Raises:
         WeightsError: the path is missing, no importer knows it, or it is damaged.
     """
-    from singleshot.weights.importers.translate import with_names
+    from singleshot.weights.importers.translate import with_names, with_pixels
 
     path = Path(path)
     if not path.exists():
@@ -63,7 +69,9 @@ def read_foreign(
     if source != "auto" and source not in importers():
         raise WeightsError(f"no importer '{source}'; there are {', '.join(importers())}")
     spec, state, report = _read(path, source)
-    return (spec if class_names is None else with_names(spec, class_names, path)), state, report
+    if class_names is not None:
+        spec = with_names(spec, class_names, path)
+    return with_pixels(spec, mean, scale), state, report
 
 
 def _read(path: Path, source: str) -> Imported:

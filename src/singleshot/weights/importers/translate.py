@@ -104,6 +104,16 @@ def with_names(spec: ModelSpec, names: Sequence[str], origin: object) -> ModelSp
     )
 
 
+def with_pixels(spec: ModelSpec, mean: Sequence[float] | None, scale: float | None) -> ModelSpec:
+    """A spec with another mean (in pixels of 0..255) and factor; ``None`` keeps."""
+    own = spec.preprocess
+    factor = own.scale if scale is None else scale
+    pixels = tuple(value / own.scale for value in own.mean) if mean is None else tuple(mean)
+    if mean is None and scale is None:
+        return spec
+    return changed(spec, preprocess={"scale": factor, "mean": tuple(value * factor for value in pixels)})
+
+
 def columns_of(shapes: Shapes, logits: str, boxes: str, origin: object) -> int:
     """Logit columns, from the output channels of one level's two predictors.
 
