@@ -165,6 +165,17 @@ def test_evaluation_keeps_the_best_and_stops_when_stale(make_trainer: MakeTraine
     assert trainer.learner.network.training
 
 
+def test_while_nothing_is_found_the_latest_weights_are_the_best(make_trainer: MakeTrainer) -> None:
+    listener = Listener()
+    trainer = make_trainer(
+        evaluate=lambda network: {"AP50": 0.0},
+        intervals=Intervals(evaluate=0.4), patience=2, epochs=40, observers=[listener]
+    )  # fmt: skip
+    assert trainer.fit() == "early"
+    assert [record.best for record in listener.evaluations] == [True] * 3
+    assert (trainer.run.best, trainer.run.best_step, trainer.run.stale) == (0.0, 3, 2)
+
+
 def test_the_last_evaluation_is_at_the_end_and_only_once(make_trainer: MakeTrainer) -> None:
     listener = Listener()
     trainer = make_trainer(evaluate=lambda n: {"AP50": 0.1}, intervals=Intervals(evaluate=2.0), observers=[listener])

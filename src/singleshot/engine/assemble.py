@@ -172,6 +172,7 @@ class Evaluation:
         numbers = result.summary
         if self._metric not in numbers:
             raise ConfigError(f"evaluation.metric: no '{self._metric}'; there are {', '.join(numbers)}")
-        if self.best is None or numbers[self._metric] > self.best.summary[self._metric]:
+        value, best = numbers[self._metric], self.best.summary[self._metric] if self.best else -1.0
+        if self.best is None or value > best or value == best == 0:
             self.best = result
         return numbers

@@ -259,10 +259,12 @@ class Trainer:
             self.run.next_evaluation = (passed + 1) * self.intervals.evaluate
         if value is None:
             return True
-        if self.run.best is not None and not value > self.run.best:
-            self.run.stale += 1
+        improved = self.run.best is None or value > self.run.best
+        self.run.stale = 0 if improved else self.run.stale + 1
+        # As long as nothing is found, the latest weights have at least learnt most.
+        if not improved and not value == self.run.best == 0:
             return False
-        self.run.best, self.run.best_step, self.run.stale = value, self.run.step, 0
+        self.run.best, self.run.best_step = value, self.run.step
         return True
 
     def _save(self, metrics: Mapping[str, float] | None = None) -> None:
