@@ -48,7 +48,7 @@ class Course:
     """
 
     images: int = 240
-    steps: int = 200
+    steps: int = 150
     batch: int = 8
     settings: Mapping[str, Any] = field(default_factory=lambda: SETTINGS)
 
