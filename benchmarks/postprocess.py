@@ -1,0 +1,118 @@
+"""From raw heads to detections: softmax, threshold .01, decoding, NMS at .45, best 200. Batch 8, SSD300, 21 classes.
+
+    python benchmarks/postprocess.py [--quick] [--peers SSD_PYTORCH_CHECKOUT] [--json FILE]
+
+Three loads: about 840, 2,460 and 8,280 (anchor, class) pairs of an image above the threshold, on noise: few boxes
+suppress each other, the hardest case. Before anything is timed, every contender of ours must find what the plain loop
+finds. With OpenVINO the same work is also timed inside a compiled graph, as ``--backend openvino`` does it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from importlib.util import find_spec
+
+import loads
+import numpy as np
+import torch
+from common import Measured, Settings, compare, main, take_turns
+from numpy.typing import NDArray
+from peers import ssd_pytorch_checkout, ssd_pytorch_detect, torchvision_detect, torchvision_ssd
+from reference_forms import Heads, detect_ssd_pytorch_form, detect_torchvision_form
+from torch import Tensor
+
+from singleshot.multibox.decode import postprocess
+from singleshot.structures import HeadOutput
+
+LOADS = (840, 2460, 8280)
+IN_GRAPH = "singleshot, OpenVINO graph"
+GOALS = {"singleshot, torch": 1.0, IN_GRAPH: 2.0}
+"""Torch ahead of every peer; the fastest backend twice as fast."""
+
+Detect = Callable[[Tensor, Tensor], object]
+Rows = list[NDArray[np.float32]]
+"""Rows (class, score, x0, y0, x1, y1) of each image, best first."""
+
+SETTINGS = loads.spec().postprocess.model_copy(update={"clip": "before"})
+SIZE_HW = (loads.SIDE, loads.SIDE)
+
+
+def ours(codes: Tensor, logits: Tensor, anchors: Tensor) -> Rows:
+    found = postprocess(HeadOutput(codes, logits), anchors, SETTINGS, loads.spec().coder, SIZE_HW)
+    parts = zip(found.class_ids, found.scores, found.boxes_xyxy, found.counts.tolist(), strict=True)
+    return [torch.cat((c[:n, None].float(), s[:n, None], b[:n]), 1).numpy() for c, s, b, n in parts]
+
+
+def in_graph(batch: int, anchors: Tensor, threads: int) -> Callable[[Tensor, Tensor], Rows]:
+    """The decoding and NMS that the OpenVINO backend adds to a network, alone in a graph."""
+    import openvino as ov
+    from openvino import opset14 as op
+
+    from singleshot.backends.openvino_graph import add_detection
+
+    inputs = [op.parameter([batch, len(anchors), width], np.float32) for width in (4, len(loads.CLASSES) + 1)]
+    heads = ov.Model([op.result(node) for node in inputs], inputs, "heads")
+    graph = add_detection(heads, anchors.numpy(), SETTINGS, loads.spec().coder, len(loads.CLASSES), SIZE_HW)
+    config = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_NUM_THREADS": str(threads), "INFERENCE_PRECISION_HINT": "f32"}
+    request = ov.Core().compile_model(graph, "CPU", config).create_infer_request()
+
+    def detect(codes: Tensor, logits: Tensor) -> Rows:
+        request.infer([codes.numpy(), logits.numpy()], share_inputs=True)
+        rows, counts = (tensor.data for tensor in request.output_tensors)
+        ends = np.cumsum(counts)
+        return [rows[end - count : end].copy() for end, count in zip(ends, counts, strict=True)]
+
+    return detect
+
+
+def contenders(batch: int, anchors: Tensor, settings: Settings) -> dict[str, Detect]:
+    """Everybody's way from codes and logits to detections."""
+    found: dict[str, Detect] = {"singleshot, torch": partial(ours, anchors=anchors)}
+    if find_spec("openvino"):
+        found[IN_GRAPH] = in_graph(batch, anchors, settings.threads)
+    found["reference form, ssd.pytorch"] = lambda *heads: detect_ssd_pytorch_form(Heads(*heads), anchors)
+    found["reference form, torchvision"] = lambda *heads: detect_torchvision_form(Heads(*heads), anchors, SIZE_HW)
+    if model := torchvision_ssd(len(loads.CLASSES) + 1):
+        found["torchvision"] = torchvision_detect(model, anchors, SIZE_HW)
+    if folder := ssd_pytorch_checkout(settings.peers):
+        found["ssd.pytorch"] = ssd_pytorch_detect(folder, anchors, len(loads.CLASSES) + 1, loads.SIDE)
+    return found
+
+
+def difference(found: Rows, expected: Rows) -> tuple[int, float]:
+    """Detections that only one of two has, and the largest difference of scores and boxes (pixels) of the others."""
+    strangers, largest = 0, 0.0
+    for a, b in zip(found, expected, strict=True):
+        strangers += abs(len(a) - len(b))
+        size = min(len(a), len(b))
+        same = a[:size, 0] == b[:size, 0]
+        strangers += int((~same).sum())
+        largest = max(largest, float(np.abs(a[:size][same] - b[:size][same]).max(initial=0)))
+    return strangers, largest
+
+
+def measure_load(candidates: int, settings: Settings) -> list[Measured]:
+    """All contenders on one load."""
+    generator = torch.Generator().manual_seed(0)
+    batch = settings.choose(8, 8, 2)
+    anchors = loads.anchors()
+    codes, logits = loads.crowded_heads(batch, len(anchors), candidates, generator)
+    count = int((logits.softmax(-1)[..., 1:] > SETTINGS.score_threshold).sum()) // batch
+    found = contenders(batch, anchors, settings)
+    expected = [rows.numpy() for rows in found["reference form, torchvision"](codes, logits)]
+    notes = {}
+    for name in (name for name in found if name.startswith("singleshot")):
+        strangers, largest = difference(found[name](codes, logits), expected)
+        notes[name] = f"{strangers} detections differ from the plain loop's; others by {largest:.1e} at most"
+    seconds = take_turns({name: partial(f, codes, logits) for name, f in found.items()}, settings.choose(11, 5, 1))
+    return compare(f"postprocess, batch {batch}, {count:,} candidates", seconds, goals=GOALS, notes=notes)
+
+
+def measure_row(settings: Settings) -> list[Measured]:
+    """Seconds of a batch."""
+    return [line for count in settings.choose(LOADS, LOADS, LOADS[:1]) for line in measure_load(count, settings)]
+
+
+if __name__ == "__main__":
+    main(__doc__, measure_row)
