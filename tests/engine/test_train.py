@@ -168,6 +168,8 @@ def test_without_data_the_error_says_what_is_missing() -> None:
 def test_without_held_out_images_the_last_weights_are_the_result(scenes: Path, tmp_path: Path) -> None:
     result, _ = run(scenes, tmp_path / "run", steps=1, batch=4, settings=SMALL | {"data.val": "none"})
     assert result.metrics == {}
+    assert not (result.folder / "best.safetensors").exists()
+    assert log_series(result.folder / "metrics.csv", "loss/total")[0] == [1]
     assert result.load().spec.name == "ssdlite300_mobilenet_v2"
 
 

@@ -236,12 +236,15 @@ class Trainer:
     def _evaluate(self) -> None:
         """Evaluate, remember whether it is the best, and save everything."""
         self.guard.check()
+        if self.evaluate is None:
+            self._save()
+            return
         started = time.perf_counter()
         network = self.learner.deployable
-        metrics = dict(self.evaluate(network.eval())) if self.evaluate else {}
+        metrics = dict(self.evaluate(network.eval()))
         self._train_mode()
         duration_s = time.perf_counter() - started
-        best = self._note(metrics.get(self.metric))
+        best = self._note(metrics[self.metric])
         self.run.evaluation_s = duration_s
         self.run.elapsed_s += duration_s
         if best:
@@ -252,13 +255,11 @@ class Trainer:
             observer.on_evaluation(record)
         self._window.restart()
 
-    def _note(self, value: float | None) -> bool:
-        """Whether this evaluation is the best; without a metric the latest weights are."""
+    def _note(self, value: float) -> bool:
+        """Whether this evaluation is the best so far."""
         if self.intervals.evaluate:
             passed = math.floor(self._position() / self.intervals.evaluate + ROUNDING)
             self.run.next_evaluation = (passed + 1) * self.intervals.evaluate
-        if value is None:
-            return True
         improved = self.run.best is None or value > self.run.best
         self.run.stale = 0 if improved else self.run.stale + 1
         # As long as nothing is found, the latest weights have at least learnt most.
