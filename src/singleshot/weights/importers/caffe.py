@@ -196,8 +196,8 @@ def _fill(
     left = tuple(layer for layer in layers if layer not in used)
     order, mean = spec.preprocess.channel_order, spec.preprocess.mean
     note = (
-        f"pixels are {order}, times {spec.preprocess.scale:g}, minus {mean}: assumed, a deploy.prototxt does not say it "
-        "(--mean, --scale)"
+        f"pixels are {order}, times {spec.preprocess.scale:g}, minus {mean}: assumed, as a .prototxt for use "
+        "does not say it (--mean, --scale)"
     )
     return spec, state, ImportReport("caffe", spec.name, tuple(mapped), left, (), (note,))
 

@@ -54,7 +54,7 @@ class _Renamer:
 
     def __init__(self, config: NetworkConfig, repository: Repository) -> None:
         self.config = config
-        taps = [_tap_name(config.backbone.name, tap) for tap in config.backbone.taps]
+        taps = [tap_name(config.backbone.name, tap) for tap in config.backbone.taps]
         self.taps = len(taps)
         self.sources = [
             *taps,
@@ -126,7 +126,7 @@ class _Renamer:
         return merged
 
 
-def _tap_name(backbone: str, tap: str) -> str:
+def tap_name(backbone: str, tap: str) -> str:
     """What MXNet calls a tapped layer's output."""
     if backbone in _UNIT_COUNTS and (unit := re.fullmatch(r"stage(\d)_unit(\d+)", tap)):
         stage, index = int(unit[1]), int(unit[2])

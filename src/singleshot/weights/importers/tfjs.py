@@ -23,8 +23,6 @@ MAX_WEIGHT_BYTES = 1024**3
 MAX_ENTRIES = 20_000
 DTYPES = {"float32": "<f4", "int32": "<i4", "bool": "u1", "uint8": "u1"}
 QUANTIZED = {"uint8": "u1", "uint16": "<u2", "float16": "<f2"}
-INFRASTRUCTURE = ("Postprocessor/", "Preprocessor/", "ConstantFolding/", "MultipleGridAnchorGenerator/")
-"""Arrays that are no weights: constants of the graph's own resize, anchors and decoding, which our spec expresses."""
 
 
 def recognises(path: Path) -> bool:
@@ -48,23 +46,10 @@ def read(path: str | Path) -> tuple[ModelSpec, dict[str, Tensor], ImportReport]:
     Raises:
         WeightsError: a file is missing, damaged, absurdly large, or another network.
     """
-    from singleshot.weights.importers.tensorflow_names import convert_ssdlite_mobilenet_v2
-    from singleshot.weights.importers.tensorflow_spec import spec_of_ssdlite_mobilenet_v2
+    from singleshot.weights.importers.tensorflow_spec import convert_arrays
 
     path = Path(path)
-    arrays = read_arrays(path / "model.json" if path.is_dir() else path)
-    converter = convert_ssdlite_mobilenet_v2(arrays, str(path))
-    spec = spec_of_ssdlite_mobilenet_v2(converter)
-    weights = [name for name, value in arrays.items() if value.dtype.kind == "f" and value.size > 1]
-    left_over = [name for name in weights if name not in converter.used and not name.startswith(INFRASTRUCTURE)]
-    notes = ["box codes are (y, x, h, w), scores are sigmoids, as in the graph"]
-    if converter.folded:
-        notes.append(
-            f"{len(converter.folded)} BatchNorms came folded, without statistics: exact for prediction; before "
-            "training call singleshot.weights.calibrate.restore_statistics with some images, or freeze them"
-        )
-    report = ImportReport("tfjs", spec.name, tuple(converter.mapped), tuple(left_over), (), tuple(notes))
-    return spec, converter.state, report
+    return convert_arrays(read_arrays(path / "model.json" if path.is_dir() else path), str(path), "tfjs")
 
 
 def read_arrays(model_json: Path) -> dict[str, np.ndarray]:
