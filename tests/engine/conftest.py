@@ -32,11 +32,12 @@ def make_trainer(tmp_path: Path) -> MakeTrainer:
         resume: bool = False,
         optimizer: OptimizerConfig | None = None,
         guard: LossGuard | None = None,
+        scaler: torch.amp.GradScaler | None = None,
         **options: Any,
     ) -> Trainer:
         optimizer = optimizer or OptimizerConfig(name="sgd", lr=0.05)
         network = tiny_network()
-        learner = Learner(network, build_optimizer(network, optimizer, float(optimizer.lr)), Ema(network, 0.9))
+        learner = Learner(network, build_optimizer(network, optimizer, float(optimizer.lr)), Ema(network, 0.9), scaler)
         accumulate = options.get("accumulate", 1)
         trainer = Trainer(
             **{

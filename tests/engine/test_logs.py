@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from singleshot.engine.logs import CsvLog, EvaluationRecord, StepRecord, log_series, read_log
+from singleshot.engine.logs import CsvLog, EvaluationRecord, StepRecord, TensorBoardLog, log_series, read_log
 from singleshot.engine.progress import ProgressBar, clock
 
 
@@ -68,6 +68,19 @@ def test_a_new_run_forgets_an_old_log(tmp_path: Path) -> None:
     log.close()
     CsvLog(path).close()
     assert read_log(path)[1] == []
+
+
+def test_tensorboard_gets_the_same_numbers(tmp_path: Path) -> None:
+    accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    log = TensorBoardLog(tmp_path / "events")
+    log.on_step(step(10))
+    log.on_evaluation(EVALUATED)
+    log.close()
+    events = accumulator.EventAccumulator(str(tmp_path / "events")).Reload()
+    values = {tag: [(e.step, e.value) for e in events.Scalars(tag)] for tag in events.Tags()["scalars"]}
+    assert values["loss/total"] == [(10, 1.5)]
+    assert values["metrics/AP50"] == [(20, pytest.approx(0.6))]
+    assert {"lr", "speed/images_per_s", "speed/wait_share"} <= set(values)
 
 
 def test_without_a_terminal_progress_is_lines() -> None:

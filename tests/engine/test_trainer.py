@@ -94,6 +94,25 @@ def test_two_and_two_epochs_equal_four(make_trainer: MakeTrainer, name: str, acc
     assert_same(second, whole)
 
 
+def test_loss_scaling_changes_nothing_and_resumes(make_trainer: MakeTrainer) -> None:
+    plain = make_trainer(clip_norm=1.0)
+    plain.fit()
+
+    def scaler() -> torch.amp.GradScaler:
+        return torch.amp.GradScaler("cpu", init_scale=2.0**4, growth_interval=3)
+
+    whole = make_trainer(clip_norm=1.0, scaler=scaler())
+    whole.fit()
+    # Powers of two scale without rounding.
+    assert_same(whole, plain)
+    make_trainer(clip_norm=1.0, scaler=scaler(), batches=StopsAt(4)).fit()
+    second = make_trainer(clip_norm=1.0, scaler=scaler(), resume=True)
+    second.fit()
+    assert_same(second, whole)
+    assert second.learner.scaler.state_dict() == whole.learner.scaler.state_dict()
+    assert second.learner.scaler.get_scale() > 2.0**4
+
+
 def test_a_killed_run_goes_on_from_its_last_save(make_trainer: MakeTrainer) -> None:
     class Killed(RandomBatches):
         def stream(self, first_batch: int) -> Iterator[Batch]:
