@@ -75,14 +75,14 @@ def _print_all(console: Console, classes: int, size_hw: tuple[int, int] | None) 
     from singleshot.models.catalogue import model_names, model_spec
     from singleshot.models.summary import summarise
 
-    table = _table("Model", "Input", ">Parameters", ">GFLOPs", ">Anchors", "Weights at hand")
+    table = _table("Model", "Input", ">Parameters", ">GFLOPs", ">Anchors", "Weights")
     for name in track(model_names(), "Measuring", console=console, transient=True):
         spec = model_spec(name, class_placeholders(classes), size_hw)
         summary = summarise(spec)
         height, width = spec.preprocess.size_hw
         table.add_row(
             name,
-            f"{height} x {width}",
+            f"{height}x{width}",
             f"{summary.total_parameters:,}",
             f"{summary.flops / 1e9:.1f}",
             f"{summary.anchors:,}",
@@ -150,12 +150,14 @@ def weights_at_hand(spec: ModelSpec) -> str:
 
 
 def _table(*columns: str) -> Table:
-    """A table whose columns marked ``>`` are aligned to the right."""
+    """A table whose columns marked ``>`` are aligned to the right; names, in the first column, stay whole."""
     from rich import box
     from rich.table import Table
 
     table = Table(box=box.SIMPLE)
-    for column in columns:
+    for index, column in enumerate(columns):
         is_number = column.startswith(">")
-        table.add_column(column.lstrip(">"), justify="right" if is_number else "left", overflow="fold")
+        table.add_column(
+            column.lstrip(">"), justify="right" if is_number else "left", overflow="fold", no_wrap=index == 0
+        )
     return table
