@@ -30,15 +30,14 @@ def file_sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def cached_path(kind: Kind, weights_sha256: str, spec_json: str) -> Path:
+def cached_path(kind: Kind, weights_sha256: str) -> Path:
     """Where the compiled form of some weights is, or would be.
 
     Args:
         kind: engine.
-        weights_sha256: of the weights.
-        spec_json: the detector's description.
+        weights_sha256: of the weights file, which says everything about the detector.
     """
-    content = "\n".join((kind, str(FORMAT), __version__, version(_ENGINES[kind]), weights_sha256, spec_json))
+    content = "\n".join((kind, str(FORMAT), __version__, version(_ENGINES[kind]), weights_sha256))
     return cache_folder() / f"{kind}-{hashlib.sha256(content.encode()).hexdigest()[:32]}{SUFFIX}"
 
 

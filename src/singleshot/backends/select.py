@@ -106,7 +106,7 @@ def int8_path(weights: Path) -> Path:
 def _openvino_pays(source: Source, wish: Wish) -> bool:
     if source.weights is None or find_spec("openvino") is None:
         return wish.precision == "int8"  # which only OpenVINO can, or can say why not
-    ready = _has_int8(source.weights) or _cached(source, "openvino").exists()
+    ready = _has_int8(source.weights) or _cached(source.weights, "openvino").exists()
     return ready or wish.precision == "int8" or wish.is_long
 
 
@@ -146,12 +146,23 @@ def cpu_capabilities() -> tuple[str, ...]:
 
 
 def compiled(kind: Kind, source: Source) -> Package:
-    """The compiled form of a network: from the cache, else converted (and cached)."""
-    from singleshot.backends.convert import convert_file, convert_network
+    """The compiled form of a network: from the cache, else converted."""
+    from singleshot.backends.convert import convert_network
 
     if source.weights is None:
         return convert_network(kind, source.network(), source.spec)
-    path = _cached(source, kind)
+    return compiled_file(kind, source.weights)
+
+
+def compiled_file(kind: Kind, weights: Path) -> Package:
+    """The compiled form of a weights file: from the cache, else converted and kept there.
+
+    Raises:
+        WeightsError: the weights cannot be read or converted.
+    """
+    from singleshot.backends.convert import convert_file
+
+    path = _cached(weights, kind)
     if path.exists():
         try:
             package = read_package(path)
@@ -160,7 +171,7 @@ def compiled(kind: Kind, source: Source) -> Package:
         else:
             mark_used(path)
             return package
-    package = convert_file(kind, source.weights)
+    package = convert_file(kind, weights)
     try:
         package.save(path)
         prune(path.parent)
@@ -169,9 +180,8 @@ def compiled(kind: Kind, source: Source) -> Package:
     return package
 
 
-def _cached(source: Source, kind: Kind) -> Path:
-    assert source.weights is not None
-    return cached_path(kind, _sha256(source.weights, source.weights.stat().st_mtime_ns), source.spec.model_dump_json())
+def _cached(weights: Path, kind: Kind) -> Path:
+    return cached_path(kind, _sha256(weights, weights.stat().st_mtime_ns))
 
 
 @lru_cache(maxsize=8)

@@ -24,6 +24,8 @@ VERBS = {
     "models": "singleshot.cli.models:models",
     "predict": "singleshot.cli.predict:predict",
     "eval": "singleshot.cli.eval:evaluate",
+    "import": "singleshot.cli.import_:import_",
+    "quantize": "singleshot.cli.quantize:quantize",
 }
 
 
