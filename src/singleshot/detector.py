@@ -284,20 +284,28 @@ def find_weights(weights: PathLike) -> Path:
     raise WeightsError(f"no weights '{weights}'.{hint} Give a bundled name ({', '.join(names)}) or the path of a file")
 
 
-def import_weights(path: PathLike, source: str = "auto", save_to: PathLike | None = None) -> Detector:
+def import_weights(
+    path: PathLike,
+    source: str = "auto",
+    save_to: PathLike | None = None,
+    *,
+    class_names: Sequence[str] | None = None,
+) -> Detector:
     """Load weights of another system.
 
     Args:
         path: its file or folder.
         source: which system; ``auto`` finds out.
         save_to: also write them as a weights file of singleshot.
+        class_names: names of the classes without background; by default what their number is known to mean (20: VOC;
+            80 and COCO's 90 ids: COCO), else ``class_1``, ...
 
     Raises:
         WeightsError: not recognised, damaged, or incomplete.
     """
     from singleshot.weights.importers import read_foreign
 
-    spec, state, _ = read_foreign(Path(path), source)
+    spec, state, _ = read_foreign(Path(path), source, class_names)
     detector = Detector(spec, state)
     if save_to is not None:
         detector.save(save_to)

@@ -130,5 +130,5 @@ def _is_checkpoint(path: Path) -> bool:
 
 
 def _known() -> str:
-    listed = "; ".join(f"{name}: {module.DESCRIPTION}" for name, module in importers().items())
-    return f"Known are: {listed}. Name one with --from"
+    listed = "".join(f"\n  {name}: {module.DESCRIPTION}" for name, module in importers().items())
+    return f"Known are:{listed}"

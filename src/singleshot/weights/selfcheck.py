@@ -1,0 +1,72 @@
+"""What is checked of imported weights before anyone relies on them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from singleshot.errors import WeightsError
+from singleshot.models.config import ModelSpec
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from singleshot.models.network import Network
+
+NOISE_SEED = 0
+
+
+class SelfCheck(NamedTuple):
+    """What was found right.
+
+    Attributes:
+        anchors: default boxes, as many as the heads have rows.
+        logits: (smallest, largest) class logit of a noise image; finite.
+        file: the weights file, which reads back equal and gives the same outputs.
+    """
+
+    anchors: int
+    logits: tuple[float, float]
+    file: Path
+
+
+def check_saved(path: Path, spec: ModelSpec, state: dict[str, Tensor]) -> SelfCheck:
+    """Compare a saved weights file with what it was made from, and both with themselves.
+
+    Args:
+        path: the file.
+        spec, state: what it was made from.
+
+    Raises:
+        WeightsError: it reads back different, heads and anchors differ in number, or outputs are not finite.
+    """
+    import torch
+
+    from singleshot.models.build import build_anchors
+    from singleshot.weights.file import read_spec, read_state
+
+    if read_spec(path) != spec:
+        raise WeightsError(f"{path}: its description reads back different from what was written")
+    height, width = spec.preprocess.size_hw
+    generator = torch.Generator().manual_seed(NOISE_SEED)
+    images = torch.rand((1, spec.network.backbone.in_channels, height, width), generator=generator) * 2 - 1
+    network, again = _network(spec, state), _network(spec, read_state(path))
+    with torch.no_grad():
+        outputs, repeated = network(images), again(images)
+    for one, other in zip(outputs, repeated, strict=True):
+        if not torch.equal(one, other) or not bool(torch.isfinite(one).all()):
+            raise WeightsError(f"{path}: outputs are not finite, or differ from those before saving")
+    anchors = len(build_anchors(spec, network))
+    if anchors != outputs[0].shape[1]:
+        raise WeightsError(f"{path}: {outputs[0].shape[1]} rows of the heads for {anchors} default boxes")
+    logits = outputs[1]
+    return SelfCheck(anchors, (float(logits.min()), float(logits.max())), path)
+
+
+def _network(spec: ModelSpec, state: dict[str, Tensor]) -> Network:
+    from singleshot.models.build import build_network
+    from singleshot.weights.file import load_state
+
+    network = build_network(spec.network)
+    load_state(network, state)
+    return network.eval()
