@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from singleshot.models.summary import NetworkSummary
 
 
+NAME_WIDTH = 29
+
+
 def models(
     name: Annotated[str | None, typer.Argument(help="A model, or a weights file: prints its layers.")] = None,
     classes: Annotated[int, typer.Option(min=1, help="Object classes that heads are counted for.")] = 20,
@@ -75,7 +78,7 @@ def _print_all(console: Console, classes: int, size_hw: tuple[int, int] | None) 
     from singleshot.models.catalogue import model_names, model_spec
     from singleshot.models.summary import summarise
 
-    table = _table("Model", "Input", ">Parameters", ">GFLOPs", ">Anchors", "Weights")
+    table = _table("Model", ">Input", ">Params", ">GFLOPs", ">Anchors", "Weights")
     for name in track(model_names(), "Measuring", console=console, transient=True):
         spec = model_spec(name, class_placeholders(classes), size_hw)
         summary = summarise(spec)
@@ -83,15 +86,16 @@ def _print_all(console: Console, classes: int, size_hw: tuple[int, int] | None) 
         table.add_row(
             name,
             f"{height}x{width}",
-            f"{summary.total_parameters:,}",
+            f"{summary.total_parameters / 1e6:.2f}M",
             f"{summary.flops / 1e9:.1f}",
             f"{summary.anchors:,}",
-            weights_at_hand(spec),
+            ", ".join(source for source, _ in weights_at_hand(spec)),
         )
     console.print(table)
     console.print(
         f"Parameters and FLOPs (a multiplication and an addition are two) with {classes} classes and background. "
-        "Input is height x width; any other size works. 'singleshot models NAME' shows one."
+        "Input is height x width; any other size works. Weights: coco is bundled, imagenet a backbone to start from. "
+        "'singleshot models NAME' shows one."
     )
 
 
@@ -115,7 +119,8 @@ def _print_one(console: Console, spec: ModelSpec, description: str) -> None:
     for label, settings in (("preprocess", spec.preprocess), ("postprocess", spec.postprocess), ("coder", spec.coder)):
         changed = ", ".join(f"{key}={value}" for key, value in settings.model_dump().items() if key != "class_columns")
         console.print(f"{label}: {changed}", highlight=False)
-    console.print(f"weights at hand: {weights_at_hand(spec) or 'none'}", highlight=False)
+    at_hand = ", ".join(f"{source} ({where})" for source, where in weights_at_hand(spec))
+    console.print(f"weights at hand: {at_hand or 'none'}", highlight=False)
 
 
 def _level_table(summary: NetworkSummary) -> Table:
@@ -135,29 +140,33 @@ def _level_table(summary: NetworkSummary) -> Table:
     return table
 
 
-def weights_at_hand(spec: ModelSpec) -> str:
-    """Weights that need no training: bundled detectors of this architecture, and ImageNet weights for its backbone."""
+def weights_at_hand(spec: ModelSpec) -> list[tuple[str, str]]:
+    """Weights that need no training, and where they are: bundled detectors, and ImageNet weights for the backbone."""
     from singleshot.weights.bundled import bundled_names, bundled_path
     from singleshot.weights.file import read_spec
     from singleshot.weights.manifest import IMAGENET, architecture_of, cache_folder
 
-    found = [f"{name} (bundled)" for name in bundled_names() if read_spec(bundled_path(name)).name == spec.name]
+    found = [(name, "bundled") for name in bundled_names() if read_spec(bundled_path(name)).name == spec.name]
     architecture = architecture_of(spec.network.backbone.name)
     if architecture:
         is_here = (cache_folder() / IMAGENET[architecture].file_name).is_file()
-        found.append(f"imagenet ({'in the cache' if is_here else 'download'})")
-    return ", ".join(found)
+        found.append(("imagenet", "in the cache" if is_here else "download"))
+    return found
 
 
 def _table(*columns: str) -> Table:
-    """A table whose columns marked ``>`` are aligned to the right; names, in the first column, stay whole."""
+    """A table whose columns marked ``>`` hold numbers, to the right, whole; usual names stay whole too."""
     from rich import box
     from rich.table import Table
 
-    table = Table(box=box.SIMPLE)
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
     for index, column in enumerate(columns):
         is_number = column.startswith(">")
         table.add_column(
-            column.lstrip(">"), justify="right" if is_number else "left", overflow="fold", no_wrap=index == 0
+            column.lstrip(">"),
+            justify="right" if is_number else "left",
+            overflow="fold",
+            no_wrap=is_number,
+            min_width=NAME_WIDTH if index == 0 else None,
         )
     return table
