@@ -1,0 +1,95 @@
+"""Imported checkpoints against what the real systems said about the same numbers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from foreign import GOLDEN, Golden, every_nth, golden_arrays, golden_image, relative, w1_file
+
+import singleshot
+from singleshot.boxes import cxcywh_to_xyxy
+from singleshot.detector import Detector
+from singleshot.multibox.decode import PaddedDetections, postprocess
+from singleshot.structures import HeadOutput, RefineOutput
+
+LIGHT = ("torchvision_ssdlite320_c21_s2", "lufficc_mobilenet_v2_ssd320_s5")
+CASES = [pytest.param(one, marks=() if one.file in LIGHT else pytest.mark.slow, id=one.file) for one in GOLDEN]
+
+
+@pytest.mark.parametrize("golden", CASES)
+def test_heads_anchors_and_detections(golden: Golden, reference: Path, tmp_path: Path) -> None:
+    detector = singleshot.import_weights(w1_file(reference, golden, tmp_path))
+    arrays = golden_arrays(reference, golden)
+    images = detector.preprocess(golden_image(golden))[None]
+    with torch.no_grad():
+        output = detector.network(images)
+
+    errors = head_errors(output, arrays)
+    assert len(errors) >= 2
+    assert max(errors.values()) < 1e-4, errors
+    assert_same_anchors(detector, arrays)
+    if "input_corner" in arrays:
+        assert relative(images[0, :, :16, :16], arrays["input_corner"]) < 1e-6
+
+    result = postprocess(
+        output,
+        detector.anchors(),
+        detector.spec.postprocess,
+        detector.spec.coder,
+        detector.spec.preprocess.size_hw,
+        len(detector.class_names),
+    )
+    labels, scores, boxes = golden_detections(golden, arrays, detector.spec.preprocess.size_hw)
+    assert_detections_found(detector, result, labels, scores, boxes)
+
+
+def head_errors(output: HeadOutput | RefineOutput, arrays: dict[str, Any]) -> dict[str, float]:
+    """Of every raw head that the file has, relative to its largest value."""
+    n = every_nth(arrays)
+    boxes, logits = output.box_codes[0], output.class_logits[0]
+    heads = {"loc": boxes, "loc_full": boxes, "odm_loc_full": boxes, "cls": logits[::n], "conf": logits[::n]}
+    if isinstance(output, RefineOutput):
+        heads |= {
+            "odm_conf": logits[::n],
+            "arm_loc_full": output.arm_box_codes[0],
+            "arm_conf": output.arm_logits[0, ::n],
+        }
+    return {name: relative(ours, arrays[name]) for name, ours in heads.items() if name in arrays}
+
+
+def assert_same_anchors(detector: Detector, arrays: dict[str, Any]) -> None:
+    anchors, n = detector.anchors(), every_nth(arrays)
+    height, width = detector.spec.preprocess.size_hw
+    if "anchors_rows" in arrays:
+        np.testing.assert_allclose(cxcywh_to_xyxy(anchors)[::n], arrays["anchors_rows"], atol=1e-4)
+    else:
+        np.testing.assert_allclose(anchors[::n] / torch.tensor([width, height] * 2), arrays["priors_rows"], atol=1e-6)
+
+
+def golden_detections(golden: Golden, arrays: dict[str, Any], size_hw: tuple[int, int]) -> tuple[Any, Any, Any]:
+    """Labels, scores and boxes in pixels of the network input."""
+    input_wh = np.array(size_hw[::-1] * 2)
+    if "det_boxes" in arrays:
+        boxes = arrays["det_boxes"] / np.array(golden.size_hw[::-1] * 2) * input_wh
+        return arrays["det_labels"], arrays["det_scores"], boxes
+    rows = arrays["det_label_score_box"]
+    boxes = rows[:, 2:]
+    return rows[:, 0].astype(int), rows[:, 1], boxes * input_wh if np.abs(boxes).max() < 20 else boxes
+
+
+def assert_detections_found(detector: Detector, result: PaddedDetections, labels: Any, scores: Any, boxes: Any) -> None:
+    """Every golden detection of a class that exists is among ours; near ties may change places."""
+    count = int(result.counts[0])
+    columns = detector.spec.postprocess.class_columns or tuple(range(1, len(detector.class_names) + 1))
+    ours = np.array(columns)[result.class_ids[0, :count].numpy()]
+    our_scores, our_boxes = result.scores[0, :count].numpy(), result.boxes_xyxy[0, :count].numpy()
+    for label, score, box in zip(labels, scores, boxes, strict=True):
+        if label not in columns:
+            continue
+        near = (ours == label) & (np.abs(our_scores - score) < 1e-3)
+        assert near.any()
+        assert np.abs(our_boxes[near] - box).max(axis=1).min() < 0.01
