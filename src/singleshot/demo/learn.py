@@ -30,7 +30,7 @@ SETTINGS: Mapping[str, Any] = MappingProxyType(
         "schedule.warmup_steps": 20,
         "ema.decay": 0.99,
         "augment": "light",
-        "evaluation.every": 50,
+        "evaluation.every": 25,
         "log_every": 2,
     }
 )
@@ -174,7 +174,9 @@ def _training_section(result: TrainResult, evaluation: EvalResult) -> Section:
 
     log = result.folder / "metrics.csv"
     losses = {name: log_series(log, f"loss/{name}") for name in ("classification", "localization")}
-    curve = training_curve(losses, {"AP50, held out": log_series(log, "voc_area")})
+    curve = Figure(
+        training_curve(losses, {"AP50, held out": log_series(log, "voc_area")}), "Losses and AP50 over steps"
+    )
     tiles = [
         Tile("AP50", f"{evaluation.voc_area:.3f}", f"on {len(evaluation.samples)} held-out scenes"),
         Tile("steps", f"{result.steps:,}", "from the COCO detector's weights"),
@@ -184,7 +186,7 @@ def _training_section(result: TrainResult, evaluation: EvalResult) -> Section:
         "The bundled detector keeps its backbone and its box predictors; the rows of its class predictors start anew, "
         "since COCO has none of these classes. What is measured here are the weights at the end of the run."
     )
-    return Section("Learn: the run", [Tiles(tiles), Figures([Figure(curve, "Losses and AP50 over steps")]), text])
+    return Section("Learn: the run", [text, Tiles(tiles), Figures([curve], min_width_px=600)])
 
 
 def _evaluation_sections(evaluation: EvalResult) -> list[Section]:
