@@ -36,7 +36,7 @@ def convert_file(kind: Kind, weights: Path) -> Package:
         return _convert_file_here(kind, weights)
     with tempfile.TemporaryDirectory() as folder:
         target = Path(folder) / "network"
-        command = [sys.executable, "-m", __spec__.name if __name__ != "__main__" else "singleshot.backends.convert"]
+        command = [sys.executable, "-m", "singleshot.backends.convert"]
         done = subprocess.run([*command, kind, str(weights), str(target)], capture_output=True, text=True)
         if done.returncode:
             reason = (done.stderr.strip() or f"exit code {done.returncode}").splitlines()[-1]
@@ -58,8 +58,7 @@ def convert_network(kind: Kind, network: Network, spec: ModelSpec, weights_sha25
     anchors = build_anchors(spec, network).numpy()
     make = _openvino_parts if kind == "openvino" else _onnx_parts
     parts = make(network, spec.preprocess.size_hw)
-    engine = {"openvino": "openvino", "onnx": "onnx"}[kind]
-    made_with = f"{engine} {version(engine)}, torch {version('torch')}"
+    made_with = f"torch {version('torch')}" + (f", openvino {version('openvino')}" if kind == "openvino" else "")
     info = PackageInfo(kind=kind, weights_sha256=weights_sha256, made_with=made_with, spec=spec)
     return Package(info, anchors, parts)
 
@@ -93,15 +92,29 @@ def _openvino_parts(network: Network, size_hw: tuple[int, int]) -> tuple[bytes, 
 
 
 def _onnx_parts(network: Network, size_hw: tuple[int, int]) -> tuple[bytes]:
-    raise NotImplementedError
+    """The graph with any batch size, by torch's first exporter: the second needs a package more for the same graph."""
+    import torch
+
+    names = HEADS[: 2 if network.objectness_head is None else 4]
+    with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.onnx.export(
+            network,
+            (torch.zeros(2, network.backbone.in_channels, *size_hw),),
+            path := Path(folder) / "model.onnx",
+            dynamo=False,
+            input_names=["images"],
+            output_names=list(names),
+            dynamic_axes={name: {0: "batch"} for name in ("images", *names)},
+            opset_version=17,
+        )
+        return (path.read_bytes(),)
 
 
 def main(arguments: Sequence[str]) -> int:
     """Convert a weights file: engine, weights, target."""
     kind, weights, target = arguments
-    if kind not in ("openvino", "onnx"):
-        raise SystemExit(f"no engine '{kind}'")
-    _convert_file_here("openvino" if kind == "openvino" else "onnx", Path(weights)).save(Path(target))
+    _convert_file_here("onnx" if kind == "onnx" else "openvino", Path(weights)).save(Path(target))
     return 0
 
 

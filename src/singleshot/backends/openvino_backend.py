@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from singleshot.backends.base import FloatPrecision, PaddedArrays
+from singleshot.backends.finish import finish_heads
 from singleshot.backends.package import Package
 from singleshot.config import PostprocessConfig
 from singleshot.errors import MissingExtraError
@@ -73,7 +74,9 @@ class OpenVinoBackend:
         request.infer([batch], share_inputs=True)
         middle = perf_counter()
         outputs = [tensor.data for tensor in request.output_tensors]
-        found = self._finish(outputs[0], outputs[1]) if self._fits else self._finish_in_torch(outputs)
+        found = (
+            self._finish(outputs[0], outputs[1]) if self._fits else finish_heads(outputs, self._package, self._settings)
+        )
         boxes, scores, class_ids, counts = (array[:count] for array in found)
         return PaddedArrays(boxes, scores, class_ids, counts, middle - start, perf_counter() - middle)
 
@@ -103,21 +106,6 @@ class OpenVinoBackend:
         height, width = self._package.info.spec.preprocess.size_hw
         is_clipped = self._settings.clip == "after"
         return _padded(rows, counts, np.array((width, height) * 2, dtype=np.float32) if is_clipped else None)
-
-    def _finish_in_torch(self, heads: list[NDArray[np.float32]]) -> tuple[NDArray[Any], ...]:
-        """Dialects that OpenVINO's NMS does not know (soft NMS, for one)."""
-        import torch
-
-        from singleshot.multibox.decode import postprocess
-        from singleshot.structures import HeadOutput, RefineOutput
-
-        spec = self._package.info.spec
-        tensors = [torch.from_numpy(head) for head in heads]
-        output = HeadOutput(*tensors) if len(tensors) == 2 else RefineOutput(*tensors)
-        anchors = torch.from_numpy(self._package.anchors_cxcywh)
-        size_hw, classes = spec.preprocess.size_hw, len(spec.class_names)
-        found = postprocess(output, anchors, self._settings, spec.coder, size_hw, classes)
-        return tuple(tensor.numpy() for tensor in found)
 
 
 def _padded(

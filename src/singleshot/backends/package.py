@@ -76,7 +76,8 @@ class Package:
             archive.writestr(_entry("info.json"), self.info.model_dump_json())
             archive.writestr(_entry("anchors.npy"), anchors.getvalue(), zipfile.ZIP_DEFLATED)
             for name, part in zip(_PARTS[self.info.kind], self.parts, strict=True):
-                packed = zipfile.ZIP_DEFLATED if name.endswith(".xml") else zipfile.ZIP_STORED
+                is_small = self.info.quantized or name.endswith(".xml")
+                packed = zipfile.ZIP_DEFLATED if is_small else zipfile.ZIP_STORED  # floats would not shrink
                 archive.writestr(_entry(name), part, packed)
         return write_atomically(path, buffer.getvalue())
 

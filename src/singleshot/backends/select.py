@@ -27,7 +27,6 @@ PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 COMPILE_FROM = 50
 """``auto`` converts a network from this many images on: fewer are done sooner with torch."""
 
-INT8_SUFFIX = ".int8.compiled"
 _MODULES = {"openvino": "openvino", "onnx": "onnxruntime"}
 
 
@@ -80,6 +79,17 @@ def check_backend(backend: str, precision: str) -> tuple[BackendName, Precision]
     return backend, precision
 
 
+def check_kind(name: str) -> Kind:
+    """An engine that runs compiled networks.
+
+    Raises:
+        ConfigError: there is none of that name.
+    """
+    if name not in ("openvino", "onnx"):
+        raise ConfigError(f"--backend {name}: choose from openvino, onnx")
+    return "openvino" if name == "openvino" else "onnx"
+
+
 def open_backend(source: Source, wish: Wish) -> Backend:
     """The backend that fulfils a wish.
 
@@ -98,15 +108,15 @@ def open_backend(source: Source, wish: Wish) -> Backend:
     return _openvino_backend(source, wish) if backend == "openvino" else _onnx_backend(source, wish)
 
 
-def int8_path(weights: Path) -> Path:
+def int8_path(weights: Path, kind: Kind = "openvino") -> Path:
     """Where the int8 form of a weights file belongs."""
-    return weights.with_name(weights.stem + INT8_SUFFIX)
+    return weights.with_name(f"{weights.stem}.int8.{kind}")
 
 
 def _openvino_pays(source: Source, wish: Wish) -> bool:
     if source.weights is None or find_spec("openvino") is None:
         return wish.precision == "int8"  # which only OpenVINO can, or can say why not
-    ready = _has_int8(source.weights) or _cached(source.weights, "openvino").exists()
+    ready = _has_int8(source.weights, "openvino") or _cached(source.weights, "openvino").exists()
     return ready or wish.precision == "int8" or wish.is_long
 
 
@@ -126,7 +136,7 @@ def _openvino_backend(source: Source, wish: Wish) -> Backend:
     from singleshot.backends.openvino_backend import OpenVinoBackend
 
     native = cpu_capabilities()
-    int8 = _wants_int8(source, wish, "INT8" in native)
+    int8 = _wants_int8(source, wish, "openvino") if "INT8" in native or wish.precision == "int8" else None
     package = read_package(int8) if int8 else compiled("openvino", source)
     is_auto = wish.precision in ("auto", "int8")
     is_fp32 = wish.precision == "fp32" or (is_auto and "BF16" not in native)
@@ -134,7 +144,13 @@ def _openvino_backend(source: Source, wish: Wish) -> Backend:
 
 
 def _onnx_backend(source: Source, wish: Wish) -> Backend:
-    raise NotImplementedError
+    from singleshot.backends.onnx_backend import OnnxBackend
+
+    if wish.precision == "bf16":
+        raise ConfigError("precision bf16 runs with --backend openvino or torch: ONNX Runtime has none on CPUs")
+    int8 = _wants_int8(source, wish, "onnx")
+    package = read_package(int8) if int8 else compiled("onnx", source)
+    return OnnxBackend(package, wish.settings, cores() if wish.parallel else 1)
 
 
 @lru_cache(maxsize=1)
@@ -189,18 +205,20 @@ def _sha256(weights: Path, changed_ns: int) -> str:
     return file_sha256(weights)
 
 
-def _has_int8(weights: Path) -> bool:
-    info = read_info(int8_path(weights))
+def _has_int8(weights: Path, kind: Kind) -> bool:
+    info = read_info(int8_path(weights, kind))
     return info is not None and info.weights_sha256 == _sha256(weights, weights.stat().st_mtime_ns)
 
 
-def _wants_int8(source: Source, wish: Wish, native: bool) -> Path | None:
+def _wants_int8(source: Source, wish: Wish, kind: Kind) -> Path | None:
     """The int8 file, if that is what to run."""
     weights = source.weights
-    if wish.precision == "int8":
-        if weights is None or not _has_int8(weights):
-            name = weights or "WEIGHTS"
-            stale = " that fits it" if weights and int8_path(weights).exists() else ""
-            raise ConfigError(f"{name} has no int8 file{stale}: make one with 'singleshot quantize {name} DATA'")
-        return int8_path(weights)
-    return int8_path(weights) if wish.precision == "auto" and weights and native and _has_int8(weights) else None
+    if wish.precision not in ("auto", "int8"):
+        return None
+    if weights is not None and _has_int8(weights, kind):
+        return int8_path(weights, kind)
+    if wish.precision == "auto":
+        return None
+    name = weights or "a network in memory"
+    stale = " that fits it" if weights and int8_path(weights, kind).exists() else ""
+    raise ConfigError(f"{name} has no int8 file for {kind}{stale}: 'singleshot quantize WEIGHTS DATA' makes one")

@@ -14,6 +14,7 @@ def quantize(
     out: Annotated[
         Path | None, typer.Option(help="The int8 file.", show_default="beside the weights, where it is found")
     ] = None,
+    backend: Annotated[str, typer.Option(help="Who will run it: openvino, onnx.")] = "openvino",
     images: Annotated[int, typer.Option(min=10, help="Images to calibrate on, at most.")] = 300,
     recursive: Annotated[bool, typer.Option("--recursive", "-r", help="Look into subfolders.")] = False,
 ) -> None:
@@ -29,16 +30,16 @@ def quantize(
     from rich.console import Console
 
     from singleshot.backends.quantize import quantize as run
-    from singleshot.backends.select import compiled_file, int8_path
+    from singleshot.backends.select import check_kind, compiled_file, int8_path
     from singleshot.detector import find_weights
     from singleshot.predict.sources import find_images
 
-    path = find_weights(weights)
+    path, kind = find_weights(weights), check_kind(backend)
     found = find_images(data, recursive=recursive)
     with Console(stderr=True).status("Quantising (minutes for large networks) ..."):
-        package = run(compiled_file("openvino", path), found, images)
-        target = package.save(out or int8_path(path))
+        package = run(compiled_file(kind, path), found, images)
+        target = package.save(out or int8_path(path, kind))
     size_mb = target.stat().st_size / 1e6
     typer.echo(f"{target}: {size_mb:.1f} MB, calibrated on {int(package.info.quantization['images'])} images")
-    if out is not None and out.absolute() != int8_path(path).absolute():
-        typer.echo(f"It is used where it lies beside the weights: {int8_path(path)}")
+    if out is not None and out.absolute() != int8_path(path, kind).absolute():
+        typer.echo(f"It is used where it lies beside the weights: {int8_path(path, kind)}")

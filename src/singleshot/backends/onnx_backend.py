@@ -1,0 +1,49 @@
+"""The network as ONNX Runtime runs it; postprocessing is torch's."""
+
+from __future__ import annotations
+
+from time import perf_counter
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from singleshot.backends.base import PaddedArrays, cores
+from singleshot.backends.finish import finish_heads
+from singleshot.backends.package import Package
+from singleshot.config import PostprocessConfig
+from singleshot.errors import MissingExtraError
+
+try:
+    import onnxruntime
+except ImportError:
+    raise MissingExtraError("onnxruntime", "onnx", "the ONNX backend") from None
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+
+class OnnxBackend:
+    """Runs a compiled network on the CPU.
+
+    Args:
+        package: the network, of kind ``onnx``.
+        settings: thresholds and NMS.
+        parallel: batches that are computed at the same time, each on its share of the cores.
+    """
+
+    def __init__(self, package: Package, settings: PostprocessConfig, parallel: int = 1) -> None:
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = max(cores() // parallel, 1)
+        self._session = onnxruntime.InferenceSession(package.parts[0], options, providers=["CPUExecutionProvider"])
+        self._package = package
+        self._settings = settings
+        self.parallel = parallel
+        self.name = f"onnx {'int8' if package.info.quantized else 'fp32'}"
+
+    def predict(self, batch: NDArray[np.float32]) -> PaddedArrays:
+        """Detect in a batch ``[B, 3, H, W]``; may be called from several threads at once."""
+        start = perf_counter()
+        heads = self._session.run(None, {"images": np.ascontiguousarray(batch)})
+        middle = perf_counter()
+        boxes, scores, class_ids, counts = finish_heads(heads, self._package, self._settings)
+        return PaddedArrays(boxes, scores, class_ids, counts, middle - start, perf_counter() - middle)

@@ -1,0 +1,132 @@
+"""Detection as OpenVINO operators gives what `postprocess` gives, in every dialect."""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from singleshot.config import CoderConfig, PostprocessConfig
+from singleshot.multibox import shapes
+from singleshot.multibox.anchors import default_boxes
+from singleshot.multibox.decode import postprocess
+from singleshot.structures import HeadOutput, RefineOutput
+
+ov = pytest.importorskip("openvino")
+
+from openvino import opset13 as op  # noqa: E402
+
+from singleshot.backends.openvino_graph import add_detection, fits_graph  # noqa: E402
+
+SIZE = (50, 60)
+ANCHORS = default_boxes(shapes.tf_anchors(levels=3), ((5, 5), (3, 3), (1, 1)), SIZE)
+CLASSES = 5
+
+
+def heads(seed: int, batch: int, refine: bool) -> list[np.ndarray]:
+    rng = np.random.default_rng(seed)
+    widths = (4, CLASSES + 2, 4, 2) if refine else (4, CLASSES + 2)
+    return [rng.normal(0, 2, (batch, len(ANCHORS), width)).astype(np.float32) for width in widths]
+
+
+def run_graph(parts: list[np.ndarray], config: PostprocessConfig, coder: CoderConfig) -> tuple[np.ndarray, np.ndarray]:
+    inputs = [op.parameter([-1, *part.shape[1:]], np.float32) for part in parts]
+    model = ov.Model([op.result(x) for x in inputs], inputs)
+    model = add_detection(model, ANCHORS.numpy(), config, coder, CLASSES, SIZE)
+    found = ov.Core().compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})(parts)
+    return found[0], found[1]
+
+
+def check(config: PostprocessConfig, coder: CoderConfig = CoderConfig(), seed: int = 0, refine: bool = False) -> int:
+    parts = heads(seed, 3, refine)
+    rows, counts = run_graph(parts, config, coder)
+    tensors = [torch.from_numpy(part) for part in parts]
+    output = RefineOutput(*tensors) if refine else HeadOutput(*tensors)
+    # What `clip: after` does comes after the graph.
+    plain = config.model_copy(update={"clip": "none"}) if config.clip == "after" else config
+    theirs = postprocess(output, ANCHORS, plain, coder, SIZE, CLASSES)
+    assert counts.tolist() == theirs.counts.tolist()
+    valid = theirs.class_ids >= 0
+    np.testing.assert_array_equal(rows[: counts.sum(), 0], theirs.class_ids[valid])
+    np.testing.assert_allclose(rows[: counts.sum(), 1], theirs.scores[valid], atol=1e-6)
+    np.testing.assert_allclose(rows[: counts.sum(), 2:], theirs.boxes_xyxy[valid], rtol=1e-5, atol=1e-4)
+    return int(counts.sum())
+
+
+CHOICES: dict[str, tuple[Any, ...]] = {
+    "score_function": ("softmax", "sigmoid"),
+    "candidates": ("per_class", "best_class"),
+    "pre_nms_top_k": (7, None),
+    "clip": ("before", "after"),
+    "nms_compare": (">", ">="),
+}
+VARIANTS = [dict(zip(CHOICES, row, strict=True)) for row in itertools.product(*CHOICES.values())]
+
+
+def test_no_detections() -> None:
+    assert check(PostprocessConfig(score_threshold=1.0)) == 0
+
+
+@pytest.mark.parametrize("options", VARIANTS, ids=lambda options: "-".join(map(str, options.values())))
+def test_dialects(options: dict[str, Any]) -> None:
+    assert check(PostprocessConfig(**options, score_threshold=0.2, max_detections=30), seed=len(str(options)))
+
+
+@pytest.mark.parametrize("columns", [(1, 2, 3, 4, 5), (0, 1, 3, 4, 6)])
+def test_public_classes_at_any_columns(columns: tuple[int, ...]) -> None:
+    assert check(PostprocessConfig(class_columns=columns, score_threshold=0.2))
+
+
+def test_all_classes_as_one() -> None:
+    assert check(PostprocessConfig(class_agnostic=True, candidates="best_class", score_threshold=0.2))
+
+
+@pytest.mark.parametrize("clip", ["before", "after"])
+def test_refined_anchors(clip: Any) -> None:
+    assert check(PostprocessConfig(min_objectness=0.4, score_threshold=0.2, clip=clip), refine=True)
+
+
+@pytest.mark.parametrize(
+    "coder",
+    [CoderConfig(order="yxhw", variances=(0.1, 0.2, 0.3, 0.4)), CoderConfig(max_log_ratio=None)],
+    ids=["order", "unlimited"],
+)
+def test_coders(coder: CoderConfig) -> None:
+    assert check(PostprocessConfig(score_threshold=0.2), coder)
+
+
+def test_threshold_zero_takes_no_masked_candidates() -> None:
+    assert check(PostprocessConfig(score_threshold=0.0, candidates="best_class", max_detections=1000)) > 0
+
+
+def test_boxes_and_scores_at_the_thresholds() -> None:
+    """IoU exactly 0.5 and a score of exactly the threshold, where ``>`` and ``>=`` part."""
+    anchors = torch.tensor([[5.0, 5, 10, 10], [5, 2.5, 10, 5], [40, 40, 10, 10]])
+    logits = np.full((1, 3, CLASSES + 2), -30, dtype=np.float32)
+    logits[0, :, 1] = (2.0, 1.0, 0.0)
+    for compare, expected in ((">", 2), (">=", 1)):
+        config = PostprocessConfig(score_function="sigmoid", score_threshold=0.5, nms_iou=0.5, nms_compare=compare)
+        inputs = [op.parameter([1, 3, 4], np.float32), op.parameter([1, 3, CLASSES + 2], np.float32)]
+        model = ov.Model([op.result(x) for x in inputs], inputs)
+        model = add_detection(model, anchors.numpy(), config, CoderConfig(), CLASSES, SIZE)
+        found = ov.Core().compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+        assert found([np.zeros((1, 3, 4), np.float32), logits])[1].tolist() == [expected]
+
+
+@pytest.mark.parametrize(
+    ("changes", "fits"),
+    [
+        ({}, True),
+        ({"max_per_class": 200}, True),
+        ({"class_agnostic": True, "candidates": "best_class"}, True),
+        ({"max_per_class": 10}, False),
+        ({"class_agnostic": True}, False),
+        ({"nms": "soft_linear"}, False),
+        ({"nms": "none"}, False),
+    ],
+)
+def test_what_the_operator_can_do(changes: dict[str, Any], fits: bool) -> None:
+    assert fits_graph(PostprocessConfig(**changes)) is fits
