@@ -17,6 +17,10 @@ if TYPE_CHECKING:
     from singleshot.report.result import EvalResult
 
 MOST_ROWS = 30
+LEARNT = (
+    "every image was measured, since the data set has no splits of its own. If these weights were trained on it, "
+    "measure with --split test what training left out."
+)
 
 
 class Metric(StrEnum):
@@ -83,6 +87,8 @@ def evaluate(
             on_progress=on_progress,
         )
     _print(console, result, shown)
+    if split is None and dataset.split is None and Path(weights).is_file():
+        console.print(f"[yellow]Note:[/] {LEARNT}", highlight=False, soft_wrap=True)
     if out:
         console.print(f"Report: {result.save(out, worst=worst)}", highlight=False, soft_wrap=True)
 
