@@ -9,7 +9,7 @@ PIP_INSTALL := $(BIN)/python -m pip install --disable-pip-version-check --quiet 
 help:  ## List the commands.
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
-demo: $(VENV)/.demo-installed  ## Install, then detect objects in real photos and write a report.
+demo: $(VENV)/.demo-installed  ## Install, then detect in photos, learn new classes, write a report.
 	@$(BIN)/singleshot demo
 
 test: $(VENV)/.dev-installed  ## Install what the tests need and run them on all cores.
