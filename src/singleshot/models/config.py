@@ -11,7 +11,8 @@ from singleshot.config import AnchorConfig, CoderConfig, Frozen, PostprocessConf
 PositiveInt = Annotated[int, Field(gt=0)]
 
 
-Pair = tuple[int, int]
+Window = Annotated[int, Field(gt=0, le=1024)]
+Pair = tuple[Window, Window]
 """(vertical, horizontal)."""
 
 
@@ -37,10 +38,10 @@ class GraphLayer(Frozen):
         "relu6", "prelu", "elu", "sigmoid", "tanh", "power", "sum", "product", "max", "concat", "l2_norm",
     ]  # fmt: skip
     inputs: tuple[str, ...]
-    channels: Annotated[int, Field(ge=0)] = 0
+    channels: Annotated[int, Field(ge=0, le=65536)] = 0
     kernel_hw: Pair = (1, 1)
     stride_hw: Pair = (1, 1)
-    padding_hw: Pair = (0, 0)
+    padding_hw: tuple[Annotated[int, Field(ge=0, le=1024)], Annotated[int, Field(ge=0, le=1024)]] = (0, 0)
     dilation_hw: Pair = (1, 1)
     groups: PositiveInt = 1
     bias: bool = True

@@ -31,7 +31,7 @@ FLOATS, DOUBLES = 5, 6
 DIMENSION, SIDE = 2, 1
 DTYPES = {1: "<f4", 2: "<f8", 3: "<i4", 4: "u1", 9: "<i8", 10: "?", 19: "<f2"}
 MAX_DIMENSIONS = 8
-MAX_FILLED = 64 * 1024**2
+MAX_FILLED = 1024**2
 """A constant may be one number for a whole shape; this is the most that it may fill."""
 
 
