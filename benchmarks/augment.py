@@ -11,13 +11,10 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import platform
 import statistics
 import sys
 import time
 from collections.abc import Callable
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -26,6 +23,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from common import Measured, NotAvailableError, Settings, compare, machine
 from singleshot import data
 from singleshot.augment.pipeline import Augmenter
 from singleshot.images import read_image
@@ -152,12 +150,25 @@ def summarise(rates: dict[str, list[float]]) -> dict[str, dict[str, float]]:
     return rows
 
 
-def machine() -> dict[str, str | int | None]:
-    versions = {name: version(name) for name in ("singleshot", "numpy", "opencv-python-headless", "torch")}
-    model = platform.processor() or platform.machine()
-    if (cpu := Path("/proc/cpuinfo")).is_file():
-        model = next((line.split(":")[1].strip() for line in cpu.open() if line.startswith("model name")), model)
-    return {"cpu": model, "cores": os.cpu_count(), "python": platform.python_version()} | versions
+def measure_row(settings: Settings) -> list[Measured]:
+    """Images per second of every recipe, for ``run.py``; one thread whatever the settings say."""
+    if settings.data is None:
+        raise NotAvailableError("it needs labelled photos: --data FOLDER")
+    threads = torch.get_num_threads()
+    cv2.setNumThreads(1)
+    torch.set_num_threads(1)
+    try:
+        photos = load_photos(str(settings.data), settings.choose(150, 40, 2))
+        found = contenders(next((f for f in settings.peers if (f / "utils/augmentations.py").is_file()), None))
+        rates = measure(found, photos, settings.choose(7, 3, 1))
+    finally:
+        torch.set_num_threads(threads)
+        cv2.setNumThreads(threads)
+    ceiling = statistics.median(rates.pop(DECODE))
+    note = f"OpenCV decoding alone: {ceiling:,.0f} img/s"
+    row = f"augment, {len(photos)} photos, 1 thread"
+    notes = {"singleshot ssd": note}
+    return compare(row, rates, notes=notes, unit="img/s", scale=1, larger_is_better=True)
 
 
 def main() -> None:
@@ -177,7 +188,7 @@ def main() -> None:
         print(f"{name:42}{row['images_per_s']:8.0f}{row['spread']:9.1%}{row['share_of_decoding']:13.2f}")
     if args.json:
         settings = {"images": len(photos), "rounds": args.rounds, "photo_hw": PHOTO_HW, "out_hw": OUT_HW}
-        args.json.write_text(json.dumps({"machine": machine(), "settings": settings, "rows": rows}, indent=2) + "\n")
+        args.json.write_text(json.dumps({"machine": machine(1), "settings": settings, "rows": rows}, indent=2) + "\n")
 
 
 if __name__ == "__main__":

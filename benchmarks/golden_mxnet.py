@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from common import Measured, NotAvailableError, Settings
 from singleshot.compat import mxnet
 
 Outputs = dict[str, Tensor]
@@ -152,6 +153,21 @@ def _same_negatives(case: Case, ours: Outputs) -> Outcome:
         *(_difference(ours[name], case.outputs[name]) for name in ("loc_target", "loc_mask")),
     )
     return Outcome(error <= 1e-5, error)
+
+
+def measure_row(settings: Settings) -> list[Measured]:
+    """How many recorded cases of each MXNet operator ours reproduces, for ``run.py``."""
+    folder = settings.reference / "golden/mxnet" if settings.reference else None
+    if folder is None or not folder.is_dir():
+        raise NotAvailableError("it needs the recorded cases: --reference FOLDER")
+    lines = []
+    for operator in OPERATORS:
+        outcomes = [run_case(case) for case in read_cases(folder / f"{operator}.npz")]
+        note = f"largest difference {max((outcome.error for outcome in outcomes), default=0.0):.1e}"
+        unit = f"of {len(outcomes)} cases"
+        passed = sum(outcome.passed for outcome in outcomes)
+        lines.append(Measured("equal to MXNet 1.9.1", f"singleshot {operator}", passed, unit, 0.0, note=note))
+    return lines
 
 
 def main(folder: Path) -> int:

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import loads
 import torch
+from torch import Tensor
+
+import loads
 from common import Measured, Settings, compare, main, take_turns
 from peers import ssd_pytorch_checkout, ssd_pytorch_loss, torchvision_loss, torchvision_ssd
 from reference_forms import Heads, loss_ssd_pytorch_form, loss_torchvision_form
-from torch import Tensor
-
 from singleshot.config import LossConfig, MatchConfig
 from singleshot.multibox.loss import multibox_loss
 from singleshot.structures import HeadOutput

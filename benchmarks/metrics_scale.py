@@ -16,6 +16,7 @@ from time import process_time
 
 import numpy as np
 
+from common import Measured, Settings
 from singleshot.metrics import DetectionTable, GroundTruth, evaluate_detections
 
 
@@ -111,6 +112,22 @@ def measure(labels: Path | None, images: int, per_image: int, classes: int, peer
         row["peer_s"], numbers = peer_coco(truth, table, classes)
         row["peer_difference"] = abs(numbers["AP"] - row["coco_AP"])
     return row
+
+
+def measure_row(settings: Settings) -> list[Measured]:
+    """CPU seconds of all metrics at VOC07's size and at growing ones, for ``run.py``; faster-coco-eval is the peer."""
+    path = settings.reference / "data/voc_labels/voc07_test.txt" if settings.reference else None
+    labels = path if path and path.is_file() else None
+    lines = []
+    for images in settings.choose((4952, 25000, 100000), (4952,), (50,)):
+        number = measure(labels, images, 60, 20, peer=True)
+        row = f"all metrics, {images:,} images, {int(number['detections']):,} detections"
+        ours, peer = number["all_s"], number["peer_s"]
+        note = f"VOC metrics alone {number['voc_s']:.2g} s; COCO AP differs from the peer's by"
+        note += f" {number['peer_difference']:.1e}"
+        lines.append(Measured(row, "singleshot", ours, "CPU s", 0.0, peer / ours, note=note, values=(ours,)))
+        lines.append(Measured(row, "faster-coco-eval, COCO only", peer, "CPU s", 0.0, values=(peer,)))
+    return lines
 
 
 def main() -> None:

@@ -13,15 +13,15 @@ from collections.abc import Callable
 from functools import partial
 from importlib.util import find_spec
 
-import loads
 import numpy as np
 import torch
-from common import Measured, Settings, compare, main, take_turns
 from numpy.typing import NDArray
-from peers import ssd_pytorch_checkout, ssd_pytorch_detect, torchvision_detect, torchvision_ssd
-from reference_forms import Heads, detect_ssd_pytorch_form, detect_torchvision_form
 from torch import Tensor
 
+import loads
+from common import Measured, Settings, compare, main, take_turns
+from peers import ssd_pytorch_checkout, ssd_pytorch_detect, torchvision_detect, torchvision_ssd
+from reference_forms import Heads, detect_ssd_pytorch_form, detect_torchvision_form
 from singleshot.multibox.decode import postprocess
 from singleshot.structures import HeadOutput
 
@@ -36,6 +36,7 @@ Rows = list[NDArray[np.float32]]
 
 SETTINGS = loads.spec().postprocess.model_copy(update={"clip": "before"})
 SIZE_HW = (loads.SIDE, loads.SIDE)
+PAIR_WITHIN = 1e-3
 
 
 def ours(codes: Tensor, logits: Tensor, anchors: Tensor) -> Rows:
@@ -81,14 +82,17 @@ def contenders(batch: int, anchors: Tensor, settings: Settings) -> dict[str, Det
 
 
 def difference(found: Rows, expected: Rows) -> tuple[int, float]:
-    """Detections that only one of two has, and the largest difference of scores and boxes (pixels) of the others."""
+    """Detections that only one of two has, and the largest difference of the others' scores and boxes (pixels).
+
+    Detections are paired by class and box, not by place: equal scores may come in any order.
+    """
     strangers, largest = 0, 0.0
     for a, b in zip(found, expected, strict=True):
-        strangers += abs(len(a) - len(b))
-        size = min(len(a), len(b))
-        same = a[:size, 0] == b[:size, 0]
-        strangers += int((~same).sum())
-        largest = max(largest, float(np.abs(a[:size][same] - b[:size][same]).max(initial=0)))
+        apart = np.abs(a[:, None, 1:] - b[None, :, 1:]).max(axis=2, initial=0)
+        apart[a[:, None, 0] != b[None, :, 0]] = np.inf
+        same = apart < PAIR_WITHIN
+        strangers += int((~same.any(axis=1)).sum() + (~same.any(axis=0)).sum())
+        largest = max(largest, float(apart.min(axis=1, initial=np.inf, where=same)[same.any(axis=1)].max(initial=0)))
     return strangers, largest
 
 
