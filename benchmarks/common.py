@@ -159,7 +159,10 @@ def machine(threads: int) -> dict[str, Any]:
     """Hardware and versions."""
     model = platform.processor() or platform.machine()
     if (cpu := Path("/proc/cpuinfo")).is_file():
-        model = next((line.split(":")[1].strip() for line in cpu.open() if line.startswith("model name")), model)
+        model = next(
+            (line.split(":")[1].strip() for line in cpu.read_text().splitlines() if line.startswith("model name")),
+            model,
+        )
     versions = {}
     for name in PACKAGES:
         try:

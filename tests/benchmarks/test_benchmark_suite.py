@@ -1,0 +1,110 @@
+"""The benchmarks run, at sizes that mean nothing."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+
+import common
+import gpu_h200
+import run
+import train_step
+
+TINY = common.Settings("tiny", threads=1)
+
+
+def test_ratio_is_against_the_best_peer_and_the_median_of_rounds():
+    values = {"singleshot": [1.0, 2.0, 1.0], "slow": [9.0, 9.0, 9.0], "quick": [4.0, 4.0, 5.0]}
+    ours, slow, quick = common.compare("row", values, goals={"singleshot": 2.0})
+    assert (ours.median, ours.unit, ours.ratio, ours.goal) == (1000.0, "ms", 4.0, 2.0)
+    assert (slow.ratio, quick.ratio) == (None, None)
+
+
+def test_ratio_of_rates():
+    values = {"singleshot": [30.0, 30.0], "a": [10.0, 10.0], "b": [15.0, 15.0]}
+    assert common.compare("row", values, larger_is_better=True, unit="img/s", scale=1)[0].ratio == 2.0
+
+
+def test_no_peer_no_ratio():
+    assert common.compare("row", {"singleshot": [1.0]})[0].ratio is None
+
+
+@pytest.mark.parametrize(("values", "spread"), [([0.0], 0.0), ([2.0, 2.0], 0.0), ([1.0, 2.0, 3.0, 4.0, 5.0], 1 / 3)])
+def test_spread(values, spread):
+    assert common.spread_of(values) == pytest.approx(spread)
+
+
+def test_contenders_take_turns_and_the_first_round_does_not_count():
+    calls = []
+    seconds = common.take_turns({"a": lambda: calls.append("a"), "b": lambda: calls.append("b")}, 2)
+    assert calls == ["a", "b"] * 3
+    assert {name: len(values) for name, values in seconds.items()} == {"a": 2, "b": 2}
+
+
+def test_rows_that_cannot_be_measured_say_why(tmp_path, monkeypatch):
+    monkeypatch.setattr(run, "ROWS", ("no_such_row", "augment", "golden_mxnet", "loads"))
+    lines, missing = run.measure_all(list(run.ROWS), TINY)
+    assert lines == []
+    assert missing["no_such_row"] == "there is no benchmarks/no_such_row.py"
+    assert "--data" in missing["augment"]
+    assert "--reference" in missing["golden_mxnet"]
+    assert "measure_row" in missing["loads"]
+
+
+def test_an_unknown_row_is_refused(capsys):
+    with pytest.raises(SystemExit):
+        run.main(["--rows", "speed"])
+    assert "no 'speed'" in capsys.readouterr().err
+
+
+def test_table_and_json(tmp_path, capsys):
+    threads = torch.get_num_threads()
+    target = tmp_path / "benchmarks.json"
+    run.main(["--tiny", "--threads", "1", "--rows", "loss,metrics_scale", "--json", str(target)])
+    torch.set_num_threads(threads)
+    shown = capsys.readouterr().out
+    assert "reference form, torchvision" in shown
+    content = json.loads(target.read_text())
+    assert content["machine"]["versions"]["torch"] == torch.__version__
+    assert content["settings"]["size"] == "tiny"
+    assert {row["contender"] for row in content["rows"]} >= {"singleshot", "reference form, ssd.pytorch"}
+    ours = content["rows"][0]
+    assert ours["contender"] == "singleshot"
+    assert ours["ratio"] > 0
+    assert len(ours["values"]) == 1
+
+
+def test_a_training_step_is_three_forward_passes():
+    assert train_step.step_flops(8) == 8 * train_step.step_flops(1)
+    # Two operations for each of the 31.4 billion multiplications that SSD300-VGG16 is known for.
+    assert train_step.step_flops(1) / 3 == pytest.approx(2 * 31.4e9, rel=0.02)
+
+
+@pytest.mark.slow
+def test_training_step_row():
+    ours, *others = train_step.measure_row(TINY)
+    assert ours.ratio > 0
+    assert ours.share_of_peak > 0
+    assert others[-1].contender.startswith("reference form")
+
+
+def test_gpu_script_without_a_gpu_says_so(monkeypatch, capsys):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert gpu_h200.main([]) == 2
+    assert "--device cpu --tiny" in capsys.readouterr().err
+
+
+def test_gpu_script_runs_without_a_gpu(tmp_path):
+    target = tmp_path / "gpu.json"
+    assert gpu_h200.main(["--device", "cpu", "--tiny", "--json", str(target)]) == 0
+    content = json.loads(target.read_text())
+    assert {row["row"].split()[0].strip(",") for row in content["rows"]} == {"training", "inference", "postprocess"}
+    assert all(row["median"] > 0 and "roofline" in row["note"] for row in content["rows"])
+
+
+def test_roofline_is_the_longer_of_both():
+    peaks = gpu_h200.Peaks(flops=10.0, bytes=5.0)
+    assert gpu_h200.Work(100.0, 10.0).seconds(peaks) == 10.0
+    assert gpu_h200.Work(100.0, 100.0).seconds(peaks) == 20.0
