@@ -8,7 +8,7 @@ from singleshot.models.catalogue import model_spec
 from singleshot.weights.importers.translate import Shapes, Translation, changed, columns_of, renamer, with_classes
 from singleshot.weights.importers.vgg_names import head_prefixes
 
-DESCRIPTION = "NVIDIA DeepLearningExamples checkpoint, SSD300 with ResNet-18, 34, 50 or 101"
+DESCRIPTION = "NVIDIA DeepLearningExamples checkpoint, SSD300 with ResNet-34, 50 or 101"
 
 FEATURES = "feature_extractor.feature_extractor."
 UNITS_OF_STAGE_3 = {2: 18, 6: 50, 23: 101}
