@@ -132,7 +132,8 @@ def test_models_lists_all(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(catalogue, "model_names", lambda: ("ssd300_vgg16", "ssdlite300_mobilenet_v2"))
     output = run("--classes", "20")
-    assert "26.29M" in output and "8,732" in output
+    assert "26.29M" in output
+    assert "8,732" in output
     assert "coco" in output
 
 
