@@ -42,12 +42,14 @@ class Course:
 
     Attributes:
         images: rendered scenes; a fifth of them is held out.
+        difficulty: of the scenes, 0 to 1; easy ones leave no mistakes to look at.
         steps: optimiser steps.
         batch: images per step.
         settings: of `singleshot.train`, by dotted key.
     """
 
     images: int = 240
+    difficulty: float = 1.0
     steps: int = 150
     batch: int = 8
     settings: Mapping[str, Any] = field(default_factory=lambda: SETTINGS)
@@ -67,7 +69,7 @@ def learn_scenes(context: DemoContext, course: Course | None = None) -> StageRes
     from singleshot.engine.train import train
 
     course = course or Course()
-    scenes = render_scenes(context, course.images)
+    scenes = render_scenes(context, course.images, course.difficulty)
     run = context.out / "run"
     remove_former_run(run, scenes)
     context.say(f"\n[bold]Learning[/bold] five classes that it has never seen: {course.steps} steps")
@@ -88,7 +90,7 @@ def learn_scenes(context: DemoContext, course: Course | None = None) -> StageRes
     )
 
 
-def render_scenes(context: DemoContext, count: int) -> Path:
+def render_scenes(context: DemoContext, count: int, difficulty: float = 1.0) -> Path:
     """The data set in VOC layout; one that a former demo rendered is used again.
 
     Raises:
@@ -106,7 +108,7 @@ def render_scenes(context: DemoContext, count: int) -> Path:
     unfinished = context.out / "scenes.unfinished"
     shutil.rmtree(unfinished, ignore_errors=True)
     with context.console.status("rendering"):
-        make_scenes(unfinished, count)
+        make_scenes(unfinished, count, difficulty=difficulty)
     return unfinished.rename(folder)
 
 
