@@ -6,6 +6,7 @@ import math
 from typing import NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from singleshot.boxes import clip_to_image, xyxy_to_cxcywh
@@ -130,12 +131,19 @@ def _candidates(scores: Tensor, columns: tuple[int, ...], config: PostprocessCon
     class_of = torch.full((width,), -1, dtype=torch.int64)
     class_of[list(columns)] = torch.arange(len(columns))
     unused = (class_of < 0).nonzero().squeeze(1).to(scores.device)
-    above = (scores > config.score_threshold).index_fill_(2, unused, False)
-    places = above.flatten().nonzero().squeeze(1)
+    places = _true_places((scores > config.score_threshold).index_fill_(2, unused, False).flatten())
     rows = places // width
     return Candidates(
         scores.flatten()[places], rows // anchors, rows % anchors, class_of.to(rows.device)[places % width]
     )
+
+
+def _true_places(mask: Tensor) -> Tensor:
+    """Where a mask ``[N]`` of few true values is true: it is searched in words of eight, most of which are 0."""
+    padded = F.pad(mask, (0, -len(mask) % 8))
+    words = padded.view(torch.int64).nonzero().squeeze(1)
+    word, byte = padded.view(-1, 8)[words].nonzero(as_tuple=True)
+    return words[word] * 8 + byte
 
 
 def _nms_config(config: PostprocessConfig) -> NmsConfig:
