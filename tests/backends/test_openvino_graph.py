@@ -12,6 +12,7 @@ import torch
 from singleshot.config import CoderConfig, PostprocessConfig
 from singleshot.multibox import shapes
 from singleshot.multibox.anchors import default_boxes
+from singleshot.multibox.coder import CODER
 from singleshot.multibox.decode import postprocess
 from singleshot.structures import HeadOutput, RefineOutput
 
@@ -40,7 +41,7 @@ def run_graph(parts: list[np.ndarray], config: PostprocessConfig, coder: CoderCo
     return found[0], found[1]
 
 
-def check(config: PostprocessConfig, coder: CoderConfig = CoderConfig(), seed: int = 0, refine: bool = False) -> int:
+def check(config: PostprocessConfig, coder: CoderConfig = CODER, seed: int = 0, refine: bool = False) -> int:
     parts = heads(seed, 3, refine)
     rows, counts = run_graph(parts, config, coder)
     tensors = [torch.from_numpy(part) for part in parts]

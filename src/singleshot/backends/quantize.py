@@ -59,7 +59,13 @@ def _openvino_int8(parts: Sequence[bytes], batches: Sequence[NDArray[np.float32]
     xml, numbers = parts
     model = ov.Core().read_model(xml, ov.Tensor(np.frombuffer(numbers, dtype=np.uint8)))
     model.reshape(list(batches[0].shape))
-    quantized = nncf.quantize(model, nncf.Dataset(batches), subset_size=len(batches), fast_bias_correction=False)
+    quantized = nncf.quantize(
+        model,
+        nncf.Dataset(batches),
+        subset_size=len(batches),
+        preset=nncf.QuantizationPreset.MIXED,
+        fast_bias_correction=False,
+    )
     quantized.reshape([-1, *batches[0].shape[1:]])
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model.xml"
