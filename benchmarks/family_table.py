@@ -4,8 +4,8 @@
 
 Each row: the network is built and run at its own size and at one that is not square; its parameters and anchors are
 counted; its raw heads are compared with the real system's where the reference folder has them; it is exported and the
-exported program compared with the network; and it learns for a few steps from real images. Rows are kept in a JSON
-file, so that an interrupted run goes on.
+exported program compared with the network; and it learns for a few steps from real images (networks that occur under
+several names once). Rows are kept in a JSON file, so that an interrupted run goes on.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 from parity import mxnet_errors, mxnet_golden, nvidia_errors, refinedet_errors
 
 CLASSES = tuple(f"class{index}" for index in range(20))
-SMALL_HW = (160, 192)
+SIZES_HW = ((160, 192), (288, 288))
 IMAGES = 16
 MARK = "<!-- measured by benchmarks/family_table.py -->"
 
@@ -97,15 +97,17 @@ def measure_shapes(name: str) -> dict[str, Any]:
 
 
 def smallest_size(name: str) -> tuple[int, int]:
-    """A small input where the network allows it, else its own: the check is about code, not about time."""
+    """A small input where the network allows one, else its own: the check is about code, not about time."""
     spec = model_spec(name, CLASSES)
     with torch.device("meta"):
         network = build_network(spec.network)
-    try:
-        network.map_sizes_hw(SMALL_HW)
-    except ConfigError:
-        return model_entry(name).size_hw
-    return SMALL_HW
+    for size_hw in SIZES_HW:
+        try:
+            network.map_sizes_hw(size_hw)
+        except ConfigError:
+            continue
+        return size_hw
+    return model_entry(name).size_hw
 
 
 def measure_export(name: str, size_hw: tuple[int, int]) -> float:
@@ -128,7 +130,7 @@ def measure_training(name: str, size_hw: tuple[int, int], data: DetectionDataset
             "weights": "none",
             "size_hw": size_hw,
             "steps": steps,
-            "batch": 4 if size_hw == SMALL_HW else 2,
+            "batch": 4 if size_hw == SIZES_HW[0] else 2,
             "optimizer": {"name": "adamw", "lr": 3e-4, "lr_batch": None},
             "schedule": {"kind": "constant", "warmup_steps": 0},
             "ema": None,
@@ -155,8 +157,10 @@ def render(rows: Mapping[str, dict[str, Any]]) -> str:
     lines = [head, "|---|---|---|---|---|---|---|---|"]
     for name, row in rows.items():
         parity = f"{row['parity']:.1e}" if "parity" in row else ""
-        loss = "{:.2f} → {:.2f}".format(*row["loss"]) if "loss" in row else ""
-        export = f"{row['export']:.0e}" if "export" in row else ""
+        loss = (
+            "{:.2f} → {:.2f}".format(*row["loss"]) if "loss" in row else f"as `{row['twin']}`" if "twin" in row else ""
+        )
+        export = f"{row['export']:.0e}".replace("0e+00", "0") if "export" in row else ""
         lines.append(
             f"| `{name}` | {row['input']} | {row['builds']} | {row['parameters']:,} | {row['anchors']:,} | {parity} "
             f"| {loss} | {export} |"
@@ -168,7 +172,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--reference", type=Path, help="folder with golden/ and spec/; without it no parity")
     parser.add_argument("--data", type=Path, help="labelled images; without them nothing is trained")
-    parser.add_argument("--steps", type=int, default=20)
+    parser.add_argument("--steps", type=int, default=12)
     parser.add_argument("--results", type=Path, default=Path("family.json"))
     parser.add_argument("--write", type=Path, help="Markdown file whose marked table is replaced")
     parser.add_argument("--only", nargs="*", help="names, else all")
@@ -178,8 +182,10 @@ def main() -> None:
     if options.data:
         whole = datasets.open(options.data, "train")
         data = whole.subset(range(min(IMAGES, len(whole))))
+    trained: dict[str, str] = {}
     for name in options.only or model_names():
         started = time.perf_counter()
+        twin = trained.setdefault(model_spec(name, CLASSES).network.model_dump_json(), name)
         row = rows.setdefault(name, {})
         if "anchors" not in row:
             row |= measure_shapes(name)
@@ -188,7 +194,9 @@ def main() -> None:
         size_hw = smallest_size(name)
         if "export" not in row:
             row["export"] = measure_export(name, size_hw)
-        if data is not None and "loss" not in row:
+        if twin != name:
+            row["twin"] = twin
+        elif data is not None and "loss" not in row:
             row["loss"] = measure_training(name, size_hw, data, options.steps)
         options.results.write_text(json.dumps(rows, indent=1))
         print(f"{name}: {row} ({time.perf_counter() - started:.0f} s)", flush=True)
