@@ -57,7 +57,7 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         update={"postprocess": settings, "preprocess": PreprocessConfig(size_hw=SIZE, std=(60,) * 3)}
     )
     network = build_network(spec.network)
-    for name, parameter in network.named_parameters():
+    for parameter in network.parameters():
         parameter.data *= 1.5
     path = tmp_path_factory.mktemp("weights") / "small.safetensors"
     Detector(spec, network.state_dict()).save(path)
