@@ -104,6 +104,7 @@ def test_finds_what_torch_finds(weights: Path, backend: str) -> None:
     detector = load(weights)
     assert same_as_torch(detector, backend, images(1)) > 0
     assert same_as_torch(detector, backend, images(3)) > 0
+    assert same_as_torch(detector, backend, images(2), pre_nms_top_k=5) > 0
     assert same_as_torch(detector, backend, images(2), nms="soft_gaussian", max_per_class=5) > 0
 
 

@@ -73,10 +73,7 @@ class OpenVinoBackend:
             batch = np.concatenate([batch, np.zeros((self._batch - count, *batch.shape[1:]), dtype=np.float32)])
         request.infer([batch], share_inputs=True)
         middle = perf_counter()
-        outputs = [tensor.data for tensor in request.output_tensors]
-        found = (
-            self._finish(outputs[0], outputs[1]) if self._fits else finish_heads(outputs, self._package, self._settings)
-        )
+        found = self._finish([tensor.data for tensor in request.output_tensors])
         boxes, scores, class_ids, counts = (array[:count] for array in found)
         return PaddedArrays(boxes, scores, class_ids, counts, middle - start, perf_counter() - middle)
 
@@ -102,22 +99,31 @@ class OpenVinoBackend:
         model.reshape([batch, 3, *size_hw])
         return core.compile_model(model, "CPU", self._config)
 
-    def _finish(self, rows: NDArray[np.float32], counts: NDArray[np.int64]) -> tuple[NDArray[Any], ...]:
+    def _finish(self, outputs: list[NDArray[Any]]) -> tuple[NDArray[Any], ...]:
+        if not self._fits:
+            return finish_heads(outputs, self._package, self._settings)
+        rows, most, *heads = outputs
+        if self._settings.pre_nms_top_k is not None and most.item() > self._settings.pre_nms_top_k:
+            return finish_heads(heads, self._package, self._settings)  # OpenVINO's NMS lets all candidates in
         height, width = self._package.info.spec.preprocess.size_hw
         is_clipped = self._settings.clip == "after"
-        return _padded(rows, counts, np.array((width, height) * 2, dtype=np.float32) if is_clipped else None)
+        limits = np.array((width, height) * 2, dtype=np.float32) if is_clipped else None
+        return _padded(rows, len(heads[0]), self._settings.max_detections, limits)
 
 
 def _padded(
-    rows: NDArray[np.float32], counts: NDArray[np.int64], limits_xyxy: NDArray[np.float32] | None
+    rows: NDArray[np.float32], batch: int, most: int, limits_xyxy: NDArray[np.float32] | None
 ) -> tuple[NDArray[Any], ...]:
-    """Rows ``[N, 6]`` sorted by image as one padded row per image."""
-    images = np.repeat(np.arange(len(counts)), counts)
-    places = np.arange(len(images)) - np.repeat(np.cumsum(counts) - counts, counts)
-    size = (len(counts), int(counts.max(initial=0)))
+    """Rows ``[N, 7]`` as one padded row of the ``most`` best per image."""
+    rows = rows[np.lexsort((-rows[:, 2], rows[:, 0]))]
+    images = rows[:, 0].astype(np.int64)
+    counts = np.bincount(images, minlength=batch)
+    places = np.arange(len(rows)) - (np.cumsum(counts) - counts)[images]
+    keep = places < most
+    rows, images, places, counts = rows[keep], images[keep], places[keep], counts.clip(max=most)
+    size = (batch, int(counts.max(initial=0)))
     boxes, scores = np.zeros((*size, 4), dtype=np.float32), np.zeros(size, dtype=np.float32)
     class_ids = np.full(size, -1, dtype=np.int64)
-    rows = rows[: len(images)]
-    class_ids[images, places], scores[images, places] = rows[:, 0], rows[:, 1]
-    boxes[images, places] = rows[:, 2:] if limits_xyxy is None else rows[:, 2:].clip(0, limits_xyxy)
-    return boxes, scores, class_ids, counts.copy()
+    class_ids[images, places], scores[images, places] = rows[:, 1], rows[:, 2]
+    boxes[images, places] = rows[:, 3:] if limits_xyxy is None else rows[:, 3:].clip(0, limits_xyxy)
+    return boxes, scores, class_ids, counts

@@ -12,15 +12,13 @@ from openvino import opset13 as op
 
 from singleshot.config import CoderConfig, PostprocessConfig
 
-# OpenVINO suppresses at IoU >= its threshold and keeps scores >= its threshold.
-SMALLEST = float(np.finfo(np.float32).tiny)
+# ``MulticlassNms`` would also cut to the best of each class and image, but its sort compares scores with a tolerance:
+# where many scores are nearly equal (a confident detector's), it runs out of bounds (seen in OpenVINO 2026.4).
 
 
 def fits_graph(settings: PostprocessConfig) -> bool:
-    """Whether ``MulticlassNms`` computes exactly what the settings say."""
-    one_list = not settings.class_agnostic or settings.candidates == "best_class"
-    per_class = settings.max_per_class is None or settings.max_per_class >= settings.max_detections
-    return settings.nms == "greedy" and one_list and per_class
+    """Whether ``NonMaxSuppression`` computes exactly what the settings say (but for ``pre_nms_top_k``)."""
+    return settings.nms == "greedy" and (not settings.class_agnostic or settings.candidates == "best_class")
 
 
 def add_detection(
@@ -42,8 +40,8 @@ def add_detection(
         image_size_hw: network input in pixels, for clipping.
 
     Returns:
-        A model with the outputs: rows ``[N, 6]`` (class id, score, x1, y1, x2, y2), sorted by image and falling score,
-        and the number of rows of each image ``[B]``.
+        A model with the outputs: rows ``[N, 7]`` (image, class id, score, x1, y1, x2, y2) in any order, not yet cut to
+        the best of each image; the most candidates that a class of an image has, ``[]``; and the heads.
     """
     codes, logits, *refine = [output.get_node().input_value(0) for output in model.outputs]
     anchors: Any = op.constant(anchors_cxcywh[None])
@@ -65,27 +63,35 @@ def add_detection(
         else:
             is_best = op.equal(best_ids, op.constant(np.arange(num_classes, dtype=np.int64)))
             scores = op.select(is_best, scores, np.float32(0))
-    found = op.multiclass_nms(
+    scores = op.transpose(scores, np.array([0, 2, 1]))
+    limit = min(settings.max_per_class or settings.max_detections, settings.max_detections)
+    found = op.non_max_suppression(
         boxes,
-        op.transpose(scores, np.array([0, 2, 1])),
-        sort_result_type="score",
+        scores,
+        np.int64(limit),
+        np.float32(_above(settings.nms_iou) if settings.nms_compare == ">" else settings.nms_iou),
+        np.float32(settings.score_threshold),
+        box_encoding="corner",
+        sort_result_descending=False,
         output_type="i64",
-        iou_threshold=_above(settings.nms_iou) if settings.nms_compare == ">" else settings.nms_iou,
-        score_threshold=max(_above(settings.score_threshold), SMALLEST),
-        nms_top_k=settings.pre_nms_top_k or -1,
-        keep_top_k=settings.max_detections,
-        background_class=-1,
-        normalized=True,
     )
-    rows = found.output(0)
+    places = found.output(0)
+    image_and_anchor = _columns(places, (0, 2), axis=1)
     if settings.class_agnostic:
-        chosen = op.gather(op.reshape(best_ids, np.array([-1]), False), found.output(1), np.int64(0))
-        rows = op.concat([op.convert(chosen, "f32"), _columns(rows, range(1, 6), axis=1)], 1)
-    return ov.Model([op.result(rows), op.result(found.output(2))], model.get_parameters(), "detector")
+        flat = op.squeeze(best_ids, np.int64(2))
+        class_ids = op.unsqueeze(op.convert(op.gather_nd(flat, image_and_anchor), "f32"), np.int64(1))
+    else:
+        class_ids = op.convert(_columns(places, (1,), axis=1), "f32")
+    images, values = (_columns(found.output(1), (column,), axis=1) for column in (0, 2))
+    rows = op.concat([images, class_ids, values, op.gather_nd(boxes, image_and_anchor)], 1)
+    is_candidate = op.convert(op.greater(scores, np.float32(settings.score_threshold)), "i32")
+    most = op.reduce_max(op.reduce_sum(is_candidate, np.int64(2)), np.array([0, 1]))
+    results = [op.result(output) for output in (rows, most, codes, logits, *refine)]
+    return ov.Model(results, model.get_parameters(), "detector")
 
 
 def _above(value: float) -> float:
-    """The next float32."""
+    """The next float32: OpenVINO suppresses at ``>=`` its threshold."""
     return float(np.nextafter(np.float32(value), np.float32(math.inf)))
 
 
