@@ -52,7 +52,7 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         sizes=((0.2,), (0.4,), (0.8,)), ratios=(1.0, 2.0),
     )  # fmt: skip
     spec = config.to_spec(NAMES, SIZE)
-    settings = PostprocessConfig(score_threshold=0.01)
+    settings = PostprocessConfig(pre_nms_top_k=None)
     spec = spec.model_copy(
         update={"postprocess": settings, "preprocess": PreprocessConfig(size_hw=SIZE, std=(60,) * 3)}
     )
