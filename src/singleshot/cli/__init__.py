@@ -26,6 +26,7 @@ VERBS = {
     "eval": "singleshot.cli.eval:evaluate",
     "import": "singleshot.cli.import_:import_",
     "quantize": "singleshot.cli.quantize:quantize",
+    "benchmark": "singleshot.cli.benchmark:benchmark",
 }
 
 

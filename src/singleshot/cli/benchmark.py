@@ -1,0 +1,102 @@
+"""``singleshot benchmark``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from rich.table import Table
+
+    from singleshot.benchmark import Row
+    from singleshot.detector import Detector
+
+
+def benchmark(
+    model: Annotated[
+        str, typer.Argument(metavar="MODEL", help="A weights file, a bundled name, or an architecture (no weights).")
+    ] = "coco",
+    batch: Annotated[list[int] | None, typer.Option(help="Images at once; repeat for more. Default: 1 and 8.")] = None,
+    backend: Annotated[str, typer.Option(help="Only this one: torch, openvino, onnx.")] = "auto",
+    precision: Annotated[str, typer.Option(help="Only this one: fp32, bf16, int8.")] = "auto",
+    seconds: Annotated[float, typer.Option(min=0.1, help="For each measurement.")] = 3.0,
+    json: Annotated[Path | None, typer.Option(help="Also write the numbers here.")] = None,
+) -> None:
+    """Measure latency and throughput of every backend, precision and batch on this machine.
+
+    Examples:
+
+    * `singleshot benchmark`
+    * `singleshot benchmark ssd300_vgg16 --batch 1 --backend openvino`
+
+    Postprocessing is included, reading images is not. The last column compares the arithmetic of the network with a
+    large matrix product on this machine, in bfloat16 for bf16 and in float32 for the others.
+    """
+    from rich.console import Console
+
+    from singleshot.backends.select import check_backend
+    from singleshot.benchmark import COMBINATIONS, machine, peak_gflops
+    from singleshot.benchmark import benchmark as run
+
+    names = check_backend(backend, precision)
+    wanted = [
+        pair for pair in COMBINATIONS if all(asked in ("auto", own) for asked, own in zip(names, pair, strict=True))
+    ]
+    detector = find_model(model)
+    console = Console()
+    with console.status("Measuring ..."):
+        peaks = {"fp32": peak_gflops("fp32"), "bf16": peak_gflops("bf16")}
+        rows = []
+        for row in run(detector, batch or (1, 8), seconds, wanted):
+            rows.append(row)
+            console.print(f"{row.backend}, batch {row.batch}: {row.skipped or f'{row.latency_ms:.1f} ms'}", style="dim")
+    facts = machine()
+    console.print(f"{detector.spec.name} on {facts['cpu']}, {facts['cores']} cores", highlight=False)
+    console.print(_table(rows, peaks))
+    console.print(f"Peak: {peaks['fp32']:.0f} GFLOP/s in fp32, {peaks['bf16']:.0f} in bf16.", highlight=False)
+    if json is not None:
+        _write(json, rows, {"model": detector.spec.name, "machine": facts, "peak_gflops_per_s": peaks})
+
+
+def find_model(model: str) -> Detector:
+    """A detector by weights, or of random weights by the name of an architecture."""
+    from singleshot.detector import Detector, load
+    from singleshot.models.build import build_network
+    from singleshot.models.catalogue import model_names, model_spec
+
+    if model in model_names():
+        spec = model_spec(model, [f"class {index}" for index in range(20)])
+        return Detector(spec, build_network(spec.network).state_dict())
+    return load(model)
+
+
+def _table(rows: Sequence[Row], peaks: dict[str, float]) -> Table:
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("backend")
+    for heading in ("batch", "latency, ms", "+-", "images/s", "GFLOP/s", "of peak"):
+        table.add_column(heading, justify="right")
+    for row in rows:
+        if row.skipped:
+            table.add_row(row.backend, "-", "-", "-", "-", "-", "-")
+            continue
+        share = row.gflops_per_s / peaks["bf16" if "bf16" in row.backend else "fp32"]
+        numbers = (row.latency_ms, row.spread_ms / 2, row.images_per_s, row.gflops_per_s)
+        cells = [f"{number:,.1f}" for number in numbers]
+        table.add_row(row.backend, str(row.batch), *cells, f"{100 * share:.0f} %")
+    return table
+
+
+def _write(path: Path, rows: Sequence[Row], head: dict[str, object]) -> None:
+    import dataclasses
+    import json
+
+    from singleshot.files import write_atomically
+
+    document = {**head, "rows": [dataclasses.asdict(row) for row in rows]}
+    write_atomically(path, json.dumps(document, indent=2) + "\n")
