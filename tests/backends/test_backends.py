@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -208,6 +209,18 @@ def test_auto_prefers_what_is_ready(weights: Path, monkeypatch: pytest.MonkeyPat
     detector = Detector(load(copy).spec, load(copy).network.state_dict())
     assert detector.predictor(0.3, images=10_000).backend.name == "torch fp32"
     assert Wish(settings) == Wish(settings, "auto", "auto")
+
+
+@pytest.mark.parametrize(("loss", "chosen"), [(0.0, True), (0.0015, True), (0.0025, False)])
+def test_auto_leaves_lossy_int8_alone(weights: Path, tmp_path: Path, loss: float, chosen: bool) -> None:
+    copy = tmp_path / "copy.safetensors"
+    copy.write_bytes(weights.read_bytes())
+    package = select.compiled_file("openvino", copy)
+    measured = {"fp32_AP": 0.25, "int8_AP": 0.25 - loss}
+    info = package.info.model_copy(update={"quantized": True, "quantization": measured})
+    replace(package, info=info).save(select.int8_path(copy))
+    assert load(copy).predictor(0.3, backend="openvino").backend.name.endswith("int8") is chosen
+    assert load(copy).predictor(0.3, backend="openvino", precision="int8").backend.name == "openvino int8"
 
 
 @pytest.mark.parametrize("backend", ["openvino", "onnx"])

@@ -27,6 +27,9 @@ PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 COMPILE_FROM = 50
 """``auto`` converts a network from this many images on: fewer are done sooner with torch."""
 
+SAFE_AP_LOSS = 0.002
+"""``auto`` leaves an int8 file alone that is known to cost more COCO AP than this."""
+
 _MODULES = {"openvino": "openvino", "onnx": "onnxruntime"}
 
 
@@ -116,7 +119,7 @@ def int8_path(weights: Path, kind: Kind = "openvino") -> Path:
 def _openvino_pays(source: Source, wish: Wish) -> bool:
     if source.weights is None or find_spec("openvino") is None:
         return wish.precision == "int8"  # which only OpenVINO can, or can say why not
-    ready = _has_int8(source.weights, "openvino") or _cached(source.weights, "openvino").exists()
+    ready = _has_int8(source.weights, "openvino", safe=True) or _cached(source.weights, "openvino").exists()
     return ready or wish.precision == "int8" or wish.is_long
 
 
@@ -205,9 +208,14 @@ def _sha256(weights: Path, changed_ns: int) -> str:
     return file_sha256(weights)
 
 
-def _has_int8(weights: Path, kind: Kind) -> bool:
+def _has_int8(weights: Path, kind: Kind, *, safe: bool = False) -> bool:
+    """Whether there is an int8 file of just these weights; with ``safe``, one that is not known to be much worse."""
     info = read_info(int8_path(weights, kind))
-    return info is not None and info.weights_sha256 == _sha256(weights, weights.stat().st_mtime_ns)
+    if info is None or info.weights_sha256 != _sha256(weights, weights.stat().st_mtime_ns):
+        return False
+    measured = info.quantization
+    loss = float(measured.get("fp32_AP", 0)) - float(measured.get("int8_AP", 0)) if "int8_AP" in measured else 0.0
+    return not (safe and loss > SAFE_AP_LOSS)
 
 
 def _wants_int8(source: Source, wish: Wish, kind: Kind) -> Path | None:
@@ -215,7 +223,7 @@ def _wants_int8(source: Source, wish: Wish, kind: Kind) -> Path | None:
     weights = source.weights
     if wish.precision not in ("auto", "int8"):
         return None
-    if weights is not None and _has_int8(weights, kind):
+    if weights is not None and _has_int8(weights, kind, safe=wish.precision == "auto"):
         return int8_path(weights, kind)
     if wish.precision == "auto":
         return None
