@@ -19,7 +19,7 @@ import torch
 from singleshot.images import read_image
 from singleshot.models.build import build_network
 from singleshot.models.config import ModelSpec, Provenance
-from singleshot.predict.preprocess import preprocess_image
+from singleshot.preprocess import preprocess_image
 from singleshot.weights.bundled import FOLDER
 from singleshot.weights.calibrate import restore_statistics
 from singleshot.weights.file import load_state, save_weights

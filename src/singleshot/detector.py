@@ -16,9 +16,9 @@ from singleshot.detections import Detections, check_score
 from singleshot.errors import ConfigError, ImageError, WeightsError
 from singleshot.images import MAX_PIXELS, check_rgb
 from singleshot.models.config import ModelSpec
-from singleshot.predict.preprocess import preprocess_image
 from singleshot.predict.runner import Failure, Predictor
 from singleshot.predict.sources import find_images, is_many
+from singleshot.preprocess import preprocess_image
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

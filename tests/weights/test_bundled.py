@@ -11,7 +11,7 @@ import torch
 from singleshot.classes import COCO_NAMES
 from singleshot.errors import WeightsError
 from singleshot.models.build import build_network
-from singleshot.predict.preprocess import preprocess_image
+from singleshot.preprocess import preprocess_image
 from singleshot.weights.bundled import bundled_names, bundled_path
 from singleshot.weights.file import load_state, read_header, read_spec, read_state
 

@@ -85,7 +85,7 @@ def test_the_first_layer_sees_what_it_was_trained_on(preprocess: PreprocessConfi
 def test_mobilenet_v2_classifies_photos(reference: Path) -> None:
     """The public file with its own classifier on top of our layers knows broccoli (class 937)."""
     from singleshot.images import read_image
-    from singleshot.predict.preprocess import preprocess_image
+    from singleshot.preprocess import preprocess_image
 
     path = reference / "weights/mobilenet_v2-b0353104.pth"
     classifier = torch.load(path, weights_only=True)

@@ -13,7 +13,7 @@ import numpy as np
 from singleshot.backends.package import Package
 from singleshot.errors import ConfigError, ImageError, MissingExtraError
 from singleshot.images import read_image
-from singleshot.predict.preprocess import preprocess_image
+from singleshot.preprocess import preprocess_image
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -23,7 +23,7 @@ from singleshot.config import PreprocessConfig
 from singleshot.detections import Detections
 from singleshot.errors import ImageError
 from singleshot.images import MAX_PIXELS, check_rgb, read_image
-from singleshot.predict.preprocess import preprocess_image
+from singleshot.preprocess import preprocess_image
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from singleshot.config import PreprocessConfig
 from singleshot.images import read_image
-from singleshot.predict.preprocess import preprocess_image, resize_image
+from singleshot.preprocess import preprocess_image, resize_image
 
 RESIZES = ("linear", "linear_float", "linear_legacy", "linear_antialias")
 SIZES = ((48, 64), (10, 7), (97, 33), (1, 1), (2, 300))
