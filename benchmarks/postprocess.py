@@ -50,7 +50,7 @@ def in_graph(batch: int, anchors: Tensor, threads: int) -> Callable[[Tensor, Ten
     import openvino as ov
     from openvino import opset14 as op
 
-    from singleshot.backends.openvino_graph import add_detection
+    from singleshot.backends.openvino_graph import add_detection, finish_rows
 
     inputs = [op.parameter([batch, len(anchors), width], np.float32) for width in (4, len(loads.CLASSES) + 1)]
     heads = ov.Model([op.result(node) for node in inputs], inputs, "heads")
@@ -60,9 +60,9 @@ def in_graph(batch: int, anchors: Tensor, threads: int) -> Callable[[Tensor, Ten
 
     def detect(codes: Tensor, logits: Tensor) -> Rows:
         request.infer([codes.numpy(), logits.numpy()], share_inputs=True)
-        rows, counts = (tensor.data for tensor in request.output_tensors)
-        ends = np.cumsum(counts)
-        return [rows[end - count : end].copy() for end, count in zip(ends, counts, strict=True)]
+        outputs = (tensor.data for tensor in request.output_tensors)
+        parts = zip(*finish_rows(*outputs, SETTINGS, SIZE_HW), strict=True)
+        return [np.concatenate((c[:n, None].astype(np.float32), s[:n, None], b[:n]), 1) for b, s, c, n in parts]
 
     return detect
 

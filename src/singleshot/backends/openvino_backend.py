@@ -17,7 +17,7 @@ from singleshot.errors import MissingExtraError
 try:
     import openvino as ov
 
-    from singleshot.backends.openvino_graph import add_detection, fits_graph
+    from singleshot.backends.openvino_graph import add_detection, finish_rows, fits_graph
 except ImportError:
     raise MissingExtraError("openvino", "openvino", "the OpenVINO backend") from None
 
@@ -102,28 +102,5 @@ class OpenVinoBackend:
     def _finish(self, outputs: list[NDArray[Any]]) -> tuple[NDArray[Any], ...]:
         if not self._fits:
             return finish_heads(outputs, self._package, self._settings)
-        rows, most, *heads = outputs
-        if self._settings.pre_nms_top_k is not None and most.item() > self._settings.pre_nms_top_k:
-            return finish_heads(heads, self._package, self._settings)  # OpenVINO's NMS lets all candidates in
-        height, width = self._package.info.spec.preprocess.size_hw
-        is_clipped = self._settings.clip == "after"
-        limits = np.array((width, height) * 2, dtype=np.float32) if is_clipped else None
-        return _padded(rows, len(heads[0]), self._settings.max_detections, limits)
-
-
-def _padded(
-    rows: NDArray[np.float32], batch: int, most: int, limits_xyxy: NDArray[np.float32] | None
-) -> tuple[NDArray[Any], ...]:
-    """Rows ``[N, 7]`` as one padded row of the ``most`` best per image."""
-    rows = rows[np.lexsort((-rows[:, 2], rows[:, 0]))]
-    images = rows[:, 0].astype(np.int64)
-    counts = np.bincount(images, minlength=batch)
-    places = np.arange(len(rows)) - (np.cumsum(counts) - counts)[images]
-    keep = places < most
-    rows, images, places, counts = rows[keep], images[keep], places[keep], counts.clip(max=most)
-    size = (batch, int(counts.max(initial=0)))
-    boxes, scores = np.zeros((*size, 4), dtype=np.float32), np.zeros(size, dtype=np.float32)
-    class_ids = np.full(size, -1, dtype=np.int64)
-    class_ids[images, places], scores[images, places] = rows[:, 1], rows[:, 2]
-    boxes[images, places] = rows[:, 3:] if limits_xyxy is None else rows[:, 3:].clip(0, limits_xyxy)
-    return boxes, scores, class_ids, counts
+        rows, candidates, scores = outputs
+        return finish_rows(rows, candidates, scores, self._settings, self._package.info.spec.preprocess.size_hw)

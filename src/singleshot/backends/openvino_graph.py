@@ -17,7 +17,7 @@ from singleshot.config import CoderConfig, PostprocessConfig
 
 
 def fits_graph(settings: PostprocessConfig) -> bool:
-    """Whether ``NonMaxSuppression`` computes exactly what the settings say (but for ``pre_nms_top_k``)."""
+    """Whether ``NonMaxSuppression`` computes what the settings say."""
     return settings.nms == "greedy" and (not settings.class_agnostic or settings.candidates == "best_class")
 
 
@@ -40,8 +40,8 @@ def add_detection(
         image_size_hw: network input in pixels, for clipping.
 
     Returns:
-        A model with the outputs: rows ``[N, 7]`` (image, class id, score, x1, y1, x2, y2) in any order, not yet cut to
-        the best of each image; the most candidates that a class of an image has, ``[]``; and the heads.
+        A model whose outputs ``finish_rows`` understands: survivors as rows ``[N, 7]`` (image, class id, score, x1, y1,
+        x2, y2) in any order; how many candidates each class of an image has, ``[B, C]``; all scores, ``[B, C, A]``.
     """
     codes, logits, *refine = [output.get_node().input_value(0) for output in model.outputs]
     anchors: Any = op.constant(anchors_cxcywh[None])
@@ -85,9 +85,51 @@ def add_detection(
     images, values = (_columns(found.output(1), (column,), axis=1) for column in (0, 2))
     rows = op.concat([images, class_ids, values, op.gather_nd(boxes, image_and_anchor)], 1)
     is_candidate = op.convert(op.greater(scores, np.float32(settings.score_threshold)), "i32")
-    most = op.reduce_max(op.reduce_sum(is_candidate, np.int64(2)), np.array([0, 1]))
-    results = [op.result(output) for output in (rows, most, codes, logits, *refine)]
+    counts = op.reduce_sum(is_candidate, np.int64(2))
+    results = [op.result(output) for output in (rows, counts, scores)]
     return ov.Model(results, model.get_parameters(), "detector")
+
+
+def finish_rows(
+    rows: NDArray[np.float32],
+    candidates: NDArray[np.int32],
+    scores: NDArray[np.float32],
+    settings: PostprocessConfig,
+    image_size_hw: tuple[int, int],
+) -> tuple[NDArray[Any], ...]:
+    """What is left to do behind the graph: cut to the best of each class and image, clip, pad.
+
+    NMS let all candidates in. Had only the ``pre_nms_top_k`` best of a class entered, the same would have survived
+    among them: whether a box survives is up to better ones alone. So the others are dropped here.
+
+    Args:
+        rows, candidates, scores: outputs of `add_detection`.
+        settings: as there.
+        image_size_hw: network input in pixels.
+
+    Returns:
+        Boxes ``[B, D, 4]``, scores ``[B, D]``, class ids ``[B, D]`` (-1 where padded) and counts ``[B]``.
+    """
+    top_k = settings.pre_nms_top_k
+    if top_k is not None and (crowded := candidates > top_k).any():
+        least = np.zeros(candidates.shape, dtype=np.float32)
+        least[crowded] = np.partition(scores[crowded], -top_k, axis=1)[:, -top_k]
+        groups = 0 if settings.class_agnostic else rows[:, 1].astype(np.int64)
+        rows = rows[rows[:, 2] >= least[rows[:, 0].astype(np.int64), groups]]
+    rows = rows[np.lexsort((-rows[:, 2], rows[:, 0]))]
+    images = rows[:, 0].astype(np.int64)
+    counts = np.bincount(images, minlength=len(candidates))
+    places = np.arange(len(rows)) - (np.cumsum(counts) - counts)[images]
+    keep = places < settings.max_detections
+    rows, images, places, counts = rows[keep], images[keep], places[keep], counts.clip(max=settings.max_detections)
+    size = (len(counts), int(counts.max(initial=0)))
+    boxes, best = np.zeros((*size, 4), dtype=np.float32), np.zeros(size, dtype=np.float32)
+    class_ids = np.full(size, -1, dtype=np.int64)
+    class_ids[images, places], best[images, places] = rows[:, 1], rows[:, 2]
+    height, width = image_size_hw
+    limits = np.array((width, height) * 2, dtype=np.float32)
+    boxes[images, places] = rows[:, 3:].clip(0, limits) if settings.clip == "after" else rows[:, 3:]
+    return boxes, best, class_ids, counts
 
 
 def _above(value: float) -> float:
