@@ -81,7 +81,13 @@ def _normalise_floats(planes: FloatImage, config: PreprocessConfig) -> None:
 
 
 class _Taps(NamedTuple):
-    """Where each output pixel reads: two columns, two rows, and how far it lies between them."""
+    """Where each output pixel reads: two columns, two rows, and how far it lies between them.
+
+    Attributes:
+        corners: (column, row) of the top left, top right, bottom left and bottom right pixel, ``[height, width, 2]``.
+        right: share of the right pixels, ``[1, width * 3]``.
+        down: share of the bottom pixels, ``[height, 1]``.
+    """
 
     corners: tuple[NDArray[Any], ...]
     right: FloatImage
@@ -101,7 +107,7 @@ def _resize_bilinear(image: Uint8Image, size_hw: tuple[int, int], half_pixel: bo
     bottom -= top
     bottom *= taps.down
     bottom += top
-    return bottom
+    return bottom.reshape(*size_hw, 3)
 
 
 def _gather(image: Uint8Image, columns_and_rows: NDArray[Any]) -> Uint8Image:
@@ -112,24 +118,29 @@ def _gather(image: Uint8Image, columns_and_rows: NDArray[Any]) -> Uint8Image:
 
 
 def _between(start: Uint8Image, end: Uint8Image, share: FloatImage) -> FloatImage:
+    """Between two images ``[h, w, 3]``, as ``[h, w * 3]``: long rows are what NumPy is quick with."""
+    start, end = (image.reshape(len(image), -1) for image in (start, end))
     step: FloatImage = cv2.subtract(end, start, dtype=cv2.CV_32F)
     step *= share
     step += start
     return step
 
 
-@lru_cache(maxsize=32)
+@lru_cache(maxsize=16)
 def _bilinear_taps(from_hw: tuple[int, int], to_hw: tuple[int, int], half_pixel: bool) -> _Taps:
     top, bottom, down = _axis_taps(from_hw[0], to_hw[0], half_pixel)
     left, right, across = _axis_taps(from_hw[1], to_hw[1], half_pixel)
     dtype = np.int16 if max(from_hw) <= np.iinfo(np.int16).max else np.int64
-    corners = tuple(
-        np.stack(np.meshgrid(columns, rows), axis=-1).astype(dtype)
-        for rows in (top, bottom)
-        for columns in (left, right)
-    )
-    grid = np.ones((*to_hw, 3), dtype=np.float32)
-    return _Taps(corners, grid * across[None, :, None], grid * down[:, None, None])
+    corners = tuple(_grid(columns, rows, dtype) for rows in (top, bottom) for columns in (left, right))
+    return _Taps(corners, across.repeat(3)[None], down[:, None])
+
+
+def _grid(columns: NDArray[np.int64], rows: NDArray[np.int64], dtype: type) -> NDArray[Any]:
+    """(column, row) of every output pixel, ``[height, width, 2]``."""
+    grid: NDArray[Any] = np.empty((len(rows), len(columns), 2), dtype=dtype)
+    grid[..., 0] = columns
+    grid[..., 1] = rows[:, None]
+    return grid
 
 
 def _axis_taps(
