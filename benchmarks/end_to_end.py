@@ -1,93 +1,107 @@
-"""A folder of photos to JSON with the bundled detector, against the network alone on the same backend.
+"""A folder of photos to JSON with the bundled detector, beside the network alone on the same backend.
 
-    python benchmarks/end_to_end.py PHOTOS
+    python benchmarks/end_to_end.py --data PHOTOS [--quick] [--json FILE]
 
-Wall-clock numbers need a quiet machine. CPU seconds per image do not, and tell what is possible: cores / CPU seconds.
+The ratio is the share of the network's own throughput that is left when reading, decoding, resizing, collecting and
+writing are added on the same cores. CPU milliseconds of an image say more than the clock on a busy machine: cores
+divided by them is the throughput of a quiet one.
 """
 
 from __future__ import annotations
 
-import argparse
 import itertools
-import json
 import resource
-import sys
 import tempfile
+import time
 from concurrent.futures import ThreadPoolExecutor
+from importlib.util import find_spec
 from pathlib import Path
-from time import perf_counter
 
-import cv2
 import numpy as np
 
-from singleshot.backends.base import cores
-from singleshot.benchmark import machine
-from singleshot.detector import load
+from common import Measured, NotAvailableError, Settings, compare, main
+from singleshot.backends.select import BackendName, Precision
+from singleshot.detector import Detector, load
 from singleshot.predict.job import run_job
 from singleshot.predict.runner import Predictor
 from singleshot.predict.sinks import open_sinks
 from singleshot.predict.sources import find_images
 
+GOAL = 0.85
+BACKENDS: tuple[tuple[BackendName, Precision], ...] = (
+    ("openvino", "fp32"),
+    ("openvino", "bf16"),
+    ("openvino", "int8"),
+    ("torch", "fp32"),
+)
 
-def cpu_seconds() -> float:
-    usage = resource.getrusage(resource.RUSAGE_SELF)
-    return usage.ru_utime + usage.ru_stime
 
+class Clock:
+    """Wall and CPU seconds of a block."""
 
-def timed(call: object, images: int) -> dict[str, float]:
-    start, cpu = perf_counter(), cpu_seconds()
-    call()  # type: ignore[operator]
-    wall, spent = perf_counter() - start, cpu_seconds() - cpu
-    return {"images_per_s": images / wall, "cpu_ms_per_image": 1000 * spent / images}
+    def __enter__(self) -> Clock:
+        self._wall, self._cpu = time.perf_counter(), time.process_time()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.wall_s, self.cpu_s = time.perf_counter() - self._wall, time.process_time() - self._cpu
 
 
 def network_only(predictor: Predictor, images: int) -> None:
-    height, width = predictor.preprocess.size_hw
-    batch = np.zeros((1, 3, height, width), dtype=np.float32)
+    """As many batches at the same time as the pipeline has."""
+    batch = np.zeros((1, 3, *predictor.preprocess.size_hw), dtype=np.float32)
     with ThreadPoolExecutor(predictor.parallel) as pool:
         list(pool.map(lambda _: predictor.detect(batch), range(images)))
 
 
-def end_to_end(predictor: Predictor, paths: list[Path], count: int) -> None:
-    sources = list(itertools.islice(itertools.cycle(paths), count))
+def folder_to_json(predictor: Predictor, paths: list[Path], images: int) -> None:
+    sources = list(itertools.islice(itertools.cycle(paths), images))
     with tempfile.TemporaryDirectory() as folder, open_sinks(["json"], Path(folder), paths, (), ()) as sinks:
         run_job(predictor.stream(sources, 1), sinks, predictor.times)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("photos", nargs="+", help="files, folders, globs")
-    parser.add_argument("--images", type=int, default=300, help="photos to process; fewer files are repeated")
-    parser.add_argument("--backend", default="auto")
-    parser.add_argument("--precision", default="auto")
-    parser.add_argument("--weights", default="coco")
-    parser.add_argument("--json", type=Path)
-    options = parser.parse_args()
-    cv2.setNumThreads(1)
-    paths = find_images(options.photos)
-    predictor = load(options.weights).predictor(0.3, backend=options.backend, precision=options.precision, images=10**6)
-    end_to_end(predictor, paths, 20)
-    memory = [resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024]
-    rows = {
-        "network alone": timed(lambda: network_only(predictor, options.images), options.images),
-        "folder to JSON": timed(lambda: end_to_end(predictor, paths, options.images), options.images),
-    }
-    memory.append(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
-    print(
-        f"{predictor.backend.name}, {cores()} cores, {options.images} images; torch imported: {'torch' in sys.modules}"
+def measure_backend(
+    detector: Detector, backend: BackendName, precision: Precision, paths: list[Path], settings: Settings
+) -> list[Measured]:
+    predictor = detector.predictor(backend=backend, precision=precision, images=len(paths))
+    count = settings.choose(300, 100, 4)
+    alone = f"network alone, {predictor.backend.name}"
+    whole = f"singleshot, {predictor.backend.name}"
+    rates: dict[str, list[float]] = {whole: [], alone: []}
+    cpu_ms: dict[str, list[float]] = {whole: [], alone: []}
+    for turn in range(settings.choose(5, 2, 1) + 1):
+        for name in rates:
+            with Clock() as clock:
+                if name == whole:
+                    folder_to_json(predictor, paths, count)
+                else:
+                    network_only(predictor, count)
+            if turn:
+                rates[name].append(count / clock.wall_s)
+                cpu_ms[name].append(1000 * clock.cpu_s / count)
+    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    notes = {name: f"{np.median(own):.2f} CPU ms an image" for name, own in cpu_ms.items()}
+    notes[whole] += f"; peak memory of the process so far {memory:.0f} MB"
+    return compare(
+        "folder of photos to JSON",
+        rates,
+        goals={whole: GOAL},
+        notes=notes,
+        unit="img/s",
+        scale=1,
+        larger_is_better=True,
     )
-    for name, row in rows.items():
-        print(f"{name:<16} {row['images_per_s']:8.1f} images/s   {row['cpu_ms_per_image']:6.2f} CPU ms per image")
-    share = rows["folder to JSON"]["images_per_s"] / rows["network alone"]["images_per_s"]
-    print(
-        f"share of the network alone: {100 * share:.0f} %; peak memory {memory[0]:.0f} MB early, {memory[1]:.0f} late"
-    )
-    per_image = {stage: 1000 * seconds / options.images for stage, seconds in predictor.times.seconds.items()}
-    print("ms per image:", ", ".join(f"{stage} {value:.2f}" for stage, value in per_image.items()))
-    if options.json:
-        document = {"machine": machine(), "backend": predictor.backend.name, "rows": rows, "share": share}
-        options.json.write_text(json.dumps(document | {"peak_memory_mb": memory}, indent=2) + "\n")
+
+
+def measure_row(settings: Settings) -> list[Measured]:
+    """Images per second."""
+    if settings.data is None:
+        raise NotAvailableError("photos are needed: --data FOLDER")
+    paths = find_images(settings.data, recursive=True)
+    detector = load("coco")
+    pairs = [pair for pair in BACKENDS if find_spec(pair[0])]
+    return [line for pair in pairs for line in measure_backend(detector, *pair, paths, settings)]
 
 
 if __name__ == "__main__":
-    main()
+    main(__doc__, measure_row)

@@ -1,90 +1,105 @@
-"""SSD300-VGG16, 21 classes: the network and its heads, by backend and precision, against torch eager.
+"""The network of SSD300-VGG16 with 21 classes, from preprocessed images to raw heads, batch 1 and 8.
 
-    python benchmarks/forward.py
+    python benchmarks/forward.py [--quick] [--json FILE]
 
-The baseline is torch eager in float32 with channels first, which is how ssd.pytorch and torchvision run it: the same
-convolutions in the same order. int8 is calibrated on noise: that changes what it finds, not how long it takes.
+The reference form is a plain network in float32 and NCHW under torch, as ssd.pytorch and torchvision run it. OpenVINO
+runs what ``--backend openvino`` runs; its NMS is in the graph, but no score passes the threshold. int8 is calibrated on
+noise: that would cost accuracy, not time.
 """
 
 from __future__ import annotations
 
-import os
 import tempfile
 from collections.abc import Callable
+from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
 import torch
+from torch import Tensor
 
-import common
-from singleshot.backends.convert import convert_network
-from singleshot.backends.openvino_backend import OpenVinoBackend
-from singleshot.backends.package import Package
-from singleshot.backends.quantize import quantize
-from singleshot.detector import Detector
+import loads
+from common import Measured, Settings, compare, main, peak_flops, take_turns
+from peers import torchvision_ssd
+from reference_forms import PlainSsd300
 from singleshot.images import write_image
 from singleshot.models.build import build_network
-from singleshot.models.catalogue import model_spec
+from singleshot.models.network import Network
+from singleshot.models.summary import count_flops
 
-GOALS = {
-    ("openvino fp32", 1): 1.5,
-    ("openvino bf16", 1): 3.0,
-    ("openvino int8", 1): 5.0,
-    ("openvino fp32", 8): 1.8,
-    ("openvino bf16", 8): 3.5,
-}
+GOALS = {1: {"fp32": 1.5, "bf16": 3.0, "int8": 5.0}, 8: {"fp32": 1.8, "bf16": 3.5}}
+OPENVINO = "singleshot, OpenVINO {}"
 
 
-def int8(package: Package) -> Package:
-    rng = np.random.default_rng(0)
-    with tempfile.TemporaryDirectory() as folder:
-        paths = [Path(folder) / f"{index}.png" for index in range(10)]
-        for path in paths:
-            write_image(path, rng.integers(0, 256, (300, 300, 3), dtype=np.uint8))
-        return quantize(package, paths)
+def in_torch(network: torch.nn.Module, images: Tensor, dtype: torch.dtype = torch.float32) -> object:
+    with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=dtype == torch.bfloat16):
+        return network(images)
 
 
-def rivals(detector: Detector, package: Package, small: Package, batch: int) -> dict[str, Callable[[], object]]:
-    images = np.random.default_rng(0).normal(0, 60, (batch, 3, 300, 300)).astype(np.float32)
-    tensor = torch.from_numpy(images)
-    last = tensor.contiguous(memory_format=torch.channels_last)
-    network = detector.network
+def openvino_backends(network: Network, threads: int) -> dict[str, Callable[[np.ndarray], object]]:
+    """Compiled forms by precision."""
+    from singleshot.backends.convert import convert_network
+    from singleshot.backends.openvino_backend import OpenVinoBackend
+    from singleshot.backends.quantize import quantize
 
-    def eager(x: torch.Tensor, bf16: bool = False) -> object:
-        with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=bf16):
-            return network(x)
-
-    # A threshold that nothing passes: the heads are computed, NMS has nothing to do.
-    settings = detector.spec.postprocess.model_copy(update={"score_threshold": 1.0})
-    compiled = {
-        f"{common.OURS}, openvino fp32": OpenVinoBackend(package, settings, "fp32"),
-        f"{common.OURS}, openvino bf16": OpenVinoBackend(package, settings, "bf16"),
-        f"{common.OURS}, openvino int8": OpenVinoBackend(small, settings, "bf16"),
+    spec = loads.spec()
+    settings = spec.postprocess.model_copy(update={"score_threshold": 1.0})
+    package = convert_network("openvino", network, spec)
+    found = {
+        "fp32": OpenVinoBackend(package, settings, "fp32", threads=threads),
+        "bf16": OpenVinoBackend(package, settings, "bf16", threads=threads),
     }
-    calls: dict[str, Callable[[], object]] = {
-        "torch eager fp32, as the peers run it": lambda: eager(tensor),
-        f"{common.OURS}, torch fp32 channels_last": lambda: eager(last),
-        f"{common.OURS}, torch bf16 channels_last": lambda: eager(last, bf16=True),
+    if find_spec("nncf"):
+        small = quantize(package, noise_images(10))
+        found["int8"] = OpenVinoBackend(small, settings, "bf16", threads=threads)
+    return {name: backend.predict for name, backend in found.items()}
+
+
+def noise_images(count: int) -> list[Path]:
+    folder, rng = Path(tempfile.mkdtemp(prefix="singleshot-noise-")), np.random.default_rng(0)
+    paths = [folder / f"{index}.png" for index in range(count)]
+    for path in paths:
+        write_image(path, rng.integers(0, 256, (loads.SIDE, loads.SIDE, 3), dtype=np.uint8))
+    return paths
+
+
+def contenders(
+    network: Network, compiled: dict[str, Callable[[np.ndarray], object]], batch: int
+) -> dict[str, Callable[[], object]]:
+    images = torch.randn(batch, 3, loads.SIDE, loads.SIDE, generator=torch.Generator().manual_seed(0)) * 60
+    last, array = images.contiguous(memory_format=torch.channels_last), images.numpy()
+    found: dict[str, Callable[[], object]] = {
+        "singleshot, torch fp32": partial(in_torch, network, last),
+        "singleshot, torch bf16": partial(in_torch, network, last, torch.bfloat16),
     }
-    calls.update({name: lambda backend=backend: backend.predict(images) for name, backend in compiled.items()})
-    return calls
+    found |= {OPENVINO.format(name): partial(predict, array) for name, predict in compiled.items()}
+    found["reference form, torch fp32 NCHW"] = partial(in_torch, PlainSsd300(len(loads.CLASSES) + 1).eval(), images)
+    if model := torchvision_ssd(len(loads.CLASSES) + 1):
+        model.eval()
+        found["torchvision"] = lambda: in_torch(lambda x: model.head(list(model.backbone(x).values())), images)
+    return found
 
 
-def measure_row(settings: common.Settings) -> list[common.Measured]:
-    """Seconds of the network by backend, precision and batch."""
-    os.environ.setdefault("KMP_BLOCKTIME", "0")
+def measure_row(settings: Settings) -> list[Measured]:
+    """Seconds of a batch."""
     torch.manual_seed(0)
-    spec = model_spec("ssd300_vgg16", [f"class {index}" for index in range(20)])
-    detector = Detector(spec, build_network(spec.network).state_dict())
-    package = convert_network("openvino", detector.network, spec)
-    small = int8(package)
+    network = build_network(loads.spec().network).eval()
+    compiled = openvino_backends(network, settings.threads) if find_spec("openvino") else {}
+    flops = count_flops(network, (loads.SIDE, loads.SIDE))
+    peaks = {"bf16": peak_flops(torch.bfloat16), "fp32": peak_flops(torch.float32)}
     lines = []
     for batch in settings.choose((1, 8), (1, 8), (1,)):
-        seconds = common.take_turns(rivals(detector, package, small, batch), settings.choose(9, 3, 1))
-        goals = {f"{common.OURS}, {name}": goal for (name, size), goal in GOALS.items() if size == batch}
-        lines += common.compare(f"SSD300-VGG16 forward, batch {batch}", seconds, goals=goals)
+        seconds = take_turns(contenders(network, compiled, batch), settings.choose(11, 3, 1))
+        shares = {
+            name: batch * flops / np.median(own) / peaks[name[-4:]]
+            for name, own in seconds.items()
+            if name.startswith("singleshot") and name[-4:] in peaks
+        }
+        goals = {OPENVINO.format(name): goal for name, goal in GOALS[batch].items()}
+        lines += compare(f"network, SSD300-VGG16, batch {batch}", seconds, goals=goals, shares=shares)
     return lines
 
 
 if __name__ == "__main__":
-    common.main(__doc__, measure_row)
+    main(__doc__, measure_row)

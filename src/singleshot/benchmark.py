@@ -145,12 +145,10 @@ def throughput(backend: Backend, images: NDArray[np.float32], seconds: float) ->
 
 def network_flops(detector: Detector) -> float:
     """Floating-point operations of the network for one image."""
-    import torch
-    from torch.utils.flop_counter import FlopCounterMode
+    from singleshot.models.build import build_network
+    from singleshot.models.summary import count_flops
 
-    with FlopCounterMode(display=False) as counter, torch.no_grad():
-        detector._network(torch.zeros(1, 3, *detector.spec.preprocess.size_hw))
-    return float(counter.get_total_flops())
+    return float(count_flops(build_network(detector.spec.network), detector.spec.preprocess.size_hw))
 
 
 def peak_gflops(precision: Precision = "fp32", size: int = 2048, seconds: float = 1.0) -> float:

@@ -1,0 +1,77 @@
+"""``singleshot benchmark`` and ``quantize`` as a user runs them, with a backend that needs no time."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from singleshot import benchmark
+from singleshot.backends.base import PaddedArrays
+from singleshot.cli import app
+from singleshot.detector import Detector
+from singleshot.errors import ConfigError
+
+
+class Quick:
+    """Finds nothing, at once; int8 is missing."""
+
+    parallel = 2
+    name = "quick fp32"
+
+    def predict(self, batch: np.ndarray) -> PaddedArrays:
+        none = np.zeros((len(batch), 0), np.float32)
+        return PaddedArrays(none[..., None].repeat(4, 2), none, none.astype(np.int64), np.zeros(len(batch), np.int64))
+
+
+@pytest.fixture
+def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    def backend(self: Detector, wish: object) -> Quick:
+        if wish.precision == "int8":  # type: ignore[attr-defined]
+            raise ConfigError("no int8 file")
+        return Quick()
+
+    monkeypatch.setattr(Detector, "_backend", backend)
+    monkeypatch.setattr(benchmark, "peak_gflops", lambda precision: 100.0)
+
+
+@pytest.mark.usefixtures("_quick")
+def test_a_table_and_a_file(tmp_path: Path) -> None:
+    target = tmp_path / "speed.json"
+    arguments = ["benchmark", "coco", "--seconds", "0.1", "--batch", "1", "--batch", "2", "--json", str(target)]
+    result = CliRunner().invoke(app, [*arguments, "--backend", "openvino"])
+    assert result.exit_code == 0, result.output
+    assert "no int8 file" in result.output
+    assert "Peak: 100 GFLOP/s" in result.output
+    document = json.loads(target.read_text())
+    rows = document["rows"]
+    assert [(row["backend"], row["batch"]) for row in rows] == [
+        ("quick fp32", 1), ("quick fp32", 2), ("quick fp32", 1), ("quick fp32", 2), ("openvino int8", 1),
+    ]  # fmt: skip
+    assert rows[-1]["skipped"] == "no int8 file"
+    assert all(row["images_per_s"] > 0 for row in rows[:-1])
+    assert document["machine"]["cores"] >= 1
+
+
+def test_flops_of_the_bundled_network() -> None:
+    from singleshot.detector import load
+
+    assert 1.4e9 < benchmark.network_flops(load("coco")) < 1.7e9
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["benchmark", "coco", "--backend", "tpu"], "--backend tpu"),
+        (["benchmark", "missing.safetensors"], "missing.safetensors"),
+        (["quantize", "coco", "nowhere"], "nowhere"),
+        (["quantize", "coco", ".", "--backend", "torch"], "choose from openvino, onnx"),
+    ],
+)
+def test_mistakes(arguments: list[str], message: str) -> None:
+    result = CliRunner().invoke(app, arguments)
+    assert result.exit_code == 2
+    assert message in result.stderr
