@@ -50,13 +50,14 @@ def in_graph(batch: int, anchors: Tensor, threads: int) -> Callable[[Tensor, Ten
     import openvino as ov
     from openvino import opset14 as op
 
+    from singleshot.backends.openvino_core import openvino_core
     from singleshot.backends.openvino_graph import add_detection, finish_rows
 
     inputs = [op.parameter([batch, len(anchors), width], np.float32) for width in (4, len(loads.CLASSES) + 1)]
     heads = ov.Model([op.result(node) for node in inputs], inputs, "heads")
     graph = add_detection(heads, anchors.numpy(), SETTINGS, loads.spec().coder, len(loads.CLASSES), SIZE_HW)
     config = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_NUM_THREADS": str(threads), "INFERENCE_PRECISION_HINT": "f32"}
-    request = ov.Core().compile_model(graph, "CPU", config).create_infer_request()
+    request = openvino_core().compile_model(graph, "CPU", config).create_infer_request()
 
     def detect(codes: Tensor, logits: Tensor) -> Rows:
         request.infer([codes.numpy(), logits.numpy()], share_inputs=True)

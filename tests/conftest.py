@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
+
+
+def pytest_configure() -> None:
+    """Compiled networks and downloads of the user stay out of the tests, and theirs out of the user's cache."""
+    os.environ.setdefault("SINGLESHOT_CACHE", tempfile.mkdtemp(prefix="singleshot-tests-"))
 
 
 def reference_folder() -> Path:

@@ -20,6 +20,7 @@ ov = pytest.importorskip("openvino")
 
 from openvino import opset13 as op  # noqa: E402
 
+from singleshot.backends.openvino_core import openvino_core  # noqa: E402
 from singleshot.backends.openvino_graph import add_detection, finish_rows, fits_graph  # noqa: E402
 
 SIZE = (50, 60)
@@ -37,7 +38,7 @@ def run_graph(parts: list[np.ndarray], config: PostprocessConfig, coder: CoderCo
     inputs = [op.parameter([-1, *part.shape[1:]], np.float32) for part in parts]
     model = ov.Model([op.result(x) for x in inputs], inputs)
     model = add_detection(model, ANCHORS.numpy(), config, coder, CLASSES, SIZE)
-    found = ov.Core().compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})(parts)
+    found = openvino_core().compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})(parts)
     return finish_rows(found[0], found[1], found[2], config, SIZE)
 
 
@@ -113,7 +114,7 @@ def test_boxes_and_scores_at_the_thresholds() -> None:
         inputs = [op.parameter([1, 3, 4], np.float32), op.parameter([1, 3, CLASSES + 2], np.float32)]
         model = ov.Model([op.result(x) for x in inputs], inputs)
         model = add_detection(model, anchors.numpy(), config, CoderConfig(), CLASSES, SIZE)
-        found = ov.Core().compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+        found = openvino_core().compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
         outputs = found([np.zeros((1, 3, 4), np.float32), logits])
         assert len(outputs[0]) == expected
         assert outputs[1].tolist() == [[2, 0, 0, 0, 0]]

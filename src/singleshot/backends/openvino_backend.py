@@ -17,6 +17,7 @@ from singleshot.errors import MissingExtraError
 try:
     import openvino as ov
 
+    from singleshot.backends.openvino_core import openvino_core
     from singleshot.backends.openvino_graph import add_detection, finish_rows, fits_graph
 except ImportError:
     raise MissingExtraError("openvino", "openvino", "the OpenVINO backend") from None
@@ -88,7 +89,7 @@ class OpenVinoBackend:
             return self._local.request
 
     def _compile(self, batch: int) -> ov.CompiledModel:
-        core = ov.Core()
+        core = openvino_core()
         xml, numbers = self._package.parts
         model = core.read_model(xml, ov.Tensor(np.frombuffer(numbers, dtype=np.uint8)))
         spec = self._package.info.spec

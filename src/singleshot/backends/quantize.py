@@ -56,8 +56,10 @@ def _openvino_int8(parts: Sequence[bytes], batches: Sequence[NDArray[np.float32]
     import nncf
     import openvino as ov
 
+    from singleshot.backends.openvino_core import openvino_core
+
     xml, numbers = parts
-    model = ov.Core().read_model(xml, ov.Tensor(np.frombuffer(numbers, dtype=np.uint8)))
+    model = openvino_core().read_model(xml, ov.Tensor(np.frombuffer(numbers, dtype=np.uint8)))
     model.reshape(list(batches[0].shape))
     quantized = nncf.quantize(
         model,

@@ -159,9 +159,9 @@ def _onnx_backend(source: Source, wish: Wish) -> Backend:
 @lru_cache(maxsize=1)
 def cpu_capabilities() -> tuple[str, ...]:
     """Precisions that OpenVINO computes natively on this CPU."""
-    import openvino
+    from singleshot.backends.openvino_core import openvino_core
 
-    return tuple(openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"))
+    return tuple(openvino_core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"))
 
 
 def compiled(kind: Kind, source: Source) -> Package:
