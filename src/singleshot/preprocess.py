@@ -7,7 +7,7 @@ interpolation moves a detector's scores and costs average precision.
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import cv2
 import numpy as np
@@ -34,28 +34,25 @@ def preprocess_image(image_rgb: Uint8Image, config: PreprocessConfig, out: Float
     """
     if out is None:
         out = np.empty((3, *config.size_hw), dtype=np.float32)
-    resized = resize_image(image_rgb, config)
-    planes = list(out) if config.channel_order == "rgb" else list(out[::-1])
+    planes = out if config.channel_order == "rgb" else out[::-1]
     if config.resize in ("linear", "linear_antialias"):
-        _normalise_bytes(resized, planes, config)
+        _normalise_bytes(resize_image(image_rgb, config), list(planes), config)
     else:
-        cv2.split(resized, planes)
+        _resize_bilinear(image_rgb, planes, config.resize == "linear_float")
         _normalise_floats(out, config)
     return out
 
 
-def resize_image(image_rgb: Uint8Image, config: PreprocessConfig) -> Uint8Image | FloatImage:
-    """The resize step alone: ``[height, width, 3]``, uint8 or float32 as the method has it."""
-    if config.resize == "linear":
-        height, width = config.size_hw
-        resized: Uint8Image = cv2.resize(image_rgb, (width, height), interpolation=cv2.INTER_LINEAR)
-        return resized
+def resize_image(image_rgb: Uint8Image, config: PreprocessConfig) -> Uint8Image:
+    """The resize step alone, of the methods that round to bytes: ``[height, width, 3]`` uint8."""
     if config.resize == "linear_antialias":
         return _resize_antialias(image_rgb, config.size_hw)
-    return _resize_bilinear(image_rgb, config.size_hw, config.resize == "linear_float")
+    height, width = config.size_hw
+    resized: Uint8Image = cv2.resize(image_rgb, (width, height), interpolation=cv2.INTER_LINEAR)
+    return resized
 
 
-def _normalise_bytes(resized: NDArray[Any], planes: list[FloatImage], config: PreprocessConfig) -> None:
+def _normalise_bytes(resized: Uint8Image, planes: list[FloatImage], config: PreprocessConfig) -> None:
     """A byte has 256 values: look the normalised ones up."""
     tables = _tables(config.scale, config.mean, config.std)
     order = range(3) if config.channel_order == "rgb" else range(2, -1, -1)
@@ -80,67 +77,76 @@ def _normalise_floats(planes: FloatImage, config: PreprocessConfig) -> None:
             plane /= np.float32(std)
 
 
-class _Taps(NamedTuple):
-    """Where each output pixel reads: two columns, two rows, and how far it lies between them.
+# Rows of output that are computed together: their pixels and floats stay in the second-level cache.
+_BAND_ROWS = 75
+
+
+class _Band(NamedTuple):
+    """Some rows of output and the rows of the image that they need.
 
     Attributes:
-        corners: (column, row) of the top left, top right, bottom left and bottom right pixel, ``[height, width, 2]``.
-        right: share of the right pixels, ``[1, width * 3]``.
-        down: share of the bottom pixels, ``[height, 1]``.
+        source: rows of the image; a list where it shrinks so much that some are not needed.
+        target: rows of the output.
+        top, bottom: the two rows that each output row lies between, counted in ``source``.
+        down: share of the bottom row, ``[rows, 1]``.
     """
 
-    corners: tuple[NDArray[Any], ...]
-    right: FloatImage
+    source: slice | NDArray[np.int64]
+    target: slice
+    top: NDArray[np.int64]
+    bottom: NDArray[np.int64]
     down: FloatImage
 
 
-def _resize_bilinear(image: Uint8Image, size_hw: tuple[int, int], half_pixel: bool) -> FloatImage:
-    """Bilinear on float32: along x on both rows, then along y, in TF's order of operations (bit-equal to it).
+class _Taps(NamedTuple):
+    """Where the output reads the image.
 
-    ``cv2.remap`` with whole-number coordinates is the quickest gather; its own interpolation has only 5 bits, and its
-    coordinates only 16, so panoramas are gathered by NumPy.
+    Attributes:
+        left, right: the two columns that each output column lies between, ``[width]``.
+        across: share of the right column, ``[width]``.
+        bands: the same for the rows.
     """
-    taps = _bilinear_taps(image.shape[:2], size_hw, half_pixel)
-    top_left, top_right, bottom_left, bottom_right = (_gather(image, corner) for corner in taps.corners)
-    top = _between(top_left, top_right, taps.right)
-    bottom = _between(bottom_left, bottom_right, taps.right)
-    bottom -= top
-    bottom *= taps.down
-    bottom += top
-    return bottom.reshape(*size_hw, 3)
+
+    left: NDArray[np.int64]
+    right: NDArray[np.int64]
+    across: FloatImage
+    bands: tuple[_Band, ...]
 
 
-def _gather(image: Uint8Image, columns_and_rows: NDArray[Any]) -> Uint8Image:
-    if columns_and_rows.dtype != np.int16:
-        return np.asarray(image[columns_and_rows[..., 1], columns_and_rows[..., 0]])
-    pixels: Uint8Image = cv2.remap(image, columns_and_rows, None, cv2.INTER_NEAREST)
-    return pixels
+def _resize_bilinear(image: Uint8Image, planes: FloatImage, half_pixel: bool) -> None:
+    """Bilinear on float32: along x on every row, then along y, in TF's order of operations (bit-equal to it).
+
+    OpenCV's own float bilinear rounds elsewhere. Four bytes to a pixel make the columns a gather of whole words.
+    """
+    taps = _bilinear_taps(image.shape[:2], planes.shape[1:], half_pixel)
+    for band in taps.bands:
+        words = cv2.cvtColor(image[band.source], cv2.COLOR_RGB2RGBA).view(np.uint32)[..., 0]
+        left, right = (words.take(columns, axis=1, mode="clip") for columns in (taps.left, taps.right))
+        bytes_shape = (*left.shape, 4)
+        left, right = (column.view(np.uint8).reshape(bytes_shape) for column in (left, right))
+        for channel, plane in enumerate(planes):
+            start = cv2.extractChannel(left, channel)
+            rows = cv2.subtract(cv2.extractChannel(right, channel), start, dtype=cv2.CV_32F)
+            rows *= taps.across
+            rows += start
+            top, bottom = (rows.take(places, axis=0, mode="clip") for places in (band.top, band.bottom))
+            bottom -= top
+            bottom *= band.down
+            np.add(bottom, top, out=plane[band.target])
 
 
-def _between(start: Uint8Image, end: Uint8Image, share: FloatImage) -> FloatImage:
-    """Between two images ``[h, w, 3]``, as ``[h, w * 3]``: long rows are what NumPy is quick with."""
-    start, end = (image.reshape(len(image), -1) for image in (start, end))
-    step: FloatImage = cv2.subtract(end, start, dtype=cv2.CV_32F)
-    step *= share
-    step += start
-    return step
-
-
-@lru_cache(maxsize=16)
+@lru_cache(maxsize=64)
 def _bilinear_taps(from_hw: tuple[int, int], to_hw: tuple[int, int], half_pixel: bool) -> _Taps:
     top, bottom, down = _axis_taps(from_hw[0], to_hw[0], half_pixel)
-    left, right, across = _axis_taps(from_hw[1], to_hw[1], half_pixel)
-    dtype = np.int16 if max(from_hw) <= np.iinfo(np.int16).max else np.int64
-    corners = tuple(_grid(columns, rows, dtype) for rows in (top, bottom) for columns in (left, right))
-    return _Taps(corners, across.repeat(3)[None], down[:, None])
-
-
-def _grid(columns: NDArray[np.int64], rows: NDArray[np.int64], dtype: type) -> NDArray[Any]:
-    """(column, row) of every output pixel, ``[height, width, 2]``."""
-    grid: NDArray[Any] = np.empty((len(rows), len(columns), 2), dtype=dtype)
-    grid[..., 0] = columns
-    grid[..., 1] = rows[:, None]
-    return grid
+    bands = []
+    for start in range(0, to_hw[0], _BAND_ROWS):
+        target = slice(start, min(start + _BAND_ROWS, to_hw[0]))
+        needed, places = np.unique(np.stack([top[target], bottom[target]]), return_inverse=True)
+        first, end = int(needed[0]), int(needed[-1]) + 1
+        source = slice(first, end) if end - first == len(needed) else needed
+        low, high = places.reshape(2, -1)
+        bands.append(_Band(source, target, low, high, down[target, None]))
+    return _Taps(*_axis_taps(from_hw[1], to_hw[1], half_pixel), tuple(bands))
 
 
 def _axis_taps(
