@@ -17,7 +17,17 @@ from pathlib import Path
 
 from common import Measured, NotAvailableError, Settings, add_arguments, settings_of, show, write_json
 
-ROWS = ("forward", "loss", "postprocess", "augment", "train_step", "end_to_end", "metrics_scale", "golden_mxnet")
+ROWS = (
+    "forward",
+    "loss",
+    "postprocess",
+    "augment",
+    "train_step",
+    "end_to_end",
+    "memory",
+    "metrics_scale",
+    "golden_mxnet",
+)
 """Files of this folder that have a ``measure_row``, in the order of the table."""
 
 
