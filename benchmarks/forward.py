@@ -51,13 +51,14 @@ def openvino_backends(network: Network, threads: int) -> dict[str, Callable[[np.
         "bf16": OpenVinoBackend(package, settings, "bf16", threads=threads),
     }
     if find_spec("nncf"):
-        small = quantize(package, noise_images(10))
+        with tempfile.TemporaryDirectory() as folder:
+            small = quantize(package, noise_images(Path(folder), 10))
         found["int8"] = OpenVinoBackend(small, settings, "bf16", threads=threads)
     return {name: backend.predict for name, backend in found.items()}
 
 
-def noise_images(count: int) -> list[Path]:
-    folder, rng = Path(tempfile.mkdtemp(prefix="singleshot-noise-")), np.random.default_rng(0)
+def noise_images(folder: Path, count: int) -> list[Path]:
+    rng = np.random.default_rng(0)
     paths = [folder / f"{index}.png" for index in range(count)]
     for path in paths:
         write_image(path, rng.integers(0, 256, (loads.SIDE, loads.SIDE, 3), dtype=np.uint8))

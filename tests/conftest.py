@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import tempfile
 from pathlib import Path
 
@@ -11,9 +12,11 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 
 
-def pytest_configure() -> None:
+def pytest_configure(config: pytest.Config) -> None:
     """Compiled networks and downloads of the user stay out of the tests, and theirs out of the user's cache."""
-    os.environ.setdefault("SINGLESHOT_CACHE", tempfile.mkdtemp(prefix="singleshot-tests-"))
+    if "SINGLESHOT_CACHE" not in os.environ:
+        folder = os.environ["SINGLESHOT_CACHE"] = tempfile.mkdtemp(prefix="singleshot-tests-")
+        config.add_cleanup(lambda: shutil.rmtree(folder, ignore_errors=True))
 
 
 def reference_folder() -> Path:
