@@ -34,10 +34,10 @@ SIZE = (96, 128)
 
 
 def toy_backbone(config: object) -> LayeredBackbone:
-    """Two convolutions: converting it takes little time."""
+    """Two convolutions: converting it takes little time. The pooling rounds up, as VGG's third does."""
     layers = (
         Layer("a", nn.Sequential(nn.Conv2d(3, 8, 5, 4, 2), nn.BatchNorm2d(8), nn.ReLU()), 8, 4),
-        Layer("b", nn.Sequential(nn.Conv2d(8, 16, 3, 4, 1), nn.ReLU()), 16, 16),
+        Layer("b", nn.Sequential(nn.MaxPool2d(3, 2, ceil_mode=True), nn.Conv2d(8, 16, 3, 2, 1), nn.ReLU()), 16, 16),
     )
     return LayeredBackbone(layers, ("a", "b"))
 
@@ -139,6 +139,12 @@ def test_a_changed_network_is_what_runs(weights: Path) -> None:
         if "logits" in name:
             parameter.data.zero_()
     assert len(detector.predict(image, score_threshold=0.5, backend="openvino", precision="fp32")) == 0
+
+
+def test_pooling_that_rounds_up_can_be_int8(weights: Path) -> None:
+    xml, _ = select.compiled_file("openvino", weights).parts
+    assert b'rounding_type="ceil"' in xml
+    assert b"ceil_torch" not in xml
 
 
 def test_the_cache_is_used_and_mended(weights: Path, cache_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

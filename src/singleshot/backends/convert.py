@@ -21,6 +21,8 @@ from singleshot.errors import WeightsError
 from singleshot.models.config import ModelSpec
 
 if TYPE_CHECKING:
+    import openvino as ov
+
     from singleshot.models.network import Network
 
 HEADS = ("box_codes", "class_logits", "arm_box_codes", "arm_logits")
@@ -83,12 +85,27 @@ def _openvino_parts(network: Network, size_hw: tuple[int, int]) -> tuple[bytes, 
         warnings.simplefilter("ignore")
         model = ov.convert_model(network, example_input=example)
     model.reshape([-1, *example.shape[1:]])
+    _simplify_pooling(model)
     for output, name in zip(model.outputs, HEADS, strict=False):
         output.get_tensor().set_names({name})
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model.xml"
         ov.save_model(model, path, compress_to_fp16=False)
         return path.read_bytes(), path.with_suffix(".bin").read_bytes()
+
+
+def _simplify_pooling(model: ov.Model) -> None:
+    """Plain ``ceil`` for torch's way of rounding up where the maps are the same: OpenVINO has only that one in int8."""
+    from openvino import opset8
+
+    for pool in model.get_ordered_ops():
+        if pool.get_type_name() != "MaxPool" or pool.get_attributes()["rounding_type"] != "ceil_torch":
+            continue
+        settings = pool.get_attributes() | {"rounding_type": "ceil"}
+        plain = opset8.max_pool(pool.input_value(0), kernel_shape=settings.pop("kernel"), **settings)
+        if plain.output(0).get_partial_shape() == pool.output(0).get_partial_shape():
+            plain.set_friendly_name(pool.get_friendly_name())
+            pool.output(0).replace(plain.output(0))
 
 
 def _onnx_parts(network: Network, size_hw: tuple[int, int]) -> tuple[bytes]:
