@@ -1,22 +1,22 @@
-"""Measure every model of the catalogue and write the table of docs/family.md.
+"""Measure every model of the catalogue and fill the table of docs/family.md.
 
-    python benchmarks/family_table.py --reference FOLDER --data FOLDER --results family.json --write docs/family.md
+    python benchmarks/family_table.py --reference FOLDER --data FOLDER --write docs/family.md
 
 Each row: the network is built and run at its own size and at one that is not square; its parameters and anchors are
-counted; its raw heads are compared with the real system's where the reference folder has them; it is exported and the
+counted; its raw heads are compared with the real systems' where the reference folder has them; it is exported and the
 exported program compared with the network; and it learns for a few steps from real images (networks that occur under
-several names once). Rows are kept in a JSON file, so that an interrupted run goes on.
+several names once). The file holds what was measured before: a cell that is filled stays, unless ``--again`` names its
+column, and every row is written at once, so that an interrupted run goes on.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
 import torch
 from torch import nn
@@ -29,36 +29,62 @@ from singleshot.engine.config import TrainConfig, parse_config
 from singleshot.engine.logs import EvaluationRecord, StepRecord
 from singleshot.engine.start import build_start
 from singleshot.errors import ConfigError
+from singleshot.files import write_atomically
 from singleshot.models.build import build_anchors, build_network
 from singleshot.models.catalogue import model_entry, model_names, model_spec
 from singleshot.models.network import call_on_meta
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
-from parity import mxnet_errors, mxnet_golden, nvidia_errors, refinedet_errors
+from parity import imported_errors, mxnet_errors, mxnet_golden, web_model_errors
 
 CLASSES = tuple(f"class{index}" for index in range(20))
-SIZES_HW = ((160, 192), (288, 288))
 IMAGES = 16
 MARK = "<!-- measured by benchmarks/family_table.py -->"
+COLUMNS = ("input", "builds", "parameters", "anchors", "parity error", "trains: loss", "export error")
+PARITY_COLUMN, TRAINING_COLUMN, EXPORT_COLUMN = COLUMNS[4:]
+NO_PARITY = "-"
 
-PARITY: dict[str, Callable[[Path], dict[str, float]]] = {
-    "refinedet320_vgg16": refinedet_errors,
-    "ssd300_resnet50": nvidia_errors,
-    **{
-        name: lambda folder, name=name: mxnet_errors(mxnet_golden(name, folder))
-        for name in ("mxnet_ssd_vgg16_reduced_300", "mxnet_dssd_vgg16_reduced_300", "mxnet_dssd_resnet101_321")
-    },
+IMPORTED = {
+    "ssd300_vgg16": (
+        "torchvision_ssd300_vgg16_c21_s2",
+        "torchvision_ssd300_vgg16_c91_s1",
+        "amdegroot_ssd300_c21_s3",
+        "lufficc_vgg_ssd300_s4",
+    ),
+    "ssd512_vgg16": ("lufficc_vgg_ssd512_c21_s4",),
+    "ssdlite320_mobilenet_v3_large": ("torchvision_ssdlite320_c21_s2", "torchvision_ssdlite320_c91_s1"),
+    "refinedet320_vgg16": ("refinedet320_c21_s6",),
+    "ssd300_resnet50": ("nvidia_ssd300_resnet50_s7",),
 }
+"""Golden files of systems whose checkpoints become this model."""
+MXNET = ("mxnet_ssd_vgg16_reduced_300", "mxnet_dssd_vgg16_reduced_300", "mxnet_dssd_resnet101_321")
+
+
+class Training(NamedTuple):
+    """How a network is trained for the table."""
+
+    lr: float = 3e-4
+    steps: int = 12
+    sizes_hw: tuple[tuple[int, int], ...] = ((160, 192), (288, 288))
+    """The first that the network allows, else its own."""
+
+
+# Products of two maps grow fast: at the common rate the first steps of these silence all cells of the finest level for
+# good. They are also the largest, hence the smaller images.
+PRODUCTS = Training(lr=1e-4, steps=20, sizes_hw=((96, 128),))
+TRAINING = {f"mxnet_dssd_resnet101_321{variant}": PRODUCTS for variant in ("", "_module", "_residual", "_tdm_dssd")}
+TRAINING["mxnet_ssd_mobilenet_300"] = Training(lr=1e-3)
 
 
 class Losses:
-    """Hears the total loss of every step."""
+    """Hears the total loss of every step, and shows it."""
 
     def __init__(self) -> None:
         self.totals: list[float] = []
 
     def on_step(self, record: StepRecord) -> None:
         self.totals.append(record.losses["total"])
+        print(f"  step {len(self.totals)}: {self.totals[-1]:.2f}", end="\r", flush=True)
 
     def on_evaluation(self, record: EvaluationRecord) -> None:
         pass
@@ -77,7 +103,7 @@ class NoStore:
         pass
 
 
-def measure_shapes(name: str) -> dict[str, Any]:
+def measure_shapes(name: str) -> dict[str, str]:
     """Counts, and whether the heads have one row per anchor at the own size and at one that is not square."""
     spec = model_spec(name, CLASSES)
     with torch.device("meta"):
@@ -88,20 +114,29 @@ def measure_shapes(name: str) -> dict[str, Any]:
         output = call_on_meta(network, torch.empty((1, 3, *size_hw), device="meta"))
         rows[size_hw] = output.box_codes.shape[1]
         assert rows[size_hw] == output.class_logits.shape[1] == len(build_anchors(spec, network, size_hw))
-    return {
-        "input": f"{height}x{width}",
-        "builds": "yes",
-        "parameters": sum(parameter.numel() for parameter in network.parameters()),
-        "anchors": rows[height, width],
-    }
+    parameters = sum(parameter.numel() for parameter in network.parameters())
+    values = (f"{height}x{width}", "yes", f"{parameters:,}", f"{rows[height, width]:,}")
+    return dict(zip(COLUMNS, values, strict=False))
 
 
-def smallest_size(name: str) -> tuple[int, int]:
+def measure_parity(name: str, reference: Path) -> str:
+    """Largest relative difference to the real systems' raw heads and anchors, if there are any recorded."""
+    errors: list[float] = []
+    for file in IMPORTED.get(name, ()):
+        errors += imported_errors(file, reference).values()
+    if name in MXNET:
+        errors += mxnet_errors(mxnet_golden(name, reference)).values()
+    if name == "ssdlite300_mobilenet_v2":
+        errors += web_model_errors(reference).values()
+    return NO_PARITY if not errors else f"{max(errors):.1e}" if max(errors) else "0"
+
+
+def smallest_size(name: str, sizes_hw: tuple[tuple[int, int], ...]) -> tuple[int, int]:
     """A small input where the network allows one, else its own: the check is about code, not about time."""
     spec = model_spec(name, CLASSES)
     with torch.device("meta"):
         network = build_network(spec.network)
-    for size_hw in SIZES_HW:
+    for size_hw in sizes_hw:
         try:
             network.map_sizes_hw(size_hw)
         except ConfigError:
@@ -110,28 +145,32 @@ def smallest_size(name: str) -> tuple[int, int]:
     return model_entry(name).size_hw
 
 
-def measure_export(name: str, size_hw: tuple[int, int]) -> float:
+def measure_export(name: str) -> str:
     """Largest difference between the network and its exported program, relative to the largest value."""
+    size_hw = smallest_size(name, Training().sizes_hw)
     torch.manual_seed(0)
     network = build_network(model_spec(name, CLASSES, size_hw).network).eval()
     images = torch.randn(1, 3, *size_hw)
     program = torch.export.export(network, (images,)).module()
     with torch.no_grad():
         pairs = zip(network(images), program(images), strict=True)
-        return max(float((a - b).abs().max() / a.abs().max()) for a, b in pairs)
+        error = max(float((a - b).abs().max() / a.abs().max()) for a, b in pairs)
+    return f"{error:.0e}" if error else "0"
 
 
-def measure_training(name: str, size_hw: tuple[int, int], data: DetectionDataset, steps: int) -> list[float]:
+def measure_training(name: str, data: DetectionDataset) -> str:
     """Mean total loss of the first and of the last three steps from random weights."""
+    training = TRAINING.get(name, Training())
+    size_hw = smallest_size(name, training.sizes_hw)
     config = parse_config(
         {
             "data": {"path": "."},
             "model": name,
             "weights": "none",
             "size_hw": size_hw,
-            "steps": steps,
-            "batch": 4 if size_hw == SIZES_HW[0] else 2,
-            "optimizer": {"name": "adamw", "lr": 3e-4, "lr_batch": None},
+            "steps": training.steps,
+            "batch": 4 if size_hw == training.sizes_hw[0] else 2,
+            "optimizer": {"name": "adamw", "lr": training.lr, "lr_batch": None},
             "schedule": {"kind": "constant", "warmup_steps": 0},
             "ema": None,
             "augment": "none",
@@ -148,64 +187,82 @@ def measure_training(name: str, size_hw: tuple[int, int], data: DetectionDataset
     losses = Losses()
     trainer.observers = (losses,)
     trainer.fit()
-    return [sum(part) / len(part) for part in (losses.totals[:3], losses.totals[-3:])]
+    first, last = (sum(part) / len(part) for part in (losses.totals[:3], losses.totals[-3:]))
+    return f"{first:.2f} → {last:.2f}"
 
 
-def render(rows: Mapping[str, dict[str, Any]]) -> str:
-    """The table in Markdown."""
-    head = "| model | input | builds | parameters | anchors | parity error | trains: loss | export error |"
-    lines = [head, "|---|---|---|---|---|---|---|---|"]
-    for name, row in rows.items():
-        parity = f"{row['parity']:.1e}" if "parity" in row else ""
-        loss = (
-            "{:.2f} → {:.2f}".format(*row["loss"]) if "loss" in row else f"as `{row['twin']}`" if "twin" in row else ""
-        )
-        export = f"{row['export']:.0e}".replace("0e+00", "0") if "export" in row else ""
-        lines.append(
-            f"| `{name}` | {row['input']} | {row['builds']} | {row['parameters']:,} | {row['anchors']:,} | {parity} "
-            f"| {loss} | {export} |"
-        )
+def twins() -> dict[str, str]:
+    """Every model, and the first in the catalogue that has the same network (other anchors or another size)."""
+    first: dict[str, str] = {}
+    return {name: first.setdefault(model_spec(name, CLASSES).network.model_dump_json(), name) for name in model_names()}
+
+
+def read_table(text: str) -> dict[str, dict[str, str]]:
+    """Cells by model and column of the marked table; none where there is no table."""
+    lines = [line for line in text.partition(MARK)[2].partition(MARK)[0].splitlines() if line.startswith("| `")]
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+    return {row[0].strip("`"): dict(zip(COLUMNS, row[1:], strict=True)) for row in rows}
+
+
+def render(rows: Mapping[str, Mapping[str, str]]) -> str:
+    """The table in Markdown, in the catalogue's order."""
+    lines = [f"| model | {' | '.join(COLUMNS)} |", "|---" * (1 + len(COLUMNS)) + "|"]
+    ordered = [(name, rows[name]) for name in model_names() if name in rows]
+    lines += [f"| `{name}` | {' | '.join(row.get(column, '') for column in COLUMNS)} |" for name, row in ordered]
     return "\n".join(lines)
+
+
+def replace_table(text: str, rows: Mapping[str, Mapping[str, str]]) -> str:
+    """A text with these rows in place of its marked table."""
+    before, _, rest = text.partition(MARK)
+    return f"{before}{MARK}\n\n{render(rows)}\n\n{MARK}{rest.partition(MARK)[2]}"
+
+
+class Sources(NamedTuple):
+    """What is there to measure with, and what is measured although its cell is filled."""
+
+    reference: Path | None
+    data: DetectionDataset | None
+    again: frozenset[str]
+
+
+def measure_row(name: str, known: Mapping[str, str], twin: str, sources: Sources) -> dict[str, str]:
+    """A model's cells: the counts always, the others where they are wanted and can be measured."""
+    row = {**known, **measure_shapes(name)}
+    wanted = {column for column in COLUMNS if column in sources.again or not row.get(column)}
+    if sources.reference and PARITY_COLUMN in wanted:
+        row[PARITY_COLUMN] = measure_parity(name, sources.reference)
+    if EXPORT_COLUMN in wanted:
+        row[EXPORT_COLUMN] = measure_export(name)
+    if twin != name:
+        row[TRAINING_COLUMN] = f"as `{twin}`"
+    elif sources.data is not None and TRAINING_COLUMN in wanted:
+        row[TRAINING_COLUMN] = measure_training(name, sources.data)
+    return row
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--reference", type=Path, help="folder with golden/ and spec/; without it no parity")
     parser.add_argument("--data", type=Path, help="labelled images; without them nothing is trained")
-    parser.add_argument("--steps", type=int, default=12)
-    parser.add_argument("--results", type=Path, default=Path("family.json"))
-    parser.add_argument("--write", type=Path, help="Markdown file whose marked table is replaced")
+    parser.add_argument("--write", type=Path, help="Markdown file whose marked table is filled; else it is printed")
     parser.add_argument("--only", nargs="*", help="names, else all")
+    parser.add_argument("--again", nargs="*", default=(), choices=COLUMNS[4:], help="columns to measure anew")
     options = parser.parse_args()
-    rows: dict[str, dict[str, Any]] = json.loads(options.results.read_text()) if options.results.exists() else {}
-    data = None
-    if options.data:
-        whole = datasets.open(options.data, "train")
-        data = whole.subset(range(min(IMAGES, len(whole))))
-    trained: dict[str, str] = {}
+    rows = read_table(options.write.read_text(encoding="utf-8")) if options.write else {}
+    whole = datasets.open(options.data, "train") if options.data else None
+    data = whole.subset(range(min(IMAGES, len(whole)))) if whole else None
+    sources = Sources(options.reference, data, frozenset(options.again))
+    twin_of = twins()
     for name in options.only or model_names():
         started = time.perf_counter()
-        twin = trained.setdefault(model_spec(name, CLASSES).network.model_dump_json(), name)
-        row = rows.setdefault(name, {})
-        if "anchors" not in row:
-            row |= measure_shapes(name)
-        if options.reference and name in PARITY and "parity" not in row:
-            row["parity"] = max(PARITY[name](options.reference).values())
-        size_hw = smallest_size(name)
-        if "export" not in row:
-            row["export"] = measure_export(name, size_hw)
-        if twin != name:
-            row["twin"] = twin
-        elif data is not None and "loss" not in row:
-            row["loss"] = measure_training(name, size_hw, data, options.steps)
-        options.results.write_text(json.dumps(rows, indent=1))
-        print(f"{name}: {row} ({time.perf_counter() - started:.0f} s)", flush=True)
-    table = render({name: rows[name] for name in model_names() if name in rows})
-    print(table)
-    if options.write:
-        before, _, rest = options.write.read_text().partition(MARK)
-        after = rest.partition(MARK)[2]
-        options.write.write_text(f"{before}{MARK}\n\n{table}\n\n{MARK}{after}")
+        row = rows[name] = measure_row(name, rows.get(name, {}), twin_of[name], sources)
+        if options.write:
+            write_atomically(options.write, replace_table(options.write.read_text(encoding="utf-8"), rows))
+        cells = " | ".join(row.get(column, "") for column in COLUMNS)
+        print(f"{name}: {cells} ({time.perf_counter() - started:.0f} s)", flush=True)
+    if not options.write:
+        print(render(rows))
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -11,13 +12,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
+import foreign
+import singleshot
 from golden_rules import family_weight, i1_image, w1_weight
 from singleshot.boxes import cxcywh_to_xyxy
+from singleshot.detector import Detector
+from singleshot.images import read_image
 from singleshot.models.build import build_anchors, build_network
 from singleshot.models.catalogue import model_spec
 from singleshot.models.config import ModelSpec
 from singleshot.models.network import Network
-from singleshot.structures import RefineOutput
+from singleshot.structures import HeadOutput, RefineOutput
 from singleshot.weights.importers.mxnet_names import mxnet_names
 
 VGG_INDICES = (0, 2, 5, 7, 10, 12, 14, 17, 19, 21, 24, 26, 28, 31, 33)
@@ -173,3 +178,53 @@ def nvidia_errors(reference: Path) -> dict[str, float]:
         "logits": relative_error(output.class_logits[0, ::36], arrays["conf"]),
         "anchors": relative_error(build_anchors(spec, network)[::36] / 300, arrays["priors_rows"]),
     }
+
+
+def imported_errors(file: str, reference: Path) -> dict[str, float]:
+    """Raw heads and anchors of an imported checkpoint, made by rule W1, against its system's golden file."""
+    golden = next(row for row in foreign.GOLDEN if row.file == file)
+    with tempfile.TemporaryDirectory() as folder:
+        detector = singleshot.import_weights(foreign.w1_file(reference, golden, Path(folder)))
+    arrays = foreign.golden_arrays(reference, golden)
+    with torch.no_grad():
+        output = detector.network(detector.preprocess(foreign.golden_image(golden))[None])
+    return {**head_errors(output, arrays), "anchors": anchor_error(detector, arrays)}
+
+
+def head_errors(output: HeadOutput | RefineOutput, arrays: dict[str, Any]) -> dict[str, float]:
+    """Of every raw head that a golden file has, relative to its largest value."""
+    n = foreign.every_nth(arrays)
+    boxes, logits = output.box_codes[0], output.class_logits[0]
+    heads = {"loc": boxes, "loc_full": boxes, "odm_loc_full": boxes, "cls": logits[::n], "conf": logits[::n]}
+    if isinstance(output, RefineOutput):
+        heads |= {
+            "odm_conf": logits[::n],
+            "arm_loc_full": output.arm_box_codes[0],
+            "arm_conf": output.arm_logits[0, ::n],
+        }
+    return {name: relative_error(ours, arrays[name]) for name, ours in heads.items() if name in arrays}
+
+
+def anchor_error(detector: Detector, arrays: dict[str, Any]) -> float:
+    """Of the anchors that a golden file has, in pixels as corners or unit as centres, relative to the largest."""
+    anchors, n = detector.anchors(), foreign.every_nth(arrays)
+    if "anchors_rows" in arrays:
+        return relative_error(cxcywh_to_xyxy(anchors)[::n], arrays["anchors_rows"])
+    height, width = detector.spec.preprocess.size_hw
+    return relative_error(anchors[::n] / torch.tensor([width, height] * 2), arrays["priors_rows"])
+
+
+def web_model_errors(reference: Path) -> dict[str, float]:
+    """TensorFlow's SSDLite, with its own weights, on three photos against TensorFlow.js."""
+    detector = singleshot.import_weights(reference / "weights/ssdlite_mobilenet_v2_coco_tfjs")
+    arrays = read_arrays(reference / "golden/weights/tfjs_ssdlite_mobilenet_v2_coco.npz")
+    x, y, w, h = (detector.anchors() / 300).T
+    corners_yx = torch.stack([y - h / 2, x - w / 2, y + h / 2, x + w / 2], dim=1)
+    errors = {"anchors": relative_error(corners_yx, arrays["anchors"])}
+    for index, file in enumerate(arrays["files"]):
+        image = read_image(reference / "data/coco_train343/images" / str(file))
+        with torch.no_grad():
+            output = detector.network(detector.preprocess(image)[None])
+        errors[f"box codes {index}"] = relative_error(output.box_codes[0], arrays[f"i{index}_loc"])
+        errors[f"logits {index}"] = relative_error(output.class_logits[0], arrays[f"i{index}_cls"])
+    return errors

@@ -8,13 +8,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from foreign import GOLDEN, Golden, every_nth, golden_arrays, golden_image, relative, w1_file
 
 import singleshot
-from singleshot.boxes import cxcywh_to_xyxy
+from foreign import GOLDEN, Golden, golden_arrays, golden_image, relative, w1_file
+from parity import anchor_error, head_errors
 from singleshot.detector import Detector
 from singleshot.multibox.decode import PaddedDetections, postprocess
-from singleshot.structures import HeadOutput, RefineOutput
 
 LIGHT = ("torchvision_ssdlite320_c21_s2", "lufficc_mobilenet_v2_ssd320_s5")
 CASES = [pytest.param(one, marks=() if one.file in LIGHT else pytest.mark.slow, id=one.file) for one in GOLDEN]
@@ -31,7 +30,7 @@ def test_heads_anchors_and_detections(golden: Golden, reference: Path, tmp_path:
     errors = head_errors(output, arrays)
     assert len(errors) >= 2
     assert max(errors.values()) < 1e-4, errors
-    assert_same_anchors(detector, arrays)
+    assert anchor_error(detector, arrays) < 1e-6
     if "input_corner" in arrays:
         assert relative(images[0, :, :16, :16], arrays["input_corner"]) < 1e-6
 
@@ -45,29 +44,6 @@ def test_heads_anchors_and_detections(golden: Golden, reference: Path, tmp_path:
     )
     labels, scores, boxes = golden_detections(golden, arrays, detector.spec.preprocess.size_hw)
     assert_detections_found(detector, result, labels, scores, boxes)
-
-
-def head_errors(output: HeadOutput | RefineOutput, arrays: dict[str, Any]) -> dict[str, float]:
-    """Of every raw head that the file has, relative to its largest value."""
-    n = every_nth(arrays)
-    boxes, logits = output.box_codes[0], output.class_logits[0]
-    heads = {"loc": boxes, "loc_full": boxes, "odm_loc_full": boxes, "cls": logits[::n], "conf": logits[::n]}
-    if isinstance(output, RefineOutput):
-        heads |= {
-            "odm_conf": logits[::n],
-            "arm_loc_full": output.arm_box_codes[0],
-            "arm_conf": output.arm_logits[0, ::n],
-        }
-    return {name: relative(ours, arrays[name]) for name, ours in heads.items() if name in arrays}
-
-
-def assert_same_anchors(detector: Detector, arrays: dict[str, Any]) -> None:
-    anchors, n = detector.anchors(), every_nth(arrays)
-    height, width = detector.spec.preprocess.size_hw
-    if "anchors_rows" in arrays:
-        np.testing.assert_allclose(cxcywh_to_xyxy(anchors)[::n], arrays["anchors_rows"], atol=1e-4)
-    else:
-        np.testing.assert_allclose(anchors[::n] / torch.tensor([width, height] * 2), arrays["priors_rows"], atol=1e-6)
 
 
 def golden_detections(golden: Golden, arrays: dict[str, Any], size_hw: tuple[int, int]) -> tuple[Any, Any, Any]:
