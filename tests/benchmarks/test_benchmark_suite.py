@@ -7,6 +7,7 @@ import json
 import pytest
 import torch
 
+import blocks
 import common
 import gpu_h200
 import run
@@ -45,8 +46,8 @@ def test_contenders_take_turns_and_the_first_round_does_not_count():
 
 def test_rows_that_cannot_be_measured_say_why(tmp_path, monkeypatch):
     monkeypatch.setattr(run, "ROWS", ("no_such_row", "augment", "golden_mxnet", "loads"))
-    lines, missing = run.measure_all(list(run.ROWS), TINY)
-    assert lines == []
+    measured, missing = run.measure_all(list(run.ROWS), TINY)
+    assert measured == {}
     assert missing["no_such_row"] == "there is no benchmarks/no_such_row.py"
     assert "--data" in missing["augment"]
     assert "--reference" in missing["golden_mxnet"]
@@ -74,6 +75,29 @@ def test_table_and_json(tmp_path, capsys):
     assert ours["contender"] == "singleshot"
     assert ours["ratio"] > 0
     assert len(ours["values"]) == 1
+
+
+def test_a_run_replaces_the_blocks_that_it_measured(tmp_path, monkeypatch):
+    page = tmp_path / "page.md"
+    page.write_text(
+        "a\n<!-- machine -->x<!-- /machine -->\n<!-- loss -->\nold\n<!-- /loss -->\nb\n<!-- memory -->kept<!-- /memory -->"
+    )
+    line = common.Measured("loss, batch 2", "singleshot", 1234.5, "ms", 0.01, 2.0, 1.5, 0.8, "a note")
+    monkeypatch.setattr(run, "measure", lambda name, settings: [line])
+    run.main(["--tiny", "--rows", "loss", "--write", str(page)])
+    text = page.read_text()
+    assert "| singleshot | 1,234 ms | 1% | **2.00x** | 1.5x | 80% |" in text
+    assert "- singleshot: a note" in text
+    assert "old" not in text
+    assert text.startswith("a\n") and "\nb\n" in text and "-->kept<!--" in text
+
+
+def test_a_page_without_marks_is_left_alone(tmp_path):
+    page = tmp_path / "page.md"
+    page.write_text("nothing here")
+    with pytest.raises(ValueError, match="no <!-- loss -->"):
+        blocks.replace_blocks(page, {"loss": "new"})
+    assert page.read_text() == "nothing here"
 
 
 def test_a_training_step_is_three_forward_passes():
