@@ -26,7 +26,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor
 
-    from singleshot.backends.base import Backend
+    from singleshot.backends.base import Backend, FloatPrecision
+    from singleshot.backends.torch_forward import Forward
     from singleshot.models.network import Network
 
     PathLike = str | os.PathLike[str]
@@ -49,7 +50,9 @@ class Detector:
         self.spec = spec
         self._weights = weights
         self._backends: dict[Wish, Backend] = {}
+        self._forwards: dict[tuple[str, FloatPrecision, bool], Forward] = {}
         self._is_shared = False
+        self._mark: object = None
 
     def __repr__(self) -> str:
         height, width = self.spec.preprocess.size_hw
@@ -118,6 +121,8 @@ class Detector:
         batch_size: int = ...,
         backend: BackendName = ...,
         precision: Precision = ...,
+        device: str = ...,
+        compile: bool = ...,
     ) -> Detections: ...
 
     @overload
@@ -131,6 +136,8 @@ class Detector:
         batch_size: int = ...,
         backend: BackendName = ...,
         precision: Precision = ...,
+        device: str = ...,
+        compile: bool = ...,
     ) -> Detections | list[Detections]: ...
 
     @overload
@@ -144,6 +151,8 @@ class Detector:
         batch_size: int = ...,
         backend: BackendName = ...,
         precision: Precision = ...,
+        device: str = ...,
+        compile: bool = ...,
     ) -> list[Detections]: ...
 
     def predict(
@@ -156,6 +165,8 @@ class Detector:
         batch_size: int = BATCH_SIZE,
         backend: BackendName = "auto",
         precision: Precision = "auto",
+        device: str = "auto",
+        compile: bool = False,
     ) -> Detections | list[Detections]:
         """Detect objects.
 
@@ -167,6 +178,9 @@ class Detector:
             max_detections: most objects per image; the model's own by default.
             batch_size: images that the network sees at once.
             backend, precision: what runs the network (docs/backends.md); ``auto`` takes the fastest that is there.
+            device: ``auto``, ``cpu``, ``cuda``, ``cuda:1``, ``mps``; other than the CPU with torch only. ``auto`` takes
+                a GPU that torch sees.
+            compile: have ``torch.compile`` make the network faster, which takes it some time before the first image.
 
         Returns:
             `Detections` for one image; a list of them, in order, for a list, folder or glob.
@@ -183,6 +197,8 @@ class Detector:
             max_detections=max_detections,
             backend=backend,
             precision=precision,
+            device=device,
+            compile=compile,
             images=len(images),
         )
         found = []
@@ -201,12 +217,14 @@ class Detector:
         max_pixels: int | None = MAX_PIXELS,
         backend: BackendName = "auto",
         precision: Precision = "auto",
+        device: str = "auto",
+        compile: bool = False,
         images: int | None = None,
     ) -> Predictor:
         """The stages of `predict` for streams of any length: ``for result in detector.predictor().stream(paths)``.
 
         Args:
-            score_threshold, nms_iou, max_detections, backend, precision: as in `predict`.
+            score_threshold, nms_iou, max_detections, backend, precision, device, compile: as in `predict`.
             max_pixels: larger images are refused.
             images: how many there will be, where that is known: 1 is computed for the shortest latency, and few are
                 not worth a conversion of the network.
@@ -220,7 +238,7 @@ class Detector:
             changes["max_detections"] = max_detections
         settings = self.spec.postprocess.model_copy(update=changes)
         is_long = images is not None and images >= COMPILE_FROM
-        runner = self._backend(Wish(settings, backend, precision, parallel=images != 1, is_long=is_long))
+        runner = self._backend(Wish(settings, backend, precision, images != 1, is_long, device, compile))
         return Predictor(
             runner,
             self.spec.preprocess,
@@ -238,11 +256,20 @@ class Detector:
 
     def _backend(self, wish: Wish) -> Backend:
         """The backend for a wish; the last one is kept."""
+        # A network that the user holds may have been changed, and then the file, or a copy, is not what to run.
+        mark = _mark_of(self._network) if self._is_shared else None
+        if mark != self._mark:
+            self._backends, self._forwards, self._mark = {}, {}, mark
         if wish not in self._backends:
-            # A network that the user holds may have been changed, and then the file is not what to run.
             weights = self._weights if isinstance(self._weights, Path) and not self._is_shared else None
-            self._backends = {wish: open_backend(Source(self.spec, weights, lambda: self._network), wish)}
+            source = Source(self.spec, weights, lambda: self._network, self._forwards)
+            self._backends = {wish: open_backend(source, wish)}
         return self._backends[wish]
+
+
+def _mark_of(network: Network) -> object:
+    """Differs when a number does: writing to a tensor changes its version, writing to its ``data`` only its sum."""
+    return tuple((tensor.data_ptr(), tensor._version, float(tensor.sum())) for tensor in network.state_dict().values())
 
 
 def load(weights: PathLike = "coco") -> Detector:

@@ -8,11 +8,12 @@ from pathlib import Path
 import pytest
 import torch
 
+from singleshot.backends.device import choose_device
 from singleshot.data.scenes import make_scenes
 from singleshot.engine import machine
 from singleshot.engine.config import DataConfig
 from singleshot.engine.folder import existing_folder, new_folder
-from singleshot.engine.machine import activation_bytes, choose_amp, choose_batch, choose_device
+from singleshot.engine.machine import activation_bytes, choose_amp, choose_batch
 from singleshot.engine.splits import open_splits
 from singleshot.errors import ConfigError, DataError
 from singleshot.models.build import build_network

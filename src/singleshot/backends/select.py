@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -11,12 +11,14 @@ from typing import TYPE_CHECKING, Literal, get_args
 
 from singleshot.backends.base import Backend, FloatPrecision, cores
 from singleshot.backends.cache import cached_path, file_sha256, mark_used, prune
+from singleshot.backends.device import check_device, choose_device, has_gpu
 from singleshot.backends.package import Kind, Package, read_info, read_package
 from singleshot.config import PostprocessConfig
 from singleshot.errors import ConfigError, MissingExtraError, WeightsError
 from singleshot.models.config import ModelSpec
 
 if TYPE_CHECKING:
+    from singleshot.backends.torch_forward import Forward
     from singleshot.models.network import Network
 
 BackendName = Literal["auto", "torch", "openvino", "onnx"]
@@ -42,6 +44,8 @@ class Wish:
         backend, precision: ``auto`` leaves the choice.
         parallel: whether throughput counts, or the latency of one batch.
         is_long: whether so many images will come that a conversion pays; for ``auto``.
+        device: ``auto``, ``cpu``, ``cuda``, ``cuda:1``, ``mps``.
+        compile: whether torch compiles the network.
     """
 
     settings: PostprocessConfig
@@ -49,9 +53,12 @@ class Wish:
     precision: Precision = "auto"
     parallel: bool = False
     is_long: bool = False
+    device: str = "auto"
+    compile: bool = False
 
     def __post_init__(self) -> None:
         check_backend(self.backend, self.precision)
+        check_device(self.device)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,12 +68,14 @@ class Source:
     Attributes:
         spec: the detector.
         weights: its weights file; ``None`` where the network exists only in memory.
-        network: gives the torch module.
+        network: gives the torch module, which stays as it is.
+        forwards: what torch backends made of it; later ones with other thresholds take it from here.
     """
 
     spec: ModelSpec
     weights: Path | None
     network: Callable[[], Network]
+    forwards: dict[tuple[str, FloatPrecision, bool], Forward] = field(default_factory=dict)
 
 
 def check_backend(backend: str, precision: str) -> tuple[BackendName, Precision]:
@@ -101,14 +110,31 @@ def open_backend(source: Source, wish: Wish) -> Backend:
         MissingExtraError: the backend is not installed.
         WeightsError: the weights cannot be read or converted.
     """
-    backend = wish.backend
-    if backend == "auto":
-        backend = "openvino" if _openvino_pays(source, wish) else "torch"
+    backend = choose_backend(source, wish)
     if backend == "torch":
         return _torch_backend(source, wish)
     if find_spec(_MODULES[backend]) is None:
         raise MissingExtraError(_MODULES[backend], backend, f"--backend {backend}")
     return _openvino_backend(source, wish) if backend == "openvino" else _onnx_backend(source, wish)
+
+
+def choose_backend(source: Source, wish: Wish) -> Literal["torch", "openvino", "onnx"]:
+    """What ``auto`` means here: torch where there is a GPU, else OpenVINO where it pays.
+
+    Raises:
+        ConfigError: a device, or compilation, that only torch has is asked of another backend.
+    """
+    only_torch = [f"--device {wish.device}"] if wish.device not in ("auto", "cpu") else []
+    only_torch += ["--compile"] if wish.compile else []
+    if wish.backend in ("openvino", "onnx"):
+        if only_torch:
+            raise ConfigError(f"{only_torch[0]} goes with --backend torch, not {wish.backend}: leave one of them out")
+        return wish.backend
+    if wish.backend == "torch" or only_torch:
+        return "torch"
+    if wish.device == "auto" and wish.precision != "int8" and has_gpu():
+        return "torch"
+    return "openvino" if _openvino_pays(source, wish) else "torch"
 
 
 def int8_path(weights: Path, kind: Kind = "openvino") -> Path:
@@ -128,11 +154,22 @@ def _torch_backend(source: Source, wish: Wish) -> Backend:
     from singleshot.models.build import build_anchors
 
     if wish.precision == "int8":
-        raise ConfigError("precision int8 runs with --backend openvino or onnx, not with torch")
-    network, spec = source.network(), source.spec
-    precision: FloatPrecision = "bf16" if wish.precision == "bf16" else "fp32"
+        raise ConfigError("precision int8 runs with --backend openvino or onnx (on the CPU), not with torch")
+    spec, network = source.spec, source.network()
     anchors = build_anchors(spec, network)
-    return TorchBackend(network, anchors, spec.coder, wish.settings, len(spec.class_names), precision)
+    return TorchBackend(_forward(source, wish), anchors, spec.coder, wish.settings, len(spec.class_names))
+
+
+def _forward(source: Source, wish: Wish) -> Forward:
+    from singleshot.backends.torch_forward import build_forward, choose_precision
+
+    device = choose_device(wish.device)
+    precision = choose_precision(wish.precision, device)
+    key = (str(device), precision, wish.compile)
+    if key not in source.forwards:
+        size_hw = source.spec.preprocess.size_hw
+        source.forwards[key] = build_forward(source.network(), size_hw, device, precision, wish.compile)
+    return source.forwards[key]
 
 
 def _openvino_backend(source: Source, wish: Wish) -> Backend:

@@ -42,6 +42,8 @@ def evaluate(
     batch: Annotated[int, typer.Option(min=1, max=1024, help="Images at once; more pays on a GPU, not on a CPU.")] = 1,
     backend: Annotated[str, typer.Option(help="What runs the network: auto, torch, openvino, onnx.")] = "auto",
     precision: Annotated[str, typer.Option(help="In which numbers: auto, fp32, bf16, int8.")] = "auto",
+    device: Annotated[str, typer.Option(help="Where: auto, cpu, cuda, cuda:1, mps.")] = "auto",
+    compile: Annotated[bool, typer.Option("--compile", help="Compile the network with torch first.")] = False,
     metric: Annotated[
         list[Metric] | None, typer.Option(help="Numbers to compute; repeat for more. Default: all.")
     ] = None,
@@ -65,6 +67,7 @@ def evaluate(
     """
     from rich.console import Console
 
+    from singleshot.backends.device import check_device
     from singleshot.backends.select import check_backend
     from singleshot.engine.evaluate import ALL_METRICS, open_held_out
     from singleshot.engine.evaluate import evaluate as run
@@ -82,6 +85,8 @@ def evaluate(
             batch_size=batch,
             backend=backend_name,
             precision=precision_name,
+            device=check_device(device),
+            compile=compile,
             metrics=shown,
             voc=VocConfig(min_iou=iou, compare=">" if strict else ">=", pixel_inclusive=inclusive),
             on_progress=on_progress,

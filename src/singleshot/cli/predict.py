@@ -40,6 +40,8 @@ def predict(
     batch: Annotated[int, typer.Option(help="Images that the network sees at once; more than 1 pays on a GPU.")] = 1,
     backend: Annotated[str, typer.Option(help="What runs the network: auto, torch, openvino, onnx.")] = "auto",
     precision: Annotated[str, typer.Option(help="In which numbers: auto, fp32, bf16, int8.")] = "auto",
+    device: Annotated[str, typer.Option(help="Where: auto, cpu, cuda, cuda:1, mps.")] = "auto",
+    compile: Annotated[bool, typer.Option("--compile", help="Compile the network with torch first.")] = False,
     recursive: Annotated[bool, typer.Option("--recursive", "-r", help="Look into subfolders.")] = False,
     nms_iou: Annotated[
         float | None,
@@ -61,6 +63,7 @@ def predict(
     An image that cannot be read ends nothing: it is listed at the end, and the exit code is 1.
     Exit code 2 means that nothing was done (a wrong option, path or weights file).
     """
+    from singleshot.backends.device import check_device
     from singleshot.backends.select import check_backend
     from singleshot.detections import check_score
     from singleshot.detector import check_batch, load
@@ -83,6 +86,8 @@ def predict(
             max_pixels=max_pixels,
             backend=backend_name,
             precision=precision_name,
+            device=check_device(device),
+            compile=compile,
             images=len(images),
         )
     results = predictor.stream(images, min(batch, len(images)))

@@ -49,6 +49,8 @@ def evaluate(
     batch_size: int = BATCH_SIZE,
     backend: BackendName = "auto",
     precision: Precision = "auto",
+    device: str = "auto",
+    compile: bool = False,
     metrics: Collection[MetricName] = ALL_METRICS,
     voc: VocConfig = VOC,
     on_progress: Progress | None = None,
@@ -62,7 +64,7 @@ def evaluate(
             set has it, else everything; ``all`` takes everything.
         score_threshold: detections below are not looked at; keep it low, or the curves end early.
         batch_size: images that the network sees at once.
-        backend, precision: what runs the network; ``auto`` takes the fastest that is there.
+        backend, precision, device, compile: what runs the network, as in `Detector.predict`.
         metrics: ``voc`` (always computed: the curves need it), ``coco``.
         voc: dialect of VOC's rule.
         on_progress: called after each image.
@@ -78,8 +80,11 @@ def evaluate(
     detector = model if isinstance(model, Detector) else load(model)
     dataset = data if isinstance(data, DetectionDataset) else open_held_out(data, split)
     name = detector.spec.name if isinstance(model, Detector) else str(model)
+    predictor = detector.predictor(
+        score_threshold, backend=backend, precision=precision, device=device, compile=compile, images=len(dataset)
+    )
     return evaluate_predictor(
-        detector.predictor(score_threshold, backend=backend, precision=precision, images=len(dataset)),
+        predictor,
         dataset,
         name=name,
         score_threshold=score_threshold,
@@ -108,11 +113,12 @@ def evaluate_network(
         score_threshold, batch_size, metrics: as in `evaluate`.
     """
     from singleshot.backends.torch_backend import TorchBackend
+    from singleshot.backends.torch_forward import EagerForward
     from singleshot.models.build import build_anchors
 
     settings = spec.postprocess.model_copy(update={"score_threshold": score_threshold})
     anchors = build_anchors(spec, network)
-    backend = TorchBackend(network, anchors, spec.coder, settings, len(spec.class_names))
+    backend = TorchBackend(EagerForward(network), anchors, spec.coder, settings, len(spec.class_names))
     return evaluate_predictor(
         Predictor(backend, spec.preprocess, spec.class_names, spec.class_ids),
         dataset,

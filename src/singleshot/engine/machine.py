@@ -24,22 +24,6 @@ MEMORY_SHARE = 0.5
 DEFAULT_MEMORY = 4 * 1024**3
 
 
-def choose_device(name: str) -> torch.device:
-    """``auto`` is the GPU where there is one.
-
-    Raises:
-        ConfigError: the device is unknown or not there.
-    """
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
-        raise ConfigError(f"device '{name}' cannot be used: {str(error).splitlines()[0]}") from error
-    return device
-
-
 def choose_amp(amp: Literal["auto", "fp32", "bf16", "fp16"], device: torch.device) -> Amp:
     """``auto`` is the quickest format that is safe on a device.
 

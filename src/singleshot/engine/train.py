@@ -12,6 +12,7 @@ from typing import Any, Literal
 import torch
 from rich.console import Console
 
+from singleshot.backends.device import choose_device
 from singleshot.detector import Detector, load
 from singleshot.engine.assemble import Evaluation, build_trainer, resolve
 from singleshot.engine.checkpoint import RunState, load_checkpoint
@@ -19,7 +20,6 @@ from singleshot.engine.checks import check_samples
 from singleshot.engine.config import TrainConfig, find_recipe, read_config, write_config
 from singleshot.engine.folder import RunFolder, existing_folder, new_folder
 from singleshot.engine.logs import CsvLog, Observer, TensorBoardLog
-from singleshot.engine.machine import choose_device
 from singleshot.engine.optimizer import freeze_parts
 from singleshot.engine.progress import ProgressBar
 from singleshot.engine.splits import open_splits
