@@ -3,8 +3,9 @@
     python benchmarks/gpu_h200.py [--data LABELLED_JPEGS] [--json FILE] [--rows training inference postprocess]
 
 Training of SSD300-VGG16 and SSD300-ResNet50 in images a second (batch 128, bf16, channels_last, compiled), from memory
-and from JPEG files; inference at batch 1, 8 and 64, eager and as a CUDA graph; decoding and NMS on the GPU. Beside
-each: FLOPs, bytes, what they would take at the peaks that this GPU reaches here, and the share reached.
+and from JPEG files; inference at batch 1, 8 and 64 as the torch backend does it (CUDA graphs), from preprocessed images
+in host memory to heads and to detections; decoding and NMS on the GPU. Beside each: FLOPs, bytes, what they would take
+at the peaks that this GPU reaches here, and the share reached.
 
 ``--device cpu --tiny`` runs the same code on a small network without a GPU. It shows that the script runs, no more.
 """
@@ -21,6 +22,7 @@ from pathlib import Path
 from statistics import median
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -28,6 +30,9 @@ import loads
 from common import Measured, clock, machine, peak_flops, show, spread_of
 from singleshot import data as datasets
 from singleshot.augment.pipeline import Augmenter
+from singleshot.backends.torch_backend import TorchBackend
+from singleshot.backends.torch_forward import EagerForward, Forward, build_forward, prepare_network
+from singleshot.detector import SCORE_THRESHOLD
 from singleshot.engine.config import OptimizerConfig
 from singleshot.engine.loader import LoaderConfig, TrainLoader
 from singleshot.engine.optimizer import build_optimizer
@@ -35,6 +40,7 @@ from singleshot.engine.trainer import ImageNormalizer
 from singleshot.models.build import build_anchors, build_network
 from singleshot.models.catalogue import model_spec
 from singleshot.models.config import ModelSpec
+from singleshot.models.heads.multibox import set_class_prior
 from singleshot.models.network import Network
 from singleshot.models.summary import count_flops, count_parameters
 from singleshot.multibox.loss import multibox_loss
@@ -235,57 +241,53 @@ def build(name: str, plan: Plan) -> tuple[ModelSpec, Network, Tensor]:
     return spec, network, anchors
 
 
-def captured(run: Callable[[], object]) -> Callable[[], None]:
-    """A CUDA graph of what ``run`` launches."""
-    stream = torch.cuda.Stream()
-    stream.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(stream):
-        for _ in range(3):
-            run()
-    torch.cuda.current_stream().wait_stream(stream)
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        run()
-    return graph.replay
+@torch.no_grad()
+def make_selective(network: Network, size_hw: tuple[int, int], device: str) -> None:
+    """Have few candidates, as after training: random logits would send thousands of boxes into NMS."""
+    set_class_prior(network.head)
+    images = torch.randn(1, 3, *size_hw, generator=torch.Generator().manual_seed(0)).to(device)
+    spread = network(images).class_logits.std(dim=1).mean()
+    for predictor in network.head.logits:
+        [module for module in predictor.modules() if isinstance(module, nn.Conv2d)][-1].weight /= spread
 
 
 def measure_inference(plan: Plan, peaks: Peaks) -> list[Measured]:
-    """Network alone: eager, and as a CUDA graph with the copy of uint8 images from pinned memory."""
+    """What the torch backend does with preprocessed images in host memory, in bf16."""
     lines = []
     for name in plan.models:
-        spec, network, _ = build(name, plan)
-        network = network.to(torch.bfloat16)
+        spec, network, anchors = build(name, plan)
         size_hw = spec.preprocess.size_hw
-        normalize = ImageNormalizer(spec.preprocess, torch.device(plan.device), channels_last=True)
-        whole = build(name, plan)[1]
+        make_selective(network, size_hw, plan.device)
         for batch in plan.batches:
-            work = work_of(whole, size_hw, batch, plan.device, training=False)
-            for what, run in passes(network, normalize, size_hw, batch, plan.device).items():
+            work = work_of(network, size_hw, batch, plan.device, training=False)
+            for what, run in passes(spec, network, anchors, batch, plan.device).items():
                 seconds = time_passes(run, plan.steps, plan.device)
                 goal = f"; goal {GOALS['inference']:,.0f} img/s" if batch == 64 else "; goal 1.5 ms" * (batch == 1)
                 lines.append(line(f"inference {name}, batch {batch}", what, batch, seconds, work, peaks, goal))
     return lines
 
 
-@torch.no_grad()
 def passes(
-    network: nn.Module, normalize: ImageNormalizer, size_hw: tuple[int, int], batch: int, device: str
+    spec: ModelSpec, network: Network, anchors: Tensor, batch: int, device: str
 ) -> dict[str, Callable[[], object]]:
-    """Ways to run a batch."""
-    host = torch.zeros(batch, 3, *size_hw, dtype=torch.uint8)
-    host = host.pin_memory() if device == "cuda" else host
-    images = torch.zeros_like(host, device=device)
+    """Launched one by one; as the backend runs it (a CUDA graph on a GPU); and up to detections in host memory."""
+    size_hw = spec.preprocess.size_hw
+    host = np.random.default_rng(0).normal(0, 1, (batch, 3, *size_hw)).astype(np.float32)
+    where = torch.device(device)
+    eager = EagerForward(prepare_network(network, size_hw, where, "bf16"), "bf16")
+    forward = build_forward(network, size_hw, where, "bf16", compiled=False)
+    settings = spec.postprocess.model_copy(update={"score_threshold": SCORE_THRESHOLD})
+    backend = TorchBackend(forward, anchors, spec.coder, settings, len(spec.class_names))
 
-    @torch.no_grad()
-    def compute() -> object:
-        return network(normalize(images).to(torch.bfloat16))
+    @torch.inference_mode()
+    def heads(run: Forward) -> object:
+        return run(host)
 
-    found: dict[str, Callable[[], object]] = {"bf16 eager": compute}
-    if device == "cuda":
-        replay = captured(compute)
-        found["bf16 CUDA graph"] = replay
-        found["bf16 CUDA graph with the copy"] = lambda: (images.copy_(host, non_blocking=True), replay())
-    return found
+    return {
+        "bf16, host to heads, eager": lambda: heads(eager),
+        "bf16, host to heads": lambda: heads(forward),
+        "bf16, host to detections": lambda: backend.predict(host),
+    }
 
 
 def measure_postprocess(plan: Plan, peaks: Peaks) -> list[Measured]:

@@ -6,6 +6,7 @@ import platform
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from statistics import median
@@ -15,12 +16,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from singleshot.backends.base import Backend, cores
+from singleshot.backends.device import has_gpu
 from singleshot.backends.select import BackendName, Precision
 from singleshot.detector import Detector
 from singleshot.errors import SingleshotError
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+    from singleshot.predict.runner import Predictor
 
 COMBINATIONS: tuple[tuple[BackendName, Precision], ...] = (
     ("torch", "fp32"),
@@ -44,6 +48,7 @@ class Row:
         spread_ms: the middle half of the measurements lies within this.
         images_per_s: with as many batches at the same time as the backend wants.
         gflops_per_s: multiply-adds of the convolutions count as two.
+        device: where it was computed.
         skipped: why there is no number.
     """
 
@@ -53,7 +58,14 @@ class Row:
     spread_ms: float = 0.0
     images_per_s: float = 0.0
     gflops_per_s: float = 0.0
+    device: str = "cpu"
     skipped: str = ""
+
+    @property
+    def peak(self) -> str:
+        """Name of the peak that ``gflops_per_s`` is to be compared with: ``fp32``, ``bf16 cuda``."""
+        precision = "bf16" if "bf16" in self.backend else "fp32"
+        return precision if self.device == "cpu" else f"{precision} {self.device}"
 
 
 def machine() -> dict[str, str | int]:
@@ -64,7 +76,7 @@ def machine() -> dict[str, str | int]:
             packages[name] = version(name)
         except PackageNotFoundError:
             continue
-    return {"cpu": _cpu_name(), "cores": cores(), "python": platform.python_version(), **packages}
+    return {"cpu": _cpu_name(), **_gpu_name(), "cores": cores(), "python": platform.python_version(), **packages}
 
 
 def _cpu_name() -> str:
@@ -75,11 +87,21 @@ def _cpu_name() -> str:
     return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.machine())
 
 
+def _gpu_name() -> dict[str, str]:
+    if not has_gpu():
+        return {}
+    import torch
+
+    return {"gpu": torch.cuda.get_device_name()}
+
+
 def benchmark(
     detector: Detector,
     batches: Sequence[int] = (1, 8),
     seconds: float = 3.0,
     combinations: Sequence[tuple[BackendName, Precision]] = COMBINATIONS,
+    device: str = "auto",
+    compile: bool = False,
 ) -> Iterator[Row]:
     """Measure one combination after the other.
 
@@ -88,28 +110,39 @@ def benchmark(
         batches: images at once.
         seconds: for each measurement.
         combinations: backends and precisions.
+        device: where torch computes; the other backends have the CPU only, and are left out where it is not that.
+        compile: whether torch compiles the network.
     """
     flops = network_flops(detector)
     for backend, precision in combinations:
+        if backend != "torch" and device not in ("auto", "cpu"):
+            continue
+        on_device = partial(detector.predictor, device=device, compile=compile)
+        chosen = partial(on_device if backend == "torch" else detector.predictor, backend=backend, precision=precision)
         for batch in batches:
             try:
-                yield measure(detector, backend, precision, batch, seconds, flops)
+                yield measure(chosen, _noise(batch, detector.spec.preprocess.size_hw), seconds, flops)
             except SingleshotError as error:
                 yield Row(f"{backend} {precision}", batch, skipped=str(error))
                 break
 
 
-def measure(
-    detector: Detector, backend: BackendName, precision: Precision, batch: int, seconds: float, flops: float
-) -> Row:
-    """One measurement: latency on all cores, then throughput."""
-    images = _noise(batch, detector.spec.preprocess.size_hw)
-    one = detector.predictor(backend=backend, precision=precision, images=1).backend
+def measure(open_predictor: Callable[..., Predictor], images: NDArray[np.float32], seconds: float, flops: float) -> Row:
+    """One measurement: latency on all cores, then throughput.
+
+    Args:
+        open_predictor: `Detector.predictor` with everything but ``images``.
+        images: a preprocessed batch.
+        seconds: for both together.
+        flops: of one image.
+    """
+    one = open_predictor(images=1).backend
     times = time_calls(lambda: one.predict(images), seconds / 2)
-    many = detector.predictor(backend=backend, precision=precision).backend
+    many = open_predictor().backend
     rate = throughput(many, images, seconds / 2)
     low, middle, high = np.percentile(times, (25, 50, 75))
-    return Row(one.name, batch, 1000 * middle, 1000 * (high - low), rate, rate * flops / 1e9)
+    device = getattr(one, "device", "cpu")
+    return Row(one.name, len(images), 1000 * middle, 1000 * (high - low), rate, rate * flops / 1e9, device)
 
 
 def _noise(batch: int, size_hw: tuple[int, int]) -> NDArray[np.float32]:
@@ -151,12 +184,20 @@ def network_flops(detector: Detector) -> float:
     return float(count_flops(build_network(detector.spec.network), detector.spec.preprocess.size_hw))
 
 
-def peak_gflops(precision: Precision = "fp32", size: int = 2048, seconds: float = 1.0) -> float:
-    """What the machine reaches in a large matrix product by torch, on all cores: 10^9 operations per second."""
+def peak_gflops(name: str = "fp32", seconds: float = 1.0) -> float:
+    """What a device reaches in a large matrix product by torch: 10^9 operations per second.
+
+    Args:
+        name: precision, and the device where it is not the CPU (all cores): ``fp32``, ``bf16 cuda``.
+        seconds: to measure.
+    """
     import torch
 
-    a = torch.randn(size, size)
-    if precision == "bf16":
-        a = a.bfloat16()
-    times = time_calls(lambda: a @ a, seconds)
-    return 2 * size**3 / median(times) / 1e9
+    precision, _, device = name.partition(" ")
+    size = 8192 if device else 2048
+    a = torch.randn(size, size, device=device or "cpu", dtype=torch.bfloat16 if precision == "bf16" else torch.float32)
+
+    def multiply() -> None:
+        (a @ a)[0, 0].item()  # waits for the device
+
+    return 2 * size**3 / median(time_calls(multiply, seconds)) / 1e9

@@ -64,6 +64,8 @@ def _has_driver() -> bool:
 def _reason(name: str, error: Exception) -> str:
     import torch
 
+    if name == "mps":
+        return "torch sees no Apple GPU here: use 'cpu'"
     if not name.startswith("cuda"):
         return str(error).splitlines()[0]
     if torch.cuda.is_available():

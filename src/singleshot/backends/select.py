@@ -91,6 +91,18 @@ def check_backend(backend: str, precision: str) -> tuple[BackendName, Precision]
     return backend, precision
 
 
+def check_torch_only(backend: BackendName, device: str, compile: bool) -> bool:
+    """Whether something is asked that only torch can: a device other than the CPU, or compilation.
+
+    Raises:
+        ConfigError: of another backend.
+    """
+    wants = f"--device {device}" if check_device(device) not in ("auto", "cpu") else "--compile" if compile else ""
+    if wants and backend in ("openvino", "onnx"):
+        raise ConfigError(f"{wants} goes with --backend torch, not {backend}: leave one of them out")
+    return bool(wants)
+
+
 def check_kind(name: str) -> Kind:
     """An engine that runs compiled networks.
 
@@ -124,11 +136,8 @@ def choose_backend(source: Source, wish: Wish) -> Literal["torch", "openvino", "
     Raises:
         ConfigError: a device, or compilation, that only torch has is asked of another backend.
     """
-    only_torch = [f"--device {wish.device}"] if wish.device not in ("auto", "cpu") else []
-    only_torch += ["--compile"] if wish.compile else []
+    only_torch = check_torch_only(wish.backend, wish.device, wish.compile)
     if wish.backend in ("openvino", "onnx"):
-        if only_torch:
-            raise ConfigError(f"{only_torch[0]} goes with --backend torch, not {wish.backend}: leave one of them out")
         return wish.backend
     if wish.backend == "torch" or only_torch:
         return "torch"

@@ -37,6 +37,7 @@ class TorchBackend:
         num_classes: int,
     ) -> None:
         self.name = forward.name
+        self.device = str(forward.device)
         self._forward = forward
         self._anchors = anchors_cxcywh.to(forward.device)
         self._coder = coder

@@ -23,6 +23,8 @@ def benchmark(
     batch: Annotated[list[int] | None, typer.Option(help="Images at once; repeat for more. Default: 1 and 8.")] = None,
     backend: Annotated[str, typer.Option(help="Only this one: torch, openvino, onnx.")] = "auto",
     precision: Annotated[str, typer.Option(help="Only this one: fp32, bf16, int8.")] = "auto",
+    device: Annotated[str, typer.Option(help="Where torch computes: auto, cpu, cuda, cuda:1, mps.")] = "auto",
+    compile: Annotated[bool, typer.Option("--compile", help="Compile the network with torch first.")] = False,
     seconds: Annotated[float, typer.Option(min=0.1, help="For each measurement.")] = 3.0,
     json: Annotated[Path | None, typer.Option(help="Also write the numbers here.")] = None,
 ) -> None:
@@ -34,30 +36,32 @@ def benchmark(
     * `singleshot benchmark ssd300_vgg16 --batch 1 --backend openvino`
 
     Postprocessing is included, reading images is not. The last column compares the arithmetic of the network with a
-    large matrix product on this machine, in bfloat16 for bf16 and in float32 for the others.
+    large matrix product on the same device, in bfloat16 for bf16 and in float32 for the others.
     """
     from rich.console import Console
 
-    from singleshot.backends.select import check_backend
+    from singleshot.backends.select import check_backend, check_torch_only
     from singleshot.benchmark import COMBINATIONS, machine, peak_gflops
     from singleshot.benchmark import benchmark as run
 
     names = check_backend(backend, precision)
+    check_torch_only(names[0], device, compile)
     wanted = [
         pair for pair in COMBINATIONS if all(asked in ("auto", own) for asked, own in zip(names, pair, strict=True))
     ]
     detector = find_model(model)
     console = Console()
     with console.status("Measuring ..."):
-        peaks = {"fp32": peak_gflops("fp32"), "bf16": peak_gflops("bf16")}
         rows = []
-        for row in run(detector, batch or (1, 8), seconds, wanted):
+        for row in run(detector, batch or (1, 8), seconds, wanted, device, compile):
             rows.append(row)
             console.print(f"{row.backend}, batch {row.batch}: {row.skipped or f'{row.latency_ms:.1f} ms'}", style="dim")
+        peaks = {name: peak_gflops(name) for name in sorted({row.peak for row in rows if not row.skipped})}
     facts = machine()
     console.print(f"{detector.spec.name} on {facts['cpu']}, {facts['cores']} cores", highlight=False)
     console.print(_table(rows, peaks))
-    console.print(f"Peak: {peaks['fp32']:.0f} GFLOP/s in fp32, {peaks['bf16']:.0f} in bf16.", highlight=False)
+    told = ", ".join(f"{name} {peak:,.0f} GFLOP/s" for name, peak in peaks.items())
+    console.print(f"Peak: {told}", highlight=False)
     if json is not None:
         _write(json, rows, {"model": detector.spec.name, "machine": facts, "peak_gflops_per_s": peaks})
 
@@ -85,7 +89,7 @@ def _table(rows: Sequence[Row], peaks: dict[str, float]) -> Table:
         if row.skipped:
             table.add_row(row.backend, "-", "-", "-", "-", "-", "-")
             continue
-        share = row.gflops_per_s / peaks["bf16" if "bf16" in row.backend else "fp32"]
+        share = row.gflops_per_s / peaks[row.peak]
         numbers = (row.latency_ms, row.spread_ms / 2, row.images_per_s, row.gflops_per_s)
         cells = [f"{number:,.1f}" for number in numbers]
         table.add_row(row.backend, str(row.batch), *cells, f"{100 * share:.0f} %")
