@@ -63,9 +63,7 @@ def test_other_networks(model: str, expected: list[str]) -> None:
     assert set(expected) <= set(names_and_shapes(model))
 
 
-@pytest.mark.parametrize(
-    "model", ["mxnet_dssd_vgg16_reduced_300_module", "mxnet_dssd_resnet101_321_residual", "ssd300_resnet18"]
-)
+@pytest.mark.parametrize("model", ["ssd300_resnet18", "dssd300_vgg16", "ssdlite300_mobilenet_v2"])
 def test_networks_without_names(model: str) -> None:
     with pytest.raises(WeightsError):
         names_and_shapes(model)

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from singleshot.models.config import ExtraBlock
 from singleshot.models.layers import ACTIVATIONS, Fire, SqueezeExcite, conv2d, conv_block
+from singleshot.models.mxnet_norm import MXNetBatchNorm2d
 
 
 def build_extra(config: ExtraBlock, in_channels: int, eps: float = 1e-5) -> nn.Module:
@@ -85,11 +86,11 @@ class PreactResidualExtra(nn.Module):
     def __init__(self, config: ExtraBlock, in_channels: int, eps: float = 2e-5) -> None:
         super().__init__()
         mid, out = config.mid_channels, config.out_channels
-        self.bn1 = nn.BatchNorm2d(in_channels, eps=eps)
+        self.bn1 = MXNetBatchNorm2d(in_channels, eps, fixed_gamma=False)
         self.conv1 = conv2d(in_channels, mid, bias=False)
-        self.bn2 = nn.BatchNorm2d(mid, eps=eps)
+        self.bn2 = MXNetBatchNorm2d(mid, eps, fixed_gamma=False)
         self.conv2 = conv2d(mid, mid, config.kernel, config.stride, config.padding, bias=False)
-        self.bn3 = nn.BatchNorm2d(mid, eps=eps)
+        self.bn3 = MXNetBatchNorm2d(mid, eps, fixed_gamma=False)
         self.conv3 = conv2d(mid, out, bias=False)
         self.shortcut = conv2d(in_channels, out, 1, config.stride, 0, bias=False)
         self.act = ACTIVATIONS[config.activation]()

@@ -158,15 +158,17 @@ def ssd_config(network: str, size: int) -> AssembledConfig:
     return preset.config(size, **changes)
 
 
-def dssd_config(network_size: str, variant: str = "") -> AssembledConfig:
+def dssd_config(network_size: str, *variants: str) -> AssembledConfig:
     """The lists of a preset of mxnet-dssd.
 
     Args:
         network_size: a key of ``DSSD_PRESETS``.
-        variant: a key of ``DSSD_VARIANTS``.
+        variants: keys of ``DSSD_VARIANTS``; the last one decides about the neck.
     """
     preset, size = DSSD_PRESETS[network_size]
-    switches: dict[str, Any] = {"neck_dialect": "mxnet", **DSSD_VARIANTS[variant]}
+    switches: dict[str, Any] = {"neck_dialect": "mxnet"}
+    for variant in variants or ("",):
+        switches |= DSSD_VARIANTS[variant]
     levels = len(preset.taps) + len(preset.blocks)
     on = (1,) * DSSD_LEVELS + (-1,) * (levels - DSSD_LEVELS)
     if switches["neck"] in ("dssd", "tdm_dssd"):

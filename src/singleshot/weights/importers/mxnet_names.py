@@ -1,23 +1,19 @@
 """What mxnet-ssd and mxnet-dssd call the parameters of our networks. No torch.
 
 Proven for VGG16-reduced and ResNet against real parameter lists. The names of the other backbones follow MXNet's own
-model files; mxnet-dssd's prediction modules and residual extra blocks have names that depend on how many networks the
-process built before, so they have no map.
+model files, those of mxnet-dssd's prediction modules and residual extra blocks its naming rule.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from singleshot.errors import WeightsError
 from singleshot.models.config import NetworkConfig
 
 Repository = Literal["ssd", "dssd"]
-
-NORMALISED = "broadcast_mul0"
-"""MXNet's automatic name of the first source after its L2 scale, which mxnet-dssd goes on with."""
 
 _NORM_PARAMETERS = {
     "weight": "gamma",
@@ -29,58 +25,85 @@ _UNIT_COUNTS = {"resnet18_mxnet": (2, 2, 2, 2), "resnet34_mxnet": (3, 4, 6, 3)}
 _UNIT_COUNTS |= {"resnet50_mxnet": (3, 4, 6, 3), "resnet101_mxnet": (3, 4, 23, 3)}
 
 
-def mxnet_names(config: NetworkConfig, names: Iterable[str], repository: Repository = "ssd") -> dict[str, str]:
+class Automatic(NamedTuple):
+    """Names that depend on more than the network: MXNet counts unnamed operations over all that a process builds.
+
+    Attributes:
+        normalised: the first source after its L2 scale, which mxnet-dssd goes on with.
+        scaled: what that scale is named after; empty means the map that it scales.
+        sums: outputs of residual extra blocks, then of prediction modules, finest first; empty counts on from the
+            backbone's, as in a process that builds nothing else.
+    """
+
+    normalised: str = "broadcast_mul0"
+    scaled: str = ""
+    sums: tuple[str, ...] = ()
+
+
+FRESH = Automatic()
+
+
+def mxnet_names(
+    config: NetworkConfig, names: Iterable[str], repository: Repository = "ssd", automatic: Automatic = FRESH
+) -> dict[str, str]:
     """The MXNet name of every parameter and moving statistic.
 
     Args:
         config: of a network in mxnet-ssd's or mxnet-dssd's form.
         names: of our state dict; counters of batches are left out, MXNet has none.
         repository: mxnet-ssd names heads after the raw sources, mxnet-dssd after what reaches them.
+        automatic: what this file's process called its unnamed operations.
 
     Raises:
-        WeightsError: the network has a part that those systems do not have, or name unpredictably.
+        WeightsError: the network has a part that those systems do not have.
     """
-    if config.head.prediction_module != "none" or any(block.kind != "conv" for block in config.extras):
+    if config.head.prediction_module not in ("none", "mxnet") or any(
+        block.kind not in ("conv", "residual_preact") for block in config.extras
+    ):
         raise WeightsError(
-            "prediction modules and residual extra blocks of mxnet-dssd have no fixed names; import the plain, DSSD or "
-            "TDM form"
+            f"mxnet-ssd and mxnet-dssd have no prediction module '{config.head.prediction_module}' or no extra blocks "
+            "like these; theirs are 'mxnet', and plain or residual_preact"
         )
-    renamer = _Renamer(config, repository)
+    renamer = _Renamer(config, repository, automatic)
     return {name: renamer.rename(name) for name in names if not name.endswith("num_batches_tracked")}
+
+
+def head_inputs(config: NetworkConfig, repository: Repository, automatic: Automatic = FRESH) -> tuple[str, ...]:
+    """What MXNet calls the maps that reach the head, or its prediction modules."""
+    return tuple(_Renamer(config, repository, automatic).maps)
+
+
+def backbone_sums(backbone: str) -> int:
+    """How many unnamed sums a backbone has, which MXNet calls ``_plus0``, ``_plus1``, ..."""
+    return sum(_UNIT_COUNTS.get(backbone, ()))
 
 
 class _Renamer:
     """The names of one network's maps, and from them its parameters' names."""
 
-    def __init__(self, config: NetworkConfig, repository: Repository) -> None:
+    def __init__(self, config: NetworkConfig, repository: Repository, automatic: Automatic) -> None:
         self.config = config
+        self.automatic = automatic
         taps = [tap_name(config.backbone.name, tap) for tap in config.backbone.taps]
         self.taps = len(taps)
-        self.sources = [
-            *taps,
-            *(f"multi_feat_{self.taps + index}_conv_3x3_relu" for index in range(len(config.extras))),
-        ]
         self.prefixes: dict[str, str] = {}
-        maps = self.sources
+        self.maps = [*taps, *(self._extra(index) for index in range(len(config.extras)))]
         kind = config.neck.kind
         if kind in ("tdm", "tdm_dssd"):
-            maps = self._tdm("neck.necks.0." if config.neck.l2_norms or kind == "tdm_dssd" else "neck.", maps)
+            self.maps = self._tdm("neck.necks.0." if config.neck.l2_norms or kind == "tdm_dssd" else "neck.", self.maps)
         normalised = next((norms for norms in (config.l2_norms, config.neck.l2_norms) if norms), ())
         for level, norm in enumerate(normalised):
             if norm is not None:
-                self.prefixes[f"{'norms' if config.l2_norms else 'neck.norms'}.{level}."] = maps[level] + "_"
+                scaled = self.maps[level]
                 if repository == "dssd":
-                    maps = [*maps[:level], NORMALISED, *maps[level + 1 :]]
+                    scaled, self.maps[level] = automatic.scaled or scaled, automatic.normalised
+                self.prefixes[f"{'norms' if config.l2_norms else 'neck.norms'}.{level}."] = f"{scaled}_"
         if kind in ("dssd", "tdm_dssd"):
-            maps = self._dssd("neck." if kind == "dssd" else "neck.necks.1.", maps)
-        for level, name in enumerate(maps):
+            self.maps = self._dssd("neck." if kind == "dssd" else "neck.necks.1.", self.maps)
+        for level, name in enumerate(self._modules(self.maps)):
             self.prefixes[f"head.boxes.{level}."] = f"{name}_loc_pred_conv_"
             self.prefixes[f"head.logits.{level}."] = f"{name}_cls_pred_conv_"
             self.prefixes[f"head.shared.{level}.intermediate.conv."] = f"{name}_inter_conv_"
-        for index in range(len(config.extras)):
-            block = f"multi_feat_{self.taps + index}_conv"
-            self.prefixes[f"extras.{index}.reduce.conv."] = f"{block}_1x1_conv_"
-            self.prefixes[f"extras.{index}.conv.conv."] = f"{block}_3x3_conv_"
 
     def rename(self, name: str) -> str:
         """MXNet's name of one of our parameters."""
@@ -92,6 +115,36 @@ class _Renamer:
             raise WeightsError(f"'{name}' has no counterpart in mxnet-ssd or mxnet-dssd")
         is_norm = re.fullmatch(r"bn\d?", owner.rpartition(".")[2])
         return prefix + (_NORM_PARAMETERS[parameter] if is_norm else parameter)
+
+    def _sum(self, index: int) -> str:
+        """The index-th unnamed sum behind the backbone's."""
+        given = self.automatic.sums
+        return given[index] if given else f"_plus{backbone_sums(self.config.backbone.name) + index}"
+
+    def _extra(self, index: int) -> str:
+        """Names an appended block's parameters; the name of its output."""
+        number, at = self.taps + index, f"extras.{index}."
+        if self.config.extras[index].kind == "residual_preact":
+            self.prefixes |= {f"{at}{part}{n}.": f"{number}_{part}{n}_" for part in ("bn", "conv") for n in (1, 2, 3)}
+            self.prefixes[f"{at}shortcut."] = f"{number}_sc_"
+            return self._sum(index)
+        block = f"multi_feat_{number}_conv"
+        self.prefixes |= {f"{at}reduce.conv.": f"{block}_1x1_conv_", f"{at}conv.conv.": f"{block}_3x3_conv_"}
+        return f"{block}_3x3_relu"
+
+    def _modules(self, maps: list[str]) -> list[str]:
+        """Names the prediction modules' parameters; the names of what their predictors read."""
+        head = self.config.head
+        count = sum(block.kind == "residual_preact" for block in self.config.extras)
+        results = list(maps)
+        for level, name in enumerate(maps):
+            if head.prediction_module == "none" or (head.module_levels and not head.module_levels[level]):
+                continue
+            for ours, theirs in (("conv1", "conv1_1"), ("conv2", "conv1_2"), ("conv3", "conv1_3"), ("skip", "conv2")):
+                self.prefixes[f"head.shared.{level}.module.{ours}."] = f"{name}{theirs}pre_"
+            results[level] = self._sum(count)
+            count += 1
+        return results
 
     def _tdm(self, path: str, maps: list[str]) -> list[str]:
         levels = len(maps)

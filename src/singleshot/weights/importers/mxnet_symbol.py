@@ -6,7 +6,7 @@ import ast
 import json
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,7 +14,8 @@ from singleshot.errors import WeightsError
 
 MAX_FILE_BYTES = 64 * 1024**2
 MAX_ATTRIBUTE = 1000
-BLOCK = re.compile(r"multi_feat_(\d+)_conv_3x3_conv")
+BLOCK = re.compile(r"multi_feat_(\d+)_conv_3x3_conv|(\d+)_conv2")
+"""The strided convolution of an appended block: plain, or mxnet-dssd's residual one."""
 LOCATION = "_loc_pred_conv"
 
 _DAMAGE = (
@@ -30,7 +31,7 @@ _DAMAGE = (
 
 
 class Block(NamedTuple):
-    """An appended block."""
+    """An appended block: its place among the sources, and its strided convolution."""
 
     number: int
     channels: int
@@ -59,8 +60,12 @@ class Symbol(NamedTuple):
     detection: Mapping[str, str]
 
 
-def read_symbol(path: Path) -> Symbol:
+def read_symbol(path: Path, rename: Callable[[str], str] = str) -> Symbol:
     """Read a description.
+
+    Args:
+        path: the file.
+        rename: applied to the name of every node.
 
     Raises:
         WeightsError: it is damaged, absurdly large, or of no SSD.
@@ -69,7 +74,8 @@ def read_symbol(path: Path) -> Symbol:
         raise WeightsError(f"{path}: larger than {MAX_FILE_BYTES} bytes; a description of a network is not")
     try:
         nodes = [
-            (str(node["op"]), str(node["name"]), _attributes(node)) for node in json.loads(path.read_bytes())["nodes"]
+            (str(node["op"]), rename(str(node["name"])), _attributes(node))
+            for node in json.loads(path.read_bytes())["nodes"]
         ]
         return _symbol(nodes)
     except _DAMAGE as error:
@@ -111,7 +117,7 @@ def _block(name: str, attributes: Mapping[str, str]) -> Block:
         int(_numbers(attributes.get(key, default))[0])
         for key, default in (("kernel", "(3,3)"), ("stride", "(1,1)"), ("pad", "(0,0)"))
     )
-    return Block(int(match[1]), int(attributes["num_filter"]), kernel, stride, pad)
+    return Block(int(match[1] or match[2]), int(attributes["num_filter"]), kernel, stride, pad)
 
 
 def _numbers(text: str) -> tuple[float, ...]:
