@@ -11,8 +11,9 @@ from typer.testing import CliRunner
 
 from singleshot import benchmark
 from singleshot.backends.base import PaddedArrays
+from singleshot.backends.select import Wish
 from singleshot.cli import app
-from singleshot.detector import Detector
+from singleshot.detector import Detector, load
 from singleshot.errors import ConfigError
 
 
@@ -56,9 +57,31 @@ def test_a_table_and_a_file(tmp_path: Path) -> None:
     assert document["machine"]["cores"] >= 1
 
 
-def test_flops_of_the_bundled_network() -> None:
-    from singleshot.detector import load
+def test_devices_and_compilation_are_torchs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What only torch can is asked of torch alone; other backends have no row for a GPU."""
+    asked = []
 
+    def backend(self: Detector, wish: Wish) -> Quick:
+        asked.append((wish.backend, wish.device, wish.compile))
+        return Quick()
+
+    monkeypatch.setattr(Detector, "_backend", backend)
+    detector, pairs = load("coco"), (("torch", "bf16"), ("openvino", "bf16"))
+    rows = list(benchmark.benchmark(detector, (1,), 0.01, pairs, "auto", True))
+    assert [row.peak for row in rows] == ["fp32", "fp32"]
+    assert set(asked) == {("torch", "auto", True), ("openvino", "auto", False)}
+    asked.clear()
+    assert len(list(benchmark.benchmark(detector, (1,), 0.01, pairs, "cuda"))) == 1
+    assert set(asked) == {("torch", "cuda", False)}
+
+
+def test_peaks_are_those_of_the_device() -> None:
+    assert benchmark.Row("torch bf16 cuda", 1, device="cuda").peak == "bf16 cuda"
+    assert benchmark.Row("openvino int8", 1).peak == "fp32"
+    assert benchmark.peak_gflops("bf16", seconds=0.01) > 0
+
+
+def test_flops_of_the_bundled_network() -> None:
     assert 1.4e9 < benchmark.network_flops(load("coco")) < 1.7e9
 
 
@@ -67,6 +90,8 @@ def test_flops_of_the_bundled_network() -> None:
     [
         (["benchmark", "coco", "--backend", "tpu"], "--backend tpu"),
         (["benchmark", "missing.safetensors"], "missing.safetensors"),
+        (["benchmark", "coco", "--device", "gpu"], "--device gpu: unknown"),
+        (["benchmark", "coco", "--backend", "onnx", "--compile"], "--compile goes with --backend torch"),
         (["quantize", "coco", "nowhere"], "nowhere"),
         (["quantize", "coco", ".", "--backend", "torch"], "choose from openvino, onnx"),
     ],

@@ -38,3 +38,17 @@ def test_measuring_on_what_was_learnt_is_noted(heap: Path, weights: str, options
     result = CliRunner().invoke(app, ["eval", name, str(heap), "--metric", "voc", "--backend", "torch", *options])
     assert result.exit_code == 0, result.output
     assert ("measure with --split test" in " ".join(result.output.split())) is warns
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--device", "gpu"], "--device gpu: unknown"),
+        (["--device", "cuda", "--backend", "openvino"], "--device cuda goes with --backend torch"),
+        (["--compile", "--backend", "onnx"], "--compile goes with --backend torch"),
+    ],
+)
+def test_what_runs_where(heap: Path, options: list[str], message: str) -> None:
+    result = CliRunner().invoke(app, ["eval", "coco", str(heap), *options])
+    assert result.exit_code == 2
+    assert message in result.stderr

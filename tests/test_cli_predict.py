@@ -97,6 +97,7 @@ def test_many_images_are_counted_not_listed(run: Run) -> None:
         (["photos", "--nms-iou", "2"], "nms_iou"),
         (["photos", "--max-detections", "0"], "max_detections"),
         (["photos", "--out", "photos/a.png"], "photos/a.png"),
+        (["photos", "--device", "gpu"], "--device gpu: unknown; choose from auto, cpu, cuda, cuda:1, mps"),
     ],
 )
 def test_mistakes_are_one_message_and_write_nothing(run: Run, arguments: list[str], message: str) -> None:
@@ -105,6 +106,15 @@ def test_mistakes_are_one_message_and_write_nothing(run: Run, arguments: list[st
     assert result.stderr.startswith("Error: ")
     assert message in result.stderr
     assert not Path("predictions").exists()
+
+
+def test_device_and_compile_reach_the_backend(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    wishes = []
+    monkeypatch.setattr(Detector, "_backend", lambda self, wish: wishes.append(wish) or OneBox())
+    assert run("photos", "--device", "cuda:1", "--compile").exit_code == 0
+    assert (wishes[0].device, wishes[0].compile) == ("cuda:1", True)
+    assert run("photos").exit_code == 0
+    assert (wishes[1].device, wishes[1].compile) == ("auto", False)
 
 
 def test_no_source(run: Run) -> None:

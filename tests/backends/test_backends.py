@@ -203,6 +203,7 @@ def test_auto_prefers_what_is_ready(weights: Path, monkeypatch: pytest.MonkeyPat
     copy = tmp_path / "copy.safetensors"
     copy.write_bytes(weights.read_bytes())
     monkeypatch.setenv("SINGLESHOT_CACHE", str(tmp_path))
+    monkeypatch.setattr(select, "has_gpu", lambda: False)
     settings = PostprocessConfig()
 
     def choice(images: int, **changes: object) -> str:
