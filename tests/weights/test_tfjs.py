@@ -104,7 +104,7 @@ def test_missing_parts(tmp_path: Path) -> None:
 def test_another_network(tmp_path: Path) -> None:
     write_model(tmp_path, [entry("dense/kernel", [1])], b"1234")
     assert recognises(tmp_path)
-    with pytest.raises(WeightsError, match="not an SSDLite MobileNetV2"):
+    with pytest.raises(WeightsError, match="not an SSD that is known; supported are"):
         read_foreign(tmp_path)
 
 

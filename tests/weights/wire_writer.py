@@ -53,8 +53,9 @@ def graphdef(constants: Mapping[str, np.ndarray]) -> bytes:
     out = []
     for name, array in constants.items():
         shape = b"".join(field(2, field(1, side)) for side in array.shape)
-        tensor = field(1, 1) + field(2, shape) + field(4, array.astype("<f4").tobytes())
-        dtype = field(5, field(1, "dtype") + field(2, field(6, 1)))
+        kind, form = (3, "<i4") if array.dtype.kind == "i" else (1, "<f4")
+        tensor = field(1, kind) + field(2, shape) + field(4, array.astype(form).tobytes())
+        dtype = field(5, field(1, "dtype") + field(2, field(6, kind)))
         value = field(5, field(1, "value") + field(2, field(8, tensor)))
         out.append(field(1, field(1, name) + field(2, "Const") + dtype + value))
         out.append(field(1, field(1, f"{name}/read") + field(2, "Identity") + field(3, name)))

@@ -144,10 +144,11 @@ class HeadConfig(Frozen):
     """The two predictors of each source.
 
     Attributes:
-        kind: ``conv`` (3x3, SSD), ``separable`` (depthwise 3x3, then 1x1; SSDLite) or ``graph``: ``box_layers`` and
-            ``logit_layers``.
+        kind: ``conv`` (one convolution, SSD), ``separable`` (depthwise 3x3, then 1x1; SSDLite) or ``graph``:
+            ``box_layers`` and ``logit_layers``.
         logits: columns of the class logits, background included.
         boxes_per_cell: default boxes per cell of each source; equals the anchors'.
+        kernel: of the predictors of kind ``conv``; 1 in some of TensorFlow's.
         layout: how channels are read: ``cell`` (row, column, box) or ``shape`` (box, row, column; NVIDIA).
         prediction_module: DSSD figure 2: none (a), ``b``, ``c``, ``d``; ``residual``, whose middle convolution is 3x3
             (RefineDet ResNet); or mxnet-dssd's linear form.
@@ -165,6 +166,7 @@ class HeadConfig(Frozen):
     kind: Literal["conv", "separable", "graph"] = "conv"
     logits: Annotated[int, Field(ge=1)]
     boxes_per_cell: tuple[PositiveInt, ...]
+    kernel: PositiveInt = 3
     layout: Literal["cell", "shape"] = "cell"
     prediction_module: Literal["none", "b", "c", "d", "residual", "mxnet"] = "none"
     module_channels: PositiveInt = 1024

@@ -103,9 +103,9 @@ def _graph_head(config: HeadConfig, channels: tuple[int, ...], columns: int) -> 
 
 
 def _predictor(config: HeadConfig, in_channels: int, out_channels: int, eps: float, plain: bool) -> nn.Module:
-    """3x3 convolution (SSD), or depthwise 3x3 and 1x1 (SSDLite), or 1x1 where ``plain``."""
+    """One convolution (SSD), or depthwise 3x3 and 1x1 (SSDLite), or 1x1 where ``plain``."""
     if config.kind == "conv":
-        return conv2d(in_channels, out_channels, 3)
+        return conv2d(in_channels, out_channels, config.kernel)
     if plain:
         return conv2d(in_channels, out_channels, 1)
     parts: OrderedDict[str, nn.Module] = OrderedDict()

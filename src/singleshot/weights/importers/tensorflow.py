@@ -13,7 +13,7 @@ from singleshot.weights.importers.tensorflow_spec import convert_arrays
 if TYPE_CHECKING:
     from torch import Tensor
 
-DESCRIPTION = "TensorFlow frozen_inference_graph.pb, or the folder that holds it (SSDLite MobileNetV2)"
+DESCRIPTION = "TensorFlow frozen_inference_graph.pb, or the folder that holds it (SSD and SSDLite, MobileNet v1 and v2)"
 
 FROZEN = "frozen_inference_graph.pb"
 
@@ -26,7 +26,7 @@ def recognises(path: Path) -> bool:
 
 
 def read(path: str | Path) -> tuple[ModelSpec, dict[str, Tensor], ImportReport]:
-    """Convert a frozen SSDLite MobileNetV2; BatchNorms keep their statistics, so it can be trained on.
+    """Convert a frozen SSD; BatchNorms keep their statistics, so it can be trained on.
 
     Args:
         path: the ``.pb`` file, or its folder.
@@ -36,4 +36,4 @@ def read(path: str | Path) -> tuple[ModelSpec, dict[str, Tensor], ImportReport]:
     """
     path = Path(path)
     file = path / FROZEN if path.is_dir() else path
-    return convert_arrays(read_constants(file), str(file), "tensorflow")
+    return convert_arrays(read_constants(file), file, "tensorflow")

@@ -1,9 +1,10 @@
-"""Names of the TensorFlow Object Detection API's SSDLite MobileNetV2, folded or not, to ours."""
+"""Names of the TensorFlow Object Detection API's SSDs on MobileNet v1 and v2, folded or not, to ours."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -12,11 +13,85 @@ from singleshot.errors import WeightsError
 if TYPE_CHECKING:
     from torch import Tensor
 
-FEATURES = "FeatureExtractor/MobilenetV2/"
 BATCH_NORM_EPS = 1e-3
 BATCH_NORM = {"weight": "gamma", "bias": "beta", "running_mean": "moving_mean", "running_var": "moving_variance"}
-EXTRAS = ((256, 512), (128, 256), (128, 256), (64, 128))
-"""(reduced, output) channels of the appended blocks; TensorFlow writes them into their names."""
+SUPPORTED = (
+    "supported are the TensorFlow Object Detection API's ssd_mobilenet_v1, ssdlite_mobilenet_v1, ssd_mobilenet_v2 and "
+    "ssdlite_mobilenet_v2 with depth multiplier 1, SAME padding and a convolutional box predictor of their own for "
+    "each level (no FPN, no shared predictor, no Keras model)"
+)
+PREDICTOR = "BoxPredictor_0/BoxEncodingPredictor"
+
+
+class Layout(NamedTuple):
+    """What the names and shapes of a graph say about its network.
+
+    Attributes:
+        version: of MobileNet, 1 or 2.
+        features: what all names before the predictors begin with.
+        blocks: (reduced, output) channels of the appended blocks; TensorFlow writes them into their names.
+        depthwise_blocks: whether their 3x3 is depthwise, followed by a 1x1.
+        depthwise_heads: the same of the predictors.
+        kernel: of predictors that are not depthwise.
+    """
+
+    version: int
+    features: str
+    blocks: tuple[tuple[int, int], ...]
+    depthwise_blocks: bool
+    depthwise_heads: bool
+    kernel: int
+
+    @property
+    def name(self) -> str:
+        """As TensorFlow calls it."""
+        return f"{'ssdlite' if self.depthwise_heads else 'ssd'}_mobilenet_v{self.version}"
+
+    @property
+    def base(self) -> str:
+        """The layer that the names of appended blocks begin with."""
+        return "Conv2d_13_pointwise" if self.version == 1 else "layer_19"
+
+
+def read_layout(arrays: Mapping[str, np.ndarray], origin: str) -> Layout:
+    """Find out which network a graph holds.
+
+    Raises:
+        WeightsError: none that we have; the message says which those are.
+    """
+    version = next(
+        (v for v in (1, 2) if any(name.startswith(f"FeatureExtractor/MobilenetV{v}/") for name in arrays)), 0
+    )
+    kernel = arrays.get(f"{PREDICTOR}/weights")
+    if not version or kernel is None or kernel.ndim != 4:
+        raise WeightsError(f"{origin}: not an SSD that is known; {SUPPORTED}")
+    if any(name.startswith("FeatureExtractor/") and name.endswith("/paddings") for name in arrays):
+        raise WeightsError(f"{origin}: it pads explicitly (use_explicit_padding); {SUPPORTED}")
+    features = f"FeatureExtractor/MobilenetV{version}/"
+    blocks = _blocks(arrays, features)
+    if not blocks or any(number != index for index, number in enumerate(blocks, 2)):
+        raise WeightsError(f"{origin}: appended blocks {sorted(blocks)}, expected 2, 3, ...; {SUPPORTED}")
+    return Layout(
+        version,
+        features,
+        tuple((mid, out) for mid, out, _ in blocks.values()),
+        any(depthwise for *_, depthwise in blocks.values()),
+        f"{PREDICTOR}_depthwise/depthwise_weights" in arrays,
+        kernel.shape[0],
+    )
+
+
+def _blocks(arrays: Mapping[str, np.ndarray], features: str) -> dict[int, tuple[int, int, bool]]:
+    """(Reduced channels, output channels, whether depthwise) of the appended blocks by number, in order."""
+    reduced: dict[int, int] = {}
+    output: dict[int, tuple[int, bool]] = {}
+    for name in arrays:
+        if match := re.match(rf"{features}\w+_1_Conv2d_(\d+)_1x1_(\d+)/", name):
+            reduced[int(match[1])] = int(match[2])
+        elif match := re.match(rf"{features}\w+_2_Conv2d_(\d+)_3x3_s2_(\d+)(_depthwise)?/", name):
+            number, depthwise = int(match[1]), output.get(int(match[1]), (0, False))[1]
+            output[number] = (int(match[2]), depthwise or match[3] is not None)
+    return {number: (reduced[number], *output[number]) for number in sorted(output) if number in reduced}
 
 
 class Converter:
@@ -61,9 +136,7 @@ class Converter:
         for name in names:
             if name in self.arrays:
                 return name, self.arrays[name]
-        raise WeightsError(
-            f"{self.origin}: no array '{names[0]}': not an SSDLite MobileNetV2 of TensorFlow's, or damaged"
-        )
+        raise WeightsError(f"{self.origin}: no array '{names[0]}': damaged, or another network; {SUPPORTED}")
 
     def convolution(self, ours: str, theirs: str) -> None:
         """A convolution followed by BatchNorm: its kernel, and the BatchNorm in whatever form the file has it."""
@@ -93,49 +166,77 @@ class Converter:
         self.put(f"{ours}.running_var", (1 - BATCH_NORM_EPS) * ones)
         self.folded.append(ours)
 
-    def predictor(self, ours: str, theirs: str) -> None:
-        """Depthwise convolution with BatchNorm, then a 1x1 convolution with bias."""
-        self.convolution(f"{ours}.depthwise", f"{theirs}_depthwise")
+    def predictor(self, ours: str, theirs: str, depthwise: bool) -> None:
+        """A convolution with bias; behind a depthwise one with BatchNorm in SSDLite."""
+        if depthwise:
+            self.convolution(f"{ours}.depthwise", f"{theirs}_depthwise")
+        last = f"{ours}.pointwise" if depthwise else ours
         source, kernel = self.take(f"{theirs}/weights")
-        self.put(f"{ours}.pointwise.weight", kernel.transpose(3, 2, 0, 1), source)
+        self.put(f"{last}.weight", kernel.transpose(3, 2, 0, 1), source)
         source, bias = self.take(f"{theirs}/biases")
-        self.put(f"{ours}.pointwise.bias", bias, source)
+        self.put(f"{last}.bias", bias, source)
 
 
-def convert_ssdlite_mobilenet_v2(arrays: Mapping[str, np.ndarray], origin: str) -> Converter:
-    """Convert all parameters of ``ssdlite300_mobilenet_v2``.
+def convert_layers(arrays: Mapping[str, np.ndarray], layout: Layout, origin: str) -> Converter:
+    """Convert all parameters.
 
     Args:
         arrays: the file's arrays by node name.
+        layout: of the network.
         origin: the file, for messages.
 
     Raises:
-        WeightsError: an array is missing or has the wrong rank.
+        WeightsError: an array is missing or has the wrong rank, or the predictors have layers that are not known.
     """
     converter = Converter(arrays, origin)
-    for ours, theirs in _convolutions():
-        converter.convolution(ours, FEATURES + theirs)
-    for level in range(2 + len(EXTRAS)):
-        converter.predictor(f"head.boxes.{level}", f"BoxPredictor_{level}/BoxEncodingPredictor")
-        converter.predictor(f"head.logits.{level}", f"BoxPredictor_{level}/ClassPredictor")
+    for ours, theirs in (*_backbone(arrays, layout), *_appended(layout)):
+        converter.convolution(ours, theirs)
+    for level in range(2 + len(layout.blocks)):
+        theirs = f"BoxPredictor_{level}/"
+        converter.predictor(f"head.boxes.{level}", f"{theirs}BoxEncodingPredictor", layout.depthwise_heads)
+        converter.predictor(f"head.logits.{level}", f"{theirs}ClassPredictor", layout.depthwise_heads)
+    kernels = [name for name, value in arrays.items() if name.startswith("BoxPredictor_") and value.ndim == 4]
+    if unknown := sorted(set(kernels) - converter.used):
+        raise WeightsError(f"{origin}: its predictors have more layers ('{unknown[0]}'); {SUPPORTED}")
     return converter
 
 
-def _convolutions() -> Iterator[tuple[str, str]]:
-    """(Our prefix, TensorFlow's) of every convolution with BatchNorm before the predictors."""
-    yield "backbone.stem", "Conv"
+def _backbone(arrays: Mapping[str, np.ndarray], layout: Layout) -> Iterator[tuple[str, str]]:
+    """(Our prefix, TensorFlow's) of the backbone's convolutions."""
+    layers = _mobilenet_v1() if layout.version == 1 else _mobilenet_v2()
+    # Later exports of v1 repeat the scope.
+    inner = f"{layout.features}MobilenetV{layout.version}/"
+    scope = inner if any(name.startswith(inner) for name in arrays) else layout.features
+    for ours, theirs in layers:
+        yield f"backbone.{ours}", scope + theirs
+
+
+def _mobilenet_v1() -> Iterator[tuple[str, str]]:
+    yield "conv_1", "Conv2d_0"
+    for number in range(1, 14):
+        yield f"conv_{number + 1}_dw", f"Conv2d_{number}_depthwise"
+        yield f"conv_{number + 1}", f"Conv2d_{number}_pointwise"
+
+
+def _mobilenet_v2() -> Iterator[tuple[str, str]]:
+    yield "stem", "Conv"
     for block in range(17):
         theirs = f"expanded_conv_{block}" if block else "expanded_conv"
         if block:
             # Blocks without a shortcut keep their expansion as a layer of its own, see backbones/mobilenet_v2.py.
             separate = block in (1, 3, 6, 10, 13, 16)
-            yield f"backbone.block{block}{'_expand' if separate else '.expand'}", f"{theirs}/expand"
-        yield f"backbone.block{block}.depthwise", f"{theirs}/depthwise"
-        yield f"backbone.block{block}.project", f"{theirs}/project"
-    yield "backbone.last", "Conv_1"
-    for index, (mid, out) in enumerate(EXTRAS):
-        number = index + 2
-        strided = f"layer_19_2_Conv2d_{number}_3x3_s2_{out}"
-        yield f"extras.{index}.reduce", f"layer_19_1_Conv2d_{number}_1x1_{mid}"
-        yield f"extras.{index}.depthwise", f"{strided}_depthwise"
-        yield f"extras.{index}.project", strided
+            yield f"block{block}{'_expand' if separate else '.expand'}", f"{theirs}/expand"
+        yield f"block{block}.depthwise", f"{theirs}/depthwise"
+        yield f"block{block}.project", f"{theirs}/project"
+    yield "last", "Conv_1"
+
+
+def _appended(layout: Layout) -> Iterator[tuple[str, str]]:
+    """(Our prefix, TensorFlow's) of the appended blocks' convolutions."""
+    for index, (mid, out) in enumerate(layout.blocks):
+        at, number = f"extras.{index}", index + 2
+        strided = f"{layout.features}{layout.base}_2_Conv2d_{number}_3x3_s2_{out}"
+        yield f"{at}.reduce", f"{layout.features}{layout.base}_1_Conv2d_{number}_1x1_{mid}"
+        if layout.depthwise_blocks:
+            yield f"{at}.depthwise", f"{strided}_depthwise"
+        yield f"{at}.{'project' if layout.depthwise_blocks else 'conv'}", strided

@@ -16,7 +16,7 @@ from singleshot.weights.importers.report import ImportReport
 if TYPE_CHECKING:
     from torch import Tensor
 
-DESCRIPTION = "TensorFlow.js graph model folder (SSDLite MobileNetV2)"
+DESCRIPTION = "TensorFlow.js graph model folder (SSD and SSDLite, MobileNet v1 and v2)"
 
 MAX_JSON_BYTES = 64 * 1024 * 1024
 MAX_WEIGHT_BYTES = 1024**3
@@ -35,7 +35,7 @@ def recognises(path: Path) -> bool:
 
 
 def read(path: str | Path) -> tuple[ModelSpec, dict[str, Tensor], ImportReport]:
-    """Convert a TensorFlow.js SSDLite MobileNetV2.
+    """Convert a TensorFlow.js SSD.
 
     The graph's conventions are kept: box codes in the order (y, x, h, w), logits with the background in column 0 and
     column = COCO category id, sigmoid scores, TensorFlow 1's bilinear resize.
@@ -49,7 +49,8 @@ def read(path: str | Path) -> tuple[ModelSpec, dict[str, Tensor], ImportReport]:
     from singleshot.weights.importers.tensorflow_spec import convert_arrays
 
     path = Path(path)
-    return convert_arrays(read_arrays(path / "model.json" if path.is_dir() else path), str(path), "tfjs")
+    file = path / "model.json" if path.is_dir() else path
+    return convert_arrays(read_arrays(file), file, "tfjs")
 
 
 def read_arrays(model_json: Path) -> dict[str, np.ndarray]:
