@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import os
-import platform
 import shutil
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -288,35 +285,6 @@ def test_compiled_finds_the_same() -> None:
         assert ours.counts.min() > 0
         np.testing.assert_allclose(ours.scores, theirs.scores, atol=1e-5)
         np.testing.assert_allclose(ours.boxes_xyxy, theirs.boxes_xyxy, atol=1e-3)
-
-
-@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another allocator")
-def test_freed_memory_is_kept() -> None:
-    """Maps of a few megabytes, made and freed again and again, want no new pages from the system.
-
-    Without the call under test they nearly always want 58,000 here; seldom something else has taught glibc the same.
-    """
-    program = """
-import resource
-import torch
-from singleshot.backends.torch_forward import keep_freed_memory
-
-def work():
-    for _ in range(10):
-        maps = [torch.ones(1_500_000) for _ in range(5)]
-        del maps
-
-torch.set_num_threads(1)
-work()
-keep_freed_memory()
-work()
-before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-work()
-print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
-"""
-    clean = {name: value for name, value in os.environ.items() if not name.startswith(("MALLOC_", "GLIBC_TUNABLES"))}
-    output = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True, env=clean)
-    assert int(output.stdout) < 1000
 
 
 def test_anchors_and_names(spec: ModelSpec, detector: Detector) -> None:

@@ -18,6 +18,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from singleshot.allocator import keep_freed_memory
 from singleshot.backends.base import FloatPrecision
 from singleshot.backends.fold import CONVOLUTIONS, fold_batch_norms
 from singleshot.errors import ConfigError
@@ -31,9 +32,6 @@ Capture = Callable[[Compute], Compute]
 
 WARM_UP = 3
 """Runs before a capture: libraries choose their algorithms and take their memory in the first ones."""
-
-KEPT_BYTES = (32 << 20) - (1 << 16)
-"""A little less than the largest block that glibc learns from."""
 
 
 class Forward(Protocol):
@@ -248,16 +246,6 @@ def check_compiler(device: torch.device) -> None:
         raise ConfigError("--compile on a GPU needs triton: pip install triton, or leave --compile out")
     if device.type == "mps":
         raise ConfigError("--compile runs on cpu and cuda, not on mps: leave one of the two out")
-
-
-def keep_freed_memory() -> None:
-    """Have glibc keep freed memory for the next batch instead of giving it back to the system.
-
-    glibc gives back what lies beyond twice the largest block that was ever freed. A network's maps do, so that their
-    pages are fetched and cleared again for every image: a fifth of the time that the bundled detector takes. Freeing
-    one large block (never touched, so it costs nothing) is what teaches it. Other allocators do not mind.
-    """
-    torch.empty(KEPT_BYTES, dtype=torch.uint8)
 
 
 def _compiled(network: nn.Module) -> Callable[[Tensor], Output]:

@@ -12,6 +12,7 @@ from typing import Any, Literal
 import torch
 from rich.console import Console
 
+from singleshot.allocator import keep_freed_memory
 from singleshot.backends.device import choose_device
 from singleshot.detector import Detector, load
 from singleshot.engine.assemble import Evaluation, build_trainer, resolve
@@ -144,6 +145,8 @@ def _run(config: TrainConfig, folder: Path, device: torch.device, console: Conso
     if not config.keep_empty:
         train_set = train_set.without_empty()
     warnings = check_samples(train_set.samples, train_set.class_map, config.keep_empty)
+    if device.type == "cpu":
+        keep_freed_memory()
     start = resume_start(folder) if resume else build_start(config, train_set.class_map)
     frozen = freeze_parts(start.network, config.freeze)
     asked, config = config, resolve(config, start, len(train_set), device)

@@ -228,13 +228,21 @@ def _check(record: TensorRecord, name: str, path: Path) -> None:
 
 
 def _unpickle(file: IO[bytes], storages: dict[str, Storage] | None = None) -> object:
-    return _Unpickler(file, encoding="utf-8", storages={} if storages is None else storages).load()
+    return _Unpickler(_Reader(file), encoding="utf-8", storages={} if storages is None else storages).load()
+
+
+class _Reader:
+    """A file without ``readinto``: CPython's unpickler, cut off in there, frees memory that is still in use."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self.read = file.read
+        self.readline = file.readline
 
 
 class _Unpickler(pickle.Unpickler):  # the class whose find_class is the safety
     """Knows the names in ``_ALLOWED`` and nothing else."""
 
-    def __init__(self, file: IO[bytes], *, encoding: str, storages: dict[str, Storage]) -> None:
+    def __init__(self, file: _Reader, *, encoding: str, storages: dict[str, Storage]) -> None:
         super().__init__(file, encoding=encoding)
         self.storages = storages
 
