@@ -202,6 +202,23 @@ def test_no_state_dict_in_it(tmp_path: Path) -> None:
             read_checkpoint(save(value, tmp_path / "x.pth"))
 
 
+@pytest.mark.parametrize(
+    ("content", "code"),
+    [
+        (b"\x80\x05\x96" + (1 << 60).to_bytes(8, "little") + b"abc.", "not enough data|bytearray8"),
+        (pickle.dumps(bytearray(b"abc"), protocol=5), "BYTEARRAY8"),
+        (b"S'\\l'\n.", "STRING"),
+    ],
+)
+def test_codes_that_pytorch_never_writes(content: bytes, code: str, tmp_path: Path, capfd: Any) -> None:
+    with zipfile.ZipFile(tmp_path / "x.pth", "w") as archive:
+        archive.writestr("x/version", "3")
+        archive.writestr("x/data.pkl", content)
+    with pytest.raises(WeightsError, match=code):
+        read_checkpoint(tmp_path / "x.pth")
+    assert capfd.readouterr().err == ""
+
+
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_damage_is_an_error_or_harmless(data: st.DataObject, tmp_path: Path) -> None:

@@ -10,7 +10,9 @@ from __future__ import annotations
 import io
 import math
 import pickle
+import pickletools
 import struct
+import warnings
 import zipfile
 import zlib
 from collections import Counter, OrderedDict
@@ -47,6 +49,9 @@ WRAPPERS = ("model", "state_dict", "model_state_dict", "net", "network", "weight
 """Keys under which training scripts put the state dict, in the order of trust."""
 
 
+# Of protocol 5: CPython reserves the length that they claim, and where there is no room for it, frees memory that it
+# has not filled in. Of protocol 0: text with escapes, whose damage is a warning of Python's.
+_REFUSED = ("BYTEARRAY8", "NEXT_BUFFER", "READONLY_BUFFER", "STRING")
 # What the unpickler and zipfile raise on bytes that make no sense.
 _DAMAGE = (
     OSError, EOFError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RuntimeError, MemoryError,
@@ -228,6 +233,13 @@ def _check(record: TensorRecord, name: str, path: Path) -> None:
 
 
 def _unpickle(file: IO[bytes], storages: dict[str, Storage] | None = None) -> object:
+    start = file.tell()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        refused = next((code.name for code, _, _ in pickletools.genops(file) if code.name in _REFUSED), None)
+    if refused:
+        raise pickle.UnpicklingError(f"{refused} in it, which PyTorch never writes")
+    file.seek(start)
     return _Unpickler(_Reader(file), encoding="utf-8", storages={} if storages is None else storages).load()
 
 
