@@ -75,6 +75,27 @@ def test_class_columns_and_score_functions():
     assert found.scores[0, 0].item() == pytest.approx(torch.tensor(2.0).sigmoid().item())
 
 
+@pytest.mark.parametrize("scale", [0.1, 3.0, 100.0, 1e4, 1e6])
+@pytest.mark.parametrize("threshold", [0.0, 1e-6, 0.01, 0.5, 0.999])
+@pytest.mark.parametrize("score_function", ["softmax", "sigmoid"])
+@pytest.mark.parametrize("candidates", ["per_class", "best_class"])
+@pytest.mark.parametrize("columns", [None, (0, 1, 2, 3, 4), (4, 1)])
+def test_candidates_are_all_that_score_above_the_threshold(scale, threshold, score_function, candidates, columns):
+    """They are looked for without exponentials first; none may get lost, however large the logits are."""
+    heads = output()
+    heads = heads._replace(class_logits=heads.class_logits * scale + scale)
+    scores = heads.class_logits.softmax(-1) if score_function == "softmax" else heads.class_logits.sigmoid()
+    chosen = scores[..., list(columns or range(1, 5))]
+    chosen = chosen.amax(-1, keepdim=True) if candidates == "best_class" else chosen
+    found = run(
+        heads, nms="none", max_per_class=None, max_detections=10**4, pre_nms_top_k=None, score_threshold=threshold,
+        score_function=score_function, candidates=candidates, class_columns=columns,
+    )  # fmt: skip
+    expected = [rows[rows > threshold].sort(descending=True).values for rows in chosen.flatten(1)]
+    for row, count, wanted in zip(found.scores, found.counts.tolist(), expected, strict=True):
+        assert row[:count].tolist() == wanted.tolist()
+
+
 def test_num_classes_leaves_out_later_columns():
     heads = HeadOutput(torch.zeros(1, len(ANCHORS), 4), one_hot_logits((7, 3), (60, 1)))
     found = postprocess(heads, ANCHORS, PostprocessConfig(), CoderConfig(), SIZE, num_classes=2)

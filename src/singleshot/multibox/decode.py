@@ -16,6 +16,9 @@ from singleshot.multibox.nms import NmsConfig, greedy_nms, rank_in_groups
 from singleshot.multibox.soft_nms import SoftNmsConfig, soft_nms
 from singleshot.structures import HeadOutput, RefineOutput
 
+MARGIN = 1e-3
+"""Natural logarithm of how far below the threshold a score is looked at: far more than rounding."""
+
 
 class PaddedDetections(NamedTuple):
     """Detections of a batch, best first; ``D`` is ``max_detections``.
@@ -66,7 +69,7 @@ def postprocess(
         num_classes: public classes; ``None`` takes all columns but the background.
     """
     columns = class_columns(output.class_logits.shape[-1], postprocess, num_classes)
-    found = _candidates(class_scores(output, postprocess), columns, postprocess)
+    found = _candidates(output, columns, postprocess)
     groups = found.images if postprocess.class_agnostic else found.images * len(columns) + found.class_ids
 
     def boxes_of(rows: Tensor) -> Tensor:
@@ -94,7 +97,7 @@ def class_columns(logits: int, config: PostprocessConfig, num_classes: int | Non
 
 
 def class_scores(output: HeadOutput | RefineOutput, config: PostprocessConfig) -> Tensor:
-    """Probabilities of all columns, 0 where RefineDet's first step sees no object, ``[B, A, K]`` float32."""
+    """Probabilities of all columns, 0 where RefineDet's first step sees no object, ``[..., K]`` float32."""
     logits = output.class_logits.float()
     scores = logits.softmax(dim=-1) if config.score_function == "softmax" else logits.sigmoid()
     if isinstance(output, RefineOutput):
@@ -121,21 +124,52 @@ def decode_at(
     return decode_boxes(output.box_codes.flatten(0, 1)[rows].float(), origin, coder)
 
 
-def _candidates(scores: Tensor, columns: tuple[int, ...], config: PostprocessConfig) -> Candidates:
-    """Pairs of anchor and class that score above the threshold."""
-    _, anchors, width = scores.shape
-    if config.candidates == "best_class":
-        best, class_ids = take_columns(scores, columns).max(dim=-1)
-        rows = (best.flatten() > config.score_threshold).nonzero().squeeze(1)
-        return Candidates(best.flatten()[rows], rows // anchors, rows % anchors, class_ids.flatten()[rows])
+def _candidates(output: HeadOutput | RefineOutput, columns: tuple[int, ...], config: PostprocessConfig) -> Candidates:
+    """Pairs of anchor and class that score above the threshold. Only anchors that have one are exponentiated."""
+    _, anchors, width = output.class_logits.shape
     class_of = torch.full((width,), -1, dtype=torch.int64)
     class_of[list(columns)] = torch.arange(len(columns))
-    unused = (class_of < 0).nonzero().squeeze(1).to(scores.device)
-    places = _true_places((scores > config.score_threshold).index_fill_(2, unused, False).flatten())
-    rows = places // width
-    return Candidates(
-        scores.flatten()[places], rows // anchors, rows % anchors, class_of.to(rows.device)[places % width]
-    )
+    unused = (class_of < 0).nonzero().squeeze(1)
+    logits = output.class_logits.float()
+    hopeful = _may_reach(logits, unused, config).index_fill_(2, unused.to(logits.device), False)
+    places = _true_places(hopeful.flatten())
+    rows, own = torch.unique_consecutive(places // width, return_inverse=True)
+    scores = class_scores(_at(output, rows), config)
+    if config.candidates == "best_class":
+        best, class_ids = take_columns(scores, columns).max(dim=-1)
+        return _above(Candidates(best, rows // anchors, rows % anchors, class_ids), config.score_threshold)
+    rows, class_ids = places // width, class_of.to(logits.device)[places % width]
+    scores = scores[own, places % width]
+    return _above(Candidates(scores, rows // anchors, rows % anchors, class_ids), config.score_threshold)
+
+
+def _may_reach(logits: Tensor, unused: Tensor, config: PostprocessConfig) -> Tensor:
+    """Which logits can score above the threshold, seen without exponentials; a few more than do, ``[B, A, K]`` bool.
+
+    A softmax is less than ``exp(logit - other)`` for any other column, such as the background.
+    """
+    threshold = config.score_threshold
+    if not 0 < threshold < 1:
+        return torch.ones_like(logits, dtype=torch.bool)
+    if config.score_function == "sigmoid":
+        return logits > math.log(threshold) - math.log1p(-threshold) - MARGIN
+    if len(unused) == 0:
+        return torch.ones_like(logits, dtype=torch.bool)
+    background = logits[..., int(unused[0]), None]
+    least = background + (math.log(threshold) - MARGIN)
+    return logits > least.nextafter(least.new_tensor(-torch.inf))  # whichever way the sum was rounded
+
+
+def _at(output: HeadOutput | RefineOutput, rows: Tensor) -> HeadOutput | RefineOutput:
+    """The logits of some anchors of the flattened batch, ``[R, K]``."""
+    if isinstance(output, RefineOutput):
+        arm_logits = output.arm_logits.flatten(0, 1)[rows]
+        return output._replace(class_logits=output.class_logits.flatten(0, 1)[rows], arm_logits=arm_logits)
+    return output._replace(class_logits=output.class_logits.flatten(0, 1)[rows])
+
+
+def _above(found: Candidates, threshold: float) -> Candidates:
+    return found.pick((found.scores > threshold).nonzero().squeeze(1))
 
 
 def _true_places(mask: Tensor) -> Tensor:
