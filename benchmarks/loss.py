@@ -1,6 +1,8 @@
 """Matching, mining and the multibox loss, forward and backward: batch 32, about 6 objects an image, SSD300's 8,732
 anchors, 21 classes.
 
+The process keeps freed memory, as in ``singleshot train``; all contenders are in it, so all gain.
+
     python benchmarks/loss.py [--quick] [--peers SSD_PYTORCH_CHECKOUT] [--json FILE]
 """
 
@@ -15,6 +17,7 @@ import loads
 from common import Measured, Settings, compare, main, take_turns
 from peers import ssd_pytorch_checkout, ssd_pytorch_loss, torchvision_loss, torchvision_ssd
 from reference_forms import Heads, loss_ssd_pytorch_form, loss_torchvision_form
+from singleshot.allocator import keep_freed_memory
 from singleshot.config import LossConfig, MatchConfig
 from singleshot.multibox.loss import multibox_loss
 from singleshot.structures import HeadOutput
@@ -49,6 +52,7 @@ def contenders(objects: loads.Objects, anchors: Tensor, settings: Settings) -> d
 
 def measure_row(settings: Settings) -> list[Measured]:
     """Seconds of forward and backward."""
+    keep_freed_memory()
     generator = torch.Generator().manual_seed(0)
     batch = settings.choose(32, 32, 2)
     anchors = loads.anchors()
