@@ -84,9 +84,8 @@ def add_detection(
         class_ids = op.convert(_columns(places, (1,), axis=1), "f32")
     images, values = (_columns(found.output(1), (column,), axis=1) for column in (0, 2))
     rows = op.concat([images, class_ids, values, op.gather_nd(boxes, image_and_anchor)], 1)
-    # 1 above the threshold, else 0, as arithmetic: OpenVINO converts booleans several times as slowly.
-    is_candidate = op.ceiling(op.relu(op.subtract(scores, np.float32(settings.score_threshold))))
-    counts = op.convert(op.reduce_sum(is_candidate, np.int64(2)), "i32")
+    is_candidate = op.convert(op.greater(scores, np.float32(settings.score_threshold)), "i32")
+    counts = op.reduce_sum(is_candidate, np.int64(2))
     results = [op.result(output) for output in (rows, counts, scores)]
     return ov.Model(results, model.get_parameters(), "detector")
 
