@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from foreign import listing, w1_state
 
 import singleshot
+from foreign import listing, w1_state
 from singleshot.classes import COCO_NAMES, VOC_NAMES
 from singleshot.errors import WeightsError
 from singleshot.models.build import build_anchors, build_network

@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from foreign import relative
 from mxnet_writer import golden_params, params_bytes, symbol_json
 
 import singleshot
+from foreign import relative
 from singleshot.boxes import cxcywh_to_xyxy
 from singleshot.errors import WeightsError
 from singleshot.models.assembled import AssembledConfig
