@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from singleshot.files import write_atomically
+from singleshot.files import cache_folder, write_atomically
 
 
 @pytest.mark.parametrize(("content", "stored"), [("", b""), ("grün", "grün".encode()), (b"\x00\r\n", b"\x00\r\n")])
@@ -37,3 +37,11 @@ def test_others_may_read_as_the_umask_says(tmp_path: Path) -> None:
     finally:
         os.umask(before)
     assert stat.S_IMODE(path.stat().st_mode) == 0o640
+
+
+def test_cache_folder(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SINGLESHOT_CACHE", "/somewhere")
+    assert cache_folder() == Path("/somewhere")
+    monkeypatch.delenv("SINGLESHOT_CACHE")
+    monkeypatch.setenv("XDG_CACHE_HOME", "/xdg")
+    assert cache_folder() == Path("/xdg/singleshot")

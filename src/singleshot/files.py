@@ -1,9 +1,17 @@
-"""Writing files so that a crash or a full disk never leaves half of one in place of a good one."""
+"""Where files go, and writing them so that a crash or a full disk never leaves half of one in place of a good one."""
 
 from __future__ import annotations
 
+import os
 import secrets
 from pathlib import Path
+
+
+def cache_folder() -> Path:
+    """Where downloads and what is compiled are kept: ``SINGLESHOT_CACHE``, else ``singleshot`` in the user's cache."""
+    if os.environ.get("SINGLESHOT_CACHE"):
+        return Path(os.environ["SINGLESHOT_CACHE"])
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "singleshot"
 
 
 def write_atomically(path: str | Path, content: bytes | str) -> Path:

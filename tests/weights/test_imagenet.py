@@ -20,7 +20,7 @@ from singleshot.models.config import BackboneConfig, HeadConfig, ModelSpec, Netw
 from singleshot.models.network import Network
 from singleshot.weights import manifest
 from singleshot.weights.imagenet import TORCHVISION, adapt_input, load_imagenet, read_tensors, translate
-from singleshot.weights.manifest import IMAGENET, Download, architecture_of, cache_folder, fetch
+from singleshot.weights.manifest import IMAGENET, Download, architecture_of, fetch
 
 
 @pytest.mark.parametrize(
@@ -245,14 +245,6 @@ def test_offline_says_what_to_put_where(tmp_path: Path, monkeypatch: pytest.Monk
     for text in ("no route", "https://download.pytorch.org/models/resnet50-0676ba61.pth", str(tmp_path)):
         assert text in str(caught.value)
     assert list(tmp_path.iterdir()) == []
-
-
-def test_cache_folder(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("SINGLESHOT_CACHE", "/somewhere")
-    assert cache_folder() == Path("/somewhere")
-    monkeypatch.delenv("SINGLESHOT_CACHE")
-    monkeypatch.setenv("XDG_CACHE_HOME", "/xdg")
-    assert cache_folder() == Path("/xdg/singleshot")
 
 
 def test_known_files_carry_their_digest() -> None:

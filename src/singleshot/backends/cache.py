@@ -8,20 +8,13 @@ from importlib.metadata import version
 from pathlib import Path
 
 from singleshot.backends.package import FORMAT, SUFFIX, Kind
+from singleshot.files import cache_folder
 from singleshot.version import __version__
 
 MAX_BYTES = 4 * 1024**3
 """When the cache grows beyond this, what has not been used for the longest time goes."""
 
 _ENGINES = {"openvino": "openvino", "onnx": "onnxruntime"}
-
-
-def cache_folder() -> Path:
-    """Where compiled networks are kept: ``SINGLESHOT_CACHE``, else the user's cache folder."""
-    if "SINGLESHOT_CACHE" in os.environ:
-        return Path(os.environ["SINGLESHOT_CACHE"]) / "compiled"
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(base) / "singleshot" / "compiled"
 
 
 def file_sha256(path: Path) -> str:
@@ -38,7 +31,7 @@ def cached_path(kind: Kind, weights_sha256: str) -> Path:
         weights_sha256: of the weights file, which says everything about the detector.
     """
     content = "\n".join((kind, str(FORMAT), __version__, version(_ENGINES[kind]), weights_sha256))
-    return cache_folder() / f"{kind}-{hashlib.sha256(content.encode()).hexdigest()[:32]}{SUFFIX}"
+    return cache_folder() / "compiled" / f"{kind}-{hashlib.sha256(content.encode()).hexdigest()[:32]}{SUFFIX}"
 
 
 def mark_used(path: Path) -> None:

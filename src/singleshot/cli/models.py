@@ -142,9 +142,10 @@ def _level_table(summary: NetworkSummary) -> Table:
 
 def weights_at_hand(spec: ModelSpec) -> list[tuple[str, str]]:
     """Weights that need no training, and where they are: bundled detectors, and ImageNet weights for the backbone."""
+    from singleshot.files import cache_folder
     from singleshot.weights.bundled import bundled_names, bundled_path
     from singleshot.weights.file import read_spec
-    from singleshot.weights.manifest import IMAGENET, architecture_of, cache_folder
+    from singleshot.weights.manifest import IMAGENET, architecture_of
 
     found = [(name, "bundled") for name in bundled_names() if read_spec(bundled_path(name)).name == spec.name]
     architecture = architecture_of(spec.network.backbone.name)

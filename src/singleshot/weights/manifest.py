@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from singleshot.errors import WeightsError
+from singleshot.files import cache_folder
 
 PYTORCH = "https://download.pytorch.org/models/"
 CHUNK_BYTES = 1 << 20
@@ -58,13 +59,6 @@ def architecture_of(backbone: str) -> str | None:
     if backbone.endswith("_mxnet") or backbone == "mobilenet_v3_large_reduced":
         return None
     return next((name for name in sorted(IMAGENET, key=len, reverse=True) if backbone.startswith(name)), None)
-
-
-def cache_folder() -> Path:
-    """Where downloads are kept: ``SINGLESHOT_CACHE``, else ``singleshot`` in the user's cache folder (XDG)."""
-    if os.environ.get("SINGLESHOT_CACHE"):
-        return Path(os.environ["SINGLESHOT_CACHE"])
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "singleshot"
 
 
 def fetch(download: Download, folder: Path | None = None) -> Path:
