@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from singleshot.allocator import keep_freed_memory
 from singleshot.backends.base import FloatPrecision
-from singleshot.backends.fold import CONVOLUTIONS, fold_batch_norms
+from singleshot.backends.fold import CONVOLUTIONS, fold_batch_norms, use_winograd
 from singleshot.errors import ConfigError
 from singleshot.models.network import Network
 from singleshot.structures import HeadOutput, RefineOutput
@@ -52,9 +52,9 @@ class Forward(Protocol):
 
 
 def prepare_network(
-    network: Network, size_hw: tuple[int, int], device: torch.device, precision: FloatPrecision
+    network: Network, size_hw: tuple[int, int], device: torch.device, precision: FloatPrecision, compiled: bool = False
 ) -> Network:
-    """A copy that computes the same, sooner: BatchNorm folded, weights where and as they are needed.
+    """A copy that computes the same, sooner: BatchNorm folded, weights where and as they are needed, Winograd on CPUs.
 
     Tensors that need no change are shared with the network; the network itself stays as it is.
 
@@ -63,6 +63,7 @@ def prepare_network(
         size_hw: of its images.
         device: for the copy.
         precision: ``bf16`` keeps the weights of convolutions so; else autocast would convert them for every batch.
+        compiled: whether torch compiles it, which it cannot where a kernel of ours runs.
     """
     shared: dict[int, object] = {id(tensor): tensor for tensor in chain(network.parameters(), network.buffers())}
     network = copy.deepcopy(network, shared)
@@ -76,6 +77,8 @@ def prepare_network(
             setattr(module, name, nn.Parameter(moved, requires_grad=False))
         for name, buffer in list(module.named_buffers(recurse=False)):
             setattr(module, name, buffer.to(device))
+    if device.type == "cpu" and precision == "fp32" and not compiled:
+        use_winograd(network, network.backbone.in_channels, size_hw)
     return network
 
 
@@ -105,7 +108,7 @@ def build_forward(
         check_compiler(device)
     if device.type == "cpu":
         keep_freed_memory()
-    ready = prepare_network(network, size_hw, device, precision)
+    ready = prepare_network(network, size_hw, device, precision, compiled)
     name = f"torch {precision}" + f" {device}" * (device.type != "cpu") + " compiled" * compiled
     if device.type == "cuda":
         return StaticForward(_compiled(ready) if compiled else ready, device, precision, capture_graph, name)

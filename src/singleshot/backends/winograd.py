@@ -1,0 +1,106 @@
+"""3x3 convolutions with a quarter of the multiplications, in float32, on CPUs: ``kernels/winograd.c`` as a module."""
+
+from __future__ import annotations
+
+import ctypes
+import threading
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from singleshot.kernels.winograd import LANES, TO_POINTS, Addresses, Layer, convolve
+from singleshot.models.layers import SameConv2d
+
+
+def fits(conv: nn.Module) -> bool:
+    """Whether the kernel computes this layer: 3x3, stride 1, one group, channels in sixteens, zero padding."""
+    if type(conv) not in (nn.Conv2d, SameConv2d):
+        return False
+    assert isinstance(conv, nn.Conv2d)
+    if type(conv) is nn.Conv2d and (isinstance(conv.padding, str) or conv.padding[0] != conv.padding[1]):
+        return False
+    return (
+        conv.kernel_size == (3, 3)
+        and conv.stride == (1, 1)
+        and conv.groups == 1
+        and conv.dilation[0] == conv.dilation[1]
+        and conv.padding_mode == "zeros"
+        and conv.in_channels % LANES == 0
+        and conv.weight.dtype == torch.float32
+    )
+
+
+def halves(pool: nn.MaxPool2d) -> bool:
+    """Whether the kernel computes this pooling: windows 2x2 side by side."""
+    windows = {pool.kernel_size, pool.stride} <= {2, (2, 2)}
+    return windows and pool.padding in (0, (0, 0)) and pool.dilation in (1, (1, 1)) and not pool.return_indices
+
+
+class WinogradConv2d(nn.Module):
+    """A convolution and, if they follow it, a ReLU and a max pooling; for inference.
+
+    Sums are rounded elsewhere than in a plain convolution: where inputs and outputs have unit variance, by 1e-4 at most
+    instead of 1e-5. The filters' values at 36 points are kept, four times their size.
+
+    Args:
+        library: the kernel.
+        conv: `fits`.
+        relu: whether one follows.
+        pool: what follows that, if anything; it `halves`.
+
+    Raises:
+        ValueError: pooling behind a dilated convolution: its windows are not within tiles.
+    """
+
+    def __init__(
+        self, library: ctypes.CDLL, conv: nn.Conv2d, relu: bool = False, pool: nn.MaxPool2d | None = None
+    ) -> None:
+        super().__init__()
+        if pool is not None and conv.dilation != (1, 1):
+            raise ValueError("pooling cannot be fused with a dilated convolution")
+        self.conv = conv
+        self.relu = relu
+        self.pool = pool
+        self._library = library
+        self._padding = conv.dilation[0] if isinstance(conv, SameConv2d) else int(conv.padding[0])
+        self._pool = "" if pool is None else "ceil" if pool.ceil_mode else "floor"
+        self._numbers: tuple[Tensor, Tensor] | None = None
+        self._lock = threading.Lock()
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``[B, C, H, W]`` to ``[B, K, h, w]``, channels innermost."""
+        conv = self.conv
+        batch, channels, height, width = x.shape
+        filters, dilation = conv.out_channels, conv.dilation[0]
+        layer = Layer(batch, channels, height, width, filters, self._padding, dilation, self.relu, self._pool)
+        if channels != conv.in_channels or x.dtype != torch.float32 or not layer.is_worthwhile:
+            x = conv(x)
+            x = functional.relu_(x) if self.relu else x
+            return x if self.pool is None else self.pool(x)
+        x = x.contiguous(memory_format=torch.channels_last)
+        out = torch.empty((batch, filters, *layer.out_hw), memory_format=torch.channels_last)
+        points, bias = self._transformed()
+        memory = Addresses(x.data_ptr(), points.data_ptr(), bias.data_ptr(), out.data_ptr())
+        convolve(self._library, layer, memory, torch.get_num_threads())
+        return out
+
+    def _transformed(self) -> tuple[Tensor, Tensor]:
+        """Filters and bias as the kernel reads them; made at first use."""
+        with self._lock:
+            if self._numbers is None:
+                bias = self.conv.weight.new_zeros(self.conv.out_channels) if self.conv.bias is None else self.conv.bias
+                padded = functional.pad(bias.detach(), (0, -len(bias) % LANES))
+                self._numbers = transform_filters(self.conv.weight.detach(), self._library.panel_width()), padded
+            return self._numbers
+
+
+def transform_filters(weight: Tensor, panel: int) -> Tensor:
+    """Filters ``[K, C, 3, 3]`` at the 36 points, flat: panels ``[36, C, panel]`` behind each other.
+
+    The last panel is narrower; ``K`` is rounded up to `LANES` with zeros. Sums are taken in float64.
+    """
+    rows = functional.pad(weight, (0, 0, 0, 0, 0, 0, 0, -len(weight) % LANES)).transpose(0, 1).flatten(2)  # [C, K, 9]
+    to_points = torch.from_numpy(TO_POINTS)
+    panels = [rows[:, first : first + panel] for first in range(0, rows.shape[1], panel)]
+    return torch.cat([(to_points @ part.reshape(-1, 9).double().t()).float().flatten() for part in panels])

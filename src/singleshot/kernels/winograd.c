@@ -1,0 +1,247 @@
+/* 3x3 convolutions of stride 1 by Winograd's minimal filtering F(4x4, 3x3) (Lavin and Gray, arXiv 1509.09308).
+ *
+ * A tile of 4x4 outputs needs 6x6 inputs. Both are seen as values of polynomials at six points a side, where a
+ * convolution is a product: 36 multiplications instead of 144. For each of the 36 points, the tiles' values [tiles,
+ * channels] are multiplied by the filters' [channels, filters]. A thread takes a block of tiles from the image to the
+ * output, one panel of filters after the other, so that what lies between stays in its caches.
+ *
+ * Images are NHWC. Vectors run along channels; the compiler splits them where the processor's are shorter.
+ */
+#include <stdint.h>
+#ifdef _OPENMP
+#include <omp.h>
+#endif
+
+#define LANES 16
+#define SIDE 6
+#define POINTS (SIDE * SIDE)
+#define TILE 4
+
+/* Outputs of a product that are held in registers: ROWS tiles times PANEL vectors of filters. */
+#define ROWS 6
+#ifdef __AVX512F__
+#define PANEL 4
+#else
+#define PANEL 1
+#endif
+
+typedef float vec __attribute__((vector_size(4 * LANES)));
+typedef float unaligned_vec __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
+typedef int32_t mask __attribute__((vector_size(4 * LANES)));
+
+typedef struct {
+  int64_t image, row, col; /* of the tile's first output */
+} tile_t;
+
+typedef struct {
+  int64_t height, width, channels;           /* of the images; channels are a multiple of LANES */
+  int64_t out_height, out_width, filters;    /* before pooling */
+  int64_t padding, dilation, relu;
+  int64_t pool, pooled_height, pooled_width; /* pool: whether the largest of each 2x2 outputs is kept */
+  int64_t tiles, block, splits;              /* tiles in all and of a block; parts that the filters are split into */
+  int64_t workspace;                         /* floats of each thread, see workspace_size */
+} layer_t;
+
+#define INLINE static inline __attribute__((always_inline))
+
+INLINE vec load(const float *from) { return *(const unaligned_vec *)from; }
+INLINE void store(float *to, vec v) { *(unaligned_vec *)to = v; }
+INLINE int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
+INLINE int64_t padded_filters(const layer_t *l) { return (l->filters + LANES - 1) / LANES * LANES; }
+
+/* A little more than a power of two apart, so that the points of a tile do not share a set of the cache. */
+INLINE int64_t inputs_stride(const layer_t *l) { return l->block * l->channels + LANES; }
+INLINE int64_t products_stride(const layer_t *l) { return l->block * PANEL * LANES + LANES; }
+
+/* Filters that are multiplied together; they lie side by side in memory. */
+int64_t panel_width(void) { return PANEL * LANES; }
+
+int64_t workspace_size(const layer_t *l) { return POINTS * (inputs_stride(l) + products_stride(l)); }
+
+/* c [rows, width] = a [rows, depth] b [depth, width], width in vectors. */
+INLINE void multiply(int rows, int width, const float *a, int64_t a_stride, const float *b, float *c, int64_t depth) {
+  vec sum[ROWS][PANEL];
+#pragma GCC unroll 6
+  for (int i = 0; i < rows; i++)
+#pragma GCC unroll 4
+    for (int j = 0; j < width; j++) sum[i][j] = (vec){0};
+  for (int64_t k = 0; k < depth; k++, b += LANES * width) {
+    vec right[PANEL];
+#pragma GCC unroll 4
+    for (int j = 0; j < width; j++) right[j] = load(b + LANES * j);
+#pragma GCC unroll 6
+    for (int i = 0; i < rows; i++)
+#pragma GCC unroll 4
+      for (int j = 0; j < width; j++) sum[i][j] += a[i * a_stride + k] * right[j];
+  }
+#pragma GCC unroll 6
+  for (int i = 0; i < rows; i++)
+#pragma GCC unroll 4
+    for (int j = 0; j < width; j++) store(c + (i * PANEL + j) * LANES, sum[i][j]);
+}
+
+/* The same for sizes that are known only at run time. */
+static void multiply_any(int64_t rows, int64_t width, const float *a, int64_t a_stride, const float *b, float *c,
+                         int64_t depth) {
+#define CASE(r, w)                                \
+  case (r) * 8 + (w):                             \
+    multiply(r, w, a, a_stride, b, c, depth);     \
+    break;
+#if PANEL == 4
+#define CASES(r) CASE(r, 1) CASE(r, 2) CASE(r, 3) CASE(r, 4)
+#else
+#define CASES(r) CASE(r, 1)
+#endif
+  switch (rows * 8 + width) { CASES(1) CASES(2) CASES(3) CASES(4) CASES(5) CASES(6) }
+#undef CASES
+#undef CASE
+}
+
+/* One axis of the transforms: 6 inputs to 6 points, 6 points to 4 outputs. Points: 0, 1, -1, 2, -2, infinity. */
+INLINE void to_points(const vec d[SIDE], vec v[SIDE]) {
+  vec a = d[4] - 4 * d[2], b = d[3] - 4 * d[1], c = d[4] - d[2], e = 2 * (d[3] - d[1]);
+  v[0] = 4 * d[0] - 5 * d[2] + d[4];
+  v[1] = a + b;
+  v[2] = a - b;
+  v[3] = c + e;
+  v[4] = c - e;
+  v[5] = 4 * d[1] - 5 * d[3] + d[5];
+}
+
+INLINE void to_outputs(const vec m[SIDE], vec o[TILE]) {
+  vec a = m[1] + m[2], b = m[1] - m[2], c = m[3] + m[4], d = m[3] - m[4];
+  o[0] = m[0] + a + c;
+  o[1] = b + 2 * d;
+  o[2] = a + 4 * c;
+  o[3] = b + 8 * d + m[5];
+}
+
+/* Larger of two, NaN if either is. */
+INLINE vec larger(vec a, vec b) {
+  mask first = (a > b) | (a != a);
+  return (vec)(((mask)a & first) | ((mask)b & ~first));
+}
+
+/* A tile's inputs, zero outside the image, to its points: v[point * stride + channel]. */
+static void read_tile(const layer_t *l, const float *images, const tile_t *t, float *v, int64_t stride) {
+  const float *image = images + t->image * l->height * l->width * l->channels;
+  int64_t top = t->row - l->padding, left = t->col - l->padding;
+  for (int64_t c = 0; c < l->channels; c += LANES) {
+    vec across[SIDE][SIDE];
+#pragma GCC unroll 6
+    for (int j = 0; j < SIDE; j++) {
+      int64_t col = left + j * l->dilation;
+      vec pixels[SIDE], points[SIDE];
+#pragma GCC unroll 6
+      for (int i = 0; i < SIDE; i++) {
+        int64_t row = top + i * l->dilation;
+        int inside = row >= 0 && row < l->height && col >= 0 && col < l->width;
+        pixels[i] = inside ? load(image + (row * l->width + col) * l->channels + c) : (vec){0};
+      }
+      to_points(pixels, points);
+#pragma GCC unroll 6
+      for (int i = 0; i < SIDE; i++) across[i][j] = points[i];
+    }
+#pragma GCC unroll 6
+    for (int i = 0; i < SIDE; i++) {
+      vec points[SIDE];
+      to_points(across[i], points);
+#pragma GCC unroll 6
+      for (int j = 0; j < SIDE; j++) store(v + (i * SIDE + j) * stride + c, points[j]);
+    }
+  }
+}
+
+/* A vector of outputs; the last one of a pixel may be shorter. */
+INLINE void write_vector(float *pixel, vec v, int64_t filter, int64_t filters) {
+  if (filter + LANES <= filters)
+    store(pixel + filter, v);
+  else
+    for (int64_t i = 0; filter + i < filters; i++) pixel[filter + i] = v[i];
+}
+
+/* Products m[point * stride + filter] of `count` filters from `first` on to a tile's outputs. */
+static void write_tile(const layer_t *l, const float *m, int64_t stride, const float *bias, const tile_t *t,
+                       float *outputs, int64_t first, int64_t count) {
+  int64_t height = l->pool ? l->pooled_height : l->out_height, width = l->pool ? l->pooled_width : l->out_width;
+  float *image = outputs + t->image * height * width * l->filters;
+  for (int64_t k = 0; k < count; k += LANES) {
+    vec across[TILE][SIDE], out[TILE][TILE], shift = load(bias + first + k);
+#pragma GCC unroll 6
+    for (int j = 0; j < SIDE; j++) {
+      vec points[SIDE], column[TILE];
+#pragma GCC unroll 6
+      for (int i = 0; i < SIDE; i++) points[i] = load(m + (i * SIDE + j) * stride + k);
+      to_outputs(points, column);
+#pragma GCC unroll 4
+      for (int i = 0; i < TILE; i++) across[i][j] = column[i];
+    }
+#pragma GCC unroll 4
+    for (int i = 0; i < TILE; i++) {
+      to_outputs(across[i], out[i]);
+#pragma GCC unroll 4
+      for (int j = 0; j < TILE; j++) {
+        out[i][j] += shift;
+        if (l->relu) out[i][j] = (vec)((mask)out[i][j] & ~(out[i][j] < 0));
+      }
+    }
+    if (!l->pool) {
+#pragma GCC unroll 4
+      for (int i = 0; i < TILE; i++)
+#pragma GCC unroll 4
+        for (int j = 0; j < TILE; j++) {
+          int64_t row = t->row + i * l->dilation, col = t->col + j * l->dilation;
+          if (row < height && col < width) write_vector(image + (row * width + col) * l->filters, out[i][j], first + k, l->filters);
+        }
+      continue;
+    }
+#pragma GCC unroll 2
+    for (int i = 0; i < TILE; i += 2)
+#pragma GCC unroll 2
+      for (int j = 0; j < TILE; j += 2) {
+        int64_t row = (t->row + i) / 2, col = (t->col + j) / 2;
+        if (row >= height || col >= width) continue;
+        int below = t->row + i + 1 < l->out_height, right = t->col + j + 1 < l->out_width;
+        vec largest = out[i][j];
+        if (right) largest = larger(largest, out[i][j + 1]);
+        if (below) largest = larger(largest, out[i + 1][j]);
+        if (below && right) largest = larger(largest, out[i + 1][j + 1]);
+        write_vector(image + (row * width + col) * l->filters, largest, first + k, l->filters);
+      }
+  }
+}
+
+/* Convolve a batch.
+ *
+ * filters: panels of [POINTS, channels, panel width], the last one as wide as its filters rounded up to LANES.
+ * bias: zero beyond the last filter, up to a multiple of LANES.
+ * workspace: l->workspace floats for each thread.
+ */
+void convolve(const layer_t *l, const tile_t *tiles, const float *images, const float *filters, const float *bias,
+              float *outputs, float *workspace, int threads) {
+  int64_t panels = (padded_filters(l) + PANEL * LANES - 1) / (PANEL * LANES);
+  int64_t items = (l->tiles + l->block - 1) / l->block * l->splits;
+  int64_t v_stride = inputs_stride(l), m_stride = products_stride(l);
+#pragma omp parallel for schedule(dynamic) num_threads(threads)
+  for (int64_t item = 0; item < items; item++) {
+#ifdef _OPENMP
+    float *v = workspace + omp_get_thread_num() * l->workspace;
+#else
+    float *v = workspace;
+#endif
+    float *m = v + POINTS * v_stride;
+    int64_t start = item / l->splits * l->block, part = item % l->splits;
+    int64_t count = smaller(l->block, l->tiles - start);
+    for (int64_t t = 0; t < count; t++) read_tile(l, images, tiles + start + t, v + t * l->channels, v_stride);
+    for (int64_t panel = panels * part / l->splits; panel < panels * (part + 1) / l->splits; panel++) {
+      int64_t first = panel * PANEL * LANES, width = smaller(padded_filters(l) - first, PANEL * LANES);
+      const float *b = filters + POINTS * l->channels * first;
+      for (int64_t point = 0; point < POINTS; point++, b += l->channels * width)
+        for (int64_t t = 0; t < count; t += ROWS)
+          multiply_any(smaller(ROWS, count - t), width / LANES, v + point * v_stride + t * l->channels, l->channels, b,
+                       m + point * m_stride + t * PANEL * LANES, l->channels);
+      for (int64_t t = 0; t < count; t++)
+        write_tile(l, m + t * PANEL * LANES, m_stride, bias, tiles + start + t, outputs, first, width);
+    }
+  }
+}
