@@ -118,7 +118,7 @@ def test_saved_and_loaded_again(coco: Detector, noise: Path, tmp_path: Path) -> 
     path = coco.save(tmp_path / "again.safetensors")
     again = load(path)
     assert again.spec == coco.spec
-    assert again.predict(noise, 0.02) == coco.predict(noise, 0.02)
+    assert again.predict(noise, 0.02, backend="torch") == coco.predict(noise, 0.02, backend="torch")
 
 
 @pytest.mark.parametrize(
@@ -157,7 +157,7 @@ def test_photos_like_the_real_runtime(coco: Detector, reference: Path) -> None:
     """From JPEG files to boxes in photo pixels, against TensorFlow.js (its scores above 0.1; our weights are fp16)."""
     golden = np.load(reference / "golden/weights/tfjs_ssdlite_mobilenet_v2_coco.npz")
     paths = [reference / "data/coco_train343/images" / str(name) for name in golden["files"]]
-    for k, found in enumerate(coco.predict(paths, score_threshold=0.05)):
+    for k, found in enumerate(coco.predict(paths, score_threshold=0.05, backend="torch")):
         sure = golden[f"i{k}_det_scores"] > 0.1
         height, width = golden[f"i{k}_hw"]
         boxes = golden[f"i{k}_det_boxes"][sure][:, [1, 0, 3, 2]] * [width, height, width, height]
