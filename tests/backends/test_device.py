@@ -9,7 +9,7 @@ import torch
 
 from singleshot.backends import device, select
 from singleshot.backends.device import check_device, choose_device, has_gpu
-from singleshot.backends.select import Source, Wish, choose_backend
+from singleshot.backends.select import Precision, Source, Wish, choose_backend
 from singleshot.config import PostprocessConfig
 from singleshot.errors import ConfigError
 from singleshot.models.catalogue import model_spec
@@ -86,10 +86,34 @@ def test_devices_that_are_not_there(
 def test_auto_backend(monkeypatch: pytest.MonkeyPatch, wish: dict[str, object], with_gpu: str, without: str) -> None:
     """Where a GPU is there, and where none is; "cpu" stands for the rule of CPUs, which here takes OpenVINO."""
     monkeypatch.setattr(select, "_openvino_pays", lambda source, wish: True)
+    monkeypatch.setattr(select, "kernel", lambda: None)
     for there, expected in ((True, with_gpu), (False, without)):
         monkeypatch.setattr(select, "has_gpu", lambda there=there: there)
         chosen = choose_backend(SOURCE, Wish(PostprocessConfig(), **wish))  # type: ignore[arg-type]
         assert chosen == ("openvino" if expected == "cpu" else expected)
+
+
+@pytest.mark.parametrize(
+    ("model", "precision", "flags", "there", "expected"),
+    [
+        ("ssd300_vgg16", "auto", {"avx512f", "avx512_bf16"}, True, "torch"),
+        ("ssd300_vgg16", "auto", {"avx512f", "amx_bf16"}, True, "openvino"),
+        ("ssd300_vgg16", "fp32", {"avx512f", "amx_bf16"}, True, "torch"),
+        ("ssd300_vgg16", "bf16", {"avx512f"}, True, "openvino"),
+        ("ssd300_vgg16", "int8", {"avx512f"}, True, "openvino"),
+        ("ssd300_vgg16", "fp32", set(), False, "openvino"),
+        ("ssd300_resnet50", "fp32", set(), True, "openvino"),
+    ],
+)
+def test_our_convolutions_against_openvino(
+    monkeypatch: pytest.MonkeyPatch, model: str, precision: Precision, flags: set[str], there: bool, expected: str
+) -> None:
+    monkeypatch.setattr(select, "_openvino_pays", lambda source, wish: True)
+    monkeypatch.setattr(select, "has_gpu", lambda: False)
+    monkeypatch.setattr(select, "processor_flags", lambda: frozenset(flags))
+    monkeypatch.setattr(select, "kernel", lambda: object() if there else None)
+    source = Source(model_spec(model, ("a",)), None, lambda: pytest.fail("the network was built"))
+    assert choose_backend(source, Wish(PostprocessConfig(), precision=precision, is_long=True)) == expected
 
 
 @pytest.mark.parametrize(

@@ -75,14 +75,22 @@ def _compiled(name: str, source: bytes, flags: tuple[str, ...]) -> Path | None:
     return path
 
 
+@cache
+def processor_flags() -> frozenset[str]:
+    """What the processor can do, in Linux's words (``avx512f``, ``amx_bf16``, ``asimd``); empty elsewhere."""
+    lines = [line.split() for line in _cpuinfo().splitlines() if line.startswith(("flags", "Features"))]
+    return frozenset(lines[0]) if lines else frozenset()
+
+
+def _cpuinfo() -> str:
+    try:
+        return Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""
+
+
 def _processor() -> str:
     """What code compiled for "this processor" depends on."""
+    names = sorted({line for line in _cpuinfo().splitlines() if line.startswith("model name")})
     text = f"{platform.system()} {platform.machine()} {platform.processor()}"
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError:
-        return text
-    found = {
-        line.partition(":")[0].strip(): line for line in lines if line.startswith(("model name", "flags", "Features"))
-    }
-    return "\n".join([text, *found.values()])
+    return "\n".join([text, *names, *sorted(processor_flags())])
