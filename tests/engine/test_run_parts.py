@@ -86,11 +86,23 @@ def test_the_run_saved_last_is_resumed(tmp_path: Path, monkeypatch: pytest.Monke
     assert existing_folder(None) == Path("runs/new")
 
 
-@pytest.mark.parametrize(("has_bf16", "amp"), [(True, "bf16"), (False, "fp32")])
-def test_auto_precision_follows_the_cpu(monkeypatch: pytest.MonkeyPatch, has_bf16: bool, amp: str) -> None:
-    monkeypatch.setattr(machine, "has_cpu_bf16", lambda: has_bf16)
-    assert choose_amp("auto", CPU) == amp
-    assert choose_amp("fp32", CPU) == "fp32"
+@pytest.mark.parametrize(
+    ("units", "share", "amp"),
+    [
+        (["avx512_bf16"], 0.0, "bf16"),
+        (["avx512_bf16"], 0.95, "fp32"),
+        (["avx512_bf16", "amx_bf16"], 0.95, "bf16"),
+        ([], 0.95, "fp32"),
+        ([], 0.0, "fp32"),
+    ],
+)
+def test_auto_precision_follows_the_cpu(
+    monkeypatch: pytest.MonkeyPatch, units: list[str], share: float, amp: str
+) -> None:
+    monkeypatch.setattr(machine, "cpu_bf16_units", lambda: units)
+    assert choose_amp("auto", CPU, share) == amp
+    assert choose_amp("fp32", CPU, share) == "fp32"
+    assert choose_amp("bf16", CPU, share) == "bf16"
 
 
 def test_fp16_on_a_cpu_is_an_error() -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 from collections.abc import Iterator
@@ -27,6 +28,16 @@ def source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     library.load.cache_clear()
 
 
+@pytest.fixture
+def messages(caplog: pytest.LogCaptureFixture) -> Iterator[pytest.LogCaptureFixture]:
+    """What the module logs, whatever other tests did to the loggers above it."""
+    logger = logging.getLogger(library.__name__)
+    logger.addHandler(caplog.handler)
+    with caplog.at_level("INFO", logger=library.__name__):
+        yield caplog
+    logger.removeHandler(caplog.handler)
+
+
 def kept(tmp_path: Path) -> list[Path]:
     return sorted((tmp_path / "cache" / "kernels").glob("*"))
 
@@ -51,21 +62,20 @@ def test_compiles_once_and_again_when_the_source_changes(source: Path, tmp_path:
 
 
 @has_compiler
-def test_a_file_that_others_may_write_is_not_loaded(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_file_that_others_may_write_is_not_loaded(tmp_path: Path, messages: pytest.LogCaptureFixture) -> None:
     assert library.load("answer") is not None
     (path,) = kept(tmp_path)
     path.chmod(0o622)
     library.load.cache_clear()
     assert library.load("answer") is None
-    assert str(path) in caplog.text
+    assert str(path) in messages.text
 
 
 @has_compiler
-def test_what_does_not_compile_is_left_alone(source: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_what_does_not_compile_is_left_alone(source: Path, tmp_path: Path, messages: pytest.LogCaptureFixture) -> None:
     source.write_text("int answer(void) { return forty_two; }\n")
-    with caplog.at_level("INFO"):
-        assert library.load("answer") is None
-    assert "forty_two" in caplog.text
+    assert library.load("answer") is None
+    assert "forty_two" in messages.text
     assert kept(tmp_path) == []
 
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from singleshot.kernels.winograd import LANES, TO_POINTS, Addresses, Layer, convolve
+from singleshot.kernels.winograd import LANES, Layer, Memory, convolve, points_size, transform_filters
 from singleshot.models.layers import SameConv2d
 
 
@@ -81,7 +81,7 @@ class WinogradConv2d(nn.Module):
         x = x.contiguous(memory_format=torch.channels_last)
         out = torch.empty((batch, filters, *layer.out_hw), memory_format=torch.channels_last)
         points, bias = self._transformed()
-        memory = Addresses(x.data_ptr(), points.data_ptr(), bias.data_ptr(), out.data_ptr())
+        memory = Memory(x.data_ptr(), points.data_ptr(), bias.data_ptr(), out.data_ptr())
         convolve(self._library, layer, memory, torch.get_num_threads())
         return out
 
@@ -91,16 +91,24 @@ class WinogradConv2d(nn.Module):
             if self._numbers is None:
                 bias = self.conv.weight.new_zeros(self.conv.out_channels) if self.conv.bias is None else self.conv.bias
                 padded = functional.pad(bias.detach(), (0, -len(bias) % LANES))
-                self._numbers = transform_filters(self.conv.weight.detach(), self._library.panel_width()), padded
+                self._numbers = filters_at_points(self._library, self.conv.weight), padded
             return self._numbers
 
 
-def transform_filters(weight: Tensor, panel: int) -> Tensor:
-    """Filters ``[K, C, 3, 3]`` at the 36 points, flat: panels ``[36, C, panel]`` behind each other.
+def filters_at_points(library: ctypes.CDLL, weight: Tensor, turned: bool = False) -> Tensor:
+    """Filters ``[K, C, 3, 3]``, any strides, as `Memory.points`.
 
-    The last panel is narrower; ``K`` is rounded up to `LANES` with zeros. Sums are taken in float64.
+    Args:
+        library: the kernel.
+        weight: float32.
+        turned: by half a turn, with channels and filters exchanged, as the gradient of the images needs them.
     """
-    rows = functional.pad(weight, (0, 0, 0, 0, 0, 0, 0, -len(weight) % LANES)).transpose(0, 1).flatten(2)  # [C, K, 9]
-    to_points = torch.from_numpy(TO_POINTS)
-    panels = [rows[:, first : first + panel] for first in range(0, rows.shape[1], panel)]
-    return torch.cat([(to_points @ part.reshape(-1, 9).double().t()).float().flatten() for part in panels])
+    weight = weight.detach()
+    (filters, channels), steps = weight.shape[:2], weight.stride()
+    address = weight.data_ptr()
+    if turned:
+        address += weight.element_size() * 2 * (steps[2] + steps[3])
+        filters, channels, steps = channels, filters, (steps[1], steps[0], -steps[2], -steps[3])
+    points = torch.empty(points_size(channels, filters))
+    transform_filters(library, address, (filters, channels), steps, points.data_ptr(), torch.get_num_threads())
+    return points

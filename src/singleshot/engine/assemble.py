@@ -11,6 +11,7 @@ from singleshot.augment.pipeline import Augmenter
 from singleshot.data import DetectionDataset
 from singleshot.engine.checkpoint import Learner
 from singleshot.engine.config import TrainConfig
+from singleshot.engine.convolution import winograd_share
 from singleshot.engine.ema import Ema
 from singleshot.engine.evaluate import evaluate_network
 from singleshot.engine.guards import LossGuard
@@ -52,6 +53,8 @@ def resolve(config: TrainConfig, start: Start, images: int, device: torch.device
     if every == "auto":
         epoch = {"epochs": 1.0, "steps": images / (batch * config.accumulate), "minutes": 0.0}[config.length[0]]
         every = max(config.length[1] / AUTO_EVALUATIONS, epoch)
+    is_plain_cpu = device.type == "cpu" and config.amp == "auto" and not config.compile
+    share = winograd_share(start.network, start.spec.preprocess.size_hw) if is_plain_cpu else 0.0
     return config.updated(
         {
             "batch": batch,
@@ -59,7 +62,7 @@ def resolve(config: TrainConfig, start: Start, images: int, device: torch.device
             "optimizer.lr_batch": None,
             "evaluation.every": every,
             "evaluation.batch": batch if config.evaluation.batch == "auto" else config.evaluation.batch,
-            "amp": choose_amp(config.amp, device),
+            "amp": choose_amp(config.amp, device, share),
         }
     )
 
@@ -123,7 +126,7 @@ def build_trainer(
         evaluate=evaluation,
         metric=config.evaluation.metric,
         patience=config.evaluation.patience,
-        precision=precision_of(config.amp),
+        precision=precision_of(config.amp, config.compile),
         accumulate=config.accumulate,
         clip_norm=config.optimizer.clip_norm,
         still=still_norms(network, config.batch_norm),

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from singleshot.config import PreprocessConfig
 from singleshot.engine.checkpoint import Learner, RunState
 from singleshot.engine.config import ScheduleConfig
+from singleshot.engine.convolution import WinogradConvolutions
 from singleshot.engine.guards import LossGuard, interruption
 from singleshot.engine.logs import EvaluationRecord, Observer, StepRecord
 from singleshot.engine.schedule import RunLength, lr_factor
@@ -74,13 +75,21 @@ class Intervals:
 
 @dataclass(frozen=True, slots=True)
 class Precision:
-    """Number format of the forward pass; ``None`` is float32 throughout."""
+    """How the forward pass computes.
+
+    Attributes:
+        autocast: number format of the convolutions; ``None`` is float32 throughout.
+        winograd: whether CPUs compute float32 convolutions by our kernel, which torch cannot compile.
+    """
 
     autocast: torch.dtype | None = None
+    winograd: bool = False
 
     def forward(self, device: torch.device) -> AbstractContextManager[object]:
         """The context in which a forward pass runs."""
-        return torch.autocast(device.type, self.autocast) if self.autocast else nullcontext()
+        if self.autocast:
+            return torch.autocast(device.type, self.autocast)
+        return WinogradConvolutions() if self.winograd and device.type == "cpu" else nullcontext()
 
 
 class ImageNormalizer:

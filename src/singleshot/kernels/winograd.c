@@ -5,6 +5,9 @@
  * channels] are multiplied by the filters' [channels, filters]. A thread takes a block of tiles from the image to the
  * output, one panel of filters after the other, so that what lies between stays in its caches.
  *
+ * Gradients of the filters are the same sum read backwards: products of the images' points and the output gradients'
+ * points, summed over tiles, then seen as coefficients again. Gradients of the images are a convolution themselves.
+ *
  * Images are NHWC. Vectors run along channels; the compiler splits them where the processor's are shorter.
  */
 #include <stdint.h>
@@ -122,11 +125,12 @@ INLINE vec larger(vec a, vec b) {
   return (vec)(((mask)a & first) | ((mask)b & ~first));
 }
 
-/* A tile's inputs, zero outside the image, to its points: v[point * stride + channel]. */
-static void read_tile(const layer_t *l, const float *images, const tile_t *t, float *v, int64_t stride) {
-  const float *image = images + t->image * l->height * l->width * l->channels;
+/* A tile's inputs, zero outside the image, to its points: v[point * stride + i] of channel first + i. */
+static void read_tile(const layer_t *l, const float *images, const tile_t *t, float *v, int64_t stride, int64_t first,
+                      int64_t count) {
+  const float *image = images + t->image * l->height * l->width * l->channels + first;
   int64_t top = t->row - l->padding, left = t->col - l->padding;
-  for (int64_t c = 0; c < l->channels; c += LANES) {
+  for (int64_t c = 0; c < count; c += LANES) {
     vec across[SIDE][SIDE];
 #pragma GCC unroll 6
     for (int j = 0; j < SIDE; j++) {
@@ -232,7 +236,8 @@ void convolve(const layer_t *l, const tile_t *tiles, const float *images, const 
     float *m = v + POINTS * v_stride;
     int64_t start = item / l->splits * l->block, part = item % l->splits;
     int64_t count = smaller(l->block, l->tiles - start);
-    for (int64_t t = 0; t < count; t++) read_tile(l, images, tiles + start + t, v + t * l->channels, v_stride);
+    for (int64_t t = 0; t < count; t++) 
+      read_tile(l, images, tiles + start + t, v + t * l->channels, v_stride, 0, l->channels);
     for (int64_t panel = panels * part / l->splits; panel < panels * (part + 1) / l->splits; panel++) {
       int64_t first = panel * PANEL * LANES, width = smaller(padded_filters(l) - first, PANEL * LANES);
       const float *b = filters + POINTS * l->channels * first;
@@ -243,5 +248,202 @@ void convolve(const layer_t *l, const tile_t *tiles, const float *images, const 
       for (int64_t t = 0; t < count; t++)
         write_tile(l, m + t * PANEL * LANES, m_stride, bias, tiles + start + t, outputs, first, width);
     }
+  }
+}
+
+/* Filters in memory; the steps are in floats, and may be negative. */
+typedef struct {
+  int64_t filters, channels, filter_step, channel_step, row_step, col_step;
+} filters_t;
+
+INLINE void filter_to_points(const vec g[3], vec u[SIDE]) {
+  vec even = (g[0] + g[2]) / 6, odd = g[1] / 6, far = g[0] / 24 + g[2] / 6, far_odd = g[1] / 12;
+  u[0] = g[0] / 4;
+  u[1] = -even - odd;
+  u[2] = odd - even;
+  u[3] = far + far_odd;
+  u[4] = far - far_odd;
+  u[5] = g[2];
+}
+
+/* Filters to points, as `convolve` reads them. */
+void transform_filters(const filters_t *f, const float *weight, float *points, int threads) {
+  int64_t padded = (f->filters + LANES - 1) / LANES * LANES;
+#pragma omp parallel for schedule(static) num_threads(threads)
+  for (int64_t first = 0; first < padded; first += LANES) {
+    int64_t panel = first / (PANEL * LANES) * (PANEL * LANES), width = smaller(padded - panel, PANEL * LANES);
+    int64_t count = smaller(f->filters - first, LANES);
+    for (int64_t c = 0; c < f->channels; c++) {
+      const float *from = weight + first * f->filter_step + c * f->channel_step;
+      float *to = points + POINTS * f->channels * panel + c * width + first - panel;
+      vec across[SIDE][3];
+      for (int j = 0; j < 3; j++) {
+        vec taps[3], column[SIDE];
+        for (int i = 0; i < 3; i++) {
+          float lanes[LANES] = {0};
+          for (int64_t k = 0; k < count; k++) lanes[k] = from[k * f->filter_step + i * f->row_step + j * f->col_step];
+          taps[i] = load(lanes);
+        }
+        filter_to_points(taps, column);
+        for (int i = 0; i < SIDE; i++) across[i][j] = column[i];
+      }
+      for (int i = 0; i < SIDE; i++) {
+        vec row[SIDE];
+        filter_to_points(across[i], row);
+        for (int j = 0; j < SIDE; j++) store(to + (i * SIDE + j) * f->channels * width, row[j]);
+      }
+    }
+  }
+}
+
+/* Channels and filters whose gradients are summed together: with a block of tiles they stay in a thread's cache. */
+#define SQUARE 64
+
+/* c [rows, SQUARE] += a [depth, rows] transposed, b [depth, width], width in vectors. */
+INLINE void accumulate(int rows, int width, const float *a, const float *b, float *c, int64_t depth) {
+  vec sum[ROWS][PANEL];
+#pragma GCC unroll 6
+  for (int i = 0; i < rows; i++)
+#pragma GCC unroll 4
+    for (int j = 0; j < width; j++) sum[i][j] = load(c + i * SQUARE + LANES * j);
+  for (int64_t k = 0; k < depth; k++, a += SQUARE, b += SQUARE) {
+    vec right[PANEL];
+#pragma GCC unroll 4
+    for (int j = 0; j < width; j++) right[j] = load(b + LANES * j);
+#pragma GCC unroll 6
+    for (int i = 0; i < rows; i++)
+#pragma GCC unroll 4
+      for (int j = 0; j < width; j++) sum[i][j] += a[i] * right[j];
+  }
+#pragma GCC unroll 6
+  for (int i = 0; i < rows; i++)
+#pragma GCC unroll 4
+    for (int j = 0; j < width; j++) store(c + i * SQUARE + LANES * j, sum[i][j]);
+}
+
+static void accumulate_any(int64_t rows, int64_t width, const float *a, const float *b, float *c, int64_t depth) {
+#define CASE(r, w)                         \
+  case (r) * 8 + (w):                      \
+    accumulate(r, w, a, b, c, depth);      \
+    break;
+#if PANEL == 4
+#define CASES(r) CASE(r, 1) CASE(r, 2) CASE(r, 3) CASE(r, 4)
+#else
+#define CASES(r) CASE(r, 1)
+#endif
+  switch (rows * 8 + width) { CASES(1) CASES(2) CASES(3) CASES(4) CASES(5) CASES(6) }
+#undef CASES
+#undef CASE
+}
+
+/* One axis: 4 gradients of outputs to 6 points, products at 6 points to 3 gradients of a filter. */
+INLINE void gradients_to_points(const vec d[TILE], vec z[SIDE]) {
+  vec even = d[0] + d[2], odd = d[1] + d[3], far = d[0] + 4 * d[2], far_odd = 2 * d[1] + 8 * d[3];
+  z[0] = d[0];
+  z[1] = even + odd;
+  z[2] = even - odd;
+  z[3] = far + far_odd;
+  z[4] = far - far_odd;
+  z[5] = d[3];
+}
+
+INLINE void to_filter(const vec m[SIDE], vec g[3]) {
+  vec near = (m[1] + m[2]) / 6, far = m[3] + m[4];
+  g[0] = m[0] / 4 - near + far / 24;
+  g[1] = (m[2] - m[1]) / 6 + (m[3] - m[4]) / 12;
+  g[2] = far / 6 - near + m[5];
+}
+
+/* Gradients of a tile's outputs to points: z[point * stride + i] of filter first + i. */
+static void read_gradients(const layer_t *l, const float *gradients, const tile_t *t, float *z, int64_t stride,
+                           int64_t first, int64_t count) {
+  const float *image = gradients + t->image * l->out_height * l->out_width * l->filters + first;
+  for (int64_t k = 0; k < count; k += LANES) {
+    vec across[SIDE][TILE];
+#pragma GCC unroll 4
+    for (int j = 0; j < TILE; j++) {
+      int64_t col = t->col + j * l->dilation;
+      vec pixels[TILE], points[SIDE];
+#pragma GCC unroll 4
+      for (int i = 0; i < TILE; i++) {
+        int64_t row = t->row + i * l->dilation;
+        const float *from = image + (row * l->out_width + col) * l->filters + k;
+        pixels[i] = (vec){0};
+        if (row >= l->out_height || col >= l->out_width) continue;
+        if (first + k + LANES <= l->filters)
+          pixels[i] = load(from);
+        else
+          for (int64_t n = 0; first + k + n < l->filters; n++) pixels[i][n] = from[n];
+      }
+      gradients_to_points(pixels, points);
+#pragma GCC unroll 6
+      for (int i = 0; i < SIDE; i++) across[i][j] = points[i];
+    }
+#pragma GCC unroll 6
+    for (int i = 0; i < SIDE; i++) {
+      vec points[SIDE];
+      gradients_to_points(across[i], points);
+#pragma GCC unroll 6
+      for (int j = 0; j < SIDE; j++) store(z + (i * SIDE + j) * stride + k, points[j]);
+    }
+  }
+}
+
+int64_t gradient_workspace_size(const layer_t *l) {
+  return POINTS * (2 * (l->block * SQUARE + LANES) + SQUARE * SQUARE);
+}
+
+/* Gradients of the filters.
+ *
+ * l->splits: parts that the tiles are split into, for there may be few squares of channels and filters.
+ * gradients: of the outputs, [B, out_height, out_width, filters].
+ * result: [splits, 9, channels, filters rounded up to LANES], to be summed over the first axis.
+ * workspace: l->workspace floats for each thread, see gradient_workspace_size.
+ */
+void differentiate(const layer_t *l, const tile_t *tiles, const float *images, const float *gradients, float *result,
+                   float *workspace, int threads) {
+  int64_t padded = padded_filters(l), down = (l->channels + SQUARE - 1) / SQUARE, across = (padded + SQUARE - 1) / SQUARE;
+  int64_t stride = l->block * SQUARE + LANES, items = down * across * l->splits;
+#pragma omp parallel for schedule(dynamic) num_threads(threads)
+  for (int64_t item = 0; item < items; item++) {
+#ifdef _OPENMP
+    float *v = workspace + omp_get_thread_num() * l->workspace;
+#else
+    float *v = workspace;
+#endif
+    float *z = v + POINTS * stride, *m = z + POINTS * stride;
+    int64_t part = item / (down * across), square = item % (down * across);
+    int64_t channel = square / across * SQUARE, channels = smaller(SQUARE, l->channels - channel);
+    int64_t filter = square % across * SQUARE, filters = smaller(SQUARE, padded - filter);
+    int64_t end = l->tiles * (part + 1) / l->splits;
+    for (int64_t i = 0; i < POINTS * SQUARE * SQUARE; i++) m[i] = 0;
+    for (int64_t start = l->tiles * part / l->splits; start < end; start += l->block) {
+      int64_t count = smaller(l->block, end - start);
+      for (int64_t t = 0; t < count; t++) {
+        read_tile(l, images, tiles + start + t, v + t * SQUARE, stride, channel, channels);
+        read_gradients(l, gradients, tiles + start + t, z + t * SQUARE, stride, filter, filters);
+      }
+      for (int64_t point = 0; point < POINTS; point++)
+        for (int64_t k = 0; k < filters; k += PANEL * LANES)
+          for (int64_t c = 0; c < channels; c += ROWS)
+            accumulate_any(smaller(ROWS, channels - c), smaller(PANEL * LANES, filters - k) / LANES,
+                           v + point * stride + c, z + point * stride + k, m + (point * SQUARE + c) * SQUARE + k, count);
+    }
+    for (int64_t c = 0; c < channels; c++)
+      for (int64_t k = 0; k < filters; k += LANES) {
+        float *to = result + (part * 9 * l->channels + channel + c) * padded + filter + k;
+        vec half[3][SIDE];
+        for (int j = 0; j < SIDE; j++) {
+          vec points[SIDE], column[3];
+          for (int i = 0; i < SIDE; i++) points[i] = load(m + ((i * SIDE + j) * SQUARE + c) * SQUARE + k);
+          to_filter(points, column);
+          for (int i = 0; i < 3; i++) half[i][j] = column[i];
+        }
+        for (int i = 0; i < 3; i++) {
+          vec row[3];
+          to_filter(half[i], row);
+          for (int j = 0; j < 3; j++) store(to + (i * 3 + j) * l->channels * padded, row[j]);
+        }
+      }
   }
 }

@@ -29,19 +29,14 @@ LARGE_FILTERS = 12 * 2**20
 
 LARGE_BLOCK = 120
 
-# Values of a filter's row at 0, 1, -1, 2, -2 and infinity, over the constants that the kernel's transforms leave out.
-_TO_POINTS = np.array(
-    [
-        (1 / 4, 0, 0),
-        (-1 / 6, -1 / 6, -1 / 6),
-        (-1 / 6, 1 / 6, -1 / 6),
-        (1 / 24, 1 / 12, 1 / 6),
-        (1 / 24, -1 / 12, 1 / 6),
-        (0, 0, 1),
-    ]
-)
-TO_POINTS = np.kron(_TO_POINTS, _TO_POINTS)
-"""A flat 3x3 filter to its values at the 36 points, ``[36, 9]``."""
+GRADIENT_BLOCK = 32
+"""The same for gradients of filters, whose sums take a part of the caches."""
+
+_SQUARE = 64
+_SQUARES = 16
+"""Parts of work that keep a few threads equally busy."""
+
+FloatArray = NDArray[np.float32]
 
 _FLAGS = ("-fopenmp", "-ffp-contract=fast", "-Wno-psabi")
 
@@ -104,6 +99,15 @@ class _Layer(ctypes.Structure):
     ]
 
 
+class _Filters(ctypes.Structure):
+    """``filters_t`` of the kernel."""
+
+    _fields_ = [
+        (name, ctypes.c_int64)
+        for name in ("filters", "channels", "filter_step", "channel_step", "row_step", "col_step")
+    ]
+
+
 @lru_cache(maxsize=1)
 def kernel() -> ctypes.CDLL | None:
     """The compiled kernel; ``None`` where it cannot be had."""
@@ -114,56 +118,121 @@ def kernel() -> ctypes.CDLL | None:
 def bind(library: ctypes.CDLL | None) -> ctypes.CDLL | None:
     """The library with the types of its functions."""
     if library is not None:
-        library.convolve.argtypes = [*[ctypes.c_void_p] * 7, ctypes.c_int]
-        library.convolve.restype = None
-        library.workspace_size.argtypes = [ctypes.c_void_p]
-        library.workspace_size.restype = library.panel_width.restype = ctypes.c_int64
+        pointer, size = ctypes.c_void_p, ctypes.c_int64
+        library.convolve.argtypes = [*[pointer] * 7, ctypes.c_int]
+        library.differentiate.argtypes = [*[pointer] * 6, ctypes.c_int]
+        library.transform_filters.argtypes = [*[pointer] * 3, ctypes.c_int]
+        for function in (library.convolve, library.differentiate, library.transform_filters):
+            function.restype = None
+        for function in (library.workspace_size, library.gradient_workspace_size):
+            function.argtypes, function.restype = [pointer], size
     return library
 
 
-class Addresses(NamedTuple):
-    """Where a layer's float32 numbers are.
+class Memory(NamedTuple):
+    """Addresses of a layer's float32 numbers.
 
     Attributes:
         images: ``[B, H, W, C]``.
-        filters: panels ``[36, C, panel]`` behind each other; the last one is as wide as the filters that are left,
-            rounded up to `LANES`.
+        points: what `transform_filters` made of the filters.
         bias: one for each filter, rounded up to `LANES`.
         output: ``[B, h, w, K]``.
     """
 
     images: int
-    filters: int
+    points: int
     bias: int
     output: int
 
 
-def convolve(library: ctypes.CDLL, layer: Layer, memory: Addresses, threads: int) -> None:
-    """Run the kernel.
+def convolve(library: ctypes.CDLL, layer: Layer, memory: Memory, threads: int) -> None:
+    """Convolve a batch, with the ReLU and pooling behind it.
 
     Args:
         library: the bound kernel.
         layer: sizes.
-        memory: what it reads and writes.
+        memory: what is read and written.
         threads: how many may work.
     """
-    height, width = layer.convolved_hw
-    tiles = _tiles(layer.batch, height, width, layer.dilation)
-    block, splits = _plan(len(tiles), layer.channels, layer.filters, threads, library.panel_width())
-    pooled = layer.out_hw if layer.pool else (0, 0)
-    sizes = _Layer(
-        *(layer.height, layer.width, layer.channels, height, width, layer.filters, layer.padding, layer.dilation),
-        *(layer.relu, bool(layer.pool), *pooled, len(tiles), block, splits),
-    )
+    sizes, tiles = _sizes(layer)
+    sizes.block, sizes.splits = _plan(len(tiles), layer.channels, layer.filters, threads)
     sizes.workspace = library.workspace_size(ctypes.byref(sizes))
     workspace = _workspace(sizes.workspace * threads)
     library.convolve(ctypes.byref(sizes), tiles.ctypes.data, *memory, workspace.ctypes.data, threads)
 
 
-def _plan(tiles: int, channels: int, filters: int, threads: int, panel: int) -> tuple[int, int]:
+def points_size(channels: int, filters: int) -> int:
+    """Floats that the filters of a layer take at their points."""
+    return POINTS * channels * _rounded(filters)
+
+
+def transform_filters(
+    library: ctypes.CDLL,
+    weight: int,
+    shape: tuple[int, int],
+    steps: tuple[int, ...],
+    points: int,
+    threads: int,
+) -> None:
+    """Filters to their values at the points.
+
+    Args:
+        library: the bound kernel.
+        weight: address of the first filter's first channel, row and column.
+        shape: filters and channels.
+        steps: floats from one filter, channel, row and column to the next; they may be negative.
+        points: address of `points_size` floats.
+        threads: how many may work.
+    """
+    library.transform_filters(ctypes.byref(_Filters(*shape, *steps)), weight, points, threads)
+
+
+def filter_gradients(library: ctypes.CDLL, layer: Layer, images: int, gradients: int, threads: int) -> FloatArray:
+    """Gradients of a layer's filters.
+
+    Args:
+        library: the bound kernel.
+        layer: sizes; without ReLU and pooling.
+        images: address of ``[B, H, W, C]``.
+        gradients: address of those of the output, ``[B, h, w, K]``.
+        threads: how many may work.
+
+    Returns:
+        ``[3, 3, C, K]``, a view.
+    """
+    sizes, tiles = _sizes(layer)
+    padded = _rounded(layer.filters)
+    squares = -(-layer.channels // _SQUARE) * -(-padded // _SQUARE)
+    sizes.block = min(GRADIENT_BLOCK, len(tiles))
+    sizes.splits = max(1, min(-(-_SQUARES // squares) if squares < _SQUARES else 1, len(tiles) // sizes.block))
+    sizes.workspace = library.gradient_workspace_size(ctypes.byref(sizes))
+    workspace = _workspace(sizes.workspace * threads)
+    result = np.empty((sizes.splits, 9, layer.channels, padded), dtype=np.float32)
+    addresses = (tiles.ctypes.data, images, gradients, result.ctypes.data, workspace.ctypes.data)
+    library.differentiate(ctypes.byref(sizes), *addresses, threads)
+    total: FloatArray = result[0] if len(result) == 1 else result.sum(axis=0)
+    return total.reshape(3, 3, layer.channels, padded)[..., : layer.filters]
+
+
+def _sizes(layer: Layer) -> tuple[_Layer, NDArray[np.int64]]:
+    """What the kernel is told of a layer, but for how the work is cut, and its tiles."""
+    height, width = layer.convolved_hw
+    tiles = _tiles(layer.batch, height, width, layer.dilation)
+    sizes = _Layer(
+        *(layer.height, layer.width, layer.channels, height, width, layer.filters, layer.padding, layer.dilation),
+        *(layer.relu, bool(layer.pool), *(layer.out_hw if layer.pool else (0, 0)), len(tiles)),
+    )
+    return sizes, tiles
+
+
+def _rounded(filters: int) -> int:
+    return -(-filters // LANES) * LANES
+
+
+def _plan(tiles: int, channels: int, filters: int, threads: int) -> tuple[int, int]:
     """Tiles of a block, and parts that the filters are split into."""
     if 4 * POINTS * channels * filters > LARGE_FILTERS:
-        return min(tiles, LARGE_BLOCK), min(-(-filters // panel), threads)
+        return min(tiles, LARGE_BLOCK), min(-(-filters // _SQUARE), threads)
     return min(BLOCK, max(-(-tiles // (4 * threads) // 6) * 6, 12)), 1
 
 
@@ -183,9 +252,9 @@ def _tiles(batch: int, height: int, width: int, dilation: int) -> NDArray[np.int
 _local = threading.local()
 
 
-def _workspace(floats: int) -> NDArray[np.float32]:
+def _workspace(floats: int) -> FloatArray:
     """Memory for what lies between the steps of a layer; a thread keeps it for its next one."""
-    kept: NDArray[np.float32] | None = getattr(_local, "workspace", None)
+    kept: FloatArray | None = getattr(_local, "workspace", None)
     if kept is None or len(kept) < floats:
         kept = _local.workspace = np.empty(floats, dtype=np.float32)
     return kept
