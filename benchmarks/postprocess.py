@@ -4,7 +4,8 @@
 
 Three loads: about 840, 2,460 and 8,280 (anchor, class) pairs of an image above the threshold, on noise: few boxes
 suppress each other, the hardest case. Before anything is timed, every contender of ours must find what the plain loop
-finds. With OpenVINO the same work is also timed inside a compiled graph, as ``--backend openvino`` does it.
+finds. "Compiled" is the C that all backends run on a CPU where there is a compiler, on one thread; torch's form, and
+with OpenVINO operators of its graph, take over where there is none.
 """
 
 from __future__ import annotations
@@ -22,12 +23,14 @@ import loads
 from common import Measured, Settings, compare, main, take_turns
 from peers import ssd_pytorch_checkout, ssd_pytorch_detect, torchvision_detect, torchvision_ssd
 from reference_forms import Heads, detect_ssd_pytorch_form, detect_torchvision_form
+from singleshot.kernels.detect import detect, fits
 from singleshot.multibox.decode import postprocess
 from singleshot.structures import HeadOutput
 
 LOADS = (840, 2460, 8280)
 IN_GRAPH = "singleshot, OpenVINO graph"
-GOALS = {"singleshot, torch": 1.0, IN_GRAPH: 2.0}
+COMPILED = "singleshot, compiled"
+GOALS = {"singleshot, torch": 1.0, COMPILED: 2.0}
 """Torch ahead of every peer; the fastest backend twice as fast."""
 
 Detect = Callable[[Tensor, Tensor], object]
@@ -45,6 +48,16 @@ def ours(codes: Tensor, logits: Tensor, anchors: Tensor) -> Rows:
     return [torch.cat((c[:n, None].float(), s[:n, None], b[:n]), 1).numpy() for c, s, b, n in parts]
 
 
+def as_rows(boxes: NDArray[np.float32], scores: NDArray[np.float32], *rest: NDArray[np.int64]) -> Rows:
+    """From padded arrays, see ``PaddedArrays``."""
+    parts = zip(boxes, scores, *rest, strict=True)
+    return [np.concatenate((c[:n, None].astype(np.float32), s[:n, None], b[:n]), 1) for b, s, c, n in parts]
+
+
+def compiled(codes: Tensor, logits: Tensor, anchors: Tensor) -> Rows:
+    return as_rows(*detect([codes.numpy(), logits.numpy()], anchors.numpy(), SETTINGS, loads.spec().coder, SIZE_HW))
+
+
 def in_graph(batch: int, anchors: Tensor, threads: int) -> Callable[[Tensor, Tensor], Rows]:
     """The decoding and NMS that the OpenVINO backend adds to a network, alone in a graph."""
     import openvino as ov
@@ -59,18 +72,19 @@ def in_graph(batch: int, anchors: Tensor, threads: int) -> Callable[[Tensor, Ten
     config = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_NUM_THREADS": str(threads), "INFERENCE_PRECISION_HINT": "f32"}
     request = openvino_core().compile_model(graph, "CPU", config).create_infer_request()
 
-    def detect(codes: Tensor, logits: Tensor) -> Rows:
+    def run(codes: Tensor, logits: Tensor) -> Rows:
         request.infer([codes.numpy(), logits.numpy()], share_inputs=True)
         outputs = (tensor.data for tensor in request.output_tensors)
-        parts = zip(*finish_rows(*outputs, SETTINGS, SIZE_HW), strict=True)
-        return [np.concatenate((c[:n, None].astype(np.float32), s[:n, None], b[:n]), 1) for b, s, c, n in parts]
+        return as_rows(*finish_rows(*outputs, SETTINGS, SIZE_HW))
 
-    return detect
+    return run
 
 
 def contenders(batch: int, anchors: Tensor, settings: Settings) -> dict[str, Detect]:
     """Everybody's way from codes and logits to detections."""
     found: dict[str, Detect] = {"singleshot, torch": partial(ours, anchors=anchors)}
+    if fits(SETTINGS):
+        found[COMPILED] = partial(compiled, anchors=anchors)
     if find_spec("openvino"):
         found[IN_GRAPH] = in_graph(batch, anchors, settings.threads)
     found["reference form, ssd.pytorch"] = lambda *heads: detect_ssd_pytorch_form(Heads(*heads), anchors)

@@ -21,6 +21,7 @@ from singleshot.config import PostprocessConfig, PreprocessConfig
 from singleshot.detector import Detector, load
 from singleshot.errors import ConfigError, WeightsError
 from singleshot.images import write_image
+from singleshot.kernels import detect
 from singleshot.models import registry
 from singleshot.models.assembled import AssembledConfig
 from singleshot.models.build import build_network
@@ -99,7 +100,18 @@ def same_as_torch(detector: Detector, backend: str, batch: np.ndarray, **changes
     return int(ours.counts.sum())
 
 
+@pytest.fixture(params=["compiled", "no compiler"])
+def postprocessing(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """With the C form of postprocessing, and without."""
+    if request.param == "no compiler":
+        monkeypatch.setattr(detect, "_function", lambda: None)
+    elif not detect.fits(PostprocessConfig()):
+        pytest.skip("no C compiler here")
+    return str(request.param)
+
+
 @pytest.mark.parametrize("backend", ["openvino", "onnx"])
+@pytest.mark.usefixtures("postprocessing")
 def test_finds_what_torch_finds(weights: Path, backend: str) -> None:
     pytest.importorskip({"onnx": "onnxruntime"}.get(backend, backend))
     detector = load(weights)
@@ -109,6 +121,21 @@ def test_finds_what_torch_finds(weights: Path, backend: str) -> None:
     assert same_as_torch(detector, backend, images(2), nms="soft_gaussian", max_per_class=5) > 0
 
 
+@pytest.mark.parametrize("backend", ["torch", "openvino"])
+def test_a_compiler_changes_nothing(weights: Path, backend: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    batch = images(3)
+    compiled = load(weights).predictor(0.3, backend=backend, precision="fp32").detect(batch)  # type: ignore[arg-type]
+    monkeypatch.setattr(detect, "_function", lambda: None)
+    plain = load(weights).predictor(0.3, backend=backend, precision="fp32").detect(batch)  # type: ignore[arg-type]
+    size = int(compiled.counts.max())
+    assert compiled.counts.tolist() == plain.counts.tolist()
+    assert size > 0
+    np.testing.assert_array_equal(compiled.class_ids, plain.class_ids[:, :size])
+    np.testing.assert_allclose(compiled.scores, plain.scores[:, :size], atol=1e-6)
+    np.testing.assert_allclose(compiled.boxes_xyxy, plain.boxes_xyxy[:, :size], rtol=1e-5, atol=1e-3)
+
+
+@pytest.mark.usefixtures("postprocessing")
 def test_batches_of_several_sizes_and_threads(weights: Path) -> None:
     backend = load(weights).predictor(0.3, backend="openvino", precision="fp32").backend
     batch = images(5)
@@ -276,7 +303,11 @@ def test_names() -> None:
         check_kind("torch")
 
 
-def test_a_compiled_detector_needs_no_torch(weights: Path, photos: list[Path]) -> None:
+@pytest.mark.parametrize("kernels", ["on", "off"])
+def test_a_compiled_detector_needs_no_torch(
+    weights: Path, photos: list[Path], kernels: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SINGLESHOT_KERNELS", kernels)
     select.compiled_file("openvino", weights)
     program = (
         "import sys; from singleshot.detector import load;"

@@ -1,37 +1,67 @@
-"""From raw heads as NumPy arrays to detections, by the one implementation of postprocessing (which needs torch)."""
+"""From raw heads as NumPy arrays to detections: compiled where there is a C compiler, else by torch."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from singleshot.backends.package import Package
-from singleshot.config import PostprocessConfig
+from singleshot.config import CoderConfig, PostprocessConfig
+from singleshot.kernels import detect
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
 
-def finish_heads(
-    heads: Sequence[NDArray[np.float32]], package: Package, settings: PostprocessConfig
-) -> tuple[NDArray[Any], ...]:
-    """Boxes, scores, class ids and counts, as in ``PaddedArrays``.
+class Finish(NamedTuple):
+    """What is done with a network's raw heads.
 
-    Args:
-        heads: ``box_codes, class_logits`` and, for RefineDet, ``arm_box_codes, arm_logits``.
-        package: whose heads they are.
+    Attributes:
+        anchors_cxcywh: default boxes in pixels of the network input, ``[A, 4]``.
         settings: thresholds and NMS.
+        coder: how codes and boxes relate.
+        size_hw: network input in pixels.
+        num_classes: public classes.
     """
+
+    anchors_cxcywh: NDArray[np.float32]
+    settings: PostprocessConfig
+    coder: CoderConfig
+    size_hw: tuple[int, int]
+    num_classes: int
+
+    def __call__(self, heads: Sequence[NDArray[np.float32]]) -> tuple[NDArray[Any], ...]:
+        """Boxes, scores, class ids and counts, as in ``PaddedArrays``.
+
+        Args:
+            heads: ``box_codes, class_logits`` and, for RefineDet, ``arm_box_codes, arm_logits``.
+        """
+        finish = detect.detect if detect.fits(self.settings) else _finish_with_torch
+        return finish(heads, self.anchors_cxcywh, self.settings, self.coder, self.size_hw, self.num_classes)
+
+
+def finish_of(package: Package, settings: PostprocessConfig) -> Finish:
+    """What is done with a compiled network's heads."""
+    spec = package.info.spec
+    detect.fits(settings)  # compiles it where that was never done, before a batch is timed
+    return Finish(package.anchors_cxcywh, settings, spec.coder, spec.preprocess.size_hw, len(spec.class_names))
+
+
+def _finish_with_torch(
+    heads: Sequence[NDArray[np.float32]],
+    anchors_cxcywh: NDArray[np.float32],
+    settings: PostprocessConfig,
+    coder: CoderConfig,
+    size_hw: tuple[int, int],
+    num_classes: int,
+) -> tuple[NDArray[Any], ...]:
     import torch
 
     from singleshot.multibox.decode import postprocess
     from singleshot.structures import HeadOutput, RefineOutput
 
-    spec = package.info.spec
     tensors = [torch.from_numpy(head) for head in heads]
     output = HeadOutput(*tensors) if len(tensors) == 2 else RefineOutput(*tensors)
-    anchors = torch.from_numpy(package.anchors_cxcywh)
-    size_hw, classes = spec.preprocess.size_hw, len(spec.class_names)
-    found = postprocess(output, anchors, settings, spec.coder, size_hw, classes)
+    found = postprocess(output, torch.from_numpy(anchors_cxcywh), settings, coder, size_hw, num_classes)
     return tuple(tensor.numpy() for tensor in found)

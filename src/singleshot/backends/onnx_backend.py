@@ -1,4 +1,4 @@
-"""The network as ONNX Runtime runs it; postprocessing is torch's."""
+"""The network as ONNX Runtime runs it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from singleshot.backends.base import PaddedArrays, cores
-from singleshot.backends.finish import finish_heads
+from singleshot.backends.finish import finish_of
 from singleshot.backends.package import Package
 from singleshot.config import PostprocessConfig
 from singleshot.errors import MissingExtraError
@@ -35,8 +35,7 @@ class OnnxBackend:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = max(cores() // parallel, 1)
         self._session = onnxruntime.InferenceSession(package.parts[0], options, providers=["CPUExecutionProvider"])
-        self._package = package
-        self._settings = settings
+        self._finish = finish_of(package, settings)
         self.parallel = parallel
         self.name = f"onnx {'int8' if package.info.quantized else 'fp32'}"
 
@@ -45,5 +44,5 @@ class OnnxBackend:
         start = perf_counter()
         heads = self._session.run(None, {"images": np.ascontiguousarray(batch)})
         middle = perf_counter()
-        boxes, scores, class_ids, counts = finish_heads(heads, self._package, self._settings)
+        boxes, scores, class_ids, counts = self._finish(heads)
         return PaddedArrays(boxes, scores, class_ids, counts, middle - start, perf_counter() - middle)

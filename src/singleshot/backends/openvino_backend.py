@@ -1,4 +1,7 @@
-"""The network as OpenVINO runs it: from a preprocessed batch to detections in one compiled model, without torch."""
+"""The network as OpenVINO runs it, without torch.
+
+What comes behind the network is compiled C; without a C compiler, operators of the same graph where they can do it.
+"""
 
 from __future__ import annotations
 
@@ -9,10 +12,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from singleshot.backends.base import FloatPrecision, PaddedArrays
-from singleshot.backends.finish import finish_heads
+from singleshot.backends.finish import finish_of
 from singleshot.backends.package import Package
 from singleshot.config import PostprocessConfig
 from singleshot.errors import MissingExtraError
+from singleshot.kernels import detect
 
 try:
     import openvino as ov
@@ -50,7 +54,8 @@ class OpenVinoBackend:
     ) -> None:
         self._package = package
         self._settings = settings
-        self._fits = fits_graph(settings)
+        self._in_graph = fits_graph(settings) and not detect.fits(settings)
+        self._finish_heads = finish_of(package, settings)
         self._config = {
             "INFERENCE_PRECISION_HINT": _HINTS[precision],
             "PERFORMANCE_HINT": "LATENCY" if parallel == 1 else "THROUGHPUT",
@@ -74,8 +79,7 @@ class OpenVinoBackend:
             batch = np.concatenate([batch, np.zeros((self._batch - count, *batch.shape[1:]), dtype=np.float32)])
         request.infer([batch], share_inputs=True)
         middle = perf_counter()
-        found = self._finish([tensor.data for tensor in request.output_tensors])
-        boxes, scores, class_ids, counts = (array[:count] for array in found)
+        boxes, scores, class_ids, counts = self._finish([tensor.data for tensor in request.output_tensors], count)
         return PaddedArrays(boxes, scores, class_ids, counts, middle - start, perf_counter() - middle)
 
     def _request(self, count: int) -> Any:
@@ -94,14 +98,17 @@ class OpenVinoBackend:
         model = core.read_model(xml, ov.Tensor(np.frombuffer(numbers, dtype=np.uint8)))
         spec = self._package.info.spec
         size_hw = spec.preprocess.size_hw
-        if self._fits:
+        if self._in_graph:
             anchors, classes = self._package.anchors_cxcywh, len(spec.class_names)
             model = add_detection(model, anchors, self._settings, spec.coder, classes, size_hw)
         model.reshape([batch, 3, *size_hw])
         return core.compile_model(model, "CPU", self._config)
 
-    def _finish(self, outputs: list[NDArray[Any]]) -> tuple[NDArray[Any], ...]:
-        if not self._fits:
-            return finish_heads(outputs, self._package, self._settings)
+    def _finish(self, outputs: list[NDArray[Any]], count: int) -> tuple[NDArray[Any], ...]:
+        """Detections of the first ``count`` images."""
+        if not self._in_graph:
+            return self._finish_heads([head[:count] for head in outputs])
         rows, candidates, scores = outputs
-        return finish_rows(rows, candidates, scores, self._settings, self._package.info.spec.preprocess.size_hw)
+        size_hw = self._package.info.spec.preprocess.size_hw
+        found = finish_rows(rows, candidates, scores, self._settings, size_hw)
+        return tuple(array[:count] for array in found)

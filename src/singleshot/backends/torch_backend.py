@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from time import perf_counter
+from typing import Any
 
 import numpy as np
 import torch
@@ -10,13 +11,15 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from singleshot.backends.base import PaddedArrays
-from singleshot.backends.torch_forward import Forward
+from singleshot.backends.finish import Finish
+from singleshot.backends.torch_forward import Forward, Output
 from singleshot.config import CoderConfig, PostprocessConfig
+from singleshot.kernels import detect
 from singleshot.multibox.decode import postprocess
 
 
 class TorchBackend:
-    """Runs a network in inference mode, and postprocessing on the same device.
+    """Runs a network in inference mode, and postprocessing on the same device; on a CPU in C where that can be had.
 
     Args:
         forward: the network, see ``torch_forward``.
@@ -43,6 +46,7 @@ class TorchBackend:
         self._coder = coder
         self._settings = settings
         self._num_classes = num_classes
+        detect.fits(settings)  # compiles it where that was never done, before a batch is timed
 
     @torch.inference_mode()
     def predict(self, batch: NDArray[np.float32]) -> PaddedArrays:
@@ -52,10 +56,15 @@ class TorchBackend:
             output = self._forward(batch)
             self._wait()
             middle = perf_counter()
-            size_hw = (batch.shape[2], batch.shape[3])
-            found = postprocess(output, self._anchors, self._settings, self._coder, size_hw, self._num_classes)
-            boxes, scores, class_ids, counts = (tensor.cpu().numpy() for tensor in found)
+            boxes, scores, class_ids, counts = self._finish(output, (batch.shape[2], batch.shape[3]))
             return PaddedArrays(boxes, scores, class_ids, counts, middle - start, perf_counter() - middle)
+
+    def _finish(self, output: Output, size_hw: tuple[int, int]) -> tuple[NDArray[Any], ...]:
+        if self._forward.device.type == "cpu":
+            finish = Finish(self._anchors.numpy(), self._settings, self._coder, size_hw, self._num_classes)
+            return finish([part.float().numpy() for part in output])
+        found = postprocess(output, self._anchors, self._settings, self._coder, size_hw, self._num_classes)
+        return tuple(tensor.cpu().numpy() for tensor in found)
 
     def _wait(self) -> None:
         if self._forward.device.type == "cuda":

@@ -1,0 +1,204 @@
+"""From raw heads to detections in C, as ``multibox.decode.postprocess`` does it. No torch here."""
+
+from __future__ import annotations
+
+import ctypes
+import math
+from collections.abc import Sequence
+from functools import cache
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from singleshot.config import CoderConfig, PostprocessConfig
+from singleshot.kernels.library import load
+
+FLAGS = ("-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math")
+"""Products must be rounded before they are added, as torch does, or boxes at the threshold would fall otherwise."""
+
+MARGIN = 1e-3
+"""Natural logarithm of how far below the threshold a score is looked at: far more than rounding."""
+
+NO_LIMIT = 2**62
+
+Heads = Sequence[NDArray[np.float32]]
+
+
+class Found(NamedTuple):
+    """Detections of a batch, best first, padded to the largest image.
+
+    Attributes:
+        boxes_xyxy: pixels of the network input, 0 where padded, ``[B, D, 4]`` float32.
+        scores: 0 where padded, ``[B, D]`` float32.
+        class_ids: 0..C-1, -1 where padded, ``[B, D]`` int64.
+        counts: detections of each image, ``[B]`` int64.
+    """
+
+    boxes_xyxy: NDArray[np.float32]
+    scores: NDArray[np.float32]
+    class_ids: NDArray[np.int64]
+    counts: NDArray[np.int64]
+
+    def narrowed(self, size: int) -> Found:
+        """The first ``size`` of each image, without holding on to the memory of the others."""
+        return Found(
+            self.boxes_xyxy[:, :size].copy(), self.scores[:, :size].copy(), self.class_ids[:, :size].copy(), self.counts
+        )
+
+
+class _Settings(ctypes.Structure):
+    _fields_ = (
+        *((name, ctypes.c_int64) for name in ("anchors", "columns", "classes", "background")),
+        *((name, ctypes.c_int64) for name in ("top_k", "max_of_group", "max_of_image")),
+        *((name, ctypes.c_int32) for name in ("sigmoid", "best_class", "agnostic", "greedy", "at_threshold")),
+        *((name, ctypes.c_int32) for name in ("clip_before", "clip_after", "swapped")),
+        *((name, ctypes.c_float) for name in ("reach", "score", "iou", "objectness")),
+        ("variances", ctypes.c_float * 4),
+        *((name, ctypes.c_float) for name in ("max_log_ratio", "width", "height")),
+    )
+
+
+class _Heads(ctypes.Structure):
+    _fields_ = tuple((name, ctypes.c_void_p) for name in ("codes", "logits", "arm_codes", "arm_logits"))
+
+
+def fits(settings: PostprocessConfig) -> bool:
+    """Whether `detect` can do what the settings say: there is a compiler, and NMS is greedy or none."""
+    return settings.nms in ("greedy", "none") and _function() is not None
+
+
+def detect(
+    heads: Heads,
+    anchors_cxcywh: NDArray[np.float32],
+    settings: PostprocessConfig,
+    coder: CoderConfig,
+    image_size_hw: tuple[int, int],
+    num_classes: int | None = None,
+) -> Found:
+    """Score, threshold, decode, suppress and cut a batch.
+
+    Equal to ``multibox.decode.postprocess`` but for the last bit of exponentials: scores differ by 1e-6 at most, and a
+    score or an overlap within that of its threshold may fall on the other side.
+
+    Args:
+        heads: box codes ``[B, A, 4]``, class logits ``[B, A, K]`` and, for RefineDet, the first step's codes
+            ``[B, A, 4]`` and logits ``[B, A, 2]``.
+        anchors_cxcywh: default boxes in pixels of the network input, ``[A, 4]``.
+        settings: thresholds and dialect; `fits` holds.
+        coder: how codes and boxes relate.
+        image_size_hw: network input in pixels, for clipping.
+        num_classes: public classes; ``None`` takes all columns but the background.
+
+    Raises:
+        ValueError: shapes that do not go together, classes without a column, or soft-NMS.
+        MemoryError: no memory for the candidates.
+    """
+    function = _function()
+    if function is None or settings.nms not in ("greedy", "none"):
+        raise ValueError(f"postprocess.nms {settings.nms!r}: the compiled form cannot do that here; see fits()")
+    parts = [np.ascontiguousarray(part, dtype=np.float32) for part in heads]
+    anchors = np.ascontiguousarray(anchors_cxcywh, dtype=np.float32)
+    _check_shapes(parts, anchors)
+    batch, count, width = parts[1].shape
+    columns = _columns(width, settings, num_classes)
+    most = min(settings.max_detections, count * len(columns))
+    found = Found(
+        np.zeros((batch, most, 4), dtype=np.float32),
+        np.zeros((batch, most), dtype=np.float32),
+        np.full((batch, most), -1, dtype=np.int64),
+        np.zeros(batch, dtype=np.int64),
+    )
+    described = _describe(count, width, columns, most, settings, coder, image_size_hw)
+    pointers = _Heads(*(part.ctypes.data for part in parts))
+    arguments = (array.ctypes.data for array in (anchors, columns))
+    results = (array.ctypes.data for array in found)
+    if function(ctypes.byref(described), ctypes.byref(pointers), *arguments, batch, *results):
+        raise MemoryError(f"postprocessing {batch} images of {count:,} anchors and {width} columns")
+    return found.narrowed(int(found.counts.max(initial=0)))
+
+
+@cache
+def _function() -> Any:
+    library = load("detect", *FLAGS)
+    if library is None:
+        return None
+    function = library.detect
+    size, array = ctypes.c_int64, ctypes.c_void_p
+    function.argtypes = [array, array, array, array, size, array, array, array, array]
+    function.restype = ctypes.c_int
+    return function
+
+
+def _check_shapes(heads: Heads, anchors: NDArray[np.float32]) -> None:
+    shapes = [part.shape for part in heads]
+    if len(shapes) not in (2, 4) or any(len(shape) != 3 for shape in shapes) or anchors.ndim != 2:
+        raise ValueError(
+            f"heads {shapes} and anchors {anchors.shape}: expected two or four of three axes, and two axes"
+        )
+    batch, count, width = shapes[1]
+    expected = [(batch, count, size) for size in (4, width, 4, 2)][: len(shapes)]
+    if shapes != expected or anchors.shape != (count, 4):
+        raise ValueError(f"heads {shapes} and anchors {anchors.shape}: expected {expected} and {(count, 4)}")
+    if width == 0 or count * width >= 2**32:
+        raise ValueError(
+            f"{count:,} anchors and {width} columns: expected one column or more, and less than 2^32 pairs"
+        )
+
+
+def _columns(width: int, settings: PostprocessConfig, num_classes: int | None) -> NDArray[np.int32]:
+    """The logit column of each public class, ``[C]``."""
+    columns = settings.class_columns
+    if columns is None:
+        columns = tuple(range(1, width if num_classes is None else num_classes + 1))
+    if not columns or len(set(columns)) < len(columns) or min(columns) < 0 or max(columns) >= width:
+        raise ValueError(f"classes in columns {columns}: expected different ones of 0..{width - 1}")
+    return np.array(columns, dtype=np.int32)
+
+
+def _describe(
+    anchors: int,
+    width: int,
+    columns: NDArray[np.int32],
+    most: int,
+    settings: PostprocessConfig,
+    coder: CoderConfig,
+    image_size_hw: tuple[int, int],
+) -> _Settings:
+    background, reach = _reach(width, columns, settings)
+    return _Settings(
+        anchors=anchors,
+        columns=width,
+        classes=len(columns),
+        background=background,
+        top_k=min(settings.pre_nms_top_k or NO_LIMIT, NO_LIMIT),
+        max_of_group=min(settings.max_per_class or NO_LIMIT, NO_LIMIT),
+        max_of_image=most,
+        sigmoid=settings.score_function == "sigmoid",
+        best_class=settings.candidates == "best_class",
+        agnostic=settings.class_agnostic,
+        greedy=settings.nms == "greedy",
+        at_threshold=settings.nms_compare == ">=",
+        clip_before=settings.clip == "before",
+        clip_after=settings.clip == "after",
+        swapped=coder.order == "yxhw",
+        reach=reach,
+        score=settings.score_threshold,
+        iou=settings.nms_iou,
+        objectness=settings.min_objectness,
+        variances=(ctypes.c_float * 4)(*coder.variances),
+        max_log_ratio=math.inf if coder.max_log_ratio is None else coder.max_log_ratio,
+        width=image_size_hw[1],
+        height=image_size_hw[0],
+    )
+
+
+def _reach(width: int, columns: NDArray[np.int32], settings: PostprocessConfig) -> tuple[int, float]:
+    """A background column, or -1, and how large a logit must be, less that column's, to be worth an exponential."""
+    threshold = settings.score_threshold
+    if not 0 < threshold < 1:
+        return -1, -math.inf
+    if settings.score_function == "sigmoid":
+        return -1, math.log(threshold) - math.log1p(-threshold) - MARGIN
+    unused = np.setdiff1d(np.arange(width), columns)
+    return (int(unused[0]), math.log(threshold) - MARGIN) if len(unused) else (-1, -math.inf)
