@@ -20,16 +20,16 @@ def lanczos_filter(size: int, factor: float) -> Filter:
     """
     positions = ((np.arange(round(size * factor)) + 0.5) * (1 / factor) - 0.5).astype(np.float32)
     low = np.floor(positions)
-    taps = np.arange(-3, 5)
-    distances = (positions - low)[:, None] - taps.astype(np.float32)
+    taps = np.arange(-3, 5, dtype=np.float32)[:, None]
+    distances = positions - low - taps
     # sinc(t) has the same sine in all taps but for its sign: what is left of the product is sin(pi t / 4) / t^2.
     exact = np.abs(distances) < 1e-6
-    weights = np.sin(distances * (np.pi / 4)) / np.where(exact, 1, distances * distances)
-    weights[:, ::2] *= -1
-    hits = exact.any(axis=1)
-    weights[hits] = exact[hits]
-    weights /= weights.sum(axis=1, keepdims=True)
-    return Filter(low.astype(np.int64) - 3, weights)
+    weights = np.sin(distances * np.float32(np.pi / 4)) / np.where(exact, np.float32(1), distances * distances)
+    weights[::2] *= -1
+    hits = exact.any(axis=0)
+    weights[:, hits] = exact[:, hits]
+    weights /= weights.sum(axis=0)
+    return Filter(low.astype(np.int64) - 3, weights.T)
 
 
 def area_filter(size: int, factor: float, shrinks: bool) -> Filter:
@@ -47,11 +47,11 @@ def area_filter(size: int, factor: float, shrinks: bool) -> Filter:
 def _covered(size: int, start: NDArray[np.float64], step: float) -> Filter:
     end = np.minimum(start + step, size)
     first = np.floor(start)
-    places = first[:, None] + np.arange(int(np.ceil(step)) + 1)
-    shares = np.minimum(places + 1, end[:, None]) - np.maximum(places, start[:, None])
+    places = first + np.arange(int(np.ceil(step)) + 1)[:, None]
+    shares = np.minimum(places + 1, end) - np.maximum(places, start)
     shares[shares <= _LEAST_SHARE] = 0
-    weights = shares / np.minimum(step, size - start)[:, None]
-    return Filter(first.astype(np.int64), weights.astype(np.float32))
+    weights = shares / np.minimum(step, size - start)
+    return Filter(first.astype(np.int64), weights.T.astype(np.float32))
 
 
 def _between_two(start: NDArray[np.float64], factor: float) -> Filter:
