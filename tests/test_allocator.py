@@ -26,22 +26,43 @@ def faults():
 
 work()
 before = faults()
-keep_freed_memory()
+{calls}
 work()
 print(before, faults())
 """
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another allocator")
-@pytest.mark.parametrize("side", [3_000_000, 12_000_000], ids=["12 MB", "48 MB"])
-def test_freed_memory_is_kept(side: int) -> None:
+@pytest.mark.parametrize(
+    ("side", "calls"),
+    [
+        (3_000_000, "keep_freed_memory()"),
+        (12_000_000, "keep_freed_memory()"),
+        (12_000_000, "keep_freed_memory(); keep_freed_memory(2**24)"),
+        (12_000_000, "keep_freed_memory(2**24); keep_freed_memory()"),
+        (1_000_000, "keep_freed_memory(2**24)"),
+    ],
+    ids=["12 MB", "48 MB", "less was asked for later", "more was asked for later", "4 MB, 16 MB kept"],
+)
+def test_freed_memory_is_kept(side: int, calls: str) -> None:
     """Maps that are made and freed again and again want no new pages from the system."""
-    clean = {name: value for name, value in os.environ.items() if not name.startswith(("MALLOC_", "GLIBC_TUNABLES"))}
-    program = PROGRAM.format(side=side)
-    output = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True, env=clean)
-    before, after = map(int, output.stdout.split())
+    before, after = faults(side, calls)
     assert before > 50
     assert after < 20
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another allocator")
+def test_more_than_was_asked_for_is_given_back() -> None:
+    assert faults(12_000_000, "keep_freed_memory(2**24)")[1] > 50
+
+
+def faults(side: int, calls: str) -> tuple[int, int]:
+    """Page faults before and after memory is kept."""
+    clean = {name: value for name, value in os.environ.items() if not name.startswith(("MALLOC_", "GLIBC_TUNABLES"))}
+    program = PROGRAM.format(side=side, calls=calls)
+    output = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True, env=clean)
+    before, after = map(int, output.stdout.split())
+    return before, after
 
 
 def test_other_systems_are_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import cv2
@@ -13,10 +14,21 @@ from hypothesis import strategies as st
 
 from singleshot.config import PreprocessConfig
 from singleshot.images import read_image
+from singleshot.kernels import resize as kernel
 from singleshot.preprocess import preprocess_image, resize_image
 
 RESIZES = ("linear", "linear_float", "linear_legacy", "linear_antialias")
 SIZES = ((48, 64), (10, 7), (97, 33), (1, 1), (2, 300))
+
+
+@pytest.fixture(autouse=True, scope="module", params=["compiled", "python"])
+def form(request: pytest.FixtureRequest) -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        if request.param == "python":
+            patch.setattr(kernel, "_library", lambda: None)
+        elif kernel._library() is None:
+            pytest.skip("no C compiler here")
+        yield
 
 
 def noise(height: int, width: int, seed: int = 0) -> np.ndarray:

@@ -1,7 +1,8 @@
 """From an RGB image to the network's input, exactly as the weights were trained. NumPy and OpenCV only.
 
 Every resize here follows one system to the bit or to float rounding (see `PreprocessConfig.resize`): another
-interpolation moves a detector's scores and costs average precision.
+interpolation moves a detector's scores and costs average precision. `kernels.resize` has compiled forms of most steps,
+with the same results.
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ import cv2
 import numpy as np
 
 from singleshot.config import PreprocessConfig
+from singleshot.kernels import resize
+from singleshot.kernels.resize import AxisTaps, Normalisation
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -34,10 +37,14 @@ def preprocess_image(image_rgb: Uint8Image, config: PreprocessConfig, out: Float
     """
     if out is None:
         out = np.empty((3, *config.size_hw), dtype=np.float32)
-    planes = out if config.channel_order == "rgb" else out[::-1]
+    reverse = config.channel_order == "bgr"
+    planes = out[::-1] if reverse else out
+    numbers = Normalisation(config.scale, config.mean, config.std, reverse)
     if config.resize in ("linear", "linear_antialias"):
-        _normalise_bytes(resize_image(image_rgb, config), list(planes), config)
-    else:
+        resized = resize_image(image_rgb, config)
+        if not resize.normalise_bytes(resized, numbers, out):
+            _normalise_bytes(resized, list(planes), config)
+    elif not resize.resize_bilinear(image_rgb, *_taps(image_rgb, config), numbers, out):
         _resize_bilinear(image_rgb, planes, config.resize == "linear_float")
         _normalise_floats(out, config)
     return out
@@ -149,9 +156,14 @@ def _bilinear_taps(from_hw: tuple[int, int], to_hw: tuple[int, int], half_pixel:
     return _Taps(*_axis_taps(from_hw[1], to_hw[1], half_pixel), tuple(bands))
 
 
-def _axis_taps(
-    size_in: int, size_out: int, half_pixel: bool
-) -> tuple[NDArray[np.int64], NDArray[np.int64], FloatImage]:
+def _taps(image: Uint8Image, config: PreprocessConfig) -> tuple[AxisTaps, AxisTaps]:
+    """Of the columns and of the rows."""
+    (height, width), half_pixel = config.size_hw, config.resize == "linear_float"
+    return _axis_taps(image.shape[1], width, half_pixel), _axis_taps(image.shape[0], height, half_pixel)
+
+
+@lru_cache(maxsize=512)
+def _axis_taps(size_in: int, size_out: int, half_pixel: bool) -> AxisTaps:
     """Low index, high index and share of the high one for each output position, in float32 as TF and torch have it."""
     scale = np.float32(size_in) / np.float32(size_out)
     positions = np.arange(size_out, dtype=np.float32)
@@ -160,7 +172,7 @@ def _axis_taps(
     else:
         positions = positions * scale
     low = np.minimum(np.floor(positions).astype(np.int64), size_in - 1)
-    return low, np.minimum(low + 1, size_in - 1), positions - low.astype(np.float32)
+    return AxisTaps(low, np.minimum(low + 1, size_in - 1), positions - low.astype(np.float32))
 
 
 # Pillow computes with weights of 22 bits (32 bits less 8 of the pixel and 2 of headroom).
@@ -183,6 +195,9 @@ def _resize_antialias(image: Uint8Image, size_hw: tuple[int, int]) -> Uint8Image
 def _shrink_rows(image: Uint8Image, rows: int) -> Uint8Image:
     """Weighted sums of rows, ``[H, W, 3]`` to ``[rows, W, 3]``, in Pillow's integers."""
     indices, weights = _triangle_taps(image.shape[0], rows)
+    summed = resize.weigh_rows(image, indices, weights, _PILLOW_BITS)
+    if summed is not None:
+        return summed
     flat = image.reshape(image.shape[0], -1)
     total = np.full((rows, flat.shape[1]), 1 << (_PILLOW_BITS - 1), dtype=np.int32)
     product = np.empty_like(total)

@@ -13,10 +13,12 @@ from numpy.typing import NDArray
 
 from singleshot.augment.colour import Distortion, distort, to_uint8
 from singleshot.augment.config import Interpolation
+from singleshot.augment.filters import area_filter, lanczos_filter
 from singleshot.augment.geometry import Geometry
 from singleshot.errors import ImageError
 from singleshot.image_header import is_cut_off, read_header
 from singleshot.images import MAX_PIXELS, read_image
+from singleshot.kernels.resample import Filter, filter_image, has_kernel
 
 Image = NDArray[np.uint8]
 
@@ -28,7 +30,7 @@ _FLAGS: dict[Interpolation, int] = {
     "lanczos4": cv2.INTER_LANCZOS4,
 }
 TINY = 1e-6
-# OpenCV vectorises these for float32 only: converting there and back is still quicker.
+# `kernels.resample` computes these. OpenCV vectorises them for float32 only: converting there and back is quicker.
 _QUICKER_IN_FLOAT = frozenset({cv2.INTER_AREA, cv2.INTER_LANCZOS4})
 _REDUCED = {2: cv2.IMREAD_REDUCED_COLOR_2, 4: cv2.IMREAD_REDUCED_COLOR_4, 8: cv2.IMREAD_REDUCED_COLOR_8}
 
@@ -163,7 +165,21 @@ def _visible(geometry: Geometry, axis: int, pixels: Pixels) -> _Span:
 def _resize(image: Image, factor_x: float, factor_y: float, flag: int) -> Image:
     """Resize by exact factors: given a size instead, OpenCV would stretch to whole pixels."""
     if flag in _QUICKER_IN_FLOAT:
+        size_hw = round(image.shape[0] * factor_y), round(image.shape[1] * factor_x)
+        if has_kernel() and size_hw != image.shape[:2]:  # OpenCV copies images that keep their size
+            return filter_image(image, *_filters(image.shape[:2], factor_x, factor_y, flag))
         exact = cv2.resize(image.astype(np.float32), None, fx=factor_x, fy=factor_y, interpolation=flag)
         return to_uint8(exact)
     resized: Image = cv2.resize(image, None, fx=factor_x, fy=factor_y, interpolation=flag)
     return resized
+
+
+def _filters(size_hw: tuple[int, ...], factor_x: float, factor_y: float, flag: int) -> tuple[Filter, Filter]:
+    """What an output row and column take of the image."""
+    axes = zip(size_hw, (factor_y, factor_x), strict=True)
+    if flag == cv2.INTER_LANCZOS4:
+        down, across = (lanczos_filter(size, factor) for size, factor in axes)
+    else:
+        shrinks = factor_x <= 1 and factor_y <= 1
+        down, across = (area_filter(size, factor, shrinks) for size, factor in axes)
+    return down, across

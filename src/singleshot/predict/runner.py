@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from singleshot.allocator import keep_freed_memory
 from singleshot.backends.base import Backend, PaddedArrays, cores
 from singleshot.config import PreprocessConfig
 from singleshot.detections import Detections
@@ -29,6 +30,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     Source = Path | NDArray[np.uint8]
+
+# Bytes for each thread: the photos that it holds at once, unless they are very large.
+_KEPT_MEMORY = 2**24
 
 STAGES = ("decode", "preprocess", "network", "postprocess", "write", "wait")
 
@@ -174,6 +178,7 @@ class Predictor:
 
     def _overlapped(self, groups: Iterable[Sequence[Source]]) -> Iterator[Result]:
         """Reading, network and caller at the same time; results in order."""
+        keep_freed_memory(_KEPT_MEMORY)
         readers = ThreadPoolExecutor(cores(), "singleshot-read")
         networks = ThreadPoolExecutor(self.parallel, "singleshot-network")
         ahead: deque[Future[list[Result]]] = deque()
