@@ -125,35 +125,48 @@ INLINE vec larger(vec a, vec b) {
   return (vec)(((mask)a & first) | ((mask)b & ~first));
 }
 
-/* A tile's inputs, zero outside the image, to its points: v[point * stride + i] of channel first + i. */
-static void read_tile(const layer_t *l, const float *images, const tile_t *t, float *v, int64_t stride, int64_t first,
-                      int64_t count) {
+/* A tile's inputs, zero outside the image, to its points: v[point * stride + i] of channel first + i. `whole`: whether all
+ * are inside, which most are and which is quicker. */
+INLINE void read_pixels(const layer_t *l, const float *images, const tile_t *t, float *v, int64_t stride, int64_t first,
+                        int64_t count, int whole) {
   const float *image = images + t->image * l->height * l->width * l->channels + first;
-  int64_t top = t->row - l->padding, left = t->col - l->padding;
+  int64_t top = t->row - l->padding, left = t->col - l->padding, down = l->dilation * l->width * l->channels,
+          across = l->dilation * l->channels;
   for (int64_t c = 0; c < count; c += LANES) {
-    vec across[SIDE][SIDE];
+    const float *corner = image + (top * l->width + left) * l->channels + c;
+    vec half[SIDE][SIDE];
 #pragma GCC unroll 6
     for (int j = 0; j < SIDE; j++) {
       int64_t col = left + j * l->dilation;
+      int col_inside = whole || (col >= 0 && col < l->width);
       vec pixels[SIDE], points[SIDE];
 #pragma GCC unroll 6
       for (int i = 0; i < SIDE; i++) {
         int64_t row = top + i * l->dilation;
-        int inside = row >= 0 && row < l->height && col >= 0 && col < l->width;
-        pixels[i] = inside ? load(image + (row * l->width + col) * l->channels + c) : (vec){0};
+        int inside = whole || (col_inside && row >= 0 && row < l->height);
+        pixels[i] = inside ? load(corner + i * down + j * across) : (vec){0};
       }
       to_points(pixels, points);
 #pragma GCC unroll 6
-      for (int i = 0; i < SIDE; i++) across[i][j] = points[i];
+      for (int i = 0; i < SIDE; i++) half[i][j] = points[i];
     }
 #pragma GCC unroll 6
     for (int i = 0; i < SIDE; i++) {
       vec points[SIDE];
-      to_points(across[i], points);
+      to_points(half[i], points);
 #pragma GCC unroll 6
       for (int j = 0; j < SIDE; j++) store(v + (i * SIDE + j) * stride + c, points[j]);
     }
   }
+}
+
+static void read_tile(const layer_t *l, const float *images, const tile_t *t, float *v, int64_t stride, int64_t first,
+                      int64_t count) {
+  int64_t top = t->row - l->padding, left = t->col - l->padding, reach = (SIDE - 1) * l->dilation;
+  if (top >= 0 && left >= 0 && top + reach < l->height && left + reach < l->width)
+    read_pixels(l, images, t, v, stride, first, count, 1);
+  else
+    read_pixels(l, images, t, v, stride, first, count, 0);
 }
 
 /* A vector of outputs; the last one of a pixel may be shorter. */
@@ -296,17 +309,18 @@ void transform_filters(const filters_t *f, const float *weight, float *points, i
   }
 }
 
-/* Channels and filters whose gradients are summed together: with a block of tiles they stay in a thread's cache. */
-#define SQUARE 64
+/* Channels and filters whose gradients are summed together; fewer would have tiles transformed more often. */
+#define CHANNELS 128
+#define FILTERS 64
 
-/* c [rows, SQUARE] += a [depth, rows] transposed, b [depth, width], width in vectors. */
+/* c [rows, FILTERS] += a [depth, rows] transposed, b [depth, width], width in vectors. */
 INLINE void accumulate(int rows, int width, const float *a, const float *b, float *c, int64_t depth) {
   vec sum[ROWS][PANEL];
 #pragma GCC unroll 6
   for (int i = 0; i < rows; i++)
 #pragma GCC unroll 4
-    for (int j = 0; j < width; j++) sum[i][j] = load(c + i * SQUARE + LANES * j);
-  for (int64_t k = 0; k < depth; k++, a += SQUARE, b += SQUARE) {
+    for (int j = 0; j < width; j++) sum[i][j] = load(c + i * FILTERS + LANES * j);
+  for (int64_t k = 0; k < depth; k++, a += CHANNELS, b += FILTERS) {
     vec right[PANEL];
 #pragma GCC unroll 4
     for (int j = 0; j < width; j++) right[j] = load(b + LANES * j);
@@ -318,7 +332,7 @@ INLINE void accumulate(int rows, int width, const float *a, const float *b, floa
 #pragma GCC unroll 6
   for (int i = 0; i < rows; i++)
 #pragma GCC unroll 4
-    for (int j = 0; j < width; j++) store(c + i * SQUARE + LANES * j, sum[i][j]);
+    for (int j = 0; j < width; j++) store(c + i * FILTERS + LANES * j, sum[i][j]);
 }
 
 static void accumulate_any(int64_t rows, int64_t width, const float *a, const float *b, float *c, int64_t depth) {
@@ -390,7 +404,7 @@ static void read_gradients(const layer_t *l, const float *gradients, const tile_
 }
 
 int64_t gradient_workspace_size(const layer_t *l) {
-  return POINTS * (2 * (l->block * SQUARE + LANES) + SQUARE * SQUARE);
+  return POINTS * (l->block * (CHANNELS + FILTERS) + 2 * LANES + CHANNELS * FILTERS);
 }
 
 /* Gradients of the filters.
@@ -402,32 +416,34 @@ int64_t gradient_workspace_size(const layer_t *l) {
  */
 void differentiate(const layer_t *l, const tile_t *tiles, const float *images, const float *gradients, float *result,
                    float *workspace, int threads) {
-  int64_t padded = padded_filters(l), down = (l->channels + SQUARE - 1) / SQUARE, across = (padded + SQUARE - 1) / SQUARE;
-  int64_t stride = l->block * SQUARE + LANES, items = down * across * l->splits;
+  int64_t padded = padded_filters(l);
+  int64_t down = (l->channels + CHANNELS - 1) / CHANNELS, across = (padded + FILTERS - 1) / FILTERS;
+  int64_t v_stride = l->block * CHANNELS + LANES, z_stride = l->block * FILTERS + LANES;
 #pragma omp parallel for schedule(dynamic) num_threads(threads)
-  for (int64_t item = 0; item < items; item++) {
+  for (int64_t item = 0; item < down * across * l->splits; item++) {
 #ifdef _OPENMP
     float *v = workspace + omp_get_thread_num() * l->workspace;
 #else
     float *v = workspace;
 #endif
-    float *z = v + POINTS * stride, *m = z + POINTS * stride;
+    float *z = v + POINTS * v_stride, *m = z + POINTS * z_stride;
     int64_t part = item / (down * across), square = item % (down * across);
-    int64_t channel = square / across * SQUARE, channels = smaller(SQUARE, l->channels - channel);
-    int64_t filter = square % across * SQUARE, filters = smaller(SQUARE, padded - filter);
+    int64_t channel = square / across * CHANNELS, channels = smaller(CHANNELS, l->channels - channel);
+    int64_t filter = square % across * FILTERS, filters = smaller(FILTERS, padded - filter);
     int64_t end = l->tiles * (part + 1) / l->splits;
-    for (int64_t i = 0; i < POINTS * SQUARE * SQUARE; i++) m[i] = 0;
+    for (int64_t i = 0; i < POINTS * CHANNELS * FILTERS; i++) m[i] = 0;
     for (int64_t start = l->tiles * part / l->splits; start < end; start += l->block) {
       int64_t count = smaller(l->block, end - start);
       for (int64_t t = 0; t < count; t++) {
-        read_tile(l, images, tiles + start + t, v + t * SQUARE, stride, channel, channels);
-        read_gradients(l, gradients, tiles + start + t, z + t * SQUARE, stride, filter, filters);
+        read_tile(l, images, tiles + start + t, v + t * CHANNELS, v_stride, channel, channels);
+        read_gradients(l, gradients, tiles + start + t, z + t * FILTERS, z_stride, filter, filters);
       }
       for (int64_t point = 0; point < POINTS; point++)
         for (int64_t k = 0; k < filters; k += PANEL * LANES)
           for (int64_t c = 0; c < channels; c += ROWS)
             accumulate_any(smaller(ROWS, channels - c), smaller(PANEL * LANES, filters - k) / LANES,
-                           v + point * stride + c, z + point * stride + k, m + (point * SQUARE + c) * SQUARE + k, count);
+                           v + point * v_stride + c, z + point * z_stride + k,
+                           m + (point * CHANNELS + c) * FILTERS + k, count);
     }
     for (int64_t c = 0; c < channels; c++)
       for (int64_t k = 0; k < filters; k += LANES) {
@@ -435,7 +451,7 @@ void differentiate(const layer_t *l, const tile_t *tiles, const float *images, c
         vec half[3][SIDE];
         for (int j = 0; j < SIDE; j++) {
           vec points[SIDE], column[3];
-          for (int i = 0; i < SIDE; i++) points[i] = load(m + ((i * SIDE + j) * SQUARE + c) * SQUARE + k);
+          for (int i = 0; i < SIDE; i++) points[i] = load(m + ((i * SIDE + j) * CHANNELS + c) * FILTERS + k);
           to_filter(points, column);
           for (int i = 0; i < 3; i++) half[i][j] = column[i];
         }

@@ -29,11 +29,13 @@ LARGE_FILTERS = 12 * 2**20
 
 LARGE_BLOCK = 120
 
-GRADIENT_BLOCK = 32
-"""The same for gradients of filters, whose sums take a part of the caches."""
+GRADIENT_BLOCK = 64
+"""The same for gradients of filters."""
 
-_SQUARE = 64
-_SQUARES = 16
+_CHANNELS, _FILTERS = 128, 64
+"""What the kernel takes together."""
+
+_PARTS = 16
 """Parts of work that keep a few threads equally busy."""
 
 FloatArray = NDArray[np.float32]
@@ -202,9 +204,9 @@ def filter_gradients(library: ctypes.CDLL, layer: Layer, images: int, gradients:
     """
     sizes, tiles = _sizes(layer)
     padded = _rounded(layer.filters)
-    squares = -(-layer.channels // _SQUARE) * -(-padded // _SQUARE)
+    parts = -(-layer.channels // _CHANNELS) * -(-padded // _FILTERS)
     sizes.block = min(GRADIENT_BLOCK, len(tiles))
-    sizes.splits = max(1, min(-(-_SQUARES // squares) if squares < _SQUARES else 1, len(tiles) // sizes.block))
+    sizes.splits = max(1, min(-(-_PARTS // parts), len(tiles) // sizes.block))
     sizes.workspace = library.gradient_workspace_size(ctypes.byref(sizes))
     workspace = _workspace(sizes.workspace * threads)
     result = np.empty((sizes.splits, 9, layer.channels, padded), dtype=np.float32)
@@ -232,7 +234,7 @@ def _rounded(filters: int) -> int:
 def _plan(tiles: int, channels: int, filters: int, threads: int) -> tuple[int, int]:
     """Tiles of a block, and parts that the filters are split into."""
     if 4 * POINTS * channels * filters > LARGE_FILTERS:
-        return min(tiles, LARGE_BLOCK), min(-(-filters // _SQUARE), threads)
+        return min(tiles, LARGE_BLOCK), min(-(-filters // _FILTERS), threads)
     return min(BLOCK, max(-(-tiles // (4 * threads) // 6) * 6, 12)), 1
 
 
