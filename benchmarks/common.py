@@ -7,6 +7,7 @@ take turns in every round, so that a busy machine slows all alike, and ratios ar
 from __future__ import annotations
 
 import argparse
+import ctypes
 import json
 import os
 import platform
@@ -21,6 +22,8 @@ import numpy as np
 import torch
 from rich.console import Console
 from rich.table import Table
+
+from singleshot.allocator import EVERYTHING, LARGEST_KEPT, LARGEST_USUAL, MMAP_THRESHOLD, TRIM_THRESHOLD
 
 PACKAGES = (
     "singleshot", "torch", "numpy", "opencv-python-headless", "openvino", "onnxruntime", "torchvision",
@@ -84,16 +87,38 @@ class NotAvailableError(Exception):
     """A row cannot be measured here; the message says why."""
 
 
-def take_turns(contenders: Mapping[str, Callable[[], object]], rounds: int) -> dict[str, list[float]]:
-    """Seconds of each contender in every round; a first round warms up and does not count."""
+def take_turns(
+    contenders: Mapping[str, Callable[[], object]], rounds: int, own_memory: bool = False
+) -> dict[str, list[float]]:
+    """Seconds of each contender in every round; a first round warms up and does not count.
+
+    With ``own_memory`` each has the allocator's settings that it would have in a process of its own, and runs once
+    untimed before each turn, since what the others left of the memory is not what it would have left.
+    """
     seconds: dict[str, list[float]] = {name: [] for name in contenders}
     for turn in range(rounds + 1):
         for name, run in contenders.items():
+            if own_memory:
+                set_allocator(keep=name.startswith(OURS))
+                run()
             started = time.perf_counter()
             run()
             if turn:
                 seconds[name].append(time.perf_counter() - started)
     return seconds
+
+
+def set_allocator(keep: bool) -> None:
+    """glibc's settings as ours has them, which keep freed memory, or as a process without wishes comes to have them.
+
+    These are: blocks of over 32 MiB come from the system and go back at once, and so does the end of a heap of over
+    64 MiB.
+    """
+    if platform.system() == "Linux" and platform.libc_ver()[0] == "glibc":
+        libc = ctypes.CDLL(None)
+        libc.mallopt(TRIM_THRESHOLD, EVERYTHING if keep else 2**26)
+        libc.mallopt(MMAP_THRESHOLD, LARGEST_KEPT if keep else LARGEST_USUAL)
+        libc.malloc_trim(0)
 
 
 def spread_of(values: Sequence[float]) -> float:

@@ -2,11 +2,10 @@
 
     python benchmarks/train_step.py [--quick] [--json FILE]
 
-Ours is what ``singleshot train`` does: uint8 images normalised, bf16 autocast where the processor computes in it,
-channels_last, fused SGD. The reference form is a plain network in float32 and NCHW with the plain loss and plain SGD.
-
-It is measured twice: with glibc's own settings for all, as the reference comes, and with freed memory kept for all, as
-``singleshot train`` sets it. The setting belongs to the process, so that contenders in turns must share it.
+Ours is what ``singleshot train`` does: uint8 images normalised, channels_last, fused AdamW, and on CPUs float32 with
+our 3x3 convolutions, or bf16 autocast where the processor has matrix units for it. The reference form is a plain
+network in float32 and NCHW with the plain loss and plain SGD. Each contender has the allocator settings that it has in
+a process of its own: ours keeps freed memory.
 """
 
 from __future__ import annotations
@@ -20,10 +19,10 @@ import loads
 from common import Measured, Settings, compare, main, peak_flops, take_turns
 from peers import torchvision_ssd
 from reference_forms import PlainSsd300, loss_ssd_pytorch_form
-from singleshot.allocator import keep_freed_memory
 from singleshot.config import LossConfig, MatchConfig
 from singleshot.engine.config import OptimizerConfig
-from singleshot.engine.machine import choose_amp, precision_of
+from singleshot.engine.convolution import winograd_share
+from singleshot.engine.machine import Amp, choose_amp, precision_of
 from singleshot.engine.optimizer import build_optimizer
 from singleshot.engine.trainer import ImageNormalizer
 from singleshot.models.build import build_network
@@ -48,14 +47,14 @@ class Load:
         self.anchors = loads.anchors()
 
 
-def ours(load: Load, amp: str) -> Step:
+def ours(load: Load, amp: Amp) -> Step:
     """The engine's parts, put together as the trainer does; the learning rate is so small that nothing diverges."""
     spec, device = loads.spec(), torch.device("cpu")
     torch.manual_seed(0)
     network = build_network(spec.network).to(memory_format=torch.channels_last).train()
     optimizer = build_optimizer(network, OptimizerConfig(), 1e-6)
     normalize = ImageNormalizer(spec.preprocess, device, channels_last=True)
-    precision = precision_of(choose_amp(amp, device))
+    precision = precision_of(amp)
 
     def step() -> float:
         with precision.forward(device):
@@ -120,11 +119,13 @@ def step_flops(batch: int) -> int:
     return FORWARD_AND_BACKWARD * batch * count_flops(network, (loads.SIDE, loads.SIDE))
 
 
-def contenders(load: Load, amp: str) -> dict[str, Step]:
-    """Everybody's step; ours in the number format of training comes first."""
-    found = {f"singleshot, {amp} channels_last": ours(load, amp)}
-    if amp != "fp32":
-        found["singleshot, fp32 channels_last"] = ours(load, "fp32")
+def contenders(load: Load) -> dict[str, Step]:
+    """Everybody's step; ours in the number format that training chooses comes first."""
+    spec = loads.spec()
+    network = build_network(spec.network)
+    assert isinstance(network, Network)
+    amp = choose_amp("auto", torch.device("cpu"), winograd_share(network, spec.preprocess.size_hw))
+    found = {f"singleshot, {name}": ours(load, name) for name in sorted({"fp32", "bf16"}, key=lambda name: name != amp)}
     found["reference form, ssd.pytorch"] = reference(load)
     if model := torchvision_ssd(len(loads.CLASSES) + 1):
         found["torchvision"] = torchvision(load, model)
@@ -134,20 +135,15 @@ def contenders(load: Load, amp: str) -> dict[str, Step]:
 def measure_row(settings: Settings) -> list[Measured]:
     """Seconds of a step."""
     batch = settings.choose(8, 8, 1)
-    found = contenders(Load(batch), choose_amp("auto", torch.device("cpu")))
+    found = contenders(Load(batch))
     side = settings.choose(2048, 2048, 256)
     peaks = {name: peak_flops(torch.bfloat16 if "bf16" in name else torch.float32, side=side) for name in found}
     flops = step_flops(batch)
     notes = {name: f"{flops / 1e9:,.0f} GFLOP; peak {peak / 1e9:,.0f} GFLOP/s" for name, peak in peaks.items()}
-
-    def measure(row: str) -> list[Measured]:
-        seconds = take_turns(found, settings.choose(5, 2, 1))
-        shares = {name: flops / min(values) / peaks[name] for name, values in seconds.items()}
-        return compare(row, seconds, goals={next(iter(found)): GOAL}, shares=shares, notes=notes)
-
-    as_it_comes = measure(f"training step, batch {batch}")
-    keep_freed_memory()
-    return as_it_comes + measure(f"training step, batch {batch}, freed memory kept by all")
+    seconds = take_turns(found, settings.choose(5, 2, 1), own_memory=True)
+    shares = {name: flops / min(values) / peaks[name] for name, values in seconds.items()}
+    goals = {next(iter(found)): GOAL}
+    return compare(f"training step, batch {batch}", seconds, goals=goals, shares=shares, notes=notes)
 
 
 if __name__ == "__main__":

@@ -6,10 +6,10 @@ import ctypes
 import platform
 
 # Numbers of glibc's mallopt(3), and the largest values that it takes as an int.
-_TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
-EVERYTHING, _LARGEST_KEPT = 2**31 - 1, 2**30
-# Blocks up to this come from a heap in time, if nobody asks for more (glibc's DEFAULT_MMAP_THRESHOLD_MAX).
-_LARGEST_USUAL = 2**25
+TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3
+EVERYTHING, LARGEST_KEPT = 2**31 - 1, 2**30
+# Blocks up to this come from a heap in time, if nobody asks for more (glibc's DEFAULTMMAP_THRESHOLD_MAX).
+LARGEST_USUAL = 2**25
 
 _kept = 0
 
@@ -30,5 +30,5 @@ def keep_freed_memory(at_most: int = EVERYTHING) -> None:
     if at_most > _kept and platform.system() == "Linux" and platform.libc_ver()[0] == "glibc":
         _kept = at_most
         libc = ctypes.CDLL(None)
-        libc.mallopt(_TRIM_THRESHOLD, at_most)
-        libc.mallopt(_MMAP_THRESHOLD, _LARGEST_KEPT if at_most == EVERYTHING else _LARGEST_USUAL)
+        libc.mallopt(TRIM_THRESHOLD, at_most)
+        libc.mallopt(MMAP_THRESHOLD, LARGEST_KEPT if at_most == EVERYTHING else LARGEST_USUAL)

@@ -315,3 +315,21 @@ def test_a_compiled_detector_needs_no_torch(
         "assert len(found) == 2; assert 'torch' not in sys.modules, 'torch was imported'"
     )
     subprocess.run([sys.executable, "-c", program], check=True)
+
+
+def test_small_batches_that_go_on_coming_get_a_model_of_their_own(weights: Path) -> None:
+    """A folder's last batch is padded to the others' size, which is sooner done than compiling; a habit is not."""
+    pytest.importorskip("openvino")
+    detector = load(weights)
+    source = Source(detector.spec, detector._weights, lambda: detector._network)  # type: ignore[arg-type]
+    backend = open_backend(source, Wish(detector.spec.postprocess, "openvino", "fp32"))
+    batch = images(8)
+    many = backend.predict(batch)
+    alone = [backend.predict(batch[:1]) for _ in range(4)]
+    assert sorted(backend._models) == [1, 8]  # type: ignore[attr-defined]
+    assert len(backend.predict(batch[:5]).counts) == 5
+    assert sorted(backend._models) == [1, 8]  # type: ignore[attr-defined]
+    for found in alone:
+        count = found.counts[0]
+        assert count == many.counts[0]
+        np.testing.assert_allclose(found.scores[0, :count], many.scores[0, :count], atol=1e-5)

@@ -44,6 +44,15 @@ def test_contenders_take_turns_and_the_first_round_does_not_count():
     assert {name: len(values) for name, values in seconds.items()} == {"a": 2, "b": 2}
 
 
+def test_each_has_its_own_memory_settings_and_an_untimed_run(monkeypatch):
+    calls = []
+    monkeypatch.setattr(common, "set_allocator", lambda keep: calls.append(keep))
+    contenders = {"singleshot": lambda: calls.append("ours"), "other": lambda: calls.append("other")}
+    seconds = common.take_turns(contenders, 1, own_memory=True)
+    assert calls == [True, "ours", "ours", False, "other", "other"] * 2
+    assert [len(values) for values in seconds.values()] == [1, 1]
+
+
 def test_rows_that_cannot_be_measured_say_why(tmp_path, monkeypatch):
     monkeypatch.setattr(run, "ROWS", ("no_such_row", "augment", "golden_mxnet", "loads"))
     measured, missing = run.measure_all(list(run.ROWS), TINY)

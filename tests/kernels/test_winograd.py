@@ -5,15 +5,16 @@ from __future__ import annotations
 import copy
 import ctypes
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from singleshot.backends import fold
+from singleshot.backends import fold, torch_forward
 from singleshot.backends.fold import fold_batch_norms, use_winograd
-from singleshot.backends.torch_forward import prepare_network
+from singleshot.backends.torch_forward import EagerForward, prepare_network
 from singleshot.backends.winograd import WinogradConv2d, fits, halves
 from singleshot.kernels.library import load
 from singleshot.kernels.winograd import Layer, bind, kernel
@@ -178,7 +179,7 @@ def test_takes_over_what_follows_where_nobody_else_reads_it() -> None:
     images = torch.randn(2, 3, 40, 40)
     expected = network(images)
     fold_batch_norms(network, 3, (40, 40))
-    assert use_winograd(network, 3, (40, 40)) == 4
+    assert len(use_winograd(network, 3, (40, 40))) == 4
     assert isinstance(network.start, nn.Conv2d)
     modules = (network.pooled, network.normed, network.tapped, network.twice)
     assert [module.relu for module in modules] == [True, True, False, False]
@@ -218,8 +219,28 @@ def test_networks_give_the_same_and_stay_as_they_were(name: str) -> None:
     assert all(torch.equal(value, kept[key]) for key, value in network.state_dict().items())
 
 
+@needs_kernel
+@pytest.mark.parametrize(("flags", "taken"), [({"avx512_bf16"}, True), ({"amx_bf16"}, False)])
+@torch.inference_mode()
+def test_bf16_keeps_what_is_quicker_in_float32(monkeypatch: pytest.MonkeyPatch, flags: set[str], taken: bool) -> None:
+    monkeypatch.setattr(torch_forward, "processor_flags", lambda: frozenset(flags))
+    spec = model_spec("ssd300_vgg16", ("a", "b"))
+    torch.manual_seed(0)
+    network = build_network(spec.network).eval()
+    ready = prepare_network(network, (300, 300), torch.device("cpu"), "bf16")
+    ours = [module for module in ready.modules() if isinstance(module, WinogradConv2d)]
+    assert bool(ours) == taken
+    assert all(module.conv.weight.dtype == torch.float32 for module in ours)
+    convolutions = {module for module in ready.modules() if isinstance(module, nn.Conv2d)} - {m.conv for m in ours}
+    assert {module.weight.dtype for module in convolutions} == {torch.bfloat16}
+    found = EagerForward(ready, "bf16")(np.random.default_rng(0).random((1, 3, 300, 300), dtype=np.float32))
+    expected = network(torch.from_numpy(np.random.default_rng(0).random((1, 3, 300, 300), dtype=np.float32)))
+    for ours_of, exact in zip(found, expected, strict=True):
+        assert (ours_of.float() - exact).norm() <= 0.05 * exact.norm()
+
+
 def test_without_a_kernel_nothing_changes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fold, "kernel", lambda: None)
     network = Small().eval()
-    assert use_winograd(network, 3, (40, 40)) == 0
+    assert use_winograd(network, 3, (40, 40)) == []
     assert not any(isinstance(module, WinogradConv2d) for module in network.modules())

@@ -48,7 +48,7 @@ def fold_batch_norms(network: nn.Module, in_channels: int, image_size_hw: tuple[
 
 
 @torch.no_grad()
-def use_winograd(network: nn.Module, in_channels: int, image_size_hw: tuple[int, int]) -> int:
+def use_winograd(network: nn.Module, in_channels: int, image_size_hw: tuple[int, int]) -> list[nn.Conv2d]:
     """Compute the 3x3 convolutions that can be by `WinogradConv2d`, with the ReLU and pooling behind them; in place.
 
     Args:
@@ -56,11 +56,11 @@ def use_winograd(network: nn.Module, in_channels: int, image_size_hw: tuple[int,
         in_channels, image_size_hw: of its images.
 
     Returns:
-        How many; 0 where there is no kernel.
+        The convolutions; none where there is no kernel.
     """
     library = kernel()
     if library is None:
-        return 0
+        return []
     relus = [module for module in network.modules() if type(module) is nn.ReLU]
     was_inplace = [relu.inplace for relu in relus]
     for module in relus:  # a tensor that is overwritten would look as if others read it
@@ -78,7 +78,7 @@ def use_winograd(network: nn.Module, in_channels: int, image_size_hw: tuple[int,
         found[conv] = WinogradConv2d(library, conv, relu is not None, pool)
         found |= {module: nn.Identity() for module in (relu, pool) if module is not None}
     replace(network, found)
-    return sum(isinstance(module, WinogradConv2d) for module in found.values())
+    return [module.conv for module in found.values() if isinstance(module, WinogradConv2d)]
 
 
 def replace(network: nn.Module, found: dict[nn.Module, nn.Module]) -> None:

@@ -29,6 +29,9 @@ except ImportError:
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+MAX_PADDED = 16
+"""Images that are computed for nothing before a model for a smaller batch is compiled."""
+
 _HINTS = {"fp32": "f32", "bf16": "bf16"}
 
 
@@ -63,8 +66,8 @@ class OpenVinoBackend:
         }
         if threads is not None:
             self._config["INFERENCE_NUM_THREADS"] = str(threads)
-        self._compiled: ov.CompiledModel | None = None
-        self._batch = 0
+        self._models: dict[int, ov.CompiledModel] = {}
+        self._padded = 0
         self._lock = threading.Lock()
         self._local = threading.local()
         self.parallel = parallel
@@ -72,25 +75,35 @@ class OpenVinoBackend:
 
     def predict(self, batch: NDArray[np.float32]) -> PaddedArrays:
         """Detect in a batch ``[B, 3, H, W]``; may be called from several threads at once."""
-        request = self._request(len(batch))
-        start = perf_counter()
         count = len(batch)
-        if count < self._batch:
-            batch = np.concatenate([batch, np.zeros((self._batch - count, *batch.shape[1:]), dtype=np.float32)])
+        size, request = self._request(count)
+        start = perf_counter()
+        if count < size:
+            batch = np.concatenate([batch, np.zeros((size - count, *batch.shape[1:]), dtype=np.float32)])
         request.infer([batch], share_inputs=True)
         middle = perf_counter()
         boxes, scores, class_ids, counts = self._finish([tensor.data for tensor in request.output_tensors], count)
         return PaddedArrays(boxes, scores, class_ids, counts, middle - start, perf_counter() - middle)
 
-    def _request(self, count: int) -> Any:
-        """This thread's request of a model that takes at least ``count`` images."""
+    def _request(self, count: int) -> tuple[int, Any]:
+        """The images that it takes, at least ``count``, and this thread's request of a model."""
         with self._lock:
-            if self._compiled is None or count > self._batch:
-                self._compiled, self._batch = self._compile(count), count
-            if getattr(self._local, "owner", None) is not self._compiled:
-                self._local.owner = self._compiled
-                self._local.request = self._compiled.create_infer_request()
-            return self._local.request
+            size = self._size_for(count)
+            if size not in self._models:
+                self._models[size] = self._compile(size)
+            requests: dict[int, Any] = self._local.__dict__.setdefault("requests", {})
+            if size not in requests:
+                requests[size] = self._models[size].create_infer_request()
+            return size, requests[size]
+
+    def _size_for(self, count: int) -> int:
+        """A folder's last batch is padded to the others' size; small batches that go on coming get their own model."""
+        size = min((size for size in self._models if size >= count), default=count)
+        self._padded += size - count
+        if self._padded <= MAX_PADDED:
+            return size
+        self._padded = 0
+        return count
 
     def _compile(self, batch: int) -> ov.CompiledModel:
         core = openvino_core()

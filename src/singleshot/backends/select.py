@@ -160,12 +160,13 @@ def _winograd_pays(source: Source, wish: Wish) -> bool:
 
     Not than int8, nor than bf16 where the processor has matrix units for it.
     """
-    if wish.precision not in ("auto", "fp32") or not source.spec.network.backbone.name.startswith("vgg"):
+    if wish.precision == "int8" or not source.spec.network.backbone.name.startswith("vgg"):
         return False
-    if wish.precision == "auto":
-        has_int8 = source.weights is not None and _has_int8(source.weights, "openvino", safe=True)
-        if "amx_bf16" in processor_flags() or (has_int8 and find_spec("openvino")):
-            return False
+    if wish.precision != "fp32" and "amx_bf16" in processor_flags():
+        return False
+    has_int8 = source.weights is not None and _has_int8(source.weights, "openvino", safe=True)
+    if wish.precision == "auto" and has_int8 and find_spec("openvino"):
+        return False
     return kernel() is not None
 
 

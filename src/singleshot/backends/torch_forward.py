@@ -22,6 +22,7 @@ from singleshot.allocator import keep_freed_memory
 from singleshot.backends.base import FloatPrecision
 from singleshot.backends.fold import CONVOLUTIONS, fold_batch_norms, use_winograd
 from singleshot.errors import ConfigError
+from singleshot.kernels.library import processor_flags
 from singleshot.models.network import Network
 from singleshot.structures import HeadOutput, RefineOutput
 
@@ -62,14 +63,19 @@ def prepare_network(
         network: in eval mode.
         size_hw: of its images.
         device: for the copy.
-        precision: ``bf16`` keeps the weights of convolutions so; else autocast would convert them for every batch.
+        precision: ``bf16`` keeps the weights of convolutions so; else autocast would convert them for every batch. CPUs
+            without matrix units compute the 3x3 ones in float32 all the same: by Winograd that is quicker.
         compiled: whether torch compiles it, which it cannot where a kernel of ours runs.
     """
     shared: dict[int, object] = {id(tensor): tensor for tensor in chain(network.parameters(), network.buffers())}
     network = copy.deepcopy(network, shared)
     fold_batch_norms(network, network.backbone.in_channels, size_hw)
+    in_float32: set[nn.Module] = set()
+    if device.type == "cpu" and not compiled and (precision == "fp32" or "amx_bf16" not in processor_flags()):
+        in_float32.update(use_winograd(network, network.backbone.in_channels, size_hw))
     for module in network.modules():
         is_low = precision == "bf16" and type(module) in (*CONVOLUTIONS, nn.ConvTranspose2d, nn.Linear)
+        is_low = is_low and module not in in_float32
         for name, weight in list(module.named_parameters(recurse=False)):
             moved = weight.detach().to(device, torch.bfloat16 if is_low else weight.dtype)
             if device.type == "cuda" and moved.ndim == 4:
@@ -77,8 +83,6 @@ def prepare_network(
             setattr(module, name, nn.Parameter(moved, requires_grad=False))
         for name, buffer in list(module.named_buffers(recurse=False)):
             setattr(module, name, buffer.to(device))
-    if device.type == "cpu" and precision == "fp32" and not compiled:
-        use_winograd(network, network.backbone.in_channels, size_hw)
     return network
 
 

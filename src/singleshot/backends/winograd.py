@@ -74,6 +74,7 @@ class WinogradConv2d(nn.Module):
         batch, channels, height, width = x.shape
         filters, dilation = conv.out_channels, conv.dilation[0]
         layer = Layer(batch, channels, height, width, filters, self._padding, dilation, self.relu, self._pool)
+        x = x.float() if x.dtype == torch.bfloat16 else x
         if channels != conv.in_channels or x.dtype != torch.float32 or not layer.is_worthwhile:
             x = conv(x)
             x = functional.relu_(x) if self.relu else x
