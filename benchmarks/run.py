@@ -17,6 +17,7 @@ from pathlib import Path
 
 from blocks import describe, render, replace_blocks
 from common import Measured, NotAvailableError, Settings, add_arguments, machine, settings_of, show, write_json
+from singleshot.errors import SingleshotError
 
 ROWS = (
     "forward",
@@ -57,7 +58,7 @@ def measure_all(names: list[str], settings: Settings) -> tuple[dict[str, list[Me
         print(f"{name} ...", file=sys.stderr, flush=True)
         try:
             measured[name] = measure(name, settings)
-        except NotAvailableError as error:
+        except (NotAvailableError, SingleshotError) as error:
             missing[name] = str(error)
     return measured, missing
 

@@ -63,6 +63,13 @@ def test_rows_that_cannot_be_measured_say_why(tmp_path, monkeypatch):
     assert "measure_row" in missing["loads"]
 
 
+def test_data_that_cannot_be_read_spoils_its_row_only(tmp_path):
+    measured, missing = run.measure_all(["augment", "golden_mxnet"], TINY._replace(data=tmp_path))
+    assert measured == {}
+    assert str(tmp_path) in missing["augment"]
+    assert "--reference" in missing["golden_mxnet"]
+
+
 def test_an_unknown_row_is_refused(capsys):
     with pytest.raises(SystemExit):
         run.main(["--rows", "speed"])
