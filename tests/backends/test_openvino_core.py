@@ -14,6 +14,7 @@ import gc, os, signal
 import numpy as np
 from singleshot import load
 
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background inherits that it is ignored
 detectors = [load("coco") for _ in range(3)]
 print([len(each.predict(np.zeros((64, 64, 3), np.uint8), backend="openvino")) for each in detectors])
 while detectors:  # the first goes first
