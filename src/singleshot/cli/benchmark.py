@@ -61,7 +61,11 @@ def benchmark(
     console.print(f"{detector.spec.name} on {facts['cpu']}, {facts['cores']} cores", highlight=False)
     console.print(_table(rows, peaks))
     told = ", ".join(f"{name} {peak:,.0f} GFLOP/s" for name, peak in peaks.items())
-    console.print(f"Peak: {told}", highlight=False)
+    console.print(f"Peak of torch's matrix product: {told}", highlight=False)
+    console.print(
+        "Operations are those of plain convolutions: what Winograd's leave out lets torch exceed the peak.",
+        style="dim",
+    )
     if json is not None:
         _write(json, rows, {"model": detector.spec.name, "machine": facts, "peak_gflops_per_s": peaks})
 
