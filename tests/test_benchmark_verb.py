@@ -46,7 +46,7 @@ def test_a_table_and_a_file(tmp_path: Path) -> None:
     result = CliRunner().invoke(app, [*arguments, "--backend", "openvino"])
     assert result.exit_code == 0, result.output
     assert "no int8 file" in result.output
-    assert "Peak: fp32 100 GFLOP/s" in result.output
+    assert "matrix product: fp32 100 GFLOP/s" in result.output
     document = json.loads(target.read_text())
     rows = document["rows"]
     assert [(row["backend"], row["batch"]) for row in rows] == [
