@@ -61,34 +61,42 @@ int64_t panel_width(void) { return PANEL * LANES; }
 
 int64_t workspace_size(const layer_t *l) { return POINTS * (inputs_stride(l) + products_stride(l)); }
 
-/* c [rows, width] = a [rows, depth] b [depth, width], width in vectors. */
-INLINE void multiply(int rows, int width, const float *a, int64_t a_stride, const float *b, float *c, int64_t depth) {
+/* A product of matrices: c [rows, width] = (or += with `add`) a [rows, depth] b [depth, width], any strides. */
+typedef struct {
+  const float *a, *b;
+  float *c;
+  int64_t a_row, a_step, b_step, c_row, depth;
+  int add;
+} product_t;
+
+INLINE void multiply(int rows, int width, const product_t *p) {
+  const float *a = p->a, *b = p->b;
+  const int64_t a_row = p->a_row, a_step = p->a_step, b_step = p->b_step, depth = p->depth;
   vec sum[ROWS][PANEL];
 #pragma GCC unroll 6
   for (int i = 0; i < rows; i++)
 #pragma GCC unroll 4
-    for (int j = 0; j < width; j++) sum[i][j] = (vec){0};
-  for (int64_t k = 0; k < depth; k++, b += LANES * width) {
+    for (int j = 0; j < width; j++) sum[i][j] = p->add ? load(p->c + i * p->c_row + LANES * j) : (vec){0};
+  for (int64_t k = 0; k < depth; k++, a += a_step, b += b_step) {
     vec right[PANEL];
 #pragma GCC unroll 4
     for (int j = 0; j < width; j++) right[j] = load(b + LANES * j);
 #pragma GCC unroll 6
     for (int i = 0; i < rows; i++)
 #pragma GCC unroll 4
-      for (int j = 0; j < width; j++) sum[i][j] += a[i * a_stride + k] * right[j];
+      for (int j = 0; j < width; j++) sum[i][j] += a[i * a_row] * right[j];
   }
 #pragma GCC unroll 6
   for (int i = 0; i < rows; i++)
 #pragma GCC unroll 4
-    for (int j = 0; j < width; j++) store(c + (i * PANEL + j) * LANES, sum[i][j]);
+    for (int j = 0; j < width; j++) store(p->c + i * p->c_row + LANES * j, sum[i][j]);
 }
 
-/* The same for sizes that are known only at run time. */
-static void multiply_any(int64_t rows, int64_t width, const float *a, int64_t a_stride, const float *b, float *c,
-                         int64_t depth) {
-#define CASE(r, w)                                \
-  case (r) * 8 + (w):                             \
-    multiply(r, w, a, a_stride, b, c, depth);     \
+/* The same for sizes that are known only at run time; width in vectors. */
+static void multiply_any(int64_t rows, int64_t width, const product_t *p) {
+#define CASE(r, w)        \
+  case (r) * 8 + (w):     \
+    multiply(r, w, p);    \
     break;
 #if PANEL == 4
 #define CASES(r) CASE(r, 1) CASE(r, 2) CASE(r, 3) CASE(r, 4)
@@ -253,11 +261,15 @@ void convolve(const layer_t *l, const tile_t *tiles, const float *images, const 
       read_tile(l, images, tiles + start + t, v + t * l->channels, v_stride, 0, l->channels);
     for (int64_t panel = panels * part / l->splits; panel < panels * (part + 1) / l->splits; panel++) {
       int64_t first = panel * PANEL * LANES, width = smaller(padded_filters(l) - first, PANEL * LANES);
-      const float *b = filters + POINTS * l->channels * first;
-      for (int64_t point = 0; point < POINTS; point++, b += l->channels * width)
-        for (int64_t t = 0; t < count; t += ROWS)
-          multiply_any(smaller(ROWS, count - t), width / LANES, v + point * v_stride + t * l->channels, l->channels, b,
-                       m + point * m_stride + t * PANEL * LANES, l->channels);
+      product_t product = {
+          .a_row = l->channels, .a_step = 1, .b = filters + POINTS * l->channels * first, .b_step = width,
+          .c_row = PANEL * LANES, .depth = l->channels,
+      };
+      for (int64_t point = 0; point < POINTS; point++, product.b += l->channels * width) {
+        product.a = v + point * v_stride, product.c = m + point * m_stride;
+        for (int64_t t = 0; t < count; t += ROWS, product.a += ROWS * l->channels, product.c += ROWS * PANEL * LANES)
+          multiply_any(smaller(ROWS, count - t), width / LANES, &product);
+      }
       for (int64_t t = 0; t < count; t++)
         write_tile(l, m + t * PANEL * LANES, m_stride, bias, tiles + start + t, outputs, first, width);
     }
@@ -312,43 +324,6 @@ void transform_filters(const filters_t *f, const float *weight, float *points, i
 /* Channels and filters whose gradients are summed together; fewer would have tiles transformed more often. */
 #define CHANNELS 128
 #define FILTERS 64
-
-/* c [rows, FILTERS] += a [depth, rows] transposed, b [depth, width], width in vectors. */
-INLINE void accumulate(int rows, int width, const float *a, const float *b, float *c, int64_t depth) {
-  vec sum[ROWS][PANEL];
-#pragma GCC unroll 6
-  for (int i = 0; i < rows; i++)
-#pragma GCC unroll 4
-    for (int j = 0; j < width; j++) sum[i][j] = load(c + i * FILTERS + LANES * j);
-  for (int64_t k = 0; k < depth; k++, a += CHANNELS, b += FILTERS) {
-    vec right[PANEL];
-#pragma GCC unroll 4
-    for (int j = 0; j < width; j++) right[j] = load(b + LANES * j);
-#pragma GCC unroll 6
-    for (int i = 0; i < rows; i++)
-#pragma GCC unroll 4
-      for (int j = 0; j < width; j++) sum[i][j] += a[i] * right[j];
-  }
-#pragma GCC unroll 6
-  for (int i = 0; i < rows; i++)
-#pragma GCC unroll 4
-    for (int j = 0; j < width; j++) store(c + i * FILTERS + LANES * j, sum[i][j]);
-}
-
-static void accumulate_any(int64_t rows, int64_t width, const float *a, const float *b, float *c, int64_t depth) {
-#define CASE(r, w)                         \
-  case (r) * 8 + (w):                      \
-    accumulate(r, w, a, b, c, depth);      \
-    break;
-#if PANEL == 4
-#define CASES(r) CASE(r, 1) CASE(r, 2) CASE(r, 3) CASE(r, 4)
-#else
-#define CASES(r) CASE(r, 1)
-#endif
-  switch (rows * 8 + width) { CASES(1) CASES(2) CASES(3) CASES(4) CASES(5) CASES(6) }
-#undef CASES
-#undef CASE
-}
 
 /* One axis: 4 gradients of outputs to 6 points, products at 6 points to 3 gradients of a filter. */
 INLINE void gradients_to_points(const vec d[TILE], vec z[SIDE]) {
@@ -440,10 +415,14 @@ void differentiate(const layer_t *l, const tile_t *tiles, const float *images, c
       }
       for (int64_t point = 0; point < POINTS; point++)
         for (int64_t k = 0; k < filters; k += PANEL * LANES)
-          for (int64_t c = 0; c < channels; c += ROWS)
-            accumulate_any(smaller(ROWS, channels - c), smaller(PANEL * LANES, filters - k) / LANES,
-                           v + point * v_stride + c, z + point * z_stride + k,
-                           m + (point * CHANNELS + c) * FILTERS + k, count);
+          for (int64_t c = 0; c < channels; c += ROWS) {
+            product_t product = {
+                .a = v + point * v_stride + c, .a_row = 1, .a_step = CHANNELS,
+                .b = z + point * z_stride + k, .b_step = FILTERS,
+                .c = m + (point * CHANNELS + c) * FILTERS + k, .c_row = FILTERS, .depth = count, .add = 1,
+            };
+            multiply_any(smaller(ROWS, channels - c), smaller(PANEL * LANES, filters - k) / LANES, &product);
+          }
     }
     for (int64_t c = 0; c < channels; c++)
       for (int64_t k = 0; k < filters; k += LANES) {
