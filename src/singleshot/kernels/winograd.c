@@ -133,8 +133,8 @@ INLINE vec larger(vec a, vec b) {
   return (vec)(((mask)a & first) | ((mask)b & ~first));
 }
 
-/* A tile's inputs, zero outside the image, to its points: v[point * stride + i] of channel first + i. `whole`: whether all
- * are inside, which most are and which is quicker. */
+/* A tile's inputs, zero outside the image, to its points: v[point * stride + i] of channel first + i. `whole`: whether
+ * all are inside, which most are and which is quicker. */
 INLINE void read_pixels(const layer_t *l, const float *images, const tile_t *t, float *v, int64_t stride, int64_t first,
                         int64_t count, int whole) {
   const float *image = images + t->image * l->height * l->width * l->channels + first;
@@ -216,7 +216,8 @@ static void write_tile(const layer_t *l, const float *m, int64_t stride, const f
 #pragma GCC unroll 4
         for (int j = 0; j < TILE; j++) {
           int64_t row = t->row + i * l->dilation, col = t->col + j * l->dilation;
-          if (row < height && col < width) write_vector(image + (row * width + col) * l->filters, out[i][j], first + k, l->filters);
+          if (row < height && col < width)
+            write_vector(image + (row * width + col) * l->filters, out[i][j], first + k, l->filters);
         }
       continue;
     }
