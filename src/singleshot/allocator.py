@@ -8,7 +8,7 @@ import platform
 # Numbers of glibc's mallopt(3), and the largest values that it takes as an int.
 TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3
 EVERYTHING, LARGEST_KEPT = 2**31 - 1, 2**30
-# Blocks up to this come from a heap in time, if nobody asks for more (glibc's DEFAULTMMAP_THRESHOLD_MAX).
+# Blocks up to this come from a heap in time, if nobody asks for more (glibc's DEFAULT_MMAP_THRESHOLD_MAX).
 LARGEST_USUAL = 2**25
 
 _kept = 0

@@ -14,12 +14,13 @@ def cache_folder() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "singleshot"
 
 
-def write_atomically(path: str | Path, content: bytes | str) -> Path:
+def write_atomically(path: str | Path, content: bytes | str, mode: int | None = None) -> Path:
     """Write a file by way of a temporary neighbour and a rename; missing folders are made.
 
     Args:
         path: the file.
         content: bytes, or text that is written as UTF-8.
+        mode: permissions; ``None`` leaves them to the umask.
 
     Returns:
         The path.
@@ -33,6 +34,8 @@ def write_atomically(path: str | Path, content: bytes | str) -> Path:
     try:
         with temporary.open("xb") as file:
             file.write(content.encode() if isinstance(content, str) else content)
+        if mode is not None:
+            temporary.chmod(mode)
         temporary.replace(path)
     except BaseException:
         temporary.unlink(missing_ok=True)

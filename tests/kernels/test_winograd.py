@@ -16,7 +16,7 @@ from singleshot.backends import fold, torch_forward
 from singleshot.backends.fold import fold_batch_norms, use_winograd
 from singleshot.backends.torch_forward import EagerForward, prepare_network
 from singleshot.backends.winograd import WinogradConv2d, fits, halves
-from singleshot.kernels.library import load
+from singleshot.kernels.library import load, processor_flags
 from singleshot.kernels.winograd import Layer, bind, kernel
 from singleshot.models.build import build_network
 from singleshot.models.catalogue import model_spec
@@ -29,7 +29,7 @@ PLAIN = ("-fopenmp", "-ffp-contract=fast", "-Wno-psabi")
 
 def libraries() -> list[ctypes.CDLL]:
     """The kernel as it is compiled here, and with narrow panels as older processors have it."""
-    narrow = load("winograd", *PLAIN, "-mno-avx512f") if torch.cpu._is_avx512_supported() else None
+    narrow = load("winograd", *PLAIN, "-mno-avx512f") if "avx512f" in processor_flags() else None
     return [library for library in (kernel(), bind(narrow)) if library is not None]
 
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from singleshot.kernels.winograd import LANES, Layer, Memory, convolve, points_size, transform_filters
+from singleshot.kernels.winograd import LANES, Layer, Memory, Pool, convolve, points_size, transform_filters
 from singleshot.models.layers import SameConv2d
 
 
@@ -64,7 +64,7 @@ class WinogradConv2d(nn.Module):
         self.pool = pool
         self._library = library
         self._padding = conv.dilation[0] if isinstance(conv, SameConv2d) else int(conv.padding[0])
-        self._pool = "" if pool is None else "ceil" if pool.ceil_mode else "floor"
+        self._pool: Pool = "" if pool is None else "ceil" if pool.ceil_mode else "floor"
         self._numbers: tuple[Tensor, Tensor] | None = None
         self._lock = threading.Lock()
 
@@ -80,20 +80,39 @@ class WinogradConv2d(nn.Module):
             x = functional.relu_(x) if self.relu else x
             return x if self.pool is None else self.pool(x)
         x = x.contiguous(memory_format=torch.channels_last)
-        out = torch.empty((batch, filters, *layer.out_hw), memory_format=torch.channels_last)
-        points, bias = self._transformed()
-        memory = Memory(x.data_ptr(), points.data_ptr(), bias.data_ptr(), out.data_ptr())
-        convolve(self._library, layer, memory, torch.get_num_threads())
-        return out
+        return convolve_batch(self._library, layer, x, *self._transformed())
 
     def _transformed(self) -> tuple[Tensor, Tensor]:
         """Filters and bias as the kernel reads them; made at first use."""
         with self._lock:
             if self._numbers is None:
-                bias = self.conv.weight.new_zeros(self.conv.out_channels) if self.conv.bias is None else self.conv.bias
-                padded = functional.pad(bias.detach(), (0, -len(bias) % LANES))
-                self._numbers = filters_at_points(self._library, self.conv.weight), padded
+                bias = padded_bias(self.conv.bias, self.conv.out_channels)
+                self._numbers = filters_at_points(self._library, self.conv.weight), bias
             return self._numbers
+
+
+def convolve_batch(library: ctypes.CDLL, layer: Layer, images: Tensor, points: Tensor, bias: Tensor) -> Tensor:
+    """Run the kernel on tensors.
+
+    Args:
+        library: the kernel.
+        layer: sizes; of these tensors.
+        images: ``[B, C, H, W]`` float32, channels innermost.
+        points: `filters_at_points`.
+        bias: `padded_bias`.
+
+    Returns:
+        ``[B, K, h, w]``, channels innermost.
+    """
+    output = torch.empty((layer.batch, layer.filters, *layer.out_hw), memory_format=torch.channels_last)
+    memory = Memory(images.data_ptr(), points.data_ptr(), bias.data_ptr(), output.data_ptr())
+    convolve(library, layer, memory, torch.get_num_threads())
+    return output
+
+
+def padded_bias(bias: Tensor | None, filters: int) -> Tensor:
+    """The bias up to a multiple of `LANES`; zeros where there is none."""
+    return functional.pad(torch.zeros(filters) if bias is None else bias.detach(), (0, -filters % LANES))
 
 
 def filters_at_points(library: ctypes.CDLL, weight: Tensor, turned: bool = False) -> Tensor:

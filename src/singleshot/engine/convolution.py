@@ -12,9 +12,10 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
-from singleshot.backends.winograd import filters_at_points
-from singleshot.kernels.winograd import LANES, Layer, Memory, convolve, filter_gradients, kernel
+from singleshot.backends.winograd import convolve_batch, filters_at_points, padded_bias
+from singleshot.kernels.winograd import LANES, Layer, filter_gradients, kernel
 from singleshot.models.network import Network
+from singleshot.models.summary import count_flops
 
 
 class WinogradConvolutions(TorchFunctionMode):
@@ -49,32 +50,17 @@ def winograd_share(network: Network, image_size_hw: tuple[int, int]) -> float:
     """
     if kernel() is None:
         return 0.0
-    counter, weight, was_training = _ShareCounter(), next(network.parameters()), network.training
-    with torch.no_grad(), counter:
-        network.eval()(weight.new_empty((0, network.backbone.in_channels, *image_size_hw)))
+    was_training = network.training
+    ours = count_flops(network, image_size_hw, _is_taken)
+    share = ours / max(count_flops(network, image_size_hw), 1)
     network.train(was_training)
-    return counter.ours / max(counter.all, 1)
+    return share
 
 
-class _ShareCounter(TorchFunctionMode):
-    def __init__(self) -> None:
-        super().__init__()
-        self.all = self.ours = 0
-
-    def __torch_function__(
-        self,
-        func: Callable[..., Any],
-        types: object,
-        args: tuple[Any, ...] = (),
-        kwargs: dict[str, Any] | None = None,
-    ) -> Any:
-        output = func(*args, **(kwargs or {}))
-        if func is torch.conv2d and len(args) == 7:
-            count = args[1].numel() * output.shape[2] * output.shape[3]
-            layer = _layer(*args)
-            self.all += count
-            self.ours += count * (layer is not None and layer._replace(batch=1).is_worthwhile)
-        return output
+def _is_taken(*args: Any) -> bool:
+    """Whether our kernel computes a ``conv2d`` of these arguments, for one image."""
+    layer = _layer(*args)
+    return layer is not None and layer._replace(batch=1).is_worthwhile
 
 
 def _layer(
@@ -107,8 +93,9 @@ class _Convolution(torch.autograd.Function):
     ) -> Tensor:
         images = images.contiguous(memory_format=torch.channels_last)
         ctx.save_for_backward(images, weight)
-        ctx.layer, ctx.library, ctx.has_bias = layer, library, bias is not None
-        return _convolve(library, layer, images, filters_at_points(library, weight), bias)
+        ctx.layer, ctx.library = layer, library
+        bias = padded_bias(bias, layer.filters)
+        return convolve_batch(library, layer, images, filters_at_points(library, weight), bias)
 
     @staticmethod
     @once_differentiable
@@ -126,16 +113,6 @@ class _Convolution(torch.autograd.Function):
         )
 
 
-def _convolve(library: ctypes.CDLL, layer: Layer, images: Tensor, points: Tensor, bias: Tensor | None) -> Tensor:
-    size = (layer.batch, layer.filters, *layer.out_hw)
-    output = torch.empty(size, memory_format=torch.channels_last)
-    shift = images.new_zeros(layer.filters) if bias is None else bias.detach()
-    shift = functional.pad(shift, (0, -layer.filters % LANES))
-    memory = Memory(images.data_ptr(), points.data_ptr(), shift.data_ptr(), output.data_ptr())
-    convolve(library, layer, memory, torch.get_num_threads())
-    return output
-
-
 def _image_gradients(library: ctypes.CDLL, layer: Layer, weight: Tensor, gradients: Tensor) -> Tensor:
     """The convolution of the output's gradients with the filters turned by half a turn."""
     missing = -layer.filters % LANES
@@ -144,7 +121,8 @@ def _image_gradients(library: ctypes.CDLL, layer: Layer, weight: Tensor, gradien
         gradients = functional.pad(gradients, (0, 0, 0, 0, 0, missing)).contiguous(memory_format=torch.channels_last)
     padding = 2 * layer.dilation - layer.padding
     backward = Layer(layer.batch, len(weight), *layer.out_hw, layer.channels, padding, layer.dilation)
-    return _convolve(library, backward, gradients, filters_at_points(library, weight, turned=True), None)
+    points, bias = filters_at_points(library, weight, turned=True), padded_bias(None, layer.channels)
+    return convolve_batch(library, backward, gradients, points, bias)
 
 
 def _weight_gradients(library: ctypes.CDLL, layer: Layer, images: Tensor, gradients: Tensor) -> Tensor:

@@ -66,8 +66,7 @@ def _compiled(name: str, source: bytes, flags: tuple[str, ...]) -> Path | None:
                 reason = result.stderr.decode(errors="replace").strip()[:500]
                 _log.info("kernel %s is not used: it does not compile here: %s", name, reason)
                 return None
-            write_atomically(path, output.read_bytes())
-            path.chmod(0o600)
+            write_atomically(path, output.read_bytes(), mode=0o600)
     status = path.stat()
     if status.st_uid != os.geteuid() or status.st_mode & 0o022:
         _log.warning("%s is not loaded: others may have written it; remove it", path)

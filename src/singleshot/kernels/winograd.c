@@ -141,7 +141,7 @@ INLINE void read_pixels(const layer_t *l, const float *images, const tile_t *t, 
   int64_t top = t->row - l->padding, left = t->col - l->padding, down = l->dilation * l->width * l->channels,
           across = l->dilation * l->channels;
   for (int64_t c = 0; c < count; c += LANES) {
-    const float *corner = image + (top * l->width + left) * l->channels + c;
+    int64_t corner = (top * l->width + left) * l->channels + c;
     vec half[SIDE][SIDE];
 #pragma GCC unroll 6
     for (int j = 0; j < SIDE; j++) {
@@ -152,7 +152,7 @@ INLINE void read_pixels(const layer_t *l, const float *images, const tile_t *t, 
       for (int i = 0; i < SIDE; i++) {
         int64_t row = top + i * l->dilation;
         int inside = whole || (col_inside && row >= 0 && row < l->height);
-        pixels[i] = inside ? load(corner + i * down + j * across) : (vec){0};
+        pixels[i] = inside ? load(image + (corner + i * down + j * across)) : (vec){0};
       }
       to_points(pixels, points);
 #pragma GCC unroll 6
@@ -258,7 +258,7 @@ void convolve(const layer_t *l, const tile_t *tiles, const float *images, const 
     float *m = v + POINTS * v_stride;
     int64_t start = item / l->splits * l->block, part = item % l->splits;
     int64_t count = smaller(l->block, l->tiles - start);
-    for (int64_t t = 0; t < count; t++) 
+    for (int64_t t = 0; t < count; t++)
       read_tile(l, images, tiles + start + t, v + t * l->channels, v_stride, 0, l->channels);
     for (int64_t panel = panels * part / l->splits; panel < panels * (part + 1) / l->splits; panel++) {
       int64_t first = panel * PANEL * LANES, width = smaller(padded_filters(l) - first, PANEL * LANES);

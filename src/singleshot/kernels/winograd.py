@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import ctypes
+import platform
 import threading
 from functools import lru_cache
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,6 +40,7 @@ _PARTS = 16
 """Parts of work that keep a few threads equally busy."""
 
 FloatArray = NDArray[np.float32]
+Pool = Literal["", "floor", "ceil"]
 
 _FLAGS = ("-fopenmp", "-ffp-contract=fast", "-Wno-psabi")
 
@@ -63,7 +65,7 @@ class Layer(NamedTuple):
     padding: int = 1
     dilation: int = 1
     relu: bool = False
-    pool: str = ""
+    pool: Pool = ""
 
     @property
     def convolved_hw(self) -> tuple[int, int]:
@@ -113,8 +115,9 @@ class _Filters(ctypes.Structure):
 @lru_cache(maxsize=1)
 def kernel() -> ctypes.CDLL | None:
     """The compiled kernel; ``None`` where it cannot be had."""
-    # Some processors' compilers take half vectors unless told, others do not know the flag.
-    return bind(load("winograd", *_FLAGS, "-mprefer-vector-width=512") or load("winograd", *_FLAGS))
+    # On processors with whole vectors the compiler takes half ones unless told; others' does not know the flag.
+    whole = ("-mprefer-vector-width=512",) if platform.machine() in ("x86_64", "AMD64") else ()
+    return bind(load("winograd", *_FLAGS, *whole))
 
 
 def bind(library: ctypes.CDLL | None) -> ctypes.CDLL | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -82,10 +83,16 @@ def count_parameters(network: nn.Module) -> dict[str, int]:
     return {name: count for name, count in parts.items() if count}
 
 
-def count_flops(network: Network, image_size_hw: tuple[int, int]) -> int:
-    """Floating-point operations of the convolutions for one image, a multiplication and an addition counted as two."""
+def count_flops(network: Network, image_size_hw: tuple[int, int], counts: Callable[..., bool] | None = None) -> int:
+    """Floating-point operations of the convolutions for one image, a multiplication and an addition counted as two.
+
+    Args:
+        network: is put into eval mode.
+        image_size_hw: of the image.
+        counts: given the arguments of a ``conv2d``, whether it counts; transposed ones then do not. ``None``: all do.
+    """
     images = next(network.parameters()).new_empty((0, network.backbone.in_channels, *image_size_hw))
-    counter = _ConvolutionCounter()
+    counter = _ConvolutionCounter(counts)
     with torch.no_grad(), counter:
         network.eval()(images)
     return counter.flops
@@ -94,15 +101,17 @@ def count_flops(network: Network, image_size_hw: tuple[int, int]) -> int:
 class _ConvolutionCounter(TorchFunctionMode):
     """Counts per image, whatever the batch. (PyTorch's own counter gives 0 for zero images, and imports a compiler.)"""
 
-    def __init__(self) -> None:
+    def __init__(self, counts: Callable[..., bool] | None) -> None:
         super().__init__()
         self.flops: int = 0
+        self._counts = counts
 
     def __torch_function__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         output = func(*args, **(kwargs or {}))
-        if func in (functional.conv2d, functional.conv_transpose2d):
+        is_counted = self._counts is None or (func is functional.conv2d and self._counts(*args, **(kwargs or {})))
+        if func in (functional.conv2d, functional.conv_transpose2d) and is_counted:
             # Every weight meets every cell of the output; in a transposed convolution, every cell of the input.
             cells = output if func is functional.conv2d else args[0]
             self.flops += 2 * args[1].numel() * cells.shape[2] * cells.shape[3]
