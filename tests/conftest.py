@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[1]
+from reference_data import reference_folder
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -17,11 +17,6 @@ def pytest_configure(config: pytest.Config) -> None:
     if "SINGLESHOT_CACHE" not in os.environ:
         folder = os.environ["SINGLESHOT_CACHE"] = tempfile.mkdtemp(prefix="singleshot-tests-")
         config.add_cleanup(lambda: shutil.rmtree(folder, ignore_errors=True))
-
-
-def reference_folder() -> Path:
-    """Folder of golden outputs, real images and foreign weights: ``SINGLESHOT_REFERENCE``, else ``../shared``."""
-    return Path(os.environ.get("SINGLESHOT_REFERENCE", ROOT.parent / "shared"))
 
 
 @pytest.fixture(scope="session")

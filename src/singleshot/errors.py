@@ -23,6 +23,10 @@ class WeightsError(SingleshotError, ValueError):
     """A weights file is missing, damaged, foreign, or does not fit the network. The message names the file."""
 
 
+class OutputError(SingleshotError, OSError):
+    """A file would be written over one that this run did not make. The message names it."""
+
+
 class MissingExtraError(SingleshotError, ImportError):
     """An optional package is not installed. The message names the extra that brings it."""
 
