@@ -316,6 +316,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda")
     parser.add_argument("--tiny", action="store_true", help="a small network and few steps: does the script run?")
     parser.add_argument("--rows", nargs="+", choices=ROWS, default=list(ROWS))
+    parser.add_argument("--models", nargs="+", help="default: ssd300_vgg16 ssd300_resnet50")
     parser.add_argument("--data", type=Path, help="labelled JPEG files; without them nothing is trained from files")
     parser.add_argument("--json", type=Path, help="write the numbers here")
     options = parser.parse_args(arguments)
@@ -327,6 +328,7 @@ def main(arguments: list[str] | None = None) -> int:
         )
         return 2
     plan = (TINY if options.tiny else Plan())._replace(device=options.device, data=options.data)
+    plan = plan._replace(models=tuple(options.models or plan.models))
     torch.backends.cudnn.benchmark = True
     started = time.perf_counter()
     peaks = measure_peaks(plan.device, options.tiny)
