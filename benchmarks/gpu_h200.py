@@ -276,18 +276,23 @@ def passes(
     where = torch.device(device)
     eager = EagerForward(prepare_network(network, size_hw, where, "bf16"), "bf16")
     forward = build_forward(network, size_hw, where, "bf16", compiled=False)
+    compiled = build_forward(network, size_hw, where, "bf16", compiled=True) if device == "cuda" else None
     settings = spec.postprocess.model_copy(update={"score_threshold": SCORE_THRESHOLD})
-    backend = TorchBackend(forward, anchors, spec.coder, settings, len(spec.class_names))
 
     @torch.inference_mode()
     def heads(run: Forward) -> object:
         return run(host)
 
-    return {
-        "bf16, host to heads, eager": lambda: heads(eager),
-        "bf16, host to heads": lambda: heads(forward),
-        "bf16, host to detections": lambda: backend.predict(host),
-    }
+    def detections(run: Forward) -> Callable[[], object]:
+        backend = TorchBackend(run, anchors, spec.coder, settings, len(spec.class_names))
+        return lambda: backend.predict(host)
+
+    found: dict[str, Callable[[], object]] = {"bf16, host to heads, eager": lambda: heads(eager)}
+    for name, run in {"": forward, ", compiled": compiled}.items():
+        if run is not None:
+            found[f"bf16, host to heads{name}"] = lambda run=run: heads(run)
+            found[f"bf16, host to detections{name}"] = detections(run)
+    return found
 
 
 def measure_postprocess(plan: Plan, peaks: Peaks) -> list[Measured]:

@@ -1,7 +1,7 @@
 """Every folder of the reference's three case sets against what its EXPECTED.md says.
 
-A check lives in ``tests/cases/cases_<area>.py``: a function from a writable copy of the folder to nothing, listed in that
-module's ``CASES`` under ``set/folder``. A folder without a check fails here.
+A check lives in ``tests/cases/cases_<area>.py``: a function from a writable copy of the folder to nothing, listed in
+that module's ``CASES`` under ``set/folder``. A folder without a check fails here.
 """
 
 from __future__ import annotations

@@ -304,3 +304,13 @@ def test_detections_of_the_real_tensorflow_model(image: int, reference: Path) ->
     assert (found.class_ids[0] + 1).tolist() == golden[f"i{image}_det_classes"].tolist()
     np.testing.assert_allclose(found.scores[0], golden[f"i{image}_det_scores"], atol=5e-6)
     np.testing.assert_allclose(found.boxes_xyxy[0][:, [1, 0, 3, 2]], golden[f"i{image}_det_boxes"], atol=5e-6)
+
+
+@pytest.mark.parametrize("threads", [2, 3, 16])
+@pytest.mark.parametrize("batch", [0, 1, 2, 7])
+def test_threads_share_a_batch(batch: int, threads: int) -> None:
+    parts, config = heads(5, batch), PostprocessConfig(score_threshold=0.3)
+    alone = detect(parts, ANCHORS.numpy(), config, CoderConfig(), SIZE)
+    shared = detect(parts, ANCHORS.numpy(), config, CoderConfig(), SIZE, threads=threads)
+    for ours, theirs in zip(shared, alone, strict=True):
+        np.testing.assert_array_equal(ours, theirs)

@@ -31,14 +31,17 @@ class Finish(NamedTuple):
     size_hw: tuple[int, int]
     num_classes: int
 
-    def __call__(self, heads: Sequence[NDArray[np.float32]]) -> tuple[NDArray[Any], ...]:
+    def __call__(self, heads: Sequence[NDArray[np.float32]], threads: int = 1) -> tuple[NDArray[Any], ...]:
         """Boxes, scores, class ids and counts, as in ``PaddedArrays``.
 
         Args:
             heads: ``box_codes, class_logits`` and, for RefineDet, ``arm_box_codes, arm_logits``.
+            threads: that share the images of the batch in the compiled form.
         """
-        finish = detect.detect if detect.fits(self.settings) else _finish_with_torch
-        return finish(heads, self.anchors_cxcywh, self.settings, self.coder, self.size_hw, self.num_classes)
+        settings = self.anchors_cxcywh, self.settings, self.coder, self.size_hw, self.num_classes
+        if detect.fits(self.settings):
+            return detect.detect(heads, *settings, threads=threads)
+        return _finish_with_torch(heads, *settings)
 
 
 def finish_of(package: Package, settings: PostprocessConfig) -> Finish:

@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from singleshot.backends.base import PaddedArrays
+from singleshot.backends.base import PaddedArrays, cores
 from singleshot.backends.finish import Finish
 from singleshot.backends.torch_forward import Forward, Output
 from singleshot.config import CoderConfig, PostprocessConfig
@@ -46,6 +46,8 @@ class TorchBackend:
         self._coder = coder
         self._settings = settings
         self._num_classes = num_classes
+        self._host_anchors = anchors_cxcywh.cpu().numpy()
+        self._buffers: dict[tuple[int, tuple[int, ...]], Tensor] = {}
         detect.fits(settings)  # compiles it where that was never done, before a batch is timed
 
     @torch.inference_mode()
@@ -60,11 +62,27 @@ class TorchBackend:
             return PaddedArrays(boxes, scores, class_ids, counts, middle - start, perf_counter() - middle)
 
     def _finish(self, output: Output, size_hw: tuple[int, int]) -> tuple[NDArray[Any], ...]:
-        if self._forward.device.type == "cpu":
-            finish = Finish(self._anchors.numpy(), self._settings, self._coder, size_hw, self._num_classes)
-            return finish([part.float().numpy() for part in output])
+        device = self._forward.device.type
+        if device == "cpu" or (device == "cuda" and detect.fits(self._settings)):
+            finish = Finish(self._host_anchors, self._settings, self._coder, size_hw, self._num_classes)
+            heads = [part.float().numpy() for part in (output if device == "cpu" else self._on_host(output))]
+            return finish(heads, 1 if device == "cpu" else cores())
         found = postprocess(output, self._anchors, self._settings, self._coder, size_hw, self._num_classes)
         return tuple(tensor.cpu().numpy() for tensor in found)
+
+    def _on_host(self, output: Output) -> list[Tensor]:
+        """Heads in page-locked memory, which a GPU writes ten times as fast; overwritten by the next call. (CUDA only.)
+
+        In C the few candidates are found sooner on the host than by the many small operators that a GPU would launch.
+        """
+        heads = []
+        for index, part in enumerate(output):
+            key = (index, tuple(part.shape))
+            if key not in self._buffers:
+                self._buffers[key] = torch.empty(part.shape, pin_memory=True)
+            heads.append(self._buffers[key].copy_(part.float(), non_blocking=True))
+        self._wait()
+        return heads
 
     def _wait(self) -> None:
         if self._forward.device.type == "cuda":

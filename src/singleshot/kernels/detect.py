@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import ctypes
 import math
-from collections.abc import Sequence
+import os
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from typing import Any, NamedTuple
 
@@ -75,6 +77,7 @@ def detect(
     coder: CoderConfig,
     image_size_hw: tuple[int, int],
     num_classes: int | None = None,
+    threads: int = 1,
 ) -> Found:
     """Score, threshold, decode, suppress and cut a batch.
 
@@ -89,6 +92,7 @@ def detect(
         coder: how codes and boxes relate.
         image_size_hw: network input in pixels, for clipping.
         num_classes: public classes; ``None`` takes all columns but the background.
+        threads: that share the images of the batch.
 
     Raises:
         ValueError: shapes that do not go together, classes without a column, or soft-NMS.
@@ -110,10 +114,15 @@ def detect(
         np.zeros(batch, dtype=np.int64),
     )
     described = _describe(count, width, columns, most, settings, coder, image_size_hw)
-    pointers = _Heads(*(part.ctypes.data for part in parts))
-    arguments = (array.ctypes.data for array in (anchors, columns))
-    results = (array.ctypes.data for array in found)
-    if function(ctypes.byref(described), ctypes.byref(pointers), *arguments, batch, *results):
+    arguments = [array.ctypes.data for array in (anchors, columns)]
+
+    def run(images: slice) -> int:
+        own = [part[images] for part in parts]
+        pointers = _Heads(*(part.ctypes.data for part in own))
+        results = (array[images].ctypes.data for array in found)
+        return int(function(ctypes.byref(described), ctypes.byref(pointers), *arguments, len(own[0]), *results))
+
+    if any(_in_threads(run, batch, threads)):
         raise MemoryError(f"postprocessing {batch} images of {count:,} anchors and {width} columns")
     return found.narrowed(int(found.counts.max(initial=0)))
 
@@ -128,6 +137,21 @@ def _function() -> Any:
     function.argtypes = [array, array, array, array, size, array, array, array, array]
     function.restype = ctypes.c_int
     return function
+
+
+def _in_threads(run: Callable[[slice], int], batch: int, threads: int) -> Iterable[int]:
+    """Results for the parts of a batch, one part for each thread."""
+    parts = min(threads, batch)
+    if parts <= 1:
+        return [run(slice(0, batch))]
+    edges = [batch * part // parts for part in range(parts + 1)]
+    return _pool(threads, os.getpid()).map(run, map(slice, edges, edges[1:]))
+
+
+@cache
+def _pool(threads: int, process: int) -> ThreadPoolExecutor:
+    """Threads that wait for work; of this process, since a fork takes none along."""
+    return ThreadPoolExecutor(threads, "singleshot-detect")
 
 
 def _check_shapes(heads: Heads, anchors: NDArray[np.float32]) -> None:
