@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 
 class SingleshotError(Exception):
     """Base of every error that singleshot raises for a mistake of its user."""
@@ -28,9 +30,34 @@ class OutputError(SingleshotError, OSError):
 
 
 class MissingExtraError(SingleshotError, ImportError):
-    """An optional package is not installed. The message names the extra that brings it."""
+    """An optional package is not installed. The message names the extra, and a command that brings what it holds."""
 
     def __init__(self, package: str, extra: str, purpose: str) -> None:
-        super().__init__(f"{purpose} needs the package '{package}': pip install 'singleshot[{extra}]'")
+        wanted = " ".join(f"'{requirement}'" for requirement in extra_requirements(extra) or [package])
+        super().__init__(
+            f"{purpose} needs the package '{package}': pip install {wanted}  (singleshot's extra '{extra}')"
+        )
         self.package = package
         self.extra = extra
+
+
+def extra_requirements(extra: str) -> list[str]:
+    """What an extra installs, such as ``matplotlib>=3.8``; empty where the package's metadata cannot be found.
+
+    Naming these works wherever singleshot was installed from (a checkout, a wheel, an index); ``singleshot[extra]`` asks
+    an index for singleshot itself.
+    """
+    from importlib.metadata import PackageNotFoundError, requires
+
+    try:
+        lines = requires("singleshot") or []
+    except PackageNotFoundError:
+        return []
+    found: list[str] = []
+    for line in lines:
+        requirement, _, condition = line.partition(";")
+        if condition.replace('"', "'").replace(" ", "") == f"extra=='{extra}'":
+            nested = re.fullmatch(r"singleshot\[([a-z,]+)\]", requirement.strip())
+            parts = nested[1].split(",") if nested else []
+            found += [own for part in parts for own in extra_requirements(part)] if nested else [requirement.strip()]
+    return list(dict.fromkeys(found))

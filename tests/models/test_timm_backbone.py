@@ -64,7 +64,7 @@ def timm(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_missing_timm_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "timm", None)
-    with pytest.raises(MissingExtraError, match=r"timm:net.*pip install 'singleshot\[backbones\]'"):
+    with pytest.raises(MissingExtraError, match=r"timm:net.*pip install 'timm>=1.0'  .singleshot's extra 'backbones'"):
         build_backbone(BackboneConfig(name="timm:net"))
 
 

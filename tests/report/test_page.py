@@ -155,4 +155,5 @@ def test_a_missing_package_names_the_extra(package: str) -> None:
     )
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert package in out
-    assert "singleshot[report]" in out
+    assert "pip install 'jinja2>=" in out
+    assert "(singleshot's extra 'report')" in out

@@ -1,0 +1,85 @@
+"""Run the tests with the oldest or the newest versions that ``pyproject.toml`` allows.
+
+    python scripts/versions.py oldest
+    python scripts/versions.py newest -- -k images
+
+Makes an environment of its own (``.venv-oldest``, ``.venv-newest``) and keeps it; ``--install-only`` stops there. The
+oldest versions are the lower bounds themselves, of the package and of the extras that its tests use; the tools of the
+tests come in today's versions. On Linux an old PyTorch is the CUDA build, which is several gigabytes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+EXTRAS = ("report", "tensorboard", "openvino", "onnx", "demo")
+BOUND = re.compile(r"^([A-Za-z0-9_.-]+)>=([0-9][0-9A-Za-z.]*)$")
+
+
+def lower_bounds() -> dict[str, str]:
+    """Package -> lower bound, of everything that users install.
+
+    Raises:
+        SystemExit: a requirement is written in another form, and would be left out.
+    """
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    wanted = [*project["dependencies"], *(r for name in EXTRAS for r in project["optional-dependencies"][name])]
+    bounds = {}
+    for requirement in wanted:
+        found = BOUND.match(requirement)
+        if found:
+            bounds[found[1]] = found[2]
+        elif not requirement.startswith("singleshot["):
+            raise SystemExit(f"pyproject.toml: '{requirement}' has no lower bound of the form name>=version")
+    return bounds
+
+
+def install(which: str, folder: Path) -> Path:
+    """Make the environment; returns its Python."""
+    python = folder / "bin" / "python"
+    if not python.exists():
+        subprocess.run([sys.executable, "-m", "venv", str(folder)], check=True)
+    pip = [str(python), "-m", "pip", "install", "--disable-pip-version-check", "--quiet"]
+    pins = [f"{name}=={bound}" for name, bound in lower_bounds().items()] if which == "oldest" else []
+    torch_first = [pin for pin in pins if pin.startswith("torch==")] or ["torch"]
+    upgrade = ["--upgrade", "--upgrade-strategy", "eager"] if which == "newest" else []
+    print(f"Installing the {which} versions into {folder.name} ...", flush=True)
+    subprocess.run([*pip, *upgrade, *torch_first], check=True)
+    subprocess.run([*pip, *upgrade, "--editable", ".[dev]", *pins], check=True, cwd=ROOT)
+    return python
+
+
+def show_versions(python: Path) -> None:
+    """Print what is installed of the packages that have bounds."""
+    code = (
+        "import sys; from importlib.metadata import version as v; print(', '.join(f'{n} {v(n)}' for n in sys.argv[1:]))"
+    )
+    subprocess.run([str(python), "-c", code, *lower_bounds()], check=True)
+
+
+def main() -> int:
+    """Install, then run pytest."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("which", choices=("oldest", "newest"))
+    parser.add_argument("--install-only", action="store_true", help="run no test")
+    parser.add_argument("pytest", nargs="*", help="arguments for pytest, behind --; default: -n auto")
+    options = parser.parse_args()
+    python = install(options.which, ROOT / f".venv-{options.which}")
+    show_versions(python)
+    if options.install_only:
+        return 0
+    # Warnings of old and of unreleased versions are theirs, not faults of the tests.
+    command = [str(python), "-m", "pytest", "-W", "default", *(options.pytest or ["-n", "auto"])]
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    return subprocess.run(command, cwd=ROOT, env=environment).returncode
+
+
+if __name__ == "__main__":
+    sys.exit(main())
