@@ -60,7 +60,7 @@ def test_photos_are_detected(tmp_path: Path) -> None:
 
 def test_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("singleshot.demo.detect.find_spec", lambda name: None)
-    with pytest.raises(MissingExtraError, match="'scikit-image>=.*extra 'demo'"):
+    with pytest.raises(MissingExtraError, match=r"'scikit-image>=.*extra 'demo'"):
         photo_folder()
 
 

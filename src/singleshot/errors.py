@@ -44,8 +44,8 @@ class MissingExtraError(SingleshotError, ImportError):
 def extra_requirements(extra: str) -> list[str]:
     """What an extra installs, such as ``matplotlib>=3.8``; empty where the package's metadata cannot be found.
 
-    Naming these works wherever singleshot was installed from (a checkout, a wheel, an index); ``singleshot[extra]`` asks
-    an index for singleshot itself.
+    Naming these works wherever singleshot was installed from (a checkout, a wheel, an index); ``singleshot[extra]``
+    would ask an index for singleshot itself.
     """
     from importlib.metadata import PackageNotFoundError, requires
 
