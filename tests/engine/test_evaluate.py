@@ -230,7 +230,7 @@ def test_the_command_prints_tables_and_writes_the_report(folder: Path, monkeypat
     assert outcome.exit_code == 0, outcome.output
     assert "VOC AP, area, IoU 0.5" in outcome.output
     assert "COCO" not in outcome.output
-    assert "left out, since the model does not know them: fox" in outcome.output
+    assert "Left out, since the model does not know them: fox." in outcome.output
     assert json.loads((out / "eval.json").read_text())["coco"] is None
     assert (out / "report.html").is_file()
 
