@@ -14,7 +14,6 @@ import numpy as np
 from singleshot import data as datasets
 from singleshot.backends.select import BackendName, Precision
 from singleshot.data import DetectionDataset
-from singleshot.data.dataset import SYNONYMS
 from singleshot.detector import BATCH_SIZE, Detector, check_batch, load
 from singleshot.errors import ConfigError, DataError
 from singleshot.metrics import DetectionTable, GroundTruth, VocConfig, evaluate_detections
@@ -129,10 +128,7 @@ def evaluate_network(
     batch_size: int = BATCH_SIZE,
     metrics: Collection[MetricName] = ALL_METRICS,
 ) -> EvalResult:
-    """Evaluate a network in memory, on its device and in float32; for use during training.
-
-    On a CPU a copy runs, BatchNorm folded and convolutions by our kernels: made anew for each call, so that it has the
-    numbers of the moment. The network must be in eval mode, and stays as it is.
+    """Evaluate a network in memory, on its device; for use during training. The network must be in eval mode.
 
     Args:
         network: the network.
@@ -141,16 +137,12 @@ def evaluate_network(
         score_threshold, batch_size, metrics: as in `evaluate`.
     """
     from singleshot.backends.torch_backend import TorchBackend
-    from singleshot.backends.torch_forward import EagerForward, build_forward
+    from singleshot.backends.torch_forward import EagerForward
     from singleshot.models.build import build_anchors
 
     settings = spec.postprocess.model_copy(update={"score_threshold": score_threshold})
     anchors = build_anchors(spec, network)
-    device = next(network.parameters()).device
-    is_cpu = device.type == "cpu"  # elsewhere the recording of a graph would take longer than it saves
-    size_hw = spec.preprocess.size_hw
-    forward = build_forward(network, size_hw, device, "fp32", compiled=False) if is_cpu else EagerForward(network)
-    backend = TorchBackend(forward, anchors, spec.coder, settings, len(spec.class_names))
+    backend = TorchBackend(EagerForward(network), anchors, spec.coder, settings, len(spec.class_names))
     return evaluate_predictor(
         Predictor(backend, spec.preprocess, spec.class_names, spec.class_ids),
         dataset,
@@ -240,7 +232,7 @@ def open_held_out(path: str | os.PathLike[str], split: str | None = None) -> Det
 def _role(split: str) -> str:
     """``test`` of ``2007_test``, ``val`` of ``validation`` and ``val2017``."""
     plain = re.sub(r"^\d+_|[\d_-]+$", "", split).lower()
-    return SYNONYMS.get(plain, plain)
+    return {"testing": "test", "valid": "val", "validation": "val", "dev": "val"}.get(plain, plain)
 
 
 def _check_measurable(dataset: DetectionDataset, class_names: Sequence[str]) -> None:
