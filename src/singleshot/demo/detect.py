@@ -156,11 +156,7 @@ def _time_section(timed: Sequence[_Timed], first_s: float, load_s: float, backen
         [
             Tile("one photo", f"{total_ms:.0f} ms", "from the file to its detections, median"),
             Tile("loading", f"{load_s:.1f} s", "weights, network and a first picture, once a process"),
-            Tile(
-                "first start",
-                f"{first_s:.1f} s",
-                "the same with Python's imports, and with kernels that this machine compiles once",
-            ),
+            Tile("first start", f"{first_s:.1f} s", "loading, with Python's imports, and kernels compiled if need be"),
             Tile("backend", backend, "what ran the network"),
         ]
     )
