@@ -94,7 +94,7 @@ def evaluate(
 
     from singleshot.backends.device import check_device
     from singleshot.backends.select import check_backend
-    from singleshot.engine.evaluate import ALL_METRICS, open_held_out
+    from singleshot.engine.evaluate import ALL_METRICS, data_notes, open_held_out
     from singleshot.engine.evaluate import evaluate as run
     from singleshot.report.result import check_outputs
 
@@ -104,6 +104,8 @@ def evaluate(
     dataset = open_held_out(data, split)
     if out:
         check_outputs(out, dataset.samples, overwrite=overwrite)
+    for note in data_notes(dataset):
+        console.print(f"[yellow]Note:[/] {_plain(note)}", highlight=False, soft_wrap=True)
     with _progress(len(dataset)) as on_progress:
         result = run(
             weights,
@@ -126,7 +128,8 @@ def evaluate(
     if split is None and dataset.split is None and Path(weights).is_file():
         console.print(f"[yellow]Note:[/] {LEARNT}", highlight=False, soft_wrap=True)
     written = _save(console, result, out, worst, overwrite) if out else True
-    if result.failed or not written:
+    unreadable = any(problem.kind == "unreadable-image" for problem in dataset.problems)
+    if result.failed or unreadable or not written:
         raise typer.Exit(1)
 
 

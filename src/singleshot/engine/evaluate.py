@@ -14,6 +14,7 @@ import numpy as np
 from singleshot import data as datasets
 from singleshot.backends.select import BackendName, Precision
 from singleshot.data import DetectionDataset
+from singleshot.data.problems import count_kinds
 from singleshot.detector import BATCH_SIZE, Detector, check_batch, load
 from singleshot.errors import ConfigError, DataError
 from singleshot.metrics import DetectionTable, GroundTruth, VocConfig, evaluate_detections
@@ -22,7 +23,7 @@ from singleshot.metrics.coco import MAX_DETECTIONS
 from singleshot.metrics.evaluate import VOC
 from singleshot.predict.runner import Failure, Predictor, StageTimes
 from singleshot.report.result import EvalResult, Speed
-from singleshot.report.words import counted
+from singleshot.report.words import counted, listed
 from singleshot.structures import Sample
 
 if TYPE_CHECKING:
@@ -207,6 +208,19 @@ def evaluate_predictor(
         failed=tuple(failed),
         loose=classes.loose,
         max_detections=max_detections,
+        notes=data_notes(dataset),
+    )
+
+
+def data_notes(dataset: DetectionDataset) -> tuple[str, ...]:
+    """What was repaired in a data set, or left out of it, in a sentence."""
+    changed = [problem for problem in dataset.problems if problem.action != "noted"]
+    if not changed:
+        return ()
+    kinds = [f"{count} {kind}, {action}" for (kind, action), count in count_kinds(changed).items()]
+    remedy = f"'singleshot data check {dataset.path}' lists all"
+    return (
+        f"{counted(len(changed), 'bad record')} in the data ({listed(kinds, 4)}): {changed[0].where} ...; {remedy}.",
     )
 
 

@@ -57,7 +57,8 @@ def _tiles(result: EvalResult) -> list[Tile]:
 
 
 def _remarks(result: EvalResult) -> list[Text]:
-    return [Text("\n\n".join(result.remarks))] if result.remarks else []
+    remarks = [*result.notes, *result.remarks]
+    return [Text("\n\n".join(remarks))] if remarks else []
 
 
 def _classes(result: EvalResult) -> list[Table | Text]:

@@ -94,6 +94,7 @@ class EvalResult:
         failed: images that could not be read, each with its reason; their objects do not count.
         loose: (model's name, data set's name) of classes that were taken for one though spelt differently.
         max_detections: most detections that the detector gives for an image, where that is known.
+        notes: what was repaired in the data, or left out of it, when it was read.
     """
 
     model: str
@@ -113,6 +114,7 @@ class EvalResult:
     failed: tuple[str, ...] = ()
     loose: tuple[tuple[str, str], ...] = ()
     max_detections: int | None = None
+    notes: tuple[str, ...] = ()
 
     @property
     def objects(self) -> int:
@@ -274,7 +276,7 @@ class EvalResult:
             "failed_images": list(self.failed),
             "convention": self.convention,
             "hints": list(self.hints),
-            "remarks": list(self.remarks),
+            "remarks": [*self.notes, *self.remarks],
         }
         defined: dict[str, Any] = _without_nan(record)
         return defined
