@@ -499,7 +499,7 @@ def test_headline_has_its_counts_and_interval(folder: Path) -> None:
     result = evaluate_predictor(predictor(EVERYTHING | {"b.png": []}), dataset)
     low, high = result.intervals["AP50"]
     assert 0 < low < result.coco["AP50"] < high <= 1
-    assert f"AP50 {result.coco['AP50']:.3f} ({low:.3f} to {high:.3f}) on 6 images, 9 objects" in result.headline
+    assert f"AP50 {result.coco['AP50']:.3f} (95 %: {low:.3f} to {high:.3f}) on 6 images, 9 objects" in result.headline
 
 
 def test_classes_matched_loosely_are_named(folder: Path) -> None:

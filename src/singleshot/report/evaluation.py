@@ -47,7 +47,7 @@ def _tiles(result: EvalResult) -> list[Tile]:
     for place, (name, rule) in enumerate({"AP": "IoU 0.50 to 0.95", "AP50": "IoU 0.50"}.items()):
         if result.coco:
             interval = result.interval_text(name)
-            note = rule + (f"; 95 % interval{interval}" if interval else "")
+            note = rule + (f";{interval}" if interval else "")
             tiles.insert(place, Tile(f"COCO {name}", _number(result.coco[name]), note))
     threshold = result.metrics.best_threshold
     tiles.append(Tile("best F1", _number(result.metrics.best_f1), f"mean of classes, at score {threshold:.2f}"))

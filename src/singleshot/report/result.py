@@ -184,11 +184,11 @@ class EvalResult:
         return f"COCO {', '.join(numbers)} {measured}"
 
     def interval_text(self, name: str) -> str:
-        """`` (0.41 to 0.56)`` for ``AP`` or ``AP50``; empty where there is no interval."""
+        """`` (95 %: 0.410 to 0.560)`` for ``AP`` or ``AP50``; empty where there is no interval."""
         if name not in self.intervals:
             return ""
         low, high = self.intervals[name]
-        return f" ({low:.3f} to {high:.3f})"
+        return f" (95 %: {low:.3f} to {high:.3f})"
 
     @property
     def remarks(self) -> tuple[str, ...]:
@@ -199,7 +199,7 @@ class EvalResult:
             found.append(f"Classes matched although spelt differently: {listed(pairs)}.")
         absent = [item.name for item in self.per_class if not item.objects]
         if absent and self.objects:
-            found.append(f"No object of these classes in the split, so nothing is measured of them: {listed(absent)}.")
+            found.append(f"No object of these classes here, so nothing is measured of them: {listed(absent)}.")
         if self.only_data:
             found.append(f"Left out, since the model does not know them: {listed(self.only_data)}.")
         if self.only_model:
