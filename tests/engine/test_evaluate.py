@@ -424,6 +424,13 @@ def test_files_of_others_stay(folder: Path) -> None:
     assert "Evaluation" in (out / "report.html").read_text()
 
 
+def test_a_file_is_no_folder_for_results(folder: Path) -> None:
+    outcome = CliRunner().invoke(app, ["eval", "coco", str(folder), "--out", str(folder / "instances.json")])
+    assert outcome.exit_code == 2
+    assert "is a file: name a folder" in outcome.output
+    assert "AP" not in outcome.output
+
+
 def test_the_labels_themselves_are_never_replaced(folder: Path) -> None:
     (folder / "instances.json").rename(folder / "eval.json")
     before = (folder / "eval.json").read_bytes()

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from singleshot.errors import OutputError
 from singleshot.files import check_output, write_atomically
 from singleshot.metrics import DetectionMetrics, DetectionTable, GroundTruth, VocConfig
 from singleshot.metrics.coco import best_possible_ap
@@ -333,6 +334,8 @@ def check_outputs(out: str | Path, samples: Iterable[Sample] = (), *, overwrite:
     Raises:
         OutputError: names the file.
     """
+    if Path(out).exists() and not Path(out).is_dir():
+        raise OutputError(f"{out}: is a file: name a folder")
     sources = {re.sub(r":\d+$", "", sample.source) for sample in samples} - {""}
     for name in OUTPUTS:
         check_output(Path(out) / name, overwrite=overwrite, sources=sources)
