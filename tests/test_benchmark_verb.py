@@ -100,3 +100,38 @@ def test_mistakes(arguments: list[str], message: str) -> None:
     result = CliRunner().invoke(app, arguments)
     assert result.exit_code == 2
     assert message in result.stderr
+
+
+@pytest.mark.usefixtures("_quick")
+def test_a_file_that_is_there_stays(tmp_path: Path) -> None:
+    target = tmp_path / "speed.json"
+    target.write_text("mine")
+    arguments = ["benchmark", "coco", "--seconds", "0.1", "--batch", "1", "--backend", "onnx", "--json", str(target)]
+    refused = CliRunner().invoke(app, arguments)
+    assert refused.exit_code == 2
+    assert "speed.json: exists already" in refused.output
+    assert "quick" not in refused.output  # said before the work
+    assert target.read_text() == "mine"
+    assert CliRunner().invoke(app, [*arguments, "--overwrite"]).exit_code == 0
+    assert json.loads(target.read_text())["rows"]
+
+
+@pytest.mark.usefixtures("_quick")
+def test_the_weights_are_never_replaced(tmp_path: Path) -> None:
+    weights = load("coco").save(tmp_path / "own.safetensors")
+    before = weights.read_bytes()
+    result = CliRunner().invoke(app, ["benchmark", str(weights), "--json", str(weights), "--overwrite"])
+    assert result.exit_code == 2
+    assert "source" in result.output
+    assert weights.read_bytes() == before
+
+
+@pytest.mark.usefixtures("_quick")
+def test_nothing_measured_is_no_success(tmp_path: Path) -> None:
+    target = tmp_path / "speed.json"
+    arguments = ["benchmark", "coco", "--backend", "onnx", "--precision", "int8", "--json", str(target)]
+    result = CliRunner().invoke(app, arguments)
+    assert result.exit_code == 2
+    assert "no int8 file" in result.output
+    assert "Nothing was measured" in result.output
+    assert not target.exists()

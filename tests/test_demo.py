@@ -18,7 +18,7 @@ from singleshot.demo.stage import DemoContext, StageResult
 from singleshot.detector import load
 from singleshot.engine.config import TrainConfig, write_config
 from singleshot.engine.train import TrainResult
-from singleshot.errors import DataError, MissingExtraError
+from singleshot.errors import DataError, MissingExtraError, OutputError
 
 
 def console() -> Console:
@@ -122,3 +122,18 @@ def test_learning_can_be_left_out() -> None:
     assert stages() == (detect_photos, learn_scenes)
     assert stages(learn=False) == (detect_photos,)
     assert "--no-train" in CliRunner().invoke(app, ["demo", "--help"], env={"COLUMNS": "120"}).output
+
+
+def test_a_demo_replaces_only_a_former_demo(tmp_path: Path) -> None:
+    pytest.importorskip("jinja2")
+    (tmp_path / "empty").mkdir()
+    for out in (tmp_path / "empty", tmp_path / "new", tmp_path / "new"):
+        assert run_demo(out, console(), []).is_file()
+    own = tmp_path / "own"
+    own.mkdir()
+    (own / "report.html").write_text("mine")
+    (tmp_path / "file").write_text("mine")
+    for out in (own, tmp_path / "file"):
+        with pytest.raises(OutputError, match="another --out"):
+            run_demo(out, console(), [])
+    assert [path.read_text() for path in own.iterdir()] == ["mine"]

@@ -20,6 +20,7 @@ from singleshot.backends.device import has_gpu
 from singleshot.backends.select import BackendName, Precision
 from singleshot.detector import Detector
 from singleshot.errors import SingleshotError
+from singleshot.kernels.library import processor_flags
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -194,7 +195,8 @@ def peak_gflops(name: str = "fp32", seconds: float = 1.0) -> float:
     import torch
 
     precision, _, device = name.partition(" ")
-    size = 8192 if device else 2048
+    is_emulated = not device and precision == "bf16" and not {"amx_bf16", "avx512_bf16"} & processor_flags()
+    size = 8192 if device else 256 if is_emulated else 2048  # emulated, the large one would take minutes
     a = torch.randn(size, size, device=device or "cpu", dtype=torch.bfloat16 if precision == "bf16" else torch.float32)
 
     def multiply() -> None:

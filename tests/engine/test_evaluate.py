@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import contextlib
+import inspect
 import io
 import json
 from pathlib import Path
@@ -8,19 +9,26 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+import typer
 from numpy.typing import NDArray
+from rich.console import Console
 from typer.testing import CliRunner
 
+from perfect import Perfect
 from singleshot import data as datasets
 from singleshot.backends.base import PaddedArrays
 from singleshot.cli import app
+from singleshot.cli.eval import _class_table
 from singleshot.config import PreprocessConfig
-from singleshot.detector import load
+from singleshot.detector import Detector, load
 from singleshot.engine.evaluate import evaluate, evaluate_network, evaluate_predictor, open_held_out
-from singleshot.errors import ConfigError, DataError, WeightsError
-from singleshot.metrics import VocConfig
+from singleshot.errors import ConfigError, DataError, OutputError, WeightsError
+from singleshot.metrics import DetectionTable, GroundTruth, VocConfig, evaluate_detections
 from singleshot.predict.runner import Predictor
-from singleshot.report.result import EvalResult
+from singleshot.report.evaluation import evaluation_sections
+from singleshot.report.page import render_page
+from singleshot.report.result import EvalResult, Speed
+from singleshot.structures import ClassMap, Sample
 
 HEIGHT, WIDTH = 60, 90
 OBJECTS = {
@@ -230,7 +238,7 @@ def test_the_command_prints_tables_and_writes_the_report(folder: Path, monkeypat
     assert outcome.exit_code == 0, outcome.output
     assert "VOC AP, area, IoU 0.5" in outcome.output
     assert "COCO" not in outcome.output
-    assert "left out, since the model does not know them: fox" in outcome.output
+    assert "Left out, since the model does not know them: fox." in outcome.output
     assert json.loads((out / "eval.json").read_text())["coco"] is None
     assert (out / "report.html").is_file()
 
@@ -276,3 +284,242 @@ def test_a_network_in_memory_gives_the_same_numbers(reference: Path) -> None:
     from_file = evaluate("coco", dataset, score_threshold=0.01, backend="torch", precision="fp32")
     np.testing.assert_array_equal(list(in_memory.summary.values()), list(from_file.summary.values()))
     assert len(in_memory.detections) == len(from_file.detections) > 0
+
+
+def test_numbers_are_measured_in_float32_unless_asked(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever the cache holds, however many images there are."""
+    asked = []
+
+    def note(self: Detector, score_threshold: float, **options: object) -> Predictor:
+        asked.append((options["precision"], options["nms_iou"], options["max_detections"]))
+        return predictor({}, ("dog", "cat"))
+
+    monkeypatch.setattr(Detector, "predictor", note)
+    evaluate("coco", folder)
+    evaluate("coco", folder, precision="auto", nms_iou=0.6, max_detections=300)
+    outcome = CliRunner().invoke(app, ["eval", "coco", str(folder)])
+    assert outcome.exit_code == 0, outcome.output
+    assert asked == [("fp32", None, None), ("auto", 0.6, 300), ("fp32", None, None)]
+    assert "4 images, 3 objects; oracle" in " ".join(outcome.output.split())
+
+
+def test_every_python_option_is_one_of_the_command() -> None:
+    command = typer.main.get_command(app).get_command(None, "eval")  # type: ignore[attr-defined, arg-type]
+    options = {name.lstrip("-") for parameter in command.params for name in parameter.opts}
+    named = set(inspect.signature(evaluate).parameters) - {"model", "data", "on_progress"}
+    assert {name.replace("_", "-") for name in named} <= options
+
+
+def crowd(tmp_path: Path, count: int) -> datasets.DetectionDataset:
+    """One image with ``count`` objects of a class, and one with a single one."""
+    places = np.arange(count)
+    corners = np.stack([places % 30 * 20.0, places // 30 * 20.0], axis=1)
+    boxes = np.concatenate([corners, corners + 15], axis=1)
+    samples = tuple(
+        Sample(tmp_path / name, (600, 600), part.astype(np.float32), np.zeros(len(part), int))
+        for name, part in (("many.png", boxes), ("one.png", boxes[:1]))
+    )
+    return datasets.DetectionDataset(tmp_path, samples, ClassMap(("cell",)), None, (), "voc")
+
+
+@pytest.mark.parametrize(
+    ("count", "limit", "coco_detections", "said"),
+    [
+        (100, 200, 100, []),
+        (101, 200, 100, ["COCO counts at most 100 detections of a class"]),
+        (300, 200, 100, ["COCO AP cannot exceed 0.337", "at most 200 detections for an image"]),
+        (300, 300, 300, []),
+    ],
+)
+def test_what_bounds_the_numbers_is_said(
+    tmp_path: Path, count: int, limit: int, coco_detections: int, said: list[str]
+) -> None:
+    dataset = crowd(tmp_path, count)
+    result = evaluate_predictor(
+        Perfect(dataset),  # type: ignore[arg-type]
+        dataset,
+        max_detections=limit,
+        coco_detections=coco_detections,
+    )
+    remarks = json.loads(result.to_json())["remarks"]
+    assert len(remarks) == len(said)
+    for words, remark in zip(said, remarks, strict=True):
+        assert words in remark
+        assert f"--max-detections {count}" in remark
+    assert (result.coco["AP"] == pytest.approx(1)) is (not said)
+    assert json.loads(result.to_json())["coco_max_detections"] == coco_detections
+    if said:
+        page = render_page("t", evaluation_sections(result, worst=0))
+        assert said[0] in page
+
+
+def labelled(folder: Path, lines: dict[str, str | None]) -> Path:
+    """A YOLO data set of one image a split; ``None`` leaves the label folder out."""
+    for split, text in lines.items():
+        (folder / "images" / split).mkdir(parents=True)
+        cv2.imwrite(str(folder / f"images/{split}/{split}.png"), np.zeros((20, 20, 3), np.uint8))
+        if text is not None:
+            (folder / "labels" / split).mkdir(parents=True)
+            (folder / f"labels/{split}/{split}.txt").write_text(text)
+    keys = "".join(f"{split}: images/{split}\n" for split in lines)
+    (folder / "data.yaml").write_text(f"{keys}names: [dog, sundial]\n")
+    return folder
+
+
+DOG, SUNDIAL = "0 0.5 0.5 0.5 0.5\n", "1 0.5 0.5 0.5 0.5\n"
+
+
+@pytest.mark.parametrize(
+    ("lines", "split", "message"),
+    [
+        ({"train": DOG, "val": None}, None, "not one labelled object"),
+        ({"train": DOG, "val": ""}, None, "not one labelled object"),
+        ({"train": DOG, "val": SUNDIAL}, "val", "no object of the classes that the model knows"),
+    ],
+)
+def test_where_nothing_can_be_measured_is_an_error(
+    tmp_path: Path, lines: dict[str, str | None], split: str | None, message: str
+) -> None:
+    data = labelled(tmp_path, lines)
+    with pytest.raises(DataError, match=message):
+        evaluate("coco", data, split)
+    outcome = CliRunner().invoke(app, ["eval", "coco", str(data), *(["--split", split] if split else [])])
+    assert outcome.exit_code == 2
+    assert message in " ".join(outcome.output.split())
+    assert "AP" not in outcome.output
+
+
+def test_of_the_held_out_splits_the_first_with_objects_is_taken(tmp_path: Path) -> None:
+    assert open_held_out(labelled(tmp_path, {"train": DOG, "test": "", "val": DOG})).split == "val"
+
+
+def test_no_images_at_all_is_an_error(folder: Path) -> None:
+    with pytest.raises(DataError, match="has no images"):
+        evaluate("coco", datasets.open(folder).subset([]))
+
+
+def test_left_out_images_end_with_exit_code_1(folder: Path) -> None:
+    (folder / "images/b.png").write_bytes((folder / "images/b.png").read_bytes()[:60])
+    outcome = CliRunner().invoke(app, ["eval", "coco", str(folder), "--backend", "torch"])
+    assert outcome.exit_code == 1, outcome.output
+    assert "1 bad record in the data (1 unreadable-image, skipped)" in " ".join(outcome.output.split())
+    assert outcome.output.index("b.png") < outcome.output.index("VOC AP")  # before the work
+    assert "1 bad record" in json.loads(run(EVERYTHING, folder).to_json())["remarks"][0]
+
+
+def test_files_of_others_stay(folder: Path) -> None:
+    out = folder / "out"
+    out.mkdir()
+    (out / "report.html").write_text("mine")
+    command = ["eval", "coco", str(folder), "--out", str(out), "--backend", "torch"]
+    refused = CliRunner().invoke(app, command)
+    assert refused.exit_code == 2
+    assert "report.html" in refused.output
+    assert "AP" not in refused.output
+    assert [path.name for path in out.iterdir()] == ["report.html"]
+    assert (out / "report.html").read_text() == "mine"
+    with pytest.raises(OutputError, match=r"report\.html"):
+        run(EVERYTHING, folder).save(out)
+    assert CliRunner().invoke(app, [*command, "--overwrite"]).exit_code == 0
+    assert "Evaluation" in (out / "report.html").read_text()
+
+
+def test_a_file_is_no_folder_for_results(folder: Path) -> None:
+    outcome = CliRunner().invoke(app, ["eval", "coco", str(folder), "--out", str(folder / "instances.json")])
+    assert outcome.exit_code == 2
+    assert "is a file: name a folder" in outcome.output
+    assert "AP" not in outcome.output
+
+
+def test_the_labels_themselves_are_never_replaced(folder: Path) -> None:
+    (folder / "instances.json").rename(folder / "eval.json")
+    before = (folder / "eval.json").read_bytes()
+    outcome = CliRunner().invoke(app, ["eval", "coco", str(folder), "--out", str(folder), "--overwrite"])
+    assert outcome.exit_code == 2
+    assert "source" in outcome.output
+    assert (folder / "eval.json").read_bytes() == before
+
+
+ODD_NAMES = (
+    "<script>alert(1)</script>",
+    "--></svg>",
+    "a & b",
+    "_x",
+    "$x_1$",
+    "猫",
+    "mean of all classes",
+    "{{ 7*7 }}",
+    "\x1b[31m",
+)
+
+
+@pytest.mark.parametrize(
+    "names",
+    [("dog",), ODD_NAMES, tuple(f"class {index}" for index in range(200))],
+    ids=["one", "odd", "two hundred"],
+)
+@pytest.mark.parametrize("images", [0, 1, 8])
+def test_a_page_of_any_classes(tmp_path: Path, names: tuple[str, ...], images: int) -> None:
+    cv2.imwrite(str(tmp_path / "a.png"), np.zeros((60, 90, 3), np.uint8))
+    box = np.array([[10.0, 10, 50, 50]], np.float32)
+    samples = [
+        Sample(tmp_path / "a.png", (60, 90), box.repeat(len(names), 0), np.arange(len(names))) for _ in range(images)
+    ]
+    truth = GroundTruth.from_samples(samples)
+    ids = np.roll(truth.class_ids, 1) if len(names) < 100 else truth.class_ids
+    table = DetectionTable(truth.image_index, ids, truth.boxes_xyxy, np.full(len(truth), 0.5))
+    numbers = evaluate_detections(truth, table, len(names))
+    speed = Speed(0, 0, 0, 0, 0, "oracle", 1)
+    result = EvalResult(
+        "m", "caf\udce9", None, "voc", names, (), (), tuple(samples), truth, table, numbers, VocConfig(), 0.01, speed
+    )
+    page = result.save(tmp_path / "out", worst=2).read_text(encoding="utf-8")
+    assert "<script" not in page
+    assert "{{" in page or names != ODD_NAMES or not images
+    assert json.loads((tmp_path / "out/eval.json").read_text(encoding="utf-8"))["confusion"]["names"][:-1] == list(
+        names
+    )
+    assert (tmp_path / "out/curves.csv").read_text(encoding="utf-8").count("0.50,") >= len(names)
+
+
+def test_the_table_shows_the_worst_classes() -> None:
+    names = tuple(f"class {index:03d}" for index in range(120))
+    boxes = np.tile([10.0, 10, 50, 50], (120, 1))
+    truth = GroundTruth(np.arange(120), np.arange(120), boxes, 120)
+    table = DetectionTable(np.arange(100), np.arange(100), boxes[:100], np.full(100, 0.5))  # the last are not found
+    numbers, speed = evaluate_detections(truth, table, 120), Speed(0, 0, 0, 0, 0, "oracle", 1)
+    result = EvalResult("m", "d", None, "voc", names, (), (), (), truth, table, numbers, VocConfig(), 0.01, speed)
+    console = Console(file=io.StringIO(), width=120)
+    console.print(_class_table(result, ("voc",)))
+    shown = console.file.getvalue()  # type: ignore[attr-defined]
+    assert "80 classes between" in shown
+    assert all(name in shown for name in names[100:])
+    assert names[0] in shown
+
+
+def test_headline_has_its_counts_and_interval(folder: Path) -> None:
+    assert run(EVERYTHING, folder).headline == "COCO AP 1.000, AP50 1.000 on 4 images, 3 objects"
+    assert run(EVERYTHING, folder, metrics=["voc"]).headline == "VOC AP 1.000 on 4 images, 3 objects"
+    assert run({}, folder).headline == "COCO AP 0.000, AP50 0.000 on 4 images, 3 objects"
+    dataset = datasets.open(folder)
+    dataset = dataset.subset([0, 1, 0, 1, 0, 1])
+    result = evaluate_predictor(predictor(EVERYTHING | {"b.png": []}), dataset)
+    low, high = result.intervals["AP50"]
+    assert 0 < low < result.coco["AP50"] < high <= 1
+    assert f"AP50 {result.coco['AP50']:.3f} (95 %: {low:.3f} to {high:.3f}) on 6 images, 9 objects" in result.headline
+
+
+def test_classes_matched_loosely_are_named(folder: Path) -> None:
+    result = evaluate_predictor(predictor({}, ("Dog", "cat")), datasets.open(folder))
+    assert result.loose == (("Dog", "dog"),)
+    assert any("'Dog' of the model is 'dog' of the data" in remark for remark in result.remarks)
+    assert json.loads(result.to_json())["classes_matched_loosely"] == [{"model": "Dog", "data": "dog"}]
+    assert not any("spelt differently" in remark for remark in run({}, folder).remarks)
+
+
+def test_an_image_that_vanishes_costs_only_its_picture(folder: Path, tmp_path: Path) -> None:
+    result = run({}, folder)
+    (folder / "images/a.png").unlink()
+    page = result.save(tmp_path / "out").read_text(encoding="utf-8")
+    assert "a.png cannot be drawn" in page
+    assert "b.png: 1 missed, 0 wrong" in page

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import re
+import warnings
 from collections.abc import Callable
 
 import matplotlib as mpl
@@ -72,3 +74,71 @@ def test_settings_of_matplotlib_stay_as_they_were() -> None:
 
 def test_the_same_data_give_the_same_bytes() -> None:
     assert plots.pr_curves({"dog": (LINE, LINE)}) == plots.pr_curves({"dog": (LINE, LINE)})
+
+
+def font_sizes_px(svg: bytes, shown_px: float) -> list[float]:
+    """Sizes of all texts of a chart that is shown ``shown_px`` wide."""
+    width = float(re.search(rb'viewBox="0 0 ([\d.]+)', svg)[1])  # type: ignore[index]
+    return [float(size) * shown_px / width for size in re.findall(rb"font(?:-size)?: ([\d.]+)px", svg)]
+
+
+@pytest.mark.parametrize(
+    ("svg", "shown_px"),
+    [
+        (lambda: plots.training_curve({"total": ([1, 9], [3.0, 2.0])}, {"AP": ([1], [0.5])}), plots.PAGE_PX - 50),
+        (lambda: plots.pr_curves({"dog": (LINE, LINE)}), plots.COLUMN_PX - 16),
+        (lambda: plots.score_histogram(np.zeros(3), np.ones(2)), plots.COLUMN_PX - 16),
+        *[
+            (lambda n=n: plots.confusion_matrix(np.eye(n, dtype=int), ["c"] * n), min(plots.matrix_width_px(n), 1030))
+            for n in (1, 2, 24, 60, 90)
+        ],
+    ],
+)
+def test_letters_can_be_read(svg: Callable[[], bytes], shown_px: float) -> None:
+    sizes = font_sizes_px(svg(), shown_px)
+    assert sizes
+    assert min(sizes) >= 10
+
+
+def test_the_scale_has_its_own_name() -> None:
+    shown = texts(plots.training_curve({"rate": ([1, 2], [0.1, 0.2])}, y_label="learning rate"))
+    assert "learning rate" in shown
+    assert "loss" not in shown
+
+
+def colours(counts: np.ndarray) -> np.ndarray:
+    """Share of the full colour by cell."""
+    return counts / plots._row_scale(counts)[:, None]
+
+
+@pytest.mark.parametrize(
+    ("counts", "row", "column", "low", "high"),
+    [
+        ([[0]], 0, 0, 0, 0),
+        ([[90, 10], [0, 0]], 0, 0, 0.9, 0.9),
+        ([[100, 0], [1, 0]], 1, 0, 0.01, 0.01),  # one false alarm among a hundred objects
+        ([[1, 0], [1, 0]], 1, 0, 0, 0.3),  # one among one
+        ([[100, 0], [400, 0]], 1, 0, 1, 1),  # more false alarms than objects
+        ([[0, 1, 0], [0, 100, 0], [0, 0, 0]], 0, 1, 0, 0.3),  # a mistake in a row of one object
+    ],
+)
+def test_colours_follow_counts(counts: list[list[int]], row: int, column: int, low: float, high: float) -> None:
+    assert low <= colours(np.array(counts))[row, column] <= high
+
+
+@pytest.mark.parametrize("name", ["_hidden", "x" * 200, "#010203", "--></svg><script>x</script>", "猫", "$a_1"])
+def test_any_name_is_shown_as_text(name: str) -> None:
+    for svg in (
+        plots.pr_curves({name: (LINE, LINE)}),
+        plots.training_curve({name: (LINE + 1, LINE + 1)}),
+        plots.confusion_matrix(np.eye(2, dtype=int), [name, "background"]),
+    ):
+        root = ElementTree.fromstring(svg)
+        assert not [node for node in root.iter() if node.tag.endswith("script")]
+        assert any(text.strip("\u200b").startswith(name[:20]) for text in texts(svg))
+
+
+def test_missing_letters_are_no_warning() -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        plots.pr_curves({"猫": (LINE, LINE)})

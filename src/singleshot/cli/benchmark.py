@@ -26,7 +26,8 @@ def benchmark(
     device: Annotated[str, typer.Option(help="Where torch computes: auto, cpu, cuda, cuda:1, mps.")] = "auto",
     compile: Annotated[bool, typer.Option("--compile", help="Compile the network with torch first.")] = False,
     seconds: Annotated[float, typer.Option(min=0.1, help="For each measurement.")] = 3.0,
-    json: Annotated[Path | None, typer.Option(help="Also write the numbers here.")] = None,
+    json: Annotated[Path | None, typer.Option(help="Also write the numbers to this file.")] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace that file where it exists.")] = False,
 ) -> None:
     """Measure latency and throughput of every backend, precision and batch on this machine.
 
@@ -43,8 +44,11 @@ def benchmark(
     from singleshot.backends.select import check_backend, check_torch_only
     from singleshot.benchmark import COMBINATIONS, machine, peak_gflops
     from singleshot.benchmark import benchmark as run
+    from singleshot.files import check_output
 
     names = check_backend(backend, precision)
+    if json is not None:
+        check_output(json, overwrite=overwrite, sources=[model])
     check_torch_only(names[0], device, compile)
     wanted = [
         pair for pair in COMBINATIONS if all(asked in ("auto", own) for asked, own in zip(names, pair, strict=True))
@@ -57,6 +61,9 @@ def benchmark(
             rows.append(row)
             console.print(f"{row.backend}, batch {row.batch}: {row.skipped or f'{row.latency_ms:.1f} ms'}", style="dim")
         peaks = {name: peak_gflops(name) for name in sorted({row.peak for row in rows if not row.skipped})}
+    if not peaks:
+        console.print("[red]Nothing was measured:[/] the lines above say why.")
+        raise typer.Exit(2)
     facts = machine()
     console.print(f"{detector.spec.name} on {facts['cpu']}, {facts['cores']} cores", highlight=False)
     console.print(_table(rows, peaks))

@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 
     from singleshot.report.result import EvalResult
 
-MOST_ROWS = 30
+BEST_ROWS, WORST_ROWS = 12, 28
+"""Classes that the table shows of more than both together."""
 LEARNT = (
     "every image was measured, since the data set has no splits of its own. If these weights were trained on it, "
     "measure with --split test what training left out."
@@ -39,15 +40,39 @@ def evaluate(
         str | None, typer.Option(help="Split to evaluate, 'all' for everything. Default: test, else val, else all.")
     ] = None,
     out: Annotated[Path | None, typer.Option(help="Folder for eval.json, curves.csv and report.html.")] = None,
-    batch: Annotated[int, typer.Option(min=1, max=1024, help="Images at once; more pays on a GPU, not on a CPU.")] = 1,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace these files where they exist.")] = False,
+    batch: Annotated[
+        int,
+        typer.Option(
+            "--batch", "--batch-size", min=1, max=1024, help="Images at once; more pays on a GPU, not on a CPU."
+        ),
+    ] = 1,
     backend: Annotated[str, typer.Option(help="What runs the network: auto, torch, openvino, onnx.")] = "auto",
-    precision: Annotated[str, typer.Option(help="In which numbers: auto, fp32, bf16, int8.")] = "auto",
+    precision: Annotated[
+        str, typer.Option(help="In which numbers: fp32, bf16, int8, or auto, which is what predict would take.")
+    ] = "fp32",
     device: Annotated[str, typer.Option(help="Where: auto, cpu, cuda, cuda:1, mps.")] = "auto",
     compile: Annotated[bool, typer.Option("--compile", help="Compile the network with torch first.")] = False,
     metric: Annotated[
-        list[Metric] | None, typer.Option(help="Numbers to compute; repeat for more. Default: all.")
+        list[Metric] | None,
+        typer.Option("--metric", "--metrics", help="Numbers to compute; repeat for more. Default: all."),
     ] = None,
-    score: Annotated[float, typer.Option(min=0, max=1, help="Detections below this score are not looked at.")] = 0.01,
+    score: Annotated[
+        float,
+        typer.Option("--score", "--score-threshold", min=0, max=1, help="Detections below are not looked at."),
+    ] = 0.01,
+    nms_iou: Annotated[
+        float | None,
+        typer.Option(help="Overlap above which the weaker of two boxes of a class goes.", show_default="the model's"),
+    ] = None,
+    max_detections: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="Most detections per image; above 100 COCO's numbers count as many of a class.",
+            show_default="the model's, and COCO's 100 of a class",
+        ),
+    ] = None,
     iou: Annotated[float, typer.Option(min=0.01, max=1, help="Overlap that counts (VOC's rule).")] = 0.5,
     strict: Annotated[bool, typer.Option("--strict", help="Overlap must exceed --iou (Python ports of VOC).")] = False,
     inclusive: Annotated[
@@ -69,14 +94,18 @@ def evaluate(
 
     from singleshot.backends.device import check_device
     from singleshot.backends.select import check_backend
-    from singleshot.engine.evaluate import ALL_METRICS, open_held_out
+    from singleshot.engine.evaluate import ALL_METRICS, data_notes, open_held_out
     from singleshot.engine.evaluate import evaluate as run
-    from singleshot.metrics import VocConfig
+    from singleshot.report.result import check_outputs
 
     console = Console()
     shown = [name for name in ALL_METRICS if not metric or name in metric]
     backend_name, precision_name = check_backend(backend, precision)
     dataset = open_held_out(data, split)
+    if out:
+        check_outputs(out, dataset.samples, overwrite=overwrite)
+    for note in data_notes(dataset):
+        console.print(f"[yellow]Note:[/] {_plain(note)}", highlight=False, soft_wrap=True)
     with _progress(len(dataset)) as on_progress:
         result = run(
             weights,
@@ -87,15 +116,34 @@ def evaluate(
             precision=precision_name,
             device=check_device(device),
             compile=compile,
+            nms_iou=nms_iou,
+            max_detections=max_detections,
             metrics=shown,
-            voc=VocConfig(min_iou=iou, compare=">" if strict else ">=", pixel_inclusive=inclusive),
+            iou=iou,
+            strict=strict,
+            inclusive=inclusive,
             on_progress=on_progress,
         )
     _print(console, result, shown)
     if split is None and dataset.split is None and Path(weights).is_file():
         console.print(f"[yellow]Note:[/] {LEARNT}", highlight=False, soft_wrap=True)
-    if out:
-        console.print(f"Report: {result.save(out, worst=worst)}", highlight=False, soft_wrap=True)
+    written = _save(console, result, out, worst, overwrite) if out else True
+    unreadable = any(problem.kind == "unreadable-image" for problem in dataset.problems)
+    if result.failed or unreadable or not written:
+        raise typer.Exit(1)
+
+
+def _save(console: Console, result: EvalResult, out: Path, worst: int, overwrite: bool) -> bool:
+    """Write the files; whether that went well. What was measured has been printed: a full disk does not undo it."""
+    from singleshot.errors import SingleshotError
+
+    try:
+        page = result.save(out, worst=worst, overwrite=overwrite)
+    except (SingleshotError, OSError) as error:
+        console.print(f"[red]Not written:[/] {_plain(str(error))}", highlight=False, soft_wrap=True)
+        return False
+    console.print(f"Report: {_plain(str(page))}", highlight=False, soft_wrap=True)
+    return True
 
 
 @contextmanager
@@ -111,17 +159,18 @@ def _progress(count: int) -> Iterator[Callable[[int, int], None]]:
 
 
 def _print(console: Console, result: EvalResult, shown: Sequence[str]) -> None:
-    from rich.markup import escape
+    from singleshot.report.words import counted
 
     split = f", split {result.split}" if result.split else ""
-    objects = int((~result.truth.ignored).sum())
+    speed = result.speed
     console.print(
-        f"{escape(result.model)} on {escape(result.data)}{split}: {len(result.samples):,} images, {objects:,} objects",
+        f"{_plain(f'{result.model} on {result.data}{split}')}: {counted(len(result.samples), 'image')}, "
+        f"{counted(result.objects, 'object')}; {speed.backend}",
         highlight=False,
+        soft_wrap=True,
     )
     console.print(_class_table(result, shown))
     console.print(_summary_table(result, shown))
-    speed = result.speed
     console.print(
         f"{speed.images_per_s:.1f} images/s ({speed.backend}, batches of {speed.batch_size}); ms per image: "
         f"decode {speed.decode_ms:.1f}, preprocess {speed.preprocess_ms:.1f}, network {speed.network_ms:.1f}, "
@@ -129,8 +178,18 @@ def _print(console: Console, result: EvalResult, shown: Sequence[str]) -> None:
         highlight=False,
         soft_wrap=True,
     )
-    for remark in _remarks(result):
-        console.print(f"[yellow]Note:[/] {escape(remark)}", highlight=False, soft_wrap=True)
+    for remark in result.remarks:
+        console.print(f"[yellow]Note:[/] {_plain(remark)}", highlight=False, soft_wrap=True)
+    console.print(f"[bold]{result.headline}[/]", highlight=False, soft_wrap=True)
+
+
+def _plain(text: str) -> str:
+    """Text that is shown as it is: neither markup nor bytes that are no text."""
+    from rich.markup import escape
+
+    from singleshot.report.words import printable
+
+    return escape(printable(text))
 
 
 def _summary_table(result: EvalResult, shown: Sequence[str]) -> Table:
@@ -144,14 +203,13 @@ def _summary_table(result: EvalResult, shown: Sequence[str]) -> Table:
     rows.append((f"best F1, at score {result.metrics.best_threshold:.2f}", result.metrics.best_f1))
     table = Table(box=None, show_header=False, pad_edge=False)
     table.add_column()
-    table.add_column(justify="right")
+    table.add_column()
     for name, value in rows:
-        table.add_row(name, _number(value))
+        table.add_row(name, _number(value) + result.interval_text(name.removeprefix("COCO ")))
     return table
 
 
 def _class_table(result: EvalResult, shown: Sequence[str]) -> Table:
-    from rich.markup import escape
     from rich.table import Table
 
     table = Table(box=None, pad_edge=False, header_style="bold")
@@ -162,24 +220,17 @@ def _class_table(result: EvalResult, shown: Sequence[str]) -> Table:
     for heading in [*numbers, "best F1", "at score"]:
         table.add_column(heading, justify="right")
     items = sorted((item for item in result.per_class if item.objects), key=lambda item: -item.voc_area)
-    for item in items[:MOST_ROWS]:
+    hidden = len(items) - BEST_ROWS - WORST_ROWS
+    for place, item in enumerate(items):
+        if hidden > 1 and BEST_ROWS <= place < BEST_ROWS + hidden:
+            if place == BEST_ROWS:
+                table.add_row(f"... {hidden} classes between, which --out writes ...")
+            continue
         cells = [item.voc_area, item.voc_07] if "voc" in shown else []
         cells += [item.coco_ap, item.coco_ap50] if "coco" in shown else []
         point = [f"{item.f1:.3f}", f"{item.threshold:.2f}"]
-        table.add_row(escape(item.name), f"{item.objects:,}", *map(_number, cells), *point)
-    if len(items) > MOST_ROWS:
-        table.caption = f"and {len(items) - MOST_ROWS} more classes; --out writes them all"
+        table.add_row(_plain(item.name), f"{item.objects:,}", *map(_number, cells), *point)
     return table
-
-
-def _remarks(result: EvalResult) -> list[str]:
-    remarks = list(result.hints)
-    if result.only_data:
-        remarks.append(f"left out, since the model does not know them: {', '.join(result.only_data)}")
-    remarks += [f"left out: {reason}" for reason in result.failed[:10]]
-    if len(result.failed) > 10:
-        remarks.append(f"left out: {len(result.failed) - 10} more images that cannot be read")
-    return remarks
 
 
 def _number(value: float) -> str:

@@ -24,8 +24,8 @@ def quantize(
 
     * `singleshot quantize runs/cells/best.safetensors cells/images`
 
-    From then on `predict` and `eval` use it by themselves. To see what it costs:
-    `singleshot eval WEIGHTS DATA --precision int8`, and the same with `--precision fp32`.
+    From then on `predict` uses it by itself. To see what it costs: `singleshot eval WEIGHTS DATA --precision int8`, and
+    the same without `--precision`, which is float32.
     """
     from rich.console import Console
 

@@ -11,9 +11,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from singleshot.demo.stage import DemoContext, StageResult
+from singleshot.errors import OutputError
 
 if TYPE_CHECKING:
     from rich.console import Console
+
+MARK = ".singleshot-demo"
+"""An empty file that tells a demo's folder from a user's own."""
 
 Stage = Callable[[DemoContext], StageResult]
 
@@ -39,13 +43,14 @@ def run_demo(out: Path, console: Console | None = None, run: Sequence[Stage] | N
 
     Raises:
         MissingExtraError: the extra ``demo`` is not installed.
+        OutputError: the folder holds something else than a former demo.
     """
     from rich.console import Console
 
     from singleshot.report.page import Section, write_page
 
     context = DemoContext(out, console or Console(highlight=False))
-    out.mkdir(parents=True, exist_ok=True)
+    _claim(out)
     results = [stage(context) for stage in (stages() if run is None else run)]
     sections: list[Section] = [section for result in results for section in result.sections]
     report = write_page(
@@ -53,6 +58,14 @@ def run_demo(out: Path, console: Console | None = None, run: Sequence[Stage] | N
     )
     _print_ending(context, report, results)
     return report
+
+
+def _claim(out: Path) -> None:
+    """Make the folder, or take that of a former demo, whose results are replaced; any other is the user's own."""
+    if out.exists() and not (out.is_dir() and ((out / MARK).exists() or not any(out.iterdir()))):
+        raise OutputError(f"{out}: holds something else than a former demo: name another --out, or move it away")
+    out.mkdir(parents=True, exist_ok=True)
+    (out / MARK).touch()
 
 
 def _print_ending(context: DemoContext, report: Path, results: Sequence[StageResult]) -> None:

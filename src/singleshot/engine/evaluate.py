@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from time import perf_counter
@@ -13,13 +14,16 @@ import numpy as np
 from singleshot import data as datasets
 from singleshot.backends.select import BackendName, Precision
 from singleshot.data import DetectionDataset
+from singleshot.data.problems import count_kinds
 from singleshot.detector import BATCH_SIZE, Detector, check_batch, load
 from singleshot.errors import ConfigError, DataError
 from singleshot.metrics import DetectionTable, GroundTruth, VocConfig, evaluate_detections
 from singleshot.metrics.class_match import match_classes
+from singleshot.metrics.coco import MAX_DETECTIONS
 from singleshot.metrics.evaluate import VOC
 from singleshot.predict.runner import Failure, Predictor, StageTimes
 from singleshot.report.result import EvalResult, Speed
+from singleshot.report.words import counted, listed
 from singleshot.structures import Sample
 
 if TYPE_CHECKING:
@@ -33,8 +37,8 @@ ALL_METRICS: tuple[MetricName, ...] = get_args(MetricName)
 SCORE_THRESHOLD = 0.01
 """Low enough for whole curves: on COCO the AP equals that of 1e-8 to four digits."""
 
-HELD_OUT = ("test", "val", "valid", "validation", "dev")
-"""Splits that are evaluated when none is asked for, best first."""
+HELD_OUT = ("test", "val")
+"""What splits are evaluated when none is asked for, best first."""
 
 Progress = Callable[[int, int], None]
 """Called with the images done and the images in all."""
@@ -48,14 +52,18 @@ def evaluate(
     score_threshold: float = SCORE_THRESHOLD,
     batch_size: int = BATCH_SIZE,
     backend: BackendName = "auto",
-    precision: Precision = "auto",
+    precision: Precision = "fp32",
     device: str = "auto",
     compile: bool = False,
+    nms_iou: float | None = None,
+    max_detections: int | None = None,
     metrics: Collection[MetricName] = ALL_METRICS,
-    voc: VocConfig = VOC,
+    iou: float = VOC.min_iou,
+    strict: bool = False,
+    inclusive: bool = False,
     on_progress: Progress | None = None,
 ) -> EvalResult:
-    """Evaluate a detector on a labelled data set.
+    """Evaluate a detector on a labelled data set. Every argument is an option of ``singleshot eval`` of the same name.
 
     Args:
         model: a detector, a weights file, or ``coco``.
@@ -64,24 +72,39 @@ def evaluate(
             set has it, else everything; ``all`` takes everything.
         score_threshold: detections below are not looked at; keep it low, or the curves end early.
         batch_size: images that the network sees at once.
-        backend, precision, device, compile: what runs the network, as in `Detector.predict`.
+        backend, device, compile: what runs the network, as in `Detector.predict`.
+        precision: float32 unless asked otherwise, so that numbers can be compared; ``auto`` is what `Detector.predict`
+            would choose.
+        nms_iou: overlap above which the weaker of two boxes of a class goes; the model's own by default.
+        max_detections: most detections per image; the model's own by default. Above 100, COCO's numbers also count as
+            many of a class in an image, which is then no longer COCO's own rule.
         metrics: ``voc`` (always computed: the curves need it), ``coco``.
-        voc: dialect of VOC's rule.
+        iou: overlap that counts by VOC's rule.
+        strict: the overlap must exceed ``iou`` (Python ports of VOC).
+        inclusive: widths and heights grow by 1 pixel (VOC devkit).
         on_progress: called after each image.
 
     Returns:
         All numbers; ``result.save(folder)`` writes JSON and an HTML report.
 
     Raises:
-        DataError: the data cannot be read, or shares no class with the model.
+        DataError: the data cannot be read, shares no class with the model, or has no object of such a class.
         WeightsError: the model cannot be read.
         ConfigError: a setting makes no sense.
     """
     detector = model if isinstance(model, Detector) else load(model)
     dataset = data if isinstance(data, DetectionDataset) else open_held_out(data, split)
+    _check_measurable(dataset, detector.class_names)
     name = detector.spec.name if isinstance(model, Detector) else str(model)
     predictor = detector.predictor(
-        score_threshold, backend=backend, precision=precision, device=device, compile=compile, images=len(dataset)
+        score_threshold,
+        nms_iou=nms_iou,
+        max_detections=max_detections,
+        backend=backend,
+        precision=precision,
+        device=device,
+        compile=compile,
+        images=len(dataset),
     )
     return evaluate_predictor(
         predictor,
@@ -90,7 +113,9 @@ def evaluate(
         score_threshold=score_threshold,
         batch_size=batch_size,
         metrics=metrics,
-        voc=voc,
+        voc=VocConfig(min_iou=iou, compare=">" if strict else ">=", pixel_inclusive=inclusive),
+        max_detections=max_detections or detector.spec.postprocess.max_detections,
+        coco_detections=max(max_detections or 0, MAX_DETECTIONS),
         on_progress=on_progress,
     )
 
@@ -126,6 +151,7 @@ def evaluate_network(
         score_threshold=score_threshold,
         batch_size=batch_size,
         metrics=metrics,
+        max_detections=settings.max_detections,
     )
 
 
@@ -138,6 +164,8 @@ def evaluate_predictor(
     batch_size: int = BATCH_SIZE,
     metrics: Collection[MetricName] = ALL_METRICS,
     voc: VocConfig = VOC,
+    max_detections: int | None = None,
+    coco_detections: int = MAX_DETECTIONS,
     on_progress: Progress | None = None,
 ) -> EvalResult:
     """Evaluate whatever turns images into detections; `evaluate` and `evaluate_network` end here.
@@ -147,7 +175,10 @@ def evaluate_predictor(
         dataset: opened data set.
         name: of the detector, for the report.
         score_threshold: the predictor's, for the report.
-        batch_size, metrics, voc, on_progress: as in `evaluate`.
+        voc: dialect of VOC's rule.
+        max_detections: most detections that the predictor gives for an image, for the report.
+        coco_detections: detections of a class that COCO's numbers count in an image; 100 is COCO's own.
+        batch_size, metrics, on_progress: as in `evaluate`.
     """
     unknown = sorted(set(metrics) - set(ALL_METRICS))
     if unknown:
@@ -158,6 +189,7 @@ def evaluate_predictor(
     wall_s = perf_counter() - begin
     table = _as_table(found).relabel(classes.model_to_shared(len(predictor.class_names)))
     truth = GroundTruth.from_samples(samples).relabel(classes.data_to_shared(len(dataset.class_map)))
+    count, coco = len(classes.names), "coco" in metrics
     return EvalResult(
         model=name,
         data=str(dataset.path),
@@ -169,24 +201,74 @@ def evaluate_predictor(
         samples=tuple(samples),
         truth=truth,
         detections=table,
-        metrics=evaluate_detections(truth, table, len(classes.names), voc=voc, coco="coco" in metrics),
+        metrics=evaluate_detections(truth, table, count, voc=voc, coco=coco, max_detections=coco_detections),
         voc=voc,
         score_threshold=score_threshold,
         speed=_speed(predictor.times, wall_s, len(samples), predictor.backend.name, batch_size),
         failed=tuple(failed),
+        loose=classes.loose,
+        max_detections=max_detections,
+        notes=data_notes(dataset),
+    )
+
+
+def data_notes(dataset: DetectionDataset) -> tuple[str, ...]:
+    """What was repaired in a data set, or left out of it, in a sentence."""
+    changed = [problem for problem in dataset.problems if problem.action != "noted"]
+    if not changed:
+        return ()
+    kinds = [f"{count} {kind}, {action}" for (kind, action), count in count_kinds(changed).items()]
+    remedy = f"'singleshot data check {dataset.path}' lists all"
+    return (
+        f"{counted(len(changed), 'bad record')} in the data ({listed(kinds, 4)}): {changed[0].where} ...; {remedy}.",
     )
 
 
 def open_held_out(path: str | os.PathLike[str], split: str | None = None) -> DetectionDataset:
     """Open the split to evaluate: the one asked for, else the held-out one, else (and for ``all``) everything.
 
+    Of several held-out splits the first with labelled objects is taken.
+
     Raises:
-        DataError: the data cannot be read or has no such split.
+        DataError: the data cannot be read or has no such split, or what is held out has no image.
     """
-    if split is None:
-        known = datasets.splits(Path(path))
-        split = next((name for name in HELD_OUT if name in known), None)
-    return datasets.open(Path(path), None if split == "all" else split)
+    if split is not None:
+        return datasets.open(Path(path), None if split == "all" else split)
+    known = datasets.splits(Path(path))
+    roles = {role: [name for name in known if _role(name) == role] for role in HELD_OUT}
+    held_out = [datasets.open(Path(path), "+".join(names)) for names in roles.values() if names]
+    if not held_out:
+        return datasets.open(Path(path))
+    labelled = (dataset for dataset in held_out if any(len(sample) for sample in dataset))
+    return next(labelled, max(held_out, key=len))
+
+
+def _role(split: str) -> str:
+    """``test`` of ``2007_test``, ``val`` of ``validation`` and ``val2017``."""
+    plain = re.sub(r"^\d+_|[\d_-]+$", "", split).lower()
+    return {"testing": "test", "valid": "val", "validation": "val", "dev": "val"}.get(plain, plain)
+
+
+def _check_measurable(dataset: DetectionDataset, class_names: Sequence[str]) -> None:
+    """Refuse what cannot be measured before the network runs.
+
+    Raises:
+        DataError: no image, or no object of a class that the model knows; says which.
+    """
+    split = f"split '{dataset.split}' of " if dataset.split else ""
+    where = f"{split}{dataset.path}"
+    if not len(dataset):
+        raise DataError(f"{where} has no images: nothing can be measured. Name another split with --split")
+    truth = GroundTruth.from_samples(dataset.samples)
+    if not len(truth):
+        raise DataError(
+            f"{where} has {counted(len(dataset), 'image')} and not one labelled object: nothing can be measured. If "
+            f"there should be some, 'singleshot data check {dataset.path}' says where labels were looked for"
+        )
+    shared = truth.relabel(match_classes(class_names, dataset.class_map.names).data_to_shared(len(dataset.class_map)))
+    if shared.ignored.all():
+        reason = "only difficult or crowd objects" if len(shared) else "no object"
+        raise DataError(f"{where} has {reason} of the classes that the model knows: nothing can be measured")
 
 
 def _detect(

@@ -132,6 +132,17 @@ class TrainLoader:
                 raise DataError(f"{MAX_REPLACEMENTS} images in a row cannot be read, such as:\n{reasons}")
             yield batch
 
+    def preview(self, count: int) -> Batch:
+        """The first ``count`` images of the stream as one batch, made in this process, to look at.
+
+        Raises:
+            DataError: many images in a row cannot be read.
+        """
+        batch, _ = _collate([self._dataset[key] for key in next(iter(_BatchKeys(self._order, count, 0)))])
+        if batch is None:
+            raise DataError(f"{MAX_REPLACEMENTS} images in a row cannot be read")
+        return batch
+
     def _note(self, skipped: Sequence[Skipped]) -> None:
         for image in skipped:
             if image.index not in self.skipped:

@@ -10,18 +10,25 @@ import torch
 import yaml
 from rich.text import Text as RichText
 
+from singleshot import data as datasets
 from singleshot.data import DetectionDataset
 from singleshot.engine.checks import anchor_fit
 from singleshot.engine.config import TrainConfig
+from singleshot.engine.loader import TrainLoader
 from singleshot.engine.logs import log_series, read_log
 from singleshot.engine.optimizer import has_batch_norm, learning_rate
 from singleshot.engine.progress import clock
 from singleshot.engine.start import Start
+from singleshot.errors import SingleshotError
 from singleshot.models.build import build_anchors
+from singleshot.report.page import Section, Text
 from singleshot.report.result import EvalResult
 
 if TYPE_CHECKING:
     from singleshot.engine.train import TrainResult
+
+PREVIEW_IMAGES = 12
+"""Training images that the report shows."""
 
 
 def introduce(
@@ -80,37 +87,59 @@ def conclude(result: TrainResult, config: TrainConfig) -> RichText:
     return text.append(_table(facts, []))
 
 
-def write_report(folder: Path, config: TrainConfig, metrics: Mapping[str, float], best: EvalResult | None) -> Path:
-    """Write ``report.html``: the result, the curves, the evaluation of the best weights, the settings.
+def write_report(
+    folder: Path,
+    config: TrainConfig,
+    metrics: Mapping[str, float],
+    best: EvalResult | None,
+    data: Sequence[Section] = (),
+) -> Path:
+    """Write ``report.html``: the result, the curves, the data, the evaluation of the best weights, the settings.
 
     Args:
         folder: of the run, with its ``metrics.csv``.
         config: the settings as used.
         metrics: of the best weights.
         best: their evaluation, where this session made it.
+        data: what `describe_run_data` made.
 
     Raises:
         MissingExtraError: matplotlib or jinja2 is not installed.
     """
     from singleshot.report.evaluation import evaluation_sections
-    from singleshot.report.page import Code, Figure, Figures, Section, Table, write_page
-    from singleshot.report.plots import training_curve
+    from singleshot.report.page import Code, Table, write_page
+    from singleshot.report.plots import Series
+    from singleshot.report.training import curve_section
 
     log = folder / "metrics.csv"
     columns, _ = read_log(log)
     losses = {name.removeprefix("loss/"): log_series(log, name) for name in columns if name.startswith("loss/")}
     shown = [name for name in ("voc_area", "voc_07", "coco_AP", "coco_AP50") if name in columns]
-    curve = training_curve(losses, {name: log_series(log, name) for name in shown})
-    rate = {"learning rate": log_series(log, "lr")}
+    scores: Series = {name: log_series(log, name) for name in shown}
     sections = [
-        Section(
-            "Training", [Figures([Figure(curve, "losses and scores"), Figure(training_curve(rate), "learning rate")])]
-        ),
+        curve_section(losses, scores, {"learning rate": log_series(log, "lr")}),
+        *data,
         *(evaluation_sections(best) if best else []),
         Section("Numbers of the best weights", [Table(["metric", "value"], [[k, v] for k, v in metrics.items()])]),
         Section("Settings", [Code(yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False))]),
     ]
     return write_page(folder / "report.html", f"Training: {folder.name}", sections)
+
+
+def describe_run_data(
+    train_set: DetectionDataset, val_set: DetectionDataset | None, loader: TrainLoader
+) -> list[Section]:
+    """Sections of the report on the data and on the first training images; an image that is gone costs only these."""
+    from singleshot.report.training import batch_section, data_section, held_out_rule
+
+    own = datasets.splits(train_set.path)
+    sections = [data_section(train_set, val_set, held_out_rule(train_set, val_set, own))]
+    try:
+        batch = loader.preview(PREVIEW_IMAGES)
+    except SingleshotError as error:
+        return [*sections, Section("Training images", [Text(f"They cannot be read any more: {error}")])]
+    names = [sample.image_path.name for sample in train_set]
+    return [*sections, batch_section(batch, train_set.class_map.names, names)]
 
 
 def _describe_data(train_set: DetectionDataset, val_set: DetectionDataset | None) -> str:

@@ -20,14 +20,16 @@ from singleshot.engine.checkpoint import RunState, load_checkpoint
 from singleshot.engine.checks import check_samples
 from singleshot.engine.config import TrainConfig, find_recipe, read_config, write_config
 from singleshot.engine.folder import RunFolder, existing_folder, new_folder
+from singleshot.engine.loader import TrainLoader
 from singleshot.engine.logs import CsvLog, Observer, TensorBoardLog
 from singleshot.engine.optimizer import freeze_parts
 from singleshot.engine.progress import ProgressBar
 from singleshot.engine.splits import open_splits
 from singleshot.engine.start import build_start, resume_start
-from singleshot.engine.story import conclude, introduce, write_report
+from singleshot.engine.story import conclude, describe_run_data, introduce, write_report
 from singleshot.engine.trainer import Ending
 from singleshot.errors import ConfigError, MissingExtraError, SingleshotError
+from singleshot.report.page import Section
 from singleshot.weights.file import read_spec
 
 # What a resumed run may change: the rest would make it another run.
@@ -166,7 +168,9 @@ def _run(config: TrainConfig, folder: Path, device: torch.device, console: Conso
             observer.close()
     result = _result(folder, ending, trainer.run, evaluation)
     if ending != "interrupted":
-        result = replace(result, report=_report(result, config, evaluation, console))
+        assert isinstance(trainer.batches, TrainLoader)
+        data = describe_run_data(train_set, val_set, trainer.batches)
+        result = replace(result, report=_report(result, config, evaluation, data, console))
     console.print(conclude(result, config), soft_wrap=True)
     return result
 
@@ -188,10 +192,12 @@ def _result(folder: Path, ending: Ending, run: RunState, evaluation: Evaluation 
     return TrainResult(folder, ending, best if best.is_file() else last, last, metrics, run.step, run.elapsed_s)
 
 
-def _report(result: TrainResult, config: TrainConfig, evaluation: Evaluation | None, console: Console) -> Path | None:
+def _report(
+    result: TrainResult, config: TrainConfig, evaluation: Evaluation | None, data: list[Section], console: Console
+) -> Path | None:
     """Write ``report.html``; without the packages for it, say so."""
     try:
-        return write_report(result.folder, config, result.metrics, evaluation.best if evaluation else None)
+        return write_report(result.folder, config, result.metrics, evaluation.best if evaluation else None, data)
     except MissingExtraError as error:
         console.print(f"no report: {error}", highlight=False, soft_wrap=True)
         return None

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Sequence
+import unicodedata
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -30,6 +31,7 @@ class ClassMatch:
         data_ids: class id of each in the data set.
         only_model: classes that the data set does not have; their detections do not count.
         only_data: classes that the model does not know; their objects do not count.
+        loose: (model's name, data set's name) of the classes that are spelt differently, of those in ``names``.
     """
 
     names: tuple[str, ...]
@@ -37,6 +39,7 @@ class ClassMatch:
     data_ids: tuple[int, ...]
     only_model: tuple[str, ...]
     only_data: tuple[str, ...]
+    loose: tuple[tuple[str, str], ...] = ()
 
     def model_to_shared(self, count: int) -> np.ndarray:
         """Shared class id by class id of the model, -1 where there is none, ``[count]``."""
@@ -48,28 +51,55 @@ class ClassMatch:
 
 
 def match_classes(model_names: Sequence[str], data_names: Sequence[str]) -> ClassMatch:
-    """Match classes by name; case, spaces, ``-`` and ``_`` do not matter, and VOC's names equal COCO's.
+    """Match classes by name: equal names first, then names that are the same but for their spelling.
+
+    Case, spaces, ``-``, ``_`` and the Unicode form are spelling, and VOC's names are COCO's (`SYNONYMS`). Two names of
+    one side that differ in nothing else are different classes: neither is then matched by anything but its exact name.
 
     Raises:
         DataError: no class is shared; the message shows both lists and the nearest names.
     """
-    by_key = {_key(name): index for index, name in reversed(list(enumerate(model_names)))}
-    pairs = [(by_key.get(_key(name)), index) for index, name in enumerate(data_names)]
-    shared = [(model, data) for model, data in pairs if model is not None]
-    if not shared:
+    partner = _equal_names(model_names, data_names)
+    loose = _loose_names(model_names, data_names, partner)
+    partner |= loose
+    if not partner:
         raise DataError(_nothing_shared(model_names, data_names))
-    used = {model for model, _ in shared}
+    shared = sorted(partner)
+    used = set(partner.values())
     return ClassMatch(
-        names=tuple(data_names[data] for _, data in shared),
-        model_ids=tuple(model for model, _ in shared),
-        data_ids=tuple(data for _, data in shared),
+        names=tuple(data_names[data] for data in shared),
+        model_ids=tuple(partner[data] for data in shared),
+        data_ids=tuple(shared),
         only_model=tuple(name for index, name in enumerate(model_names) if index not in used),
-        only_data=tuple(data_names[data] for model, data in pairs if model is None),
+        only_data=tuple(name for index, name in enumerate(data_names) if index not in partner),
+        loose=tuple((model_names[model], data_names[data]) for data, model in sorted(loose.items())),
     )
 
 
+def _equal_names(model_names: Sequence[str], data_names: Sequence[str]) -> dict[int, int]:
+    """The model's class by class of the data set with the very same name."""
+    by_name = {name: index for index, name in reversed(list(enumerate(model_names)))}
+    return {index: by_name[name] for index, name in enumerate(data_names) if name in by_name}
+
+
+def _loose_names(model_names: Sequence[str], data_names: Sequence[str], partner: Mapping[int, int]) -> dict[int, int]:
+    """The model's class by class of the data set where only the spelling differs and neither side has another such."""
+    model, data = _by_key(model_names), _by_key(data_names)
+    single = (key for key in data if len(data[key]) == len(model.get(key, ())) == 1)
+    return {data[key][0]: model[key][0] for key in single if data[key][0] not in partner}
+
+
+def _by_key(names: Sequence[str]) -> dict[str, list[int]]:
+    """Class ids by what is left of their names without spelling."""
+    found: dict[str, list[int]] = {}
+    for index, name in enumerate(names):
+        found.setdefault(_key(name), []).append(index)
+    return found
+
+
 def _key(name: str) -> str:
-    plain = re.sub(r"[\s_-]+", "", name).casefold()
+    folded = unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())
+    plain = re.sub(r"[\s_-]+", "", folded) or folded  # a name may be nothing but a dash
     return SYNONYMS.get(plain, plain)
 
 
@@ -80,8 +110,11 @@ def _inverse(ids: Sequence[int], count: int) -> np.ndarray:
 
 
 def _nothing_shared(model_names: Sequence[str], data_names: Sequence[str]) -> str:
-    near = {name: difflib.get_close_matches(name, model_names, n=1, cutoff=0.6) for name in data_names}
-    hints = [f"'{name}' of the data is nearest to '{found[0]}' of the model" for name, found in near.items() if found]
+    by_key = {_key(name): name for name in reversed(model_names)}
+    near = {name: difflib.get_close_matches(_key(name), by_key, n=1, cutoff=0.6) for name in data_names}
+    hints = [
+        f"'{name}' of the data is nearest to '{by_key[found[0]]}' of the model" for name, found in near.items() if found
+    ]
     return (
         f"the model and the data set share no class. The model knows {_some(model_names)}; the data set has "
         f"{_some(data_names)}. " + (f"{'; '.join(hints[:5])}: rename one of them. " if hints else "")

@@ -21,8 +21,10 @@ from singleshot.metrics.tables import DetectionTable, GroundTruth
 IOU_THRESHOLDS = np.linspace(0.5, 0.95, 10)
 RECALLS = np.linspace(0.0, 1.0, 101)
 AREA_RANGES = {"all": (0.0, 1e10), "small": (0.0, 32.0**2), "medium": (32.0**2, 96.0**2), "large": (96.0**2, 1e10)}
-MAX_DETECTIONS = (1, 10, 100)
-"""Best detections of a class that count in an image; matching uses the last number."""
+MAX_DETECTIONS = 100
+"""Best detections of a class that count in an image by COCO's own rule."""
+FEW_DETECTIONS = (1, 10)
+"""Further such limits, for the recall alone."""
 
 GROUP_PAIRS_AT_ONCE = 1 << 16
 
@@ -31,15 +33,17 @@ class CocoMetrics(NamedTuple):
     """COCO's numbers. NaN where there is no object to find (pycocotools prints -1).
 
     Attributes:
-        summary: the twelve numbers by name: AP, AP50, AP75, AP_small, AP_medium, AP_large, AR_1, AR_10, AR_100,
-            AR_small, AR_medium, AR_large.
+        summary: the twelve numbers by name: AP, AP50, AP75, AP_small, AP_medium, AP_large, AR_1, AR_10, AR_100
+            (AR_300 with 300 as the limit), AR_small, AR_medium, AR_large.
         class_ap: AP of each class, ``[C]``.
         class_ap50: AP at IoU 0.5 of each class, ``[C]``.
+        max_detections: best detections of a class that counted in an image.
     """
 
     summary: dict[str, float]
     class_ap: np.ndarray
     class_ap50: np.ndarray
+    max_detections: int = MAX_DETECTIONS
 
 
 class _Verdicts(NamedTuple):
@@ -56,7 +60,37 @@ class _Verdicts(NamedTuple):
     ignored: np.ndarray
 
 
-def coco_metrics(truth: GroundTruth, detections: DetectionTable, class_count: int) -> CocoMetrics:
+class Judged(NamedTuple):
+    """The detections of a data set, judged, and where those of each class are.
+
+    Attributes:
+        table: the detections that count, by image, class and falling score.
+        rank: of each among those of its class in its image, from 0, ``[D]``.
+        verdicts: of those that overlap something.
+        outside: which lie outside each size range, ``[A, D]``.
+        by_class: rows of the table by class and falling score, ``[D]``.
+        edges: where each class begins in ``by_class``, ``[C + 1]``.
+        column: of each row in the verdicts, -1 where it has none, ``[D]``.
+    """
+
+    table: DetectionTable
+    rank: np.ndarray
+    verdicts: _Verdicts
+    outside: np.ndarray
+    by_class: np.ndarray
+    edges: np.ndarray
+    column: np.ndarray
+
+    def of_class(self, index: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Rows of a class by falling score, which of them overlap something, and the columns of these."""
+        rows = self.by_class[self.edges[index] : self.edges[index + 1]]
+        places = np.flatnonzero(self.column[rows] >= 0)
+        return rows, places, self.column[rows[places]]
+
+
+def coco_metrics(
+    truth: GroundTruth, detections: DetectionTable, class_count: int, max_detections: int = MAX_DETECTIONS
+) -> CocoMetrics:
     """Evaluate detections as COCO does (pycocotools ``COCOeval``, boxes).
 
     Crowd objects absorb any number of detections by intersection / detection area. Difficult objects (VOC) are ignored
@@ -64,44 +98,62 @@ def coco_metrics(truth: GroundTruth, detections: DetectionTable, class_count: in
 
     Args:
         truth: objects; ``areas`` decide their size class.
-        detections: at most the 100 best of a class count in an image.
+        detections: the best ``max_detections`` of a class count in an image.
         class_count: ``C``.
+        max_detections: 100 is COCO's own.
 
     Returns:
         Summary and AP by class.
     """
-    table, rank = _ranked(detections)
-    verdicts = _judge(truth, table)
+    limits = (*FEW_DETECTIONS, max_detections)
+    judged = judge(truth, detections, class_count, max_detections)
     precision = np.full((class_count, len(AREA_RANGES), len(IOU_THRESHOLDS), len(RECALLS)), np.nan)
-    recall = np.full((class_count, len(AREA_RANGES), len(IOU_THRESHOLDS), len(MAX_DETECTIONS)), np.nan)
+    recall = np.full((class_count, len(AREA_RANGES), len(IOU_THRESHOLDS), len(limits)), np.nan)
     wanted = _objects_to_find(truth, class_count)
-    outside = _outside(_box_areas(table))
+    for index in np.flatnonzero(wanted.any(axis=1)):
+        rows, places, columns = judged.of_class(int(index))
+        for size in np.flatnonzero(wanted[index]):
+            found = judged.verdicts.matched[size][:, columns]
+            right = found & ~judged.verdicts.ignored[size][:, columns]
+            total = wanted[index, size]
+            precision[index, size] = _precision(right, found, ~judged.outside[size, rows], places, total)
+            within = judged.rank[rows[places]][:, None] < limits
+            recall[index, size] = right.astype(np.int64) @ within / total
+    return _summarise(precision, recall, limits)
+
+
+def best_possible_ap(truth: GroundTruth, class_count: int, max_detections: int = MAX_DETECTIONS) -> float:
+    """COCO AP of a perfect detector: below 1 where an image holds more objects of a class than detections count.
+
+    Returns:
+        0..1; NaN without objects.
+    """
+    cells = truth.image_index * class_count + truth.class_ids
+    counts = np.bincount(cells[~truth.ignored], minlength=truth.image_count * class_count).reshape(-1, class_count)
+    total = counts.sum(axis=0)
+    reached = counts.clip(max=max_detections).sum(axis=0)[total > 0] / total[total > 0]
+    return mean_of_defined((reached[:, None] >= RECALLS).mean(axis=1))
+
+
+def judge(truth: GroundTruth, detections: DetectionTable, class_count: int, max_detections: int) -> Judged:
+    """Decide for every detection, size range and IoU threshold whether it found an object; see `coco_metrics`."""
+    table, rank = _ranked(detections, max_detections)
+    verdicts = _judge(truth, table)
     by_class = np.lexsort((-table.scores, table.class_ids))
     edges = np.searchsorted(table.class_ids[by_class], np.arange(class_count + 1))
     column = np.full(len(table), -1)
     column[verdicts.rows] = np.arange(len(verdicts.rows))
-    for index in np.flatnonzero(wanted.any(axis=1)):
-        rows = by_class[edges[index] : edges[index + 1]]
-        places = np.flatnonzero(column[rows] >= 0)
-        columns = column[rows[places]]
-        for size in np.flatnonzero(wanted[index]):
-            found = verdicts.matched[size][:, columns]
-            right = found & ~verdicts.ignored[size][:, columns]
-            total = wanted[index, size]
-            precision[index, size] = _precision(right, found, ~outside[size, rows], places, total)
-            within = rank[rows[places]][:, None] < MAX_DETECTIONS
-            recall[index, size] = right.astype(np.int64) @ within / total
-    return _summarise(precision, recall)
+    return Judged(table, rank, verdicts, _outside(_box_areas(table)), by_class, edges, column)
 
 
-def _ranked(detections: DetectionTable) -> tuple[DetectionTable, np.ndarray]:
-    """Detections by image, class and falling score, at most 100 of a group, and the rank of each in its group."""
+def _ranked(detections: DetectionTable, most: int) -> tuple[DetectionTable, np.ndarray]:
+    """Detections by image, class and falling score, at most ``most`` of a group, and the rank of each in its group."""
     order = np.lexsort((-detections.scores, detections.class_ids, detections.image_index))
     table = detections.take(order)
     groups = np.diff(table.image_index, prepend=-1).astype(bool) | np.diff(table.class_ids, prepend=-1).astype(bool)
     starts = np.flatnonzero(groups)
     rank = np.arange(len(table)) - np.repeat(starts, np.diff(starts, append=len(table)))
-    keep = rank < MAX_DETECTIONS[-1]
+    keep = rank < most
     return table.take(keep), rank[keep]
 
 
@@ -205,8 +257,8 @@ def _precision(right: np.ndarray, found: np.ndarray, inside: np.ndarray, places:
     return np.take_along_axis(envelope, reached, axis=1)
 
 
-def _summarise(precision: np.ndarray, recall: np.ndarray) -> CocoMetrics:
-    """The twelve numbers from precision ``[C, A, T, R]`` and recall ``[C, A, T, M]``."""
+def _summarise(precision: np.ndarray, recall: np.ndarray, limits: tuple[int, ...]) -> CocoMetrics:
+    """The twelve numbers from precision ``[C, A, T, R]`` and recall ``[C, A, T, M]``, ``M`` the limits."""
     sizes = {name: index for index, name in enumerate(AREA_RANGES)}
     ap = {name: mean_of_defined(precision[:, index]) for name, index in sizes.items()}
     ar = {name: mean_of_defined(recall[:, index, :, -1]) for name, index in sizes.items()}
@@ -216,6 +268,6 @@ def _summarise(precision: np.ndarray, recall: np.ndarray) -> CocoMetrics:
         "AP75": mean_of_defined(precision[:, 0, 5]),
     }
     summary |= {f"AP_{name}": ap[name] for name in ("small", "medium", "large")}
-    summary |= {f"AR_{most}": mean_of_defined(recall[:, 0, :, index]) for index, most in enumerate(MAX_DETECTIONS)}
+    summary |= {f"AR_{most}": mean_of_defined(recall[:, 0, :, index]) for index, most in enumerate(limits)}
     summary |= {f"AR_{name}": ar[name] for name in ("small", "medium", "large")}
-    return CocoMetrics(summary, precision[:, 0].mean(axis=(1, 2)), precision[:, 0, 0].mean(axis=1))
+    return CocoMetrics(summary, precision[:, 0].mean(axis=(1, 2)), precision[:, 0, 0].mean(axis=1), limits[-1])

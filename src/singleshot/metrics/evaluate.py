@@ -8,7 +8,7 @@ from typing import Literal
 import numpy as np
 
 from singleshot.config import Frozen, UnitFloat
-from singleshot.metrics.coco import CocoMetrics, coco_metrics
+from singleshot.metrics.coco import MAX_DETECTIONS, CocoMetrics, coco_metrics
 from singleshot.metrics.confusion import confusion_matrix
 from singleshot.metrics.curves import OperatingPoint, best_common_threshold, best_point, mean_of_defined
 from singleshot.metrics.tables import DetectionTable, GroundTruth
@@ -71,6 +71,7 @@ def evaluate_detections(
     *,
     voc: VocConfig = VOC,
     coco: bool = True,
+    max_detections: int = MAX_DETECTIONS,
 ) -> DetectionMetrics:
     """Compute VOC's and COCO's metrics, curves and the confusion matrix. No Python loop over images.
 
@@ -80,6 +81,7 @@ def evaluate_detections(
         class_count: ``C``; class ids of both tables are below it.
         voc: dialect of VOC's rule; its overlap also makes the confusion matrix.
         coco: also compute COCO's numbers (most of the time).
+        max_detections: detections of a class that COCO's numbers count in an image.
 
     Returns:
         The numbers.
@@ -110,5 +112,5 @@ def evaluate_detections(
         best_f1=f1,
         confusion=confusion_matrix(truth, detections, class_count, score_threshold=threshold, min_iou=voc.min_iou),
         matching=matching,
-        coco=coco_metrics(truth, detections, class_count) if coco else None,
+        coco=coco_metrics(truth, detections, class_count, max_detections) if coco else None,
     )

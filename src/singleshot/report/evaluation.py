@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 
+from singleshot.errors import ImageError
 from singleshot.metrics.curves import GRID, counts_on_grid, f1_on_grid, precision_on_grid
 from singleshot.metrics.voc import RIGHT, WRONG
 from singleshot.report import plots
-from singleshot.report.page import Figure, Figures, Section, Table, Text, Tile, Tiles
+from singleshot.report.page import Cell, Figure, Figures, Section, Table, Text, Tile, Tiles
 from singleshot.report.pictures import LEGEND, draw_comparison, find_mistakes
 from singleshot.report.result import EvalResult
+from singleshot.report.words import counted
 
 MEAN = "mean of all classes"
 MOST_CONFUSED = 10
-LARGEST_MATRIX = 100
+LARGEST_MATRIX = 90
+"""Classes, with background, of which a matrix can still be read."""
 
 
 def evaluation_sections(result: EvalResult, worst: int = 12) -> list[Section]:
@@ -31,7 +32,7 @@ def evaluation_sections(result: EvalResult, worst: int = 12) -> list[Section]:
     return [
         Section("Result", [Tiles(_tiles(result)), *_remarks(result)]),
         Section("Curves", [_curves(result)]),
-        Section("Classes", [_class_table(result)]),
+        Section("Classes", _classes(result)),
         Section("Confusion", _confusion(result)),
         Section("Worst images", _worst_images(result, worst)),
         Section("How it was measured", [Text(result.convention), _speed_table(result)]),
@@ -43,46 +44,49 @@ def _tiles(result: EvalResult) -> list[Tile]:
         Tile(f"AP at IoU {result.voc.min_iou:g}", _number(result.voc_area), "VOC, area below the curve"),
         Tile("VOC 2007", _number(result.voc_07), "11 points"),
     ]
-    if result.coco:
-        tiles.insert(0, Tile("COCO AP", _number(result.coco["AP"]), "IoU 0.50 to 0.95"))
+    for place, (name, rule) in enumerate({"AP": "IoU 0.50 to 0.95", "AP50": "IoU 0.50"}.items()):
+        if result.coco:
+            interval = result.interval_text(name)
+            note = rule + (f";{interval}" if interval else "")
+            tiles.insert(place, Tile(f"COCO {name}", _number(result.coco[name]), note))
     threshold = result.metrics.best_threshold
     tiles.append(Tile("best F1", _number(result.metrics.best_f1), f"mean of classes, at score {threshold:.2f}"))
-    sought = int((~result.truth.ignored).sum())
-    tiles.append(Tile("objects", f"{sought:,}", f"in {len(result.samples):,} images"))
+    tiles.append(Tile("images", f"{len(result.samples):,}", f"with {counted(result.objects, 'object')}"))
     tiles.append(Tile("images/s", f"{result.speed.images_per_s:.1f}", result.speed.backend))
     return tiles
 
 
 def _remarks(result: EvalResult) -> list[Text]:
-    remarks = list(result.hints)
-    if result.only_data:
-        remarks.append(
-            f"The model does not know these classes of the data set, which are left out: {_list(result.only_data)}."
-        )
-    if result.failed:
-        remarks.append(f"{len(result.failed)} images could not be read and are left out: {_list(result.failed)}")
+    remarks = [*result.notes, *result.remarks]
     return [Text("\n\n".join(remarks))] if remarks else []
 
 
-def _class_table(result: EvalResult) -> Table:
+def _classes(result: EvalResult) -> list[Table | Text]:
+    measured = [item for item in result.per_class if item.objects]
+    if not measured:
+        return [Text("No object of any class: there is nothing to measure.")]
     columns = ["class", "objects", "AP (VOC)", "11 points"]
     scores = ["COCO AP", "AP50"] if result.coco else []
-    rows = []
-    for item in sorted(result.per_class, key=lambda item: -np.nan_to_num(item.voc_area, nan=-1.0)):
+    rows: list[list[Cell]] = []
+    for item in sorted(measured, key=lambda item: item.voc_area):
         coco = [item.coco_ap, item.coco_ap50] if result.coco else []
-        point = [item.f1, item.precision, item.recall, item.threshold] if item.objects else [None] * 4
+        point = [item.f1, item.precision, item.recall, item.threshold]
         rows.append([item.name, item.objects, item.voc_area, item.voc_07, *coco, *point])
-    return Table(
-        [*columns, *scores, "best F1", "precision", "recall", "at score"],
-        rows,
-        bars=["AP (VOC)", "COCO AP"],
-        caption="Precision and recall are those at the score threshold with the class's best F1.",
-    )
+    caption = "The worst classes first. Precision and recall are those at the score threshold with the class's best F1."
+    return [
+        Table(
+            [*columns, *scores, "best F1", "precision", "recall", "at score"],
+            rows,
+            bars=["AP (VOC)", "COCO AP"],
+            caption=caption,
+        )
+    ]
 
 
 def _curves(result: EvalResult) -> Figures:
-    curves = dict(zip(result.class_names, result.metrics.curves, strict=True))
-    seen = {name: curve for name, curve in curves.items() if curve.objects}
+    # a class may have the very name of the mean
+    names = [name + " (class)" * (name == MEAN) for name in result.class_names]
+    seen = {name: curve for name, curve in zip(names, result.metrics.curves, strict=True) if curve.objects}
     precision = {name: precision_on_grid(curve) for name, curve in seen.items()}
     f1 = {name: f1_on_grid(curve) for name, curve in seen.items()}
     outcome, scores = result.metrics.matching.outcome, result.detections.scores
@@ -123,12 +127,18 @@ def _confusion(result: EvalResult) -> list[Figures | Table | Text]:
     blocks: list[Figures | Table | Text] = [
         Text(
             f"At the score threshold {result.metrics.best_threshold:.2f}. The last column counts missed objects, the "
-            "last row detections of nothing. Colours are shares of a row."
+            "last row detections of nothing. Colours are shares of the objects of a row; those of the last row are "
+            "compared with the objects of the most frequent class."
         )
     ]
     if 0 < len(used) <= LARGEST_MATRIX:
+        width_px = plots.matrix_width_px(len(used))
         chart = plots.confusion_matrix(counts[np.ix_(used, used)], [names[index] for index in used])
-        blocks.append(Figures([Figure(chart, "Labelled as (rows), detected as (columns)")], _matrix_width(used)))
+        blocks.append(Figures([Figure(chart, "Labelled as (rows), detected as (columns)", width_px)], width_px))
+    elif len(used):
+        blocks.append(Text(f"A matrix of {counted(len(used), 'class')} could not be read; eval.json has it."))
+    else:
+        blocks.append(Text("Neither an object nor a detection: there is nothing to confuse."))
     between = counts[:-1, :-1] * (1 - np.eye(len(counts) - 1, dtype=np.int64))
     order = np.argsort(-between, axis=None, kind="stable")[:MOST_CONFUSED]
     rows = [
@@ -141,11 +151,6 @@ def _confusion(result: EvalResult) -> list[Figures | Table | Text]:
     return blocks
 
 
-def _matrix_width(used: np.ndarray) -> int:
-    """Few classes need no picture as wide as the page."""
-    return int(np.clip(220 + 36 * len(used), 360, 1000))
-
-
 def _worst_images(result: EvalResult, worst: int) -> list[Figures | Text]:
     mistakes = find_mistakes(result.truth, result.detections, result.metrics.matching, result.metrics.best_threshold)
     order = np.argsort(-mistakes.by_image, kind="stable")[:worst]
@@ -153,15 +158,16 @@ def _worst_images(result: EvalResult, worst: int) -> list[Figures | Text]:
     if not images:
         return [Text("No image has a missed object or a wrong detection at the best score threshold.")]
     missed = np.bincount(result.truth.image_index[mistakes.missed], minlength=len(result.samples))
-    figures = [
-        Figure(
-            draw_comparison(result, image, mistakes),
-            f"{result.samples[image].image_path.name}: {missed[image]} missed, "
-            f"{mistakes.by_image[image] - missed[image]} wrong",
-        )
-        for image in images
-    ]
-    return [Text(LEGEND), Figures(figures)]
+    figures, gone = [], []
+    for image in images:
+        name, wrong = result.samples[image].image_path.name, mistakes.by_image[image] - missed[image]
+        try:
+            picture = draw_comparison(result, image, mistakes)
+        except ImageError as error:
+            gone.append(f"{name} cannot be drawn: {error}")
+            continue
+        figures.append(Figure(picture, f"{name}: {missed[image]} missed, {wrong} wrong"))
+    return [Text("\n\n".join([LEGEND, *gone])), Figures(figures)]
 
 
 def _speed_table(result: EvalResult) -> Table:
@@ -178,7 +184,3 @@ def _speed_table(result: EvalResult) -> Table:
 
 def _number(value: float) -> str:
     return "–" if np.isnan(value) else f"{value:.3f}"
-
-
-def _list(items: Sequence[str], most: int = 12) -> str:
-    return ", ".join(items[:most]) + (f" and {len(items) - most} more" if len(items) > most else "")

@@ -19,6 +19,7 @@ import numpy as np
 
 from singleshot.errors import MissingExtraError
 from singleshot.files import write_atomically
+from singleshot.report.words import printable
 from singleshot.version import __version__
 
 Cell = str | int | float | None
@@ -103,10 +104,12 @@ class Figure:
         image: an RGB uint8 array ``[H, W, 3]`` (stored as JPEG, its longer side at most 1280 pixels), or the bytes of a
             PNG, JPEG, GIF, WebP or SVG file. SVG is put into the page itself, so ``currentColor`` follows the theme.
         caption: one line below the picture, and its alternative text.
+        max_width_px: the picture is not made wider; 0 fills the column.
     """
 
     image: bytes | np.ndarray
     caption: str = ""
+    max_width_px: int = 0
 
     def is_svg(self) -> bool:
         """Whether the picture is SVG text."""
@@ -183,7 +186,7 @@ def write_page(path: str | Path, title: str, sections: Iterable[Section], *, sub
         MissingExtraError: jinja2 is not installed.
         ValueError: a picture is neither an RGB uint8 array nor a known image file.
     """
-    return write_atomically(path, render_page(title, sections, subtitle=subtitle))
+    return write_atomically(path, printable(render_page(title, sections, subtitle=subtitle)))
 
 
 def _jpeg(image: np.ndarray) -> bytes:

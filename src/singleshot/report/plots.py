@@ -6,6 +6,7 @@ Every function takes plain numbers, so training, evaluation and the demo can all
 from __future__ import annotations
 
 import io
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -25,6 +26,18 @@ PALETTE = ("#3b82f6", "#f59e0b", "#10b981", "#ef4444", "#8b5cf6", "#06b6d4", "#e
 
 INK = "#010203"
 """Stands for ``currentColor``, which matplotlib does not know, until the SVG is finished."""
+
+PX_PER_INCH = 96
+"""CSS pixels. A chart is drawn as wide as a page shows it, so letters keep their size: 8 points are 10.7 pixels."""
+
+PAGE_PX, COLUMN_PX = 1070, 520
+"""Width of a report's page, and of a column where two stand side by side."""
+
+LONGEST_NAME = 28
+"""Letters of a class name that a chart has room for."""
+
+FULL_COLOUR_FROM = 5
+"""Objects that a row of a confusion matrix needs for the full colour."""
 
 MOST_NAMED_LINES = 10
 """More lines than this get no legend: nobody can tell their colours apart."""
@@ -76,7 +89,7 @@ def line_chart(
     Raises:
         MissingExtraError: matplotlib is not installed.
     """
-    with _chart(5.2, 3.4) as (axes, out):
+    with _chart(COLUMN_PX, 340) as (axes, out):
         many = len(series) > MOST_NAMED_LINES
         for index, (name, (x, y)) in enumerate(series.items()):
             strong = name == emphasis
@@ -90,7 +103,7 @@ def line_chart(
                 color=colour,
                 linewidth=width,
                 alpha=alpha,
-                label=name if named else None,
+                label=_label(name) if named else None,
                 zorder=3 if strong else 2,
             )
         _finish(axes, x_label, y_label, title, x_range, y_range)
@@ -100,14 +113,19 @@ def line_chart(
 
 
 def training_curve(
-    losses: Series, scores: Series | None = None, *, x_label: str = "step", score_label: str = "AP"
+    losses: Series,
+    scores: Series | None = None,
+    *,
+    x_label: str = "step",
+    y_label: str = "loss",
+    score_label: str = "AP",
 ) -> bytes:
     """Losses over training, on a logarithmic scale, with scores of evaluations on a second axis.
 
     Args:
-        losses: lines of losses by name; values that are not positive are left out.
+        losses: lines of losses (or of something else that is positive) by name; other values are left out.
         scores: lines of scores in 0..1 by name, over the same x values.
-        x_label, score_label: texts.
+        x_label, y_label, score_label: texts.
 
     Returns:
         SVG.
@@ -115,25 +133,25 @@ def training_curve(
     Raises:
         MissingExtraError: matplotlib is not installed.
     """
-    with _chart(7.2, 3.6) as (axes, out):
+    with _chart(PAGE_PX, 400) as (axes, out):
         colours = iter(PALETTE * (1 + (len(losses) + len(scores or {})) // len(PALETTE)))
         for name, (x, y) in losses.items():
             values = np.asarray(y, dtype=float)
-            axes.plot(x, np.where(values > 0, values, np.nan), color=next(colours), label=name)
+            axes.plot(x, np.where(values > 0, values, np.nan), color=next(colours), label=_label(name))
         if losses:
             _decades(axes)
-        _finish(axes, x_label, "loss", "", None, None)
+        _finish(axes, x_label, y_label, "", None, None)
         handles, labels = axes.get_legend_handles_labels()
         if scores:
             right = axes.twinx()
             for name, (x, y) in scores.items():
-                right.plot(x, y, color=next(colours), marker="o", markersize=3.5, linestyle="--", label=name)
+                right.plot(x, y, color=next(colours), marker="o", markersize=3.5, linestyle="--", label=_label(name))
             right.set(ylim=(0, 1), ylabel=score_label)
             right.spines["right"].set_visible(True)
             more = right.get_legend_handles_labels()
             handles, labels = handles + more[0], labels + more[1]
         if handles:
-            axes.legend(handles, labels, loc="upper center", bbox_to_anchor=(0.5, 1.16), ncols=min(len(handles), 4))
+            axes.legend(handles, labels, loc="upper center", bbox_to_anchor=(0.5, 1.13), ncols=min(len(handles), 6))
     return out.getvalue()
 
 
@@ -173,7 +191,7 @@ def score_histogram(right: np.ndarray, wrong: np.ndarray, *, bins: int = 40) -> 
     Returns:
         SVG.
     """
-    with _chart(5.2, 3.4) as (axes, out):
+    with _chart(COLUMN_PX, 340) as (axes, out):
         edges = np.linspace(0, 1, bins + 1)
         for scores, name, colour in ((wrong, "wrong", PALETTE[3]), (right, "right", PALETTE[2])):
             counts, _ = np.histogram(scores, edges)
@@ -186,8 +204,16 @@ def score_histogram(right: np.ndarray, wrong: np.ndarray, *, bins: int = 40) -> 
     return out.getvalue()
 
 
+def matrix_width_px(size: int) -> int:
+    """How wide a confusion matrix of ``size`` names is to be shown."""
+    return int(np.clip(240 + 36 * size, 360, PAGE_PX))
+
+
 def confusion_matrix(counts: np.ndarray, names: Sequence[str]) -> bytes:
-    """Objects by true class (rows) and detected class (columns); each row is coloured by its own sum.
+    """Objects by true class (rows) and detected class (columns), coloured by their share of the row's objects.
+
+    A row of few objects stays pale, and false alarms are compared with the objects of the largest class: one of them
+    is no full row.
 
     Args:
         counts: ``[N, N]``, background as the last row and column.
@@ -197,27 +223,40 @@ def confusion_matrix(counts: np.ndarray, names: Sequence[str]) -> bytes:
         SVG. Up to 24 names the cells show their counts.
     """
     size = len(names)
-    side = float(np.clip(1.4 + 0.42 * size, 3.6, 11.0))
-    with _chart(side, side * 0.92) as (axes, out):
-        shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    width_px = matrix_width_px(size)
+    height_px = max(width_px * 0.92, 180 + 15 * size)
+    with _chart(width_px, height_px) as (axes, out):
+        shares = counts / _row_scale(counts)[:, None]
         colour = np.array([int(PALETTE[0][i : i + 2], 16) / 255 for i in (1, 3, 5)])
         cells = np.concatenate([np.broadcast_to(colour, (size, size, 3)), 0.9 * np.sqrt(shares)[..., None]], axis=2)
         axes.imshow(cells, interpolation="nearest", aspect="auto")
-        font = 8.0 if size <= 30 else 5.0
-        axes.set_xticks(
-            range(size), names, rotation=90 if size > 6 else 30, ha="center" if size > 6 else "right", fontsize=font
-        )
-        axes.set_yticks(range(size), names, fontsize=font)
+        upright = size > 6
+        labels = [_label(name) for name in names]
+        axes.set_xticks(range(size), labels, rotation=90 if upright else 30, ha="center" if upright else "right")
+        axes.set_yticks(range(size), labels)
         axes.set(xlabel="detected as", ylabel="labelled as")
-        axes.tick_params(length=0)
+        axes.tick_params(length=0, labelsize=8)
         if size <= 24:
             for row, column in zip(*np.nonzero(counts), strict=True):
-                axes.text(column, row, f"{counts[row, column]:,}", ha="center", va="center", fontsize=7)
+                axes.text(column, row, f"{counts[row, column]:,}", ha="center", va="center", fontsize=8)
     return out.getvalue()
 
 
+def _row_scale(counts: np.ndarray) -> np.ndarray:
+    """The count of each row that gets the full colour, ``[N]``."""
+    sums = counts.sum(axis=1)
+    sums[-1] = max(sums.max(), FULL_COLOUR_FROM)
+    return np.asarray(np.maximum(sums, FULL_COLOUR_FROM))
+
+
+def _label(name: str) -> str:
+    """A name as a chart shows it: not too long, and never hidden, as matplotlib hides names that begin with ``_``."""
+    short = name if len(name) <= LONGEST_NAME else f"{name[: LONGEST_NAME - 1]}…"
+    return f"\u200b{short}" if short.startswith("_") else short
+
+
 @contextmanager
-def _chart(width_in: float, height_in: float) -> Iterator[tuple[Axes, io.BytesIO]]:
+def _chart(width_px: float, height_px: float) -> Iterator[tuple[Axes, io.BytesIO]]:
     """Fresh axes without pyplot's global state; what was drawn is in the buffer after the block."""
     try:
         import matplotlib as mpl
@@ -225,11 +264,12 @@ def _chart(width_in: float, height_in: float) -> Iterator[tuple[Axes, io.BytesIO
     except ImportError as error:
         raise MissingExtraError("matplotlib", "report", "a chart") from error
     out = io.BytesIO()
-    with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(width_in, height_in), layout="constrained")
+    with mpl.rc_context(STYLE), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing from")  # the browser has its own fonts
+        figure = Figure(figsize=(width_px / PX_PER_INCH, height_px / PX_PER_INCH), layout="constrained")
         yield figure.add_subplot(), out
         figure.savefig(out, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
-    text = out.getvalue().replace(INK.encode(), b"currentColor")
+    text = out.getvalue().replace(f": {INK}".encode(), b": currentColor")  # in styles, not in names
     out.seek(0)
     out.truncate()
     out.write(text)
