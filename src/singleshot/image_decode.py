@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from singleshot.image_bmp import MaskedPixels, masked_pixels
 from singleshot.image_header import Header, holds_every_scan, png_chunks
 from singleshot.image_pnm import decode_pnm
 from singleshot.image_tiff import CMYK_BANDS, Samples, one_page, photo_page, stored_samples
@@ -60,6 +61,8 @@ def decode(data: bytes, header: Header) -> Bytes:
         return _decode_pnm(data)
     if header.format == "TIFF":
         return _decode_tiff(data)
+    if header.format == "BMP" and (masked := masked_pixels(data)):
+        return _decode_masked(masked)
     if header.format == "PNG":
         return _decode_png(data, header.size_hw)
     return _from_pillow(open_pillow(data, header.format, header.size_hw))
@@ -75,7 +78,8 @@ def decode_without_end(data: bytes, header: Header) -> Bytes | None:
     """
     if not holds_every_scan(data):
         return None
-    first, second = (decode(data + end, header) for end in _TWO_ENDS)
+    whole = data.rstrip(b"\xff")  # half a marker
+    first, second = (_from_pillow(open_pillow(whole + end, "JPEG", header.size_hw)) for end in _TWO_ENDS)
     return first if np.array_equal(first, second) else None
 
 
@@ -191,13 +195,23 @@ def _on_white(colours: Bytes, alpha: Bytes, premultiplied: bool = False) -> Byte
 
 def _decode_pnm(data: bytes) -> Bytes:
     pixels = decode_pnm(data)
-    height, width, bands = pixels.shape
-    rgb = np.empty((height, width, 3), np.uint8)
-    colours = 1 if bands < 3 else 3
-    for rows in _bands(height, width):
-        band = pixels[rows]
-        rgb[rows] = band if bands == colours else _on_white(band[..., :colours], band[..., colours:])
+    rgb = np.empty((*pixels.shape[:2], 3), np.uint8)
+    for rows in _bands(*pixels.shape[:2]):
+        rgb[rows] = _without_alpha(pixels[rows])
     return rgb
+
+
+def _decode_masked(masked: MaskedPixels) -> Bytes:
+    rgb = np.empty((*masked.numbers.shape, 3), np.uint8)
+    for rows in _bands(*masked.numbers.shape):
+        rgb[rows] = _without_alpha(masked.unpack(rows))
+    return rgb
+
+
+def _without_alpha(band: Bytes) -> Bytes:
+    """Gray, gray and alpha, RGB, or RGBA (``[..., 1 to 4]``) to gray or RGB on white."""
+    colours = 1 if band.shape[-1] < 3 else 3
+    return band if band.shape[-1] == colours else _on_white(band[..., :colours], band[..., colours:])
 
 
 def _decode_png(data: bytes, size_hw: tuple[int, int]) -> Bytes:

@@ -139,10 +139,10 @@ def _plain_numbers(data: bytes, start: int, count: int) -> NDArray[np.uint16]:
         raise ValueError(f"is cut off: {count:,} samples are promised, {_CUT}")
     if re.search(rb"[^\d\s]", text):
         raise ValueError("is damaged: its samples are not whole numbers")
-    numbers = np.fromstring(text, np.uint16, count, sep=" ")
+    numbers = np.fromstring(text, np.uint16, sep=" ")
     if len(numbers) < count:
         raise ValueError(f"is cut off: {count:,} samples are promised, {_CUT}")
-    return numbers
+    return numbers[:count]
 
 
 def _without_comments(text: bytes) -> bytes:
