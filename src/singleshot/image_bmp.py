@@ -44,7 +44,7 @@ def masked_pixels(data: bytes) -> MaskedPixels | None:
     start, header_size, width, height, _, bits, kind = struct.unpack_from("<IIiiHHI", data, 10)
     if header_size < 40 or kind not in (_BITFIELDS, _ALPHA_BITFIELDS) or bits not in (16, 32):
         return None
-    red, green, blue, alpha = struct.unpack_from("<4I", data, 54)
+    red, green, blue, alpha = (mask & (1 << bits) - 1 for mask in struct.unpack_from("<4I", data, 54))
     has_alpha = header_size >= _HEADER_WITH_ALPHA or kind == _ALPHA_BITFIELDS
     row_pixels = -(-width * bits // 32) * 32 // bits  # rows are filled up to 4 bytes
     count = row_pixels * abs(height)
@@ -58,7 +58,6 @@ def masked_pixels(data: bytes) -> MaskedPixels | None:
 
 
 def _scale(numbers: NDArray[np.unsignedinteger], mask: int) -> NDArray[np.uint8]:
-    mask &= (1 << 8 * numbers.dtype.itemsize) - 1
     if not mask:
         return np.zeros(numbers.shape, np.uint8)
     shift = (mask & -mask).bit_length() - 1

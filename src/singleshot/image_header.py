@@ -186,6 +186,8 @@ def _png(data: bytes) -> Header:
     if data[8:16] != b"\x00\x00\x00\rIHDR":
         raise ValueError("is damaged: the PNG does not begin with IHDR")
     width, height, depth, colour = struct.unpack_from(">IIBB", data, 16)
+    if depth not in (1, 2, 4, 8, 16) or colour not in _PNG_BANDS:
+        raise ValueError(f"is damaged: a PNG of {depth} bits and colours of type {colour}")
     orientation, plain, keyed, at = 1, depth <= 8 and colour not in (4, 6), False, 33
     while data[at + 4 : at + 8] not in (b"IDAT", b"IEND"):
         (length,) = struct.unpack_from(">I", data, at)

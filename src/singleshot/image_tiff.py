@@ -52,6 +52,7 @@ _RAW_PHOTOMETRICS = (32803, 34892)
 _BYTE_COMPRESSIONS = (1, 5, 8, 32773, 32946, 34925, 50000)
 """Compressions of bytes, whatever they mean: none, LZW, deflate, PackBits, LZMA, Zstandard."""
 
+_CANON = b"CR"
 CAMERA_RAW = "is a camera's raw file: develop it to JPEG or PNG"
 
 
@@ -142,8 +143,10 @@ def photo_page(data: bytes) -> Page:
         struct.error: the bytes end inside a directory.
         ValueError: a camera's raw file, or nothing but reduced copies.
     """
+    if data[8:10] == _CANON:
+        raise ValueError(CAMERA_RAW)
     page = first_page(data)
-    if data[8:10] == b"CR" or {DNG_VERSION, CFA_PATTERN} & page.entries.keys():
+    if {DNG_VERSION, CFA_PATTERN} & page.entries.keys():
         raise ValueError(CAMERA_RAW)
     for _ in range(_MAX_PAGES):
         if page.value(PHOTOMETRIC, 0) in _RAW_PHOTOMETRICS or (page.is_reduced and SUB_PAGES in page.entries):
