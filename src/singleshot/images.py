@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import os
 import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -124,6 +126,21 @@ def write_image(path: str | os.PathLike[str], image_rgb: NDArray[np.uint8], *, j
     if not done:
         raise ImageError(f"{target}: cannot write images as '{target.suffix}': use .jpg or .png")
     write_atomically(target, data.tobytes())
+
+
+@contextmanager
+def quiet_decoders() -> Iterator[None]:
+    """Keep OpenCV's own lines about damaged files off the screen: our errors name the file."""
+    import cv2
+
+    # OpenCV 5 has them in a module of their own; 4.11 and 4.12 have not.
+    levels = cv2 if hasattr(cv2, "setLogLevel") else cv2.utils.logging
+    before = levels.getLogLevel()
+    levels.setLogLevel(0)
+    try:
+        yield
+    finally:
+        levels.setLogLevel(before)
 
 
 def _load(source: str | os.PathLike[str] | bytes, limit: int = -1) -> tuple[str, bytes]:
