@@ -79,13 +79,15 @@ def _place_labels(picture: NDArray[np.uint8], detections: Detections, order: NDA
     """The surest first: those of small objects yield to other objects and to labels that are there."""
     boxes = np.asarray(detections.boxes_xyxy, dtype=np.float32)
     labels: list[_Label] = []
+    corners = np.empty_like(boxes)
     for index in order:
         class_id = int(detections.class_ids[index])
         text = f"{detections.class_names[class_id]} {detections.scores[index]:.2f}"
         others = np.delete(boxes, index, axis=0)
-        placed = np.array([label.corners for label in labels], dtype=np.float32).reshape(-1, 4)
-        label = _place(picture, boxes[index], text, class_colour(class_id), others, placed)
-        labels += [] if label is None else [label]
+        label = _place(picture, boxes[index], text, class_colour(class_id), others, corners[: len(labels)])
+        if label is not None:
+            corners[len(labels)] = label.corners
+            labels.append(label)
     return labels
 
 
@@ -143,7 +145,8 @@ def _place(
         others: boxes of the other objects, ``[N, 4]``.
         placed: labels that are there, ``[N, 4]``.
     """
-    x1, y1, x2, y2 = (float(value) for value in corners.clip(-16, max(picture.shape[:2]) + 16))
+    far = max(picture.shape[:2]) + 16.0
+    x1, y1, x2, y2 = (min(max(value, -16.0), far) for value in corners.tolist())
     longer = max(x2 - x1, y2 - y1)
     plate = _plate(picture, longer, text, colour)
     height, width = plate.shape[:2]

@@ -23,6 +23,7 @@ from singleshot.image_tiff import CMYK_BANDS, Samples, one_page, photo_page, sto
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+    from PIL.Image import Image
     from PIL.ImageFile import ImageFile
 
     Bytes = NDArray[np.uint8]
@@ -114,17 +115,17 @@ def open_pillow(data: bytes, kind: str, size_hw: tuple[int, int]) -> ImageFile:
 @contextmanager
 def _allowed(pixels: int) -> Iterator[None]:
     """Lift Pillow's limit for a picture that the caller's own limit allows; nothing is touched where it need not be."""
-    from PIL import Image
+    import PIL.Image as pillow
 
-    if Image.MAX_IMAGE_PIXELS is None or pixels <= Image.MAX_IMAGE_PIXELS:
+    if pillow.MAX_IMAGE_PIXELS is None or pixels <= pillow.MAX_IMAGE_PIXELS:
         yield
         return
     with _LIMIT_LOCK:
-        before, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+        before, pillow.MAX_IMAGE_PIXELS = pillow.MAX_IMAGE_PIXELS, None
         try:
             yield
         finally:
-            Image.MAX_IMAGE_PIXELS = before
+            pillow.MAX_IMAGE_PIXELS = before
 
 
 _LIMIT_LOCK = RLock()
@@ -161,7 +162,7 @@ def _from_pillow(image: ImageFile, colour_key: tuple[int, ...] | None = None) ->
         raise ValueError(f"its pixels are of the kind {image.mode}: save it as RGB with 8 bits per channel")
     rgb = np.empty((image.height, image.width, 3), np.uint8)
     for rows in _bands(image.height, image.width):
-        band = image.crop((0, rows.start, image.width, rows.stop))
+        band = _crop(image, rows)
         if transparent:
             rgba = np.asarray(band.convert("RGBA"))
             rgb[rows] = _on_white(rgba[..., :3], rgba[..., 3:])
@@ -179,6 +180,11 @@ def _bands(height: int, width: int) -> Iterator[slice]:
     return (slice(top, min(top + step, height)) for top in range(0, height, step))
 
 
+def _crop(image: ImageFile, rows: slice) -> Image:
+    with _allowed(image.width * (rows.stop - rows.start)):
+        return image.crop((0, rows.start, image.width, rows.stop))
+
+
 def _on_white(colours: Bytes, alpha: Bytes, premultiplied: bool = False) -> Bytes:
     """``[..., 1 or 3]`` and ``[..., 1]``, rounded to the nearest."""
     if alpha.min() == 255:
@@ -187,7 +193,7 @@ def _on_white(colours: Bytes, alpha: Bytes, premultiplied: bool = False) -> Byte
     if premultiplied:
         return np.minimum(colours, alpha) + clear
     light = colours * alpha.astype(np.uint16)
-    light += clear * np.uint16(255) + np.uint16(128)
+    light += clear.astype(np.uint16) * 255 + 128
     light += light >> 8  # with the line below: a division by 255
     light >>= 8
     return light.astype(np.uint8)
@@ -259,7 +265,7 @@ def _decode_tiff(data: bytes) -> Bytes:
     planes = [open_pillow(file, "TIFF", stored_hw) for file in samples.files]
     rgb = np.empty((height, width, 3), np.uint8)
     for rows in _bands(*stored_hw):
-        stored = [np.asarray(plane.crop((0, rows.start, plane.width, rows.stop))) for plane in planes]
+        stored = [np.asarray(_crop(plane, rows)) for plane in planes]
         rgb[rows] = _colours(samples.unpack(stored), samples)
     return rgb
 
