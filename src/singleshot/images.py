@@ -34,7 +34,7 @@ _MIN_BYTES = 2**28
 
 IMAGE_SUFFIXES = (
     *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".dib", ".gif", ".webp", ".tif", ".tiff"),
-    *(".jp2", ".j2k", ".avif", ".pbm", ".pgm", ".ppm", ".pnm", ".heic", ".heif"),
+    *(".jp2", ".j2k", ".avif", ".pbm", ".pgm", ".ppm", ".pnm", ".pam", ".heic", ".heif"),
 )
 """What counts as an image when a folder is searched (HEIC cannot be read, but must not vanish without a word)."""
 
