@@ -6,10 +6,14 @@ every read is bounded by the bytes at hand (`IndexError` / `struct.error` mean "
 
 from __future__ import annotations
 
+import io
 import re
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
+
+from singleshot.image_pnm import read_pnm_header
+from singleshot.image_tiff import HEIGHT, ORIENTATION, WIDTH, first_page, photo_page
 
 
 class Header(NamedTuple):
@@ -19,15 +23,17 @@ class Header(NamedTuple):
         format: name for messages.
         size_hw: stored size, before the orientation is applied.
         orientation: EXIF orientation, 1 (upright) to 8.
-        plain: 8 bits a channel and no transparency, so that a decoder's conversion to RGB loses nothing.
+        plain: a JPEG or PNG whose conversion to RGB is the decoder's own and loses nothing: no transparency, no CMYK.
         pixels_at: offset where compressed pixels begin (JPEG; 0 elsewhere).
+        pixel_bytes: memory that decoding takes for each pixel, the 3 bytes of the result included.
     """
 
     format: str
     size_hw: tuple[int, int]
     orientation: int = 1
-    plain: bool = True
+    plain: bool = False
     pixels_at: int = 0
+    pixel_bytes: int = 7
 
     @property
     def upright_size_hw(self) -> tuple[int, int]:
@@ -58,10 +64,10 @@ def read_header(data: bytes) -> Header | None:
 def is_cut_off(data: bytes, header: Header) -> bool:
     """Whether the end of a whole file is missing, where that is cheap to know (decoders may fill with gray)."""
     match header.format:
-        case "JPEG":
-            return data.rfind(b"\xff\xd9", header.pixels_at) < 0
+        case "JPEG" | "JPEG 2000":
+            return data.rfind(_END_OF_IMAGE, header.pixels_at) < 0
         case "PNG":
-            return data.rfind(b"IEND", len(_PNG)) < 0
+            return _png_is_cut_off(data, header)
         case "WebP":
             return len(data) < int.from_bytes(data[4:8], "little") + 8
         case "BMP":
@@ -69,14 +75,55 @@ def is_cut_off(data: bytes, header: Header) -> bool:
     return False
 
 
+def png_chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:
+    """Kind, start and end (length and checksum included) of each chunk of a PNG, IEND last.
+
+    Raises:
+        IndexError, struct.error: the file ends inside a chunk, or before IEND.
+    """
+    kind, at = b"", len(_PNG)
+    while kind != b"IEND":
+        length, kind = struct.unpack_from(">I4s", data, at)
+        end = at + 12 + length
+        if end > len(data):
+            raise IndexError(f"the chunk {kind!r} claims {length:,} bytes")
+        yield kind, at, end
+        at = end
+
+
+# A match of deflate, 258 bytes at most, takes two bits at least.
+_MAX_DEFLATE_RATIO = 258 * 4 + 8
+_PNG_BANDS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
+
+
+def _png_is_cut_off(data: bytes, header: Header) -> bool:
+    try:
+        end = [end for _, _, end in png_chunks(data)][-1]
+    except (IndexError, struct.error):
+        return True
+    height, width = header.size_hw
+    row_bytes = (width * data[24] * _PNG_BANDS.get(data[25], 1) + 7) // 8
+    return height * row_bytes > _MAX_DEFLATE_RATIO * end
+
+
 # Markers without a length: TEM, RST0..7, SOI; start-of-frame markers are C0..CF without DHT, JPG, DAC.
 _BARE = frozenset({0x01, *range(0xD0, 0xD9)})
 _FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
+_PROGRESSIVE = frozenset({0xC2, 0xC6, 0xCA, 0xCE})
+_SCAN = 0xDA
+_BETWEEN_SCANS = frozenset({0xC4, 0xCC, 0xDB, 0xDC, 0xDD, *range(0xE0, 0xF0), 0xFE})
+_NEXT_SEGMENT = re.compile(rb"\xff+[\x01-\xcf\xd8-\xfe]")  # not a stuffed 0, not a restart
 _PNG = b"\x89PNG\r\n\x1a\n"
+_END_OF_IMAGE = b"\xff\xd9"
 
 
-def _jpeg(data: bytes) -> Header:
-    at, size, orientation = 2, (0, 0), 1
+def jpeg_segments(data: bytes) -> Iterator[tuple[int, int]]:
+    """Marker and offset of each segment of a JPEG, those between scans included; ends at the end marker.
+
+    Raises:
+        IndexError, struct.error: the bytes end before.
+    """
+    at = 2
     while True:
         while data[at] != 0xFF:  # decoders skip stray bytes between segments
             at += 1
@@ -86,52 +133,103 @@ def _jpeg(data: bytes) -> Header:
         at += 1
         if marker in _BARE:
             continue
-        if marker == 0xDA:
-            return Header("JPEG", size, orientation, pixels_at=at)
+        yield marker, at
         if marker == 0xD9:
-            raise ValueError("the JPEG ends before its image")
-        (length,) = struct.unpack_from(">H", data, at)
+            return
+        at += struct.unpack_from(">H", data, at)[0]
+        if marker == _SCAN:
+            found = _NEXT_SEGMENT.search(data, at)
+            if not found:
+                raise IndexError("the JPEG has no end marker")
+            at = found.start()
+
+
+def _jpeg(data: bytes) -> Header:
+    size, orientation, bands, progressive = (0, 0), 1, 3, False
+    for marker, at in jpeg_segments(data):
+        if marker == _SCAN:
+            # Coefficients of a whole progressive picture are kept, two bytes each.
+            pixel_bytes = 3 + 2 * bands * progressive + bands * (bands == 4)
+            return Header("JPEG", size, orientation, bands in (1, 3), at, pixel_bytes)
         if marker in _FRAMES:
-            size = struct.unpack_from(">HH", data, at + 3)
+            depth, height, width, bands = struct.unpack_from(">BHHB", data, at + 2)
+            if depth != 8:
+                raise ValueError(f"is a JPEG of {depth} bits: save it with 8 bits per channel")
+            size, progressive = (height, width), marker in _PROGRESSIVE
         elif marker == 0xE1 and data[at + 2 : at + 8] == b"Exif\x00\x00":
+            (length,) = struct.unpack_from(">H", data, at)
             orientation = _exif_orientation(data[at + 8 : at + length])
-        at += length
+    raise ValueError("is damaged: the JPEG ends before its image")
+
+
+def holds_every_scan(data: bytes) -> bool:
+    """Whether the scans of a JPEG without end marker have told every bit of every coefficient (ITU-T T.81, annex G)."""
+    missing: dict[int, set[int]] = {}
+    try:
+        for marker, at in jpeg_segments(data):
+            if marker in _FRAMES:
+                ids = data[at + 8 : at + 8 + 3 * data[at + 7] : 3]
+                missing = {band: set(range(64)) for band in ids}
+            elif marker == _SCAN:
+                count = data[at + 2]
+                first, last, bits = data[at + 3 + 2 * count : at + 6 + 2 * count]
+                for band in data[at + 3 : at + 3 + 2 * count : 2] if bits & 15 == 0 else b"":
+                    missing[band] -= set(range(first, last + 1))
+            elif marker not in _BETWEEN_SCANS:
+                break  # something else follows, without an end marker before it
+    except (IndexError, KeyError, ValueError, struct.error):
+        pass
+    return bool(missing) and not any(missing.values())
 
 
 def _png(data: bytes) -> Header:
-    if data[12:16] != b"IHDR":
-        raise ValueError("the PNG does not begin with IHDR")
+    if data[8:16] != b"\x00\x00\x00\rIHDR":
+        raise ValueError("is damaged: the PNG does not begin with IHDR")
     width, height, depth, colour = struct.unpack_from(">IIBB", data, 16)
-    orientation, transparent, at = 1, colour in (4, 6), 33
+    if depth not in (1, 2, 4, 8, 16) or colour not in _PNG_BANDS:
+        raise ValueError(f"is damaged: a PNG of {depth} bits and colours of type {colour}")
+    orientation, plain, keyed, at = 1, depth <= 8 and colour not in (4, 6), False, 33
     while data[at + 4 : at + 8] not in (b"IDAT", b"IEND"):
         (length,) = struct.unpack_from(">I", data, at)
         kind = data[at + 4 : at + 8]
-        transparent |= kind == b"tRNS"
+        keyed |= kind == b"tRNS"
+        plain &= not keyed and kind != b"acTL"
         if kind == b"eXIf":
             orientation = _exif_orientation(data[at + 8 : at + 8 + length])
         at += 12 + length
-    return Header("PNG", (height, width), orientation, plain=depth <= 8 and not transparent)
+    pixel_bytes = 3 if plain else 7 if not keyed or depth < 16 else 16
+    return Header("PNG", (height, width), orientation, plain, pixel_bytes=pixel_bytes)
 
 
 def _gif(data: bytes) -> Header:
-    width, height = struct.unpack_from("<HH", data, 6)
-    return Header("GIF", (height, width), plain=False)
+    """The canvas, or the first frame where that is larger (as browsers and Pillow show it)."""
+    width, height, flags = struct.unpack_from("<HHB", data, 6)
+    at = 13 + (3 << (flags & 7) + 1 if flags & 0x80 else 0)
+    while data[at] != 0x2C:  # the first frame
+        if data[at] != 0x21:
+            raise ValueError("is damaged: the GIF has no frame")
+        at += 2
+        while data[at]:
+            at += 1 + data[at]
+        at += 1
+    left, top, frame_width, frame_height = struct.unpack_from("<HHHH", data, at + 1)
+    return Header("GIF", (max(height, top + frame_height), max(width, left + frame_width)))
 
 
 def _webp(data: bytes) -> Header:
-    kind = data[12:16]
+    # Pillow's decoder of animations, which reads all of them, keeps several pictures of four bands.
+    kind, pixel_bytes = data[12:16], 23
     if kind == b"VP8 ":
         width, height = struct.unpack_from("<HH", data, 26)
-        return Header("WebP", (height & 0x3FFF, width & 0x3FFF))
+        return Header("WebP", (height & 0x3FFF, width & 0x3FFF), pixel_bytes=pixel_bytes)
     if kind == b"VP8L":
         (bits,) = struct.unpack_from("<I", data, 21)
-        return Header("WebP", ((bits >> 14 & 0x3FFF) + 1, (bits & 0x3FFF) + 1), plain=not bits >> 28 & 1)
+        return Header("WebP", ((bits >> 14 & 0x3FFF) + 1, (bits & 0x3FFF) + 1), pixel_bytes=pixel_bytes)
     if kind != b"VP8X":
-        raise ValueError("the WebP has no image")
-    flags = data[20]
+        raise ValueError("is damaged: the WebP has no image")
     width, height = (int.from_bytes(data[at : at + 3], "little") + 1 for at in (24, 27))
-    orientation = _webp_orientation(data) if flags & 0x08 else 1
-    return Header("WebP", (height, width), orientation, plain=not flags & 0x10)
+    orientation = _webp_orientation(data) if data[20] & 0x08 else 1
+    return Header("WebP", (height, width), orientation, pixel_bytes=pixel_bytes)
 
 
 def _webp_orientation(data: bytes) -> int:
@@ -152,53 +250,37 @@ def _bmp(data: bytes) -> Header:
 
 
 def _tiff(data: bytes) -> Header:
-    tags = _ifd(data, {256, 257, 258, 262, 274, 338})
-    if 256 not in tags or 257 not in tags:
-        raise ValueError("the TIFF names no size")
-    plain = tags.get(258, 1) <= 8 and 338 not in tags
-    return Header("TIFF", (tags[257], tags[256]), _known_orientation(tags.get(274, 1)), plain)
+    page = photo_page(data)
+    if not {WIDTH, HEIGHT} <= page.entries.keys():
+        raise ValueError("is damaged: the TIFF names no size")
+    orientation = _known_orientation(page.value(ORIENTATION, 1))
+    return Header("TIFF", page.size_hw, orientation, pixel_bytes=3 + max(4, page.sample_bytes))
 
 
 def _jpeg2000(data: bytes) -> Header:
-    at = data.find(b"ihdr", 0, 4096)
-    if at >= 0:
-        height, width = struct.unpack_from(">II", data, at + 4)
-        return Header("JPEG 2000", (height, width))
-    x1, y1, x0, y0 = struct.unpack_from(">IIII", data, 8)  # a bare codestream: SIZ
-    return Header("JPEG 2000", (y1 - y0, x1 - x0))
+    at = data.find(b"\xff\x4f\xff\x51")  # what the decoder obeys, inside a JP2 file, too
+    if at < 0:
+        raise IndexError("no codestream among the first bytes")
+    x1, y1, x0, y0 = struct.unpack_from(">IIII", data, at + 8)
+    (bands,) = struct.unpack_from(">H", data, at + 40)
+    return Header("JPEG 2000", (y1 - y0, x1 - x0), pixel_bytes=7 + 8 * bands)
 
 
 def _avif(data: bytes) -> Header:
-    # A file may hold thumbnails and tiles, each with its size; the largest is the image.
-    sizes = [struct.unpack_from(">II", data, found.end() + 4) for found in re.finditer(b"ispe", data[:65536])]
-    if not sizes:
-        raise IndexError("no size among the first bytes")
-    width, height = max(sizes, key=lambda size: size[0] * size[1])
-    return Header("AVIF", (height, width))
+    """Its boxes are libavif's business: size and turns belong to items that refer to each other."""
+    from PIL.AvifImagePlugin import AvifImageFile
+
+    try:
+        with AvifImageFile(io.BytesIO(data)) as image:
+            size, orientation = image.size, image.getexif().get(ORIENTATION, 1)
+    except Exception as error:  # libavif does not say whether bytes are missing or wrong
+        raise IndexError(f"the AVIF cannot be opened: {error}") from None
+    return Header("AVIF", (size[1], size[0]), _known_orientation(orientation), pixel_bytes=19)
 
 
 def _pnm(data: bytes) -> Header:
-    found = re.match(rb"P[1-6](?:\s+#[^\n]*\n|\s)+(\d{1,9})(?:\s+#[^\n]*\n|\s)+(\d{1,9})\s", data[:4096])
-    if not found:
-        raise ValueError("the PNM names no size")
-    return Header("PNM", (int(found[2]), int(found[1])))
-
-
-def _ifd(data: bytes, wanted: set[int]) -> dict[int, int]:
-    """First value of the wanted short and long tags of a TIFF structure's first directory."""
-    order = ">" if data[:2] == b"MM" else "<"
-    (at,) = struct.unpack_from(order + "I", data, 4)
-    (count,) = struct.unpack_from(order + "H", data, at)
-    tags = {}
-    for entry in range(at + 2, at + 2 + 12 * count, 12):
-        tag, kind, values = struct.unpack_from(order + "HHI", data, entry)
-        if tag in wanted and kind in (3, 4):
-            code, size = ("H", 2) if kind == 3 else ("I", 4)
-            where = entry + 8
-            if size * values > 4:
-                (where,) = struct.unpack_from(order + "I", data, where)
-            (tags[tag],) = struct.unpack_from(order + code, data, where)
-    return tags
+    pnm = read_pnm_header(data)
+    return Header("PNM", pnm.size_hw, pixel_bytes=3 + pnm.bands * (1 + max(pnm.sample_bytes, 2 * (pnm.kind < 4))))
 
 
 def _exif_orientation(exif: bytes) -> int:
@@ -206,8 +288,8 @@ def _exif_orientation(exif: bytes) -> int:
     if exif[:2] not in (b"II", b"MM"):
         return 1
     try:
-        return _known_orientation(_ifd(exif, {274}).get(274, 1))
-    except (struct.error, IndexError):
+        return _known_orientation(first_page(exif).value(ORIENTATION, 1))
+    except (struct.error, IndexError, ValueError):
         return 1
 
 
@@ -221,8 +303,8 @@ _READERS: tuple[tuple[re.Pattern[bytes], Callable[[bytes], Header]], ...] = (
     (re.compile(rb"GIF8[79]a"), _gif),
     (re.compile(rb"RIFF....WEBP", re.DOTALL), _webp),
     (re.compile(rb"BM"), _bmp),
-    (re.compile(rb"II\x2a\x00|MM\x00\x2a"), _tiff),
+    (re.compile(rb"II[\x2a\x2b]\x00|MM\x00[\x2a\x2b]"), _tiff),
     (re.compile(rb"\x00\x00\x00\x0cjP  \r\n|\xff\x4f\xff\x51"), _jpeg2000),
-    (re.compile(rb"....ftypavi[fs]", re.DOTALL), _avif),
-    (re.compile(rb"P[1-6]\s"), _pnm),
+    (re.compile(rb"\x00\x00..ftyp(?:avi[fs]|mif1.{4,60}?avi[fs])", re.DOTALL), _avif),
+    (re.compile(rb"P[1-7][\s#]"), _pnm),
 )

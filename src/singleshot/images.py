@@ -9,14 +9,18 @@ from __future__ import annotations
 
 import os
 import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from singleshot.errors import ImageError
-from singleshot.files import write_atomically
+from singleshot.files import is_regular, write_atomically
+from singleshot.image_decode import decode, decode_without_end
 from singleshot.image_header import Header, is_cut_off, read_header
+from singleshot.image_tiff import CAMERA_RAW
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -24,9 +28,13 @@ if TYPE_CHECKING:
 MAX_PIXELS = 178_956_970
 """Images with more pixels are refused: 512 MiB as RGB."""
 
+# What decoding may take for each of the allowed pixels; a small limit is about pixels, not about memory.
+_BYTES_PER_PIXEL = 8
+_MIN_BYTES = 2**28
+
 IMAGE_SUFFIXES = (
     *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".dib", ".gif", ".webp", ".tif", ".tiff"),
-    *(".jp2", ".j2k", ".avif", ".pbm", ".pgm", ".ppm", ".pnm", ".heic", ".heif"),
+    *(".jp2", ".j2k", ".avif", ".pbm", ".pgm", ".ppm", ".pnm", ".pam", ".heic", ".heif"),
 )
 """What counts as an image when a folder is searched (HEIC cannot be read, but must not vanish without a word)."""
 
@@ -34,7 +42,7 @@ IMAGE_SUFFIXES = (
 _HEAD_BYTES = 65536
 _MAX_FILE_BYTES = 2**31 - 1
 
-_TO_RGB = {1: "COLOR_GRAY2RGB", 3: "COLOR_BGR2RGB", 4: "COLOR_BGRA2RGB"}
+_RAW_SIGNATURES = (b"FUJIFILMCCD-RAW", b"IIRO", b"IIRS", b"MMOR", b"IIU\0", b"FOVb")  # Fuji, Olympus, Panasonic, Sigma
 
 _FOREIGN = (
     (b"version https://git-lfs", "is a Git LFS pointer, not the image: run 'git lfs pull'"),
@@ -61,10 +69,7 @@ def read_image(source: str | os.PathLike[str] | bytes, *, max_pixels: int | None
     name, data = _load(source)
     header = _header(name, data)
     _check_size(name, header, max_pixels)
-    if is_cut_off(data, header):
-        raise ImageError(f"{name}: the {header.format} is cut off (its end is missing): copy or download it again")
-    image = _decode(name, data, header)
-    return image if header.format == "TIFF" else _turn_upright(image, header.orientation)  # OpenCV turns TIFFs itself
+    return _turn_upright(_decode(name, data, header), header.orientation)
 
 
 def image_size(source: str | os.PathLike[str] | bytes) -> tuple[int, int]:
@@ -123,12 +128,29 @@ def write_image(path: str | os.PathLike[str], image_rgb: NDArray[np.uint8], *, j
     write_atomically(target, data.tobytes())
 
 
+@contextmanager
+def quiet_decoders() -> Iterator[None]:
+    """Keep OpenCV's own lines about damaged files off the screen: our errors name the file."""
+    import cv2
+
+    # OpenCV 5 has them in a module of their own; 4.11 and 4.12 have not.
+    levels = cv2 if hasattr(cv2, "setLogLevel") else cv2.utils.logging
+    before = levels.getLogLevel()
+    levels.setLogLevel(0)
+    try:
+        yield
+    finally:
+        levels.setLogLevel(before)
+
+
 def _load(source: str | os.PathLike[str] | bytes, limit: int = -1) -> tuple[str, bytes]:
     """Name for messages and the (first) bytes of an image file."""
     if isinstance(source, bytes):
         return f"image of {len(source):,} bytes", source
     path = Path(source)
     try:
+        if path.exists() and not path.is_dir() and not is_regular(path):
+            raise ImageError(f"{path}: is not an ordinary file")
         with path.open("rb") as file:
             if os.fstat(file.fileno()).st_size > _MAX_FILE_BYTES:
                 raise ImageError(f"{path}: larger than {_MAX_FILE_BYTES:,} bytes: no image decoder takes it")
@@ -137,8 +159,8 @@ def _load(source: str | os.PathLike[str] | bytes, limit: int = -1) -> tuple[str,
         raise ImageError(f"{path}: no such file{nearest_hint(path)}") from None
     except IsADirectoryError:
         raise ImageError(f"{path}: is a folder, not an image") from None
-    except OSError as error:
-        raise ImageError(f"{path}: cannot be read: {error.strerror}") from None
+    except (OSError, ValueError) as error:
+        raise ImageError(f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}") from None
     return str(path), data
 
 
@@ -162,7 +184,7 @@ def _header(name: str, data: bytes) -> Header:
     except (IndexError, struct.error):
         raise ImageError(f"{name}: is cut off inside its header: copy or download it again") from None
     except ValueError as error:
-        raise ImageError(f"{name}: is damaged: {error}") from None
+        raise ImageError(f"{name}: {error}") from None
     if header is None:
         raise ImageError(f"{name}: {_what_it_is(data)}")
     return header
@@ -173,8 +195,12 @@ def _what_it_is(data: bytes) -> str:
     for signature, message in _FOREIGN:
         if start.startswith(signature.lower()):
             return message
-    if data[4:12] in (b"ftypheic", b"ftypheix", b"ftypmif1"):
-        return "is a HEIC photo, which OpenCV cannot read: export it as JPEG"
+    if data[4:8] == b"ftyp" and data[8:11] in (b"hei", b"hev", b"mif", b"msf"):
+        return "is a HEIC photo, which singleshot does not read: export it as JPEG"
+    if data.startswith(_RAW_SIGNATURES) or data[4:12] == b"ftypcrx ":
+        return CAMERA_RAW
+    if data.startswith((b"\xff\x0a", b"\0\0\0\x0cJXL ")):
+        return "is JPEG XL, which singleshot does not read: export it as JPEG or PNG"
     return "is not an image that singleshot reads (JPEG, PNG, WebP, GIF, TIFF, BMP, AVIF, JPEG 2000, PNM)"
 
 
@@ -182,48 +208,33 @@ def _check_size(name: str, header: Header, max_pixels: int | None) -> None:
     height, width = header.size_hw
     if height < 1 or width < 1:
         raise ImageError(f"{name}: is damaged: its header says {width} x {height} pixels")
-    if max_pixels is not None and height * width > max_pixels:
+    if max_pixels is None:
+        return
+    pixels = height * width
+    if pixels > max_pixels:
         raise ImageError(
-            f"{name}: {width} x {height} = {height * width:,} pixels are over the limit of {max_pixels:,}: "
+            f"{name}: {width} x {height} = {pixels:,} pixels are over the limit of {max_pixels:,}: "
             f"make it smaller, or raise max_pixels"
+        )
+    limit = max(_BYTES_PER_PIXEL * max_pixels, _MIN_BYTES)
+    if pixels * header.pixel_bytes > limit:
+        raise ImageError(
+            f"{name}: to decode {width} x {height} pixels of this {header.format} takes "
+            f"{pixels * header.pixel_bytes / 2**20:,.0f} MiB of memory, over the limit of {limit / 2**20:,.0f} MiB "
+            f"({_BYTES_PER_PIXEL} bytes for each of max_pixels): make it smaller, save it as JPEG, or raise max_pixels"
         )
 
 
 def _decode(name: str, data: bytes, header: Header) -> NDArray[np.uint8]:
-    import cv2
-
-    flags = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION if header.plain else cv2.IMREAD_UNCHANGED
     try:
-        pixels = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
-    except cv2.error as error:
-        raise ImageError(f"{name}: OpenCV cannot decode this {header.format}: {error.err}") from None
-    if pixels is None:
-        raise ImageError(
-            f"{name}: the {header.format} cannot be decoded (damaged, or a rare kind): save it again as JPEG or PNG"
-        )
-    return pixels if header.plain else _to_rgb(name, pixels, header.format)
-
-
-def _to_rgb(name: str, pixels: NDArray[Any], kind: str) -> NDArray[np.uint8]:
-    """From what OpenCV returns unchanged (gray, BGR or BGRA; 8 or 16 bits) to RGB on white."""
-    import cv2
-
-    premultiplied = kind == "TIFF" and pixels.dtype == np.uint8  # libtiff's RGBA reader returns colour x alpha
-    if pixels.dtype == np.uint16:
-        pixels = cv2.convertScaleAbs(pixels, alpha=255 / 65535)
-    if pixels.dtype != np.uint8:
-        raise ImageError(f"{name}: its samples are {pixels.dtype}: save it with 8 or 16 bits per channel")
-    channels = 1 if pixels.ndim == 2 else pixels.shape[2]
-    if channels not in _TO_RGB:
-        raise ImageError(f"{name}: has {channels} channels: save it as gray, RGB or RGBA")
-    rgb: NDArray[np.uint8] = cv2.cvtColor(pixels, getattr(cv2, _TO_RGB[channels]))
-    return _on_white(rgb, pixels[..., 3:], premultiplied) if channels == 4 else rgb
-
-
-def _on_white(rgb: NDArray[np.uint8], alpha: NDArray[np.uint8], premultiplied: bool) -> NDArray[np.uint8]:
-    weight = alpha.astype(np.uint16)
-    light = rgb * np.uint16(255) if premultiplied else rgb * weight
-    return ((light + 255 * (255 - weight) + 127) // 255).clip(max=255).astype(np.uint8)
+        if not is_cut_off(data, header):
+            return decode(data, header)
+        whole = decode_without_end(data, header) if header.format == "JPEG" else None
+    except (ValueError, IndexError, struct.error) as error:
+        raise ImageError(f"{name}: {error}") from None
+    if whole is None:
+        raise ImageError(f"{name}: the {header.format} is cut off (its end is missing): copy or download it again")
+    return whole
 
 
 def _turn_upright(image: NDArray[np.uint8], orientation: int) -> NDArray[np.uint8]:

@@ -68,10 +68,10 @@ class Graph(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.register_buffer("anchors", ANCHORS)
+        self.config, self.coder = PostprocessConfig(pre_nms_top_k=30, max_detections=20), CoderConfig()
 
     def forward(self, box_codes: Tensor, class_logits: Tensor) -> PaddedDetections:
-        config = PostprocessConfig(pre_nms_top_k=30, max_detections=20)
-        return postprocess_static(HeadOutput(box_codes, class_logits), self.anchors, config, CoderConfig(), SIZE)
+        return postprocess_static(HeadOutput(box_codes, class_logits), self.anchors, self.config, self.coder, SIZE)
 
 
 def test_exports_with_a_free_batch():

@@ -67,6 +67,7 @@ def predict(
     from singleshot.backends.select import check_backend
     from singleshot.detections import check_score
     from singleshot.detector import check_batch, load
+    from singleshot.images import quiet_decoders
     from singleshot.predict.job import run_job
     from singleshot.predict.sinks import check_kinds, open_sinks
     from singleshot.predict.sources import find_images
@@ -92,7 +93,7 @@ def predict(
         )
     results = predictor.stream(images, min(batch, len(images)))
     with (
-        _quiet_decoders(),
+        quiet_decoders(),
         _progress(len(images)) as on_result,
         open_sinks(kinds, out, images, detector.class_names, detector.spec.class_ids) as sinks,
     ):
@@ -107,19 +108,6 @@ def _status(message: str) -> Status:
     from rich.console import Console
 
     return Console(stderr=True).status(message)
-
-
-@contextmanager
-def _quiet_decoders() -> Iterator[None]:
-    """Our errors name the file; OpenCV's own lines about it would only tear up the progress bar."""
-    from cv2.utils import logging
-
-    before = logging.getLogLevel()
-    logging.setLogLevel(logging.LOG_LEVEL_SILENT)
-    try:
-        yield
-    finally:
-        logging.setLogLevel(before)
 
 
 @contextmanager

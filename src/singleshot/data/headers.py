@@ -10,13 +10,16 @@ from functools import lru_cache
 from pathlib import Path
 from typing import BinaryIO
 
+from singleshot.errors import ImageError
 from singleshot.image_header import Header, is_cut_off, read_header
+from singleshot.images import read_image
 
 THREADS = 8
 CHUNK = 64
 # The first part holds nearly every header; photos with a thumbnail or colour profile need more.
 HEAD_BYTES = (4096, 65536)
 TAIL_BYTES = 1024
+_END_MARKS = {"JPEG": b"\xff\xd9", "JPEG 2000": b"\xff\xd9", "PNG": b"IEND"}
 
 
 def read_headers(paths: Sequence[Path]) -> list[Header | str]:
@@ -56,7 +59,7 @@ def _check_unchanged(path: str, size: int, _modified_ns: int) -> Header | str:
     except OSError as error:
         return f"cannot be read: {error}"
     except (IndexError, struct.error, ValueError) as error:
-        return f"damaged header: {error}"
+        return f"damaged header: {error}" if not isinstance(error, ValueError) else str(error)
     return header if min(header.size_hw) > 0 else "the image has no pixels"
 
 
@@ -74,9 +77,18 @@ def _read(file: BinaryIO) -> Header | None:
 
 def _is_cut_off(file: BinaryIO, size: int, header: Header) -> bool:
     """Look at the end of the file first; look at all of it only when the end is odd or the format asks for it."""
-    if header.format in ("JPEG", "PNG"):
+    if header.format in _END_MARKS:
         file.seek(max(0, size - TAIL_BYTES))
-        if not is_cut_off(file.read(), header._replace(pixels_at=0)):
+        if _END_MARKS[header.format] in file.read():
             return False
     file.seek(0)
-    return is_cut_off(file.read(), header)
+    data = file.read()
+    return is_cut_off(data, header) and not (header.format == "JPEG" and _holds_all_pixels(data))
+
+
+def _holds_all_pixels(data: bytes) -> bool:
+    """Whether a JPEG without end marker can be read all the same."""
+    try:
+        return bool(read_image(data).size)
+    except ImageError:
+        return False
