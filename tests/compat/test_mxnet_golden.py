@@ -18,6 +18,7 @@ CASES = {
 
 @pytest.fixture(scope="module")
 def golden() -> ModuleType:
+    sys.path.insert(0, str(SCRIPT.parent))  # for what the scripts share
     spec = importlib.util.spec_from_file_location("golden_mxnet", SCRIPT)
     assert spec is not None
     assert spec.loader is not None
