@@ -4,10 +4,10 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PIP_INSTALL := $(BIN)/python -m pip install --disable-pip-version-check --quiet --constraint constraints.txt
 
-.PHONY: help demo test check lint types contracts format clean
+.PHONY: help demo test test-oldest test-newest check lint types contracts format clean
 
 help:  ## List the commands.
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
 demo: $(VENV)/.demo-installed  ## Install, then detect in photos, learn new classes, write a report.
 	@$(BIN)/singleshot demo
@@ -15,6 +15,12 @@ demo: $(VENV)/.demo-installed  ## Install, then detect in photos, learn new clas
 test: $(VENV)/.dev-installed  ## Install what the tests need and run them on all cores.
 	@echo "Running the tests (those that compare with other systems skip without the reference data)."
 	@$(BIN)/python -m pytest -n auto
+
+test-oldest:  ## Run the tests with the oldest versions that are allowed (an environment of its own, 5 GB).
+	@$(PYTHON) scripts/versions.py oldest
+
+test-newest:  ## Run the tests with the newest versions.
+	@$(PYTHON) scripts/versions.py newest
 
 check: lint types contracts  ## Lint, types and import contracts.
 

@@ -4,8 +4,8 @@
     python scripts/versions.py newest -- -k images
 
 Makes an environment of its own (``.venv-oldest``, ``.venv-newest``) and keeps it; ``--install-only`` stops there. The
-oldest versions are the lower bounds themselves, of the package and of the extras that its tests use; the tools of the
-tests come in today's versions. On Linux an old PyTorch is the CUDA build, which is several gigabytes.
+oldest versions are the lower bounds themselves, of the package and of the extras that its tests use, with what goes
+together with them (``constraints-oldest.txt``). On Linux an old PyTorch is the CUDA build, which is several gigabytes.
 """
 
 from __future__ import annotations
@@ -47,12 +47,10 @@ def install(which: str, folder: Path) -> Path:
     if not python.exists():
         subprocess.run([sys.executable, "-m", "venv", str(folder)], check=True)
     pip = [str(python), "-m", "pip", "install", "--disable-pip-version-check", "--quiet"]
-    pins = [f"{name}=={bound}" for name, bound in lower_bounds().items()] if which == "oldest" else []
-    torch_first = [pin for pin in pins if pin.startswith("torch==")] or ["torch"]
-    upgrade = ["--upgrade", "--upgrade-strategy", "eager"] if which == "newest" else []
+    oldest = ["--constraint", "constraints-oldest.txt"]
+    how = oldest if which == "oldest" else ["--upgrade", "--upgrade-strategy", "eager"]
     print(f"Installing the {which} versions into {folder.name} ...", flush=True)
-    subprocess.run([*pip, *upgrade, *torch_first], check=True)
-    subprocess.run([*pip, *upgrade, "--editable", ".[dev]", *pins], check=True, cwd=ROOT)
+    subprocess.run([*pip, *how, "--editable", ".[dev]"], check=True, cwd=ROOT)
     return python
 
 
