@@ -49,6 +49,7 @@ class Records:
         class_ids: the files' own ids of ``class_names``; what ``labels`` holds unless it holds names.
         one_based: boxes are VOC's inclusive pixel numbers that begin at 1.
         fractions: boxes are fractions of the image's width and height (YOLO).
+        widths: the files state x, y, width and height (COCO), from which ``boxes`` are computed.
         states_sizes: the format states the images' sizes, so that a missing one is worth a note.
         problems: what the reader itself found.
     """
@@ -66,6 +67,7 @@ class Records:
     class_ids: tuple[int, ...] = ()
     one_based: bool = False
     fractions: bool = False
+    widths: bool = False
     states_sizes: bool = True
     problems: list[Problem] = field(default_factory=list)
 

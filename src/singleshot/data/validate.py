@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from singleshot.data.headers import read_headers
+from singleshot.data.notation import find_corners, find_fractions
 from singleshot.data.problems import Action, Problem
 from singleshot.data.records import ImageRecord, Records
 from singleshot.image_header import Header
@@ -142,6 +143,9 @@ def _check_boxes(columns: _Columns, headers: Sequence[Header | str], usable: lis
     columns.report(columns.keep & ~finite, "not-finite", "skipped", lambda row: f"{columns.written(row)}: no box")
     boxes[~finite] = 0.0
     boxes.clip(-FAR_PX, FAR_PX, out=boxes)
+    sizes_hw = np.array([h.upright_size_hw if isinstance(h, Header) else (1, 1) for h in headers]).reshape(-1, 2)
+    if not records.fractions:
+        _check_notation(columns, sizes_hw)
     # VOC counts pixels from 1 and includes the last: pixel n covers n-1 to n, so the first corner moves by one.
     low, high = boxes[:, :2], boxes[:, 2:]
     first = 1.0 if records.one_based else 0.0
@@ -149,12 +153,46 @@ def _check_boxes(columns: _Columns, headers: Sequence[Header | str], usable: lis
     inverted = columns.keep & swapped.any(axis=1)
     columns.report(inverted, "inverted", "repaired", lambda row: f"{columns.written(row)}: corners swapped")
     boxes = np.concatenate([np.where(swapped, high, low) - first, np.where(swapped, low, high)], axis=1)
-    sizes_hw = np.array([h.upright_size_hw if isinstance(h, Header) else (1, 1) for h in headers]).reshape(-1, 2)
     columns.boxes = boxes * np.tile(sizes_hw[columns.owner, ::-1], 2) if records.fractions else boxes
     if not records.fractions:
         _check_frames(columns, headers, usable)
     _check_extent(columns, sizes_hw[columns.owner, ::-1])
     _check_repeated(columns)
+
+
+def _check_notation(columns: _Columns, sizes_hw: NDArray[np.int64]) -> None:
+    """Leave out boxes that are fractions or corners where the format wants pixels or sizes, and say so once a file."""
+    images = columns.records.images
+    stated_hw = [image.declared_hw or tuple(size) for image, size in zip(images, sizes_hw.tolist(), strict=True)]
+    sizes_wh = np.array(stated_hw, dtype=np.float64).reshape(-1, 2)[columns.owner, ::-1]
+    widths = columns.records.widths
+    _leave_out(
+        columns,
+        find_fractions(columns.boxes, columns.keep, sizes_wh, widths=widths),
+        "fraction-boxes",
+        "boxes look like fractions of the image, as {}; this format counts pixels: they are left out",
+    )
+    for file in dict.fromkeys(image.file for image in images) if widths else ():
+        mine = np.array([image.file == file for image in images], dtype=bool)[columns.owner]
+        _leave_out(
+            columns,
+            find_corners(columns.boxes, columns.keep & mine, sizes_wh),
+            "corner-boxes",
+            "boxes look like corners x1, y1, x2, y2: many leave their images, as {}, and as corners they fit; "
+            "COCO's bbox is x, y, width, height: they are left out",
+        )
+
+
+def _leave_out(columns: _Columns, rows: Mask, kind: str, message: str) -> None:
+    """Take the marked objects out; one problem for each file."""
+    by_file: dict[Path, list[int]] = {}
+    for row in np.flatnonzero(rows).tolist():
+        by_file.setdefault(columns.records.images[columns.owner[row]].file, []).append(row)
+    for file, mine in by_file.items():
+        worst = max(mine, key=lambda row: columns.boxes[row].max())
+        text = f"{len(mine)} {message.format(columns.written(worst))}"
+        columns.problems.append(Problem(file, None, kind, "skipped", text))
+    columns.keep &= ~rows
 
 
 def _check_frames(columns: _Columns, headers: Sequence[Header | str], usable: list[bool]) -> None:

@@ -113,14 +113,14 @@ class Names:
                 self._loose["/" + normal(key.rpartition("/")[2])].append(key)
 
     def find(self, line: str) -> str | None:
-        """The annotation's key; the line may have a suffix, either slash, folders before it, or two columns of paths."""
+        """The annotation's key; the line may have a suffix, either slash, leading folders, or two columns of paths."""
         for text in dict.fromkeys((line, line.strip(), *_columns(line))):
             for form in self._forms(text.replace("\\", "/") if text not in self._keys else text):
                 if form in self._keys:
                     return form
         forms = list(self._forms(line.strip().replace("\\", "/")))
         for form in forms:
-            if len(found := self._loose.get(normal(form), ())) == 1:
+            if len(found := self._loose.get(normal(form), [])) == 1:
                 return found[0]
         return self._by_last_part(forms)
 
@@ -139,7 +139,7 @@ class Names:
         for form in forms:
             folder, _, name = form.rpartition("/")
             if self._nested and (not folder or folder.rpartition("/")[2].lower() in KNOWN_FOLDERS):
-                found = self._loose.get("/" + normal(name), ())
+                found = self._loose.get("/" + normal(name), [])
                 if len(found) == 1:
                     return found[0]
         return None
