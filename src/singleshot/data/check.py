@@ -14,8 +14,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from singleshot.data.dataset import DetectionDataset, Format, open_splits
-from singleshot.data.dataset import open as open_dataset
+from singleshot.data.dataset import DetectionDataset, open_splits
 from singleshot.data.problems import BadData, Problem, count_kinds
 from singleshot.errors import ImageError
 from singleshot.image_header import read_header
