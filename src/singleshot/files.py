@@ -48,8 +48,9 @@ def decode_text(data: bytes) -> Text:
     for mark, encoding in _BYTE_ORDER_MARKS:
         if data.startswith(mark):
             return Text(data.decode(encoding), encoding)
-    if b"\0" in data[:1024]:  # text in one-byte encodings has none; every second byte of Western UTF-16 is one
-        encoding = "utf-16-le" if data[:1024].find(b"\0") % 2 else "utf-16-be"
+    sample = data[:1024]
+    if 4 * sample.count(0) >= max(len(sample), 1):  # every second byte of Western UTF-16 is one
+        encoding = "utf-16-le" if sample.find(b"\0") % 2 else "utf-16-be"
         text = data.decode(encoding)
         if "\0" in text:
             raise UnicodeDecodeError(encoding, data, 0, len(data), "the file is binary, not text")
@@ -57,6 +58,8 @@ def decode_text(data: bytes) -> Text:
     try:
         return Text(data.decode("utf-8"), "utf-8")
     except UnicodeDecodeError:
+        if b"\0" in sample:  # text in one-byte encodings has none
+            raise
         return Text(data.decode(LEGACY_ENCODING, errors="replace"), LEGACY_ENCODING, guessed=True)
 
 
@@ -75,10 +78,11 @@ def read_bytes(path: str | os.PathLike[str], max_bytes: int) -> bytes:
         OSError: it cannot be read, is no ordinary file, or is larger than ``max_bytes``; names the file.
     """
     path = os.fspath(path)
-    if not stat.S_ISREG(os.stat(path).st_mode):
+    status = os.stat(path)
+    if not stat.S_ISREG(status.st_mode):
         raise OSError(f"{path}: is not an ordinary file")
     with open(path, "rb") as file:
-        data = file.read(max_bytes + 1)
+        data = file.read(min(max_bytes, status.st_size) + 1)  # reading sets this much memory aside
     if len(data) > max_bytes:
         raise OSError(f"{path}: larger than {max_bytes:,} bytes")
     return data
