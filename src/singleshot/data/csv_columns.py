@@ -13,15 +13,23 @@ Form = Literal["corners", "size", "centre"]
 DELIMITERS = ",;\t|"
 
 _NAMES = {
-    "filename": ("filename", "file", "filepath", "image", "imagefile", "imagepath", "imagename", "img", "imgpath")
-    + ("imgname", "path", "externalurl", "imageid", "imgid"),
+    "filename": (
+        *("filename", "file", "filepath", "image", "imagefile", "imagepath", "imagename", "img", "imgpath", "imgname"),
+        *("path", "externalurl", "imageid", "imgid"),
+    ),
     "class": ("class", "label", "classname", "labelname", "category", "categoryname", "objectclass", "object", "name"),
     "split": ("split", "set", "subset", "partition"),
     "image_width": ("imagewidth", "imgwidth", "imgw", "imagew"),
     "image_height": ("imageheight", "imgheight", "imgh", "imageh"),
 }
-_LOW_X, _LOW_Y = ("xmin", "x1", "x0", "left", "minx", "bboxxmin", "bboxx1"), ("ymin", "y1", "y0", "top", "miny", "bboxymin", "bboxy1")
-_HIGH_X, _HIGH_Y = ("xmax", "x2", "right", "maxx", "bboxxmax", "bboxx2"), ("ymax", "y2", "bottom", "maxy", "bboxymax", "bboxy2")
+_LOW_X, _LOW_Y = (
+    ("xmin", "x1", "x0", "left", "minx", "bboxxmin", "bboxx1"),
+    ("ymin", "y1", "y0", "top", "miny", "bboxymin", "bboxy1"),
+)
+_HIGH_X, _HIGH_Y = (
+    ("xmax", "x2", "right", "maxx", "bboxxmax", "bboxx2"),
+    ("ymax", "y2", "bottom", "maxy", "bboxymax", "bboxy2"),
+)
 _WIDTH, _HEIGHT = ("width", "w", "bboxwidth", "bboxw", "boxwidth"), ("height", "h", "bboxheight", "bboxh", "boxheight")
 _BOXES: dict[Form, tuple[tuple[str, ...], ...]] = {
     "corners": (_LOW_X, _LOW_Y, _HIGH_X, _HIGH_Y),
@@ -57,13 +65,11 @@ def read_header(cells: Sequence[str]) -> Columns | None:
     """The columns of a header; ``None`` where it lacks one. Capitals, spaces and signs do not count."""
     places: dict[str, int] = {}
     squashed = [re.sub(r"[^a-z0-9]", "", cell.lower()) for cell in cells]
-    for form, names in _BOXES.items():
-        box = [_place(squashed, wanted) for wanted in names]
-        if None not in box:
-            break
-    else:
+    boxes = {form: [_place(squashed, wanted) for wanted in names] for form, names in _BOXES.items()}
+    form = next((form for form, box in boxes.items() if None not in box), None)
+    if form is None:
         return None
-    places |= zip("abcd", box, strict=True)  # type: ignore[arg-type]
+    places |= zip("abcd", boxes[form], strict=True)  # type: ignore[arg-type]
     for key, wanted in _NAMES.items():
         place = _place(squashed, wanted)
         if place is not None:

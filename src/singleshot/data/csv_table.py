@@ -11,7 +11,6 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path, PurePath
 
-from singleshot.data.class_lists import guessed_encoding
 from singleshot.data.csv_columns import (
     AUTOML_SETS,
     DELIMITERS,
@@ -24,6 +23,7 @@ from singleshot.data.paths import Locator, images_below, is_possible, spellings,
 from singleshot.data.problems import Problem
 from singleshot.data.records import ImageRecord, Records, declared_size
 from singleshot.data.split_names import is_whole, split_role
+from singleshot.data.yolo_names import guessed_encoding
 from singleshot.errors import DataError
 from singleshot.files import Text, decode_text, read_text
 
@@ -96,7 +96,7 @@ class CsvLayout:
 
 
 class _ImageFinder:
-    """Finds images by what a table calls them: near it, by the end of the path, or by their name in the whole folder."""
+    """Finds images by what a table calls them: near it, by its end, or by their name in the folder."""
 
     def __init__(self, root: Path, files: list[Path]) -> None:
         self._root = root
@@ -320,4 +320,3 @@ def _number(text: str, table: Table) -> float:
         return float(text.replace(",", ".") if table.delimiter != "," else text or "nan")
     except ValueError:
         return math.nan
-

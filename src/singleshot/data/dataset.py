@@ -166,9 +166,7 @@ def divide(dataset: DetectionDataset, parts: Sequence[str], own: Sequence[str]) 
     return dataclasses.replace(chosen, split="+".join(parts), notes=(*dataset.notes, note))
 
 
-def _select(
-    found: Found, own: Sequence[str], split: str | None
-) -> tuple[str | None, tuple[str, ...], str | None]:
+def _select(found: Found, own: Sequence[str], split: str | None) -> tuple[str | None, tuple[str, ...], str | None]:
     """What to read, which of our own parts of it to take (none: all), and the name of the result."""
     whole = found.layout.splits[0] if found.layout.splits and not own else None
     if split is None:

@@ -10,7 +10,8 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from singleshot.data.paths import Locator, child, images_below, subfolders, visible, walk_files
+from singleshot.data.file_index import list_files
+from singleshot.data.paths import Locator, child, images_below, subfolders, visible
 from singleshot.data.problems import Problem
 from singleshot.data.records import ImageRecord, Records, declared_size
 from singleshot.data.split_names import split_role
@@ -49,7 +50,8 @@ class LabelMeLayout:
         wanted = list(self.folders) if split is None else split.split("+")
         records = Records()
         for name in wanted:
-            files = self.files or tuple(path for path in walk_files(self.folders[name]) if _is_json(path))
+            folder = self.folders[name]
+            files = self.files or tuple(folder / path for path in list_files(folder, {".json"}))
             for file in files:
                 _read_file(records, file, self.root)
             if not self.files:
@@ -60,7 +62,7 @@ class LabelMeLayout:
 
 
 def find(path: Path) -> LabelMeLayout | None:
-    """Recognise LabelMe at ``path``: one of its files, or a folder with some, perhaps in folders called after splits."""
+    """Recognise LabelMe at ``path``: one of its files, or a folder with some, or with folders of splits."""
     if path.is_file():
         return LabelMeLayout(path.parent, {"": path.parent}, (path,)) if _is_json(path) and _is_ours(path) else None
     parts = {folder.name: folder for folder in subfolders(path) if split_role(folder.name) and _has_ours(folder)}
@@ -89,7 +91,7 @@ def _is_ours(file: Path) -> bool:
 
 def _read_file(records: Records, file: Path, root: Path) -> None:
     """Append one image and its objects, or the problem that keeps it out; other programs' files are passed over."""
-    content = _load(file, file.stat().st_mtime_ns) if file.is_file() else None
+    content = _load(file, file.stat().st_mtime_ns)
     if isinstance(content, Problem):
         records.problems.append(content)
         return

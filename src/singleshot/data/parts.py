@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Literal
 
 from singleshot.data.dataset import DetectionDataset, divide, open_found, own_splits
-from singleshot.data.problems import BadData
+from singleshot.data.problems import BadData, summarise
 from singleshot.data.recognise import Format, Found, recognise
 from singleshot.data.split_names import HELD_OUT, TRAINING, Role, choose_split, split_role
 from singleshot.data.splitting import MIN_HELD_OUT
@@ -71,9 +72,7 @@ def choose_training(
     return _with_held_out(found, load, train_set, own)
 
 
-def _from_heap(
-    found: Found, load: Load, train: str, val: str
-) -> tuple[DetectionDataset, DetectionDataset | None]:
+def _from_heap(found: Found, load: Load, train: str, val: str) -> tuple[DetectionDataset, DetectionDataset | None]:
     """Parts of a data set without splits, read once."""
     whole = load(None, None)
     train_set = divide(whole, ("train",), ()) if train == AUTO else load(train, None)
@@ -92,7 +91,7 @@ def _with_held_out(
     """The first held-out split that has images, else a part of the training split."""
     taken = set((train_set.split or "").split("+"))
     left = [name for name in own if name not in taken]
-    empty = []
+    empty: list[str] = []
     for role in _held_out_order(train_set.split or ""):
         name = choose_split((role,), left, found.path, "--val")
         val_set = load(name, train_set.class_map.names) if name else None
@@ -143,7 +142,9 @@ def _remark(val_set: DetectionDataset) -> DetectionDataset:
     notes = list(val_set.notes)
     if not any(len(sample) - int(sample.iscrowd.sum()) for sample in val_set):
         why = next((f": {p.message}" for p in val_set.problems if p.kind == "no-labels"), "")
-        notes.append(f"nothing can be measured on '{val_set.split}': none of its {len(val_set)} images has an object{why}")
+        notes.append(
+            f"nothing can be measured on '{val_set.split}': none of its {len(val_set)} images has an object{why}"
+        )
     elif len(val_set) < MIN_HELD_OUT:
         notes.append(f"{len(val_set)} images to measure on are few: differences between numbers are mostly chance")
     return dataclasses.replace(val_set, notes=tuple(notes))
@@ -159,8 +160,19 @@ def _or_nothing(
     return dataclasses.replace(train_set, notes=(*train_set.notes, note)), None
 
 
+def remarks(*datasets: DetectionDataset | None) -> list[str]:
+    """What to say of some splits before work begins: decisions, then problems by kind; each once."""
+    opened = [dataset for dataset in datasets if dataset is not None]
+    notes = [note for dataset in opened for note in dataset.notes]
+    problems = list(dict.fromkeys(problem for dataset in opened for problem in dataset.problems))
+    lines = summarise(problems)
+    if lines:
+        lines.append(f"'singleshot data check {opened[0].path}' lists them")
+    return list(dict.fromkeys([*notes, *lines]))
+
+
 def open_held_out(
-    path: str | Path,
+    path: str | os.PathLike[str],
     split: str | None = None,
     format: Format | Literal["auto"] = "auto",
     *,
@@ -170,11 +182,11 @@ def open_held_out(
 
     Args:
         path: of the data set.
-        split: a split, or ``all`` for everything; ``None`` takes the first of ``test`` and ``val`` that has images, else
-            the part that training holds out.
+        split: a split, or ``all`` for everything; ``None`` takes the first of ``test`` and ``val`` that has objects,
+            else the part that training holds out.
         format: see `singleshot.data.open`.
-        learnt: whether the detector may have been trained on this data; if not, a data set without splits is measured as
-            a whole.
+        learnt: whether the detector may have been trained on this data; if not, a data set without splits is measured
+            as a whole.
 
     Raises:
         DataError: the data cannot be read, has no such split, or the split asked for has no images.
@@ -188,11 +200,13 @@ def open_held_out(
     notes: list[str] = []
     if not own and not learnt:
         return open_found(found, None)
-    for name in _held_out_names(found, own):
-        dataset = open_found(found, name, lenient=True)
-        if len(dataset):
-            return dataclasses.replace(dataset, notes=(*dataset.notes, *notes))
-        notes.append(f"split '{name}' has no images and is passed over")
+    held_out = [open_found(found, name, lenient=True) for name in _held_out_names(found, own)]
+    best = next((dataset for dataset in held_out if any(map(len, dataset))), max(held_out, key=len, default=None))
+    if best is not None and len(best):
+        for other in held_out[: held_out.index(best)]:
+            lacks = "labelled objects" if len(other) else "images"
+            notes.append(f"split '{other.split}' has no {lacks} and is passed over")
+        return dataclasses.replace(best, notes=(*best.notes, *(notes if own else ())))
     whole = open_found(found, None)
     notes.append("nothing is held out: every image is measured, also those that a training on this data learns")
     return dataclasses.replace(whole, notes=(*whole.notes, *notes))

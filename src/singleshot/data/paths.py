@@ -3,21 +3,16 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path, PurePath, PurePosixPath
 from urllib.parse import unquote
 
+from singleshot.data.file_index import is_hidden, list_files
 from singleshot.data.split_names import split_role
+from singleshot.files import is_regular
 from singleshot.images import IMAGE_SUFFIXES
 
 MAX_NAME_BYTES = 255
-# Folders that archivers and file servers leave beside the data.
-_FOREIGN = {"__macosx", "@eadir", "$recycle.bin", "lost+found"}
-
-
-def is_hidden(name: str) -> bool:
-    """Whether a file or folder is passed over: ``.git``, ``.ipynb_checkpoints``, ``._a.jpg``, ``__MACOSX`` ..."""
-    return name.startswith(".") or name.lower() in _FOREIGN
 
 
 def is_image(name: str) -> bool:
@@ -25,22 +20,9 @@ def is_image(name: str) -> bool:
     return os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES
 
 
-def walk_files(folder: Path) -> Iterator[Path]:
-    """Every file below a folder, sorted; links to folders are followed, each real folder once, hidden ones not."""
-    seen: set[tuple[int, int]] = set()
-    for place, folders, names in os.walk(folder, followlinks=True):
-        status = os.stat(place)
-        if (status.st_dev, status.st_ino) in seen:
-            folders.clear()
-            continue
-        seen.add((status.st_dev, status.st_ino))
-        folders[:] = sorted(name for name in folders if not is_hidden(name))
-        yield from (Path(place, name) for name in sorted(names) if not is_hidden(name))
-
-
 def images_below(folder: Path) -> list[Path]:
-    """The images below a folder, sorted by path."""
-    return sorted(path for path in walk_files(folder) if is_image(path.name))
+    """What has the name of an image below a folder, sorted by path; linked folders are entered, hidden ones not."""
+    return [folder / path for path in list_files(folder, IMAGE_SUFFIXES, ordinary=False)]
 
 
 def visible(folder: Path, *suffixes: str) -> list[Path]:
@@ -55,14 +37,7 @@ def visible(folder: Path, *suffixes: str) -> list[Path]:
     kept = (entry for entry in entries if not is_hidden(entry.name))
     if not suffixes:
         return [Path(entry.path) for entry in kept]
-    return [Path(entry.path) for entry in kept if entry.name.lower().endswith(suffixes) and _is_file(entry)]
-
-
-def _is_file(entry: os.DirEntry[str]) -> bool:
-    try:
-        return entry.is_file()
-    except OSError:
-        return False
+    return [Path(entry.path) for entry in kept if entry.name.lower().endswith(suffixes) and is_regular(entry.path)]
 
 
 def subfolders(folder: Path) -> list[Path]:

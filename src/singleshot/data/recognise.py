@@ -59,8 +59,8 @@ def recognise(path: Path, format: Format | Literal["auto"] = "auto") -> Found:
     """Find a data set's format, from its files alone or, where several fit, from the images that each explains.
 
     Raises:
-        DataError: nothing is there, no reader knows it, or two formats have the same claim; names what was looked for and
-            what is there.
+        DataError: nothing is there, no reader knows it, or two formats have the same claim; names what was looked for
+            and what is there.
     """
     if not path.exists():
         raise DataError(f"{path}: no such folder or file")
@@ -191,8 +191,8 @@ def _refuse_rival(path: Path, best: _Claim, other: _Claim, total: int) -> None:
         return
     files = " and ".join(f"{claim} ({min(claim.images.values())} ...)" for claim in (best, other))
     raise DataError(
-        f"{path}: labels of two formats, and they differ. Of {total} images {files}: choose with --format {best.format} or "
-        f"--format {other.format}, or remove the labels that are out of date"
+        f"{path}: labels of two formats, and they differ. Of {total} images {files}: choose with --format {best.format} "
+        f"or --format {other.format}, or remove the labels that are out of date"
     )
 
 
@@ -206,7 +206,9 @@ def _passed_over(best: _Claim, other: _Claim) -> list[Problem]:
         lost = sorted(image for image in images if image not in best.images)
         message = f"{NAMES[other.format]} labels, passed over: the data set is read as {NAMES[best.format]}"
         if lost:
-            message += f"; {len(lost)} of its images have no other labels and are left out, such as {Path(lost[0]).name}"
+            message += (
+                f"; {len(lost)} of its images have no other labels and are left out, such as {Path(lost[0]).name}"
+            )
         problems.append(Problem(file, None, "other-format", "skipped" if lost else "noted", message))
     return problems
 

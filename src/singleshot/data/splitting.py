@@ -19,7 +19,7 @@ def assign_splits(names: Sequence[str], *, test: bool = True) -> list[str]:
     """The part of each image: ``train``, ``val`` (measured during training) or ``test`` (never seen by it).
 
     A tenth is ``test`` (none of fewer than 50 images). A tenth, and at least 50 images or a fifth, is ``val``. Of fewer
-    than 5 images all are ``train``. Whoever's hash is highest is held out, so more images move the bounds, not the order.
+    than 5 images all are ``train``. The highest hashes are held out, so more images move the bounds, not the order.
 
     Args:
         names: paths; only the file's name without its suffix counts where it is the only one, so a moved or converted
@@ -31,10 +31,13 @@ def assign_splits(names: Sequence[str], *, test: bool = True) -> list[str]:
     tested = {index for index in range(count) if test and count >= MIN_FOR_TEST and positions[index] >= 1 - TENTH}
     rest = sorted((position for index, position in enumerate(positions) if index not in tested), reverse=True)
     last = 1 - TENTH * (2 if tested else 1)
-    wanted = max(min(MIN_HELD_OUT, count // 5), sum(position >= last for position in rest) if count >= MIN_FOR_TEST else 0)
+    wanted = max(
+        min(MIN_HELD_OUT, count // 5), sum(position >= last for position in rest) if count >= MIN_FOR_TEST else 0
+    )
     bound = rest[wanted - 1] if wanted else 2.0
     return [
-        "test" if index in tested else "val" if position >= bound else "train" for index, position in enumerate(positions)
+        "test" if index in tested else "val" if position >= bound else "train"
+        for index, position in enumerate(positions)
     ]
 
 

@@ -8,8 +8,7 @@ from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
-from singleshot.data.class_lists import find_class_list, guessed_encoding, stand_in
-from singleshot.data.paths import Locator, child, images_below, is_image, is_possible, subfolders, visible, walk_files
+from singleshot.data.paths import Locator, child, images_below, is_image, is_possible, subfolders, visible
 from singleshot.data.problems import Problem
 from singleshot.data.records import ImageRecord, Records
 from singleshot.data.split_names import split_role
@@ -22,6 +21,7 @@ from singleshot.data.yolo_labels import (
     read_labels,
     swapped_folder,
 )
+from singleshot.data.yolo_names import find_class_list, guessed_encoding, stand_in
 from singleshot.data.yolo_settings import (
     ForeignYamlError,
     YoloSettings,
@@ -96,9 +96,9 @@ class YoloLayout:
             message = f"no image has a label file (looked for {label_path(present[0].path)} ...): all are background"
             records.add_problem(source, None, "no-labels", message, "noted")
         else:
-            for image in present:
-                message = f"no label file (looked for {label_path(image.path)}): taken for background"
-                records.add_problem(image.path, None, "unlabelled-image", message, "noted")
+            for record in present:
+                message = f"no label file (looked for {label_path(record.path)}): taken for background"
+                records.add_problem(record.path, None, "unlabelled-image", message, "noted")
 
     def _numbered_names(self, records: Records) -> tuple[str, ...]:
         """Names made from the largest class id of all splits, for a data set without a list of names."""
@@ -109,7 +109,9 @@ class YoloLayout:
             unused = f", of which {largest + 1 - len(used)} have no object" if len(used) <= largest else ""
             row = everything.labels.index(largest)  # type: ignore[arg-type]
             image, line = everything.images[everything.owner[row]], everything.lines[row]
-            message = f"no list names the classes (classes.txt, data.yaml): {stand_in(0)} to {stand_in(largest)}{unused}"
+            message = (
+                f"no list names the classes (classes.txt, data.yaml): {stand_in(0)} to {stand_in(largest)}{unused}"
+            )
             records.add_problem(image.objects_file or image.file, line, "unnamed-class", message, "noted")
         return tuple(stand_in(index) for index in range(largest + 1))
 
@@ -132,7 +134,9 @@ def _images_of(source: Path, root: Path, records: Records) -> Iterator[tuple[Pat
         elif line:
             records.add_problem(source, number, "bad-record", f"'{line[:60]}' is no path of an image")
     if locator.moved:
-        message = f"{locator.moved} images were found by the end of their path: the list is of another machine or folder"
+        message = (
+            f"{locator.moved} images were found by the end of their path: the list is of another machine or folder"
+        )
         records.add_problem(source, None, "moved-paths", message, "noted")
 
 
@@ -168,7 +172,9 @@ def _report_counting_from_one(records: Records, root: Path) -> None:
     count = len(records.class_names)
     ids = {label for label in records.labels if isinstance(label, int)}
     if count and ids and min(ids) == 1 and max(ids) == count:
-        message = f"the labels use the classes 1 to {count}, but {count} names are 0 to {count - 1}: do they count from 1?"
+        message = (
+            f"the labels use the classes 1 to {count}, but {count} names are 0 to {count - 1}: do they count from 1?"
+        )
         records.add_problem(root, None, "counts-from-one", message, "noted")
 
 
@@ -248,7 +254,14 @@ def _named_layout(root: Path, sources: dict[str, tuple[Path, ...]], settings: Yo
         return YoloLayout(root, sources, settings.names)
     folders = [source for places in sources.values() for source in places if source.is_dir()]
     labels = [swapped for folder in folders if (swapped := swapped_folder(folder))]
-    near = [root, root / "labels", *folders, *labels, *(folder.parent for folder in folders), *(x.parent for x in labels)]
+    near = [
+        root,
+        root / "labels",
+        *folders,
+        *labels,
+        *(folder.parent for folder in folders),
+        *(x.parent for x in labels),
+    ]
     names, problems = find_class_list(folder for folder in near if folder.is_relative_to(root))
     return YoloLayout(root, sources, names, problems=tuple(problems))
 
@@ -306,11 +319,11 @@ def _flat_folders(path: Path) -> dict[str, tuple[Path, ...]]:
     parts = [folder for folder in subfolders(path) if split_role(folder.name)]
     if not any(_has_labels(folder) for folder in parts):
         return {}
-    return {folder.name: (folder,) for folder in parts if any(_some_images(folder))}
+    return {folder.name: (folder,) for folder in parts if _some_images(folder)}
 
 
-def _some_images(folder: Path) -> Iterator[Path]:
-    return islice((path for path in walk_files(folder) if is_image(path.name)), IMAGES_TRIED)
+def _some_images(folder: Path) -> list[Path]:
+    return images_below(folder)[:IMAGES_TRIED]
 
 
 def _has_labels(folder: Path, deep: bool = True) -> bool:
@@ -318,5 +331,3 @@ def _has_labels(folder: Path, deep: bool = True) -> bool:
     labels = LabelFolders()
     images = _some_images(folder) if deep else islice(visible(folder, *IMAGE_SUFFIXES), IMAGES_TRIED)
     return any(file and looks_like_labels(file) for file in map(labels.find, images))
-
-

@@ -6,10 +6,11 @@ import math
 import os
 from pathlib import Path
 
-from singleshot.data.class_lists import FILE_NAMES, MAX_CLASSES, guessed_encoding
-from singleshot.data.paths import child, is_hidden
+from singleshot.data.file_index import is_hidden
+from singleshot.data.paths import child
 from singleshot.data.records import Records
 from singleshot.data.split_names import split_role
+from singleshot.data.yolo_names import FILE_NAMES, MAX_CLASSES, guessed_encoding
 from singleshot.files import read_bytes, read_text
 
 MAX_LABEL_BYTES = 64 * 2**20
@@ -187,7 +188,7 @@ def _in_fractions(words: list[str], numbers: Box) -> Box:
 
 
 def _is_pose(rest: list[float]) -> bool:
-    """Whether a box and triples (x, y, visible) are meant: a polygon would have 0, 1 or 2 at every third place by chance.
+    """Whether a box and triples (x, y, visible) are meant: a polygon has 0, 1 or 2 at every third place by chance.
 
     Most of the visible points must lie in the box, stretched by a half.
     """

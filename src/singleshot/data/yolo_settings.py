@@ -10,10 +10,10 @@ from typing import Any
 
 import yaml
 
-from singleshot.data.class_lists import MAX_CLASSES, guessed_encoding, read_class_list, stand_in
 from singleshot.data.paths import locate_folder
 from singleshot.data.problems import Problem
 from singleshot.data.split_names import split_role
+from singleshot.data.yolo_names import MAX_CLASSES, guessed_encoding, read_class_list, stand_in
 from singleshot.errors import DataError
 from singleshot.files import Text, read_text
 

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Collection, Sequence
-from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING, Literal, get_args
 
 import numpy as np
 
-from singleshot import data as datasets
 from singleshot.backends.select import BackendName, Precision
 from singleshot.data import DetectionDataset
 from singleshot.data.parts import open_held_out

@@ -46,7 +46,7 @@ def read_class_list(file: Path) -> tuple[tuple[str, ...], list[Problem]]:
 def guessed_encoding(file: Path, encoding: str) -> Problem:
     """The note that a text neither says its encoding nor is UTF-8."""
     message = f"does not say its encoding and is not UTF-8: read as {encoding}; save it as UTF-8 if words look wrong"
-    return Problem(file, None, "guessed-encoding", "noted", message)
+    return Problem(file, None, "encoding", "noted", message)
 
 
 def find_class_list(folders: Iterable[Path]) -> tuple[tuple[str, ...] | None, list[Problem]]:
