@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -17,10 +17,6 @@ if TYPE_CHECKING:
     from singleshot.report.result import EvalResult
 
 MOST_ROWS = 30
-LEARNT = (
-    "every image was measured, since the data set has no splits of its own. If these weights were trained on it, "
-    "measure with --split test what training left out."
-)
 
 
 class Metric(StrEnum):
@@ -38,6 +34,9 @@ def evaluate(
     split: Annotated[
         str | None, typer.Option(help="Split to evaluate, 'all' for everything. Default: test, else val, else all.")
     ] = None,
+    format: Annotated[
+        Literal["auto", "voc", "coco", "yolo", "csv", "labelme"], typer.Option("--format", help="Format of the labels.")
+    ] = "auto",
     out: Annotated[Path | None, typer.Option(help="Folder for eval.json, curves.csv and report.html.")] = None,
     batch: Annotated[int, typer.Option(min=1, max=1024, help="Images at once; more pays on a GPU, not on a CPU.")] = 1,
     backend: Annotated[str, typer.Option(help="What runs the network: auto, torch, openvino, onnx.")] = "auto",
@@ -66,17 +65,21 @@ def evaluate(
         singleshot eval best.safetensors VOCdevkit --split 2007_test --metric voc
     """
     from rich.console import Console
+    from rich.markup import escape
 
     from singleshot.backends.device import check_device
     from singleshot.backends.select import check_backend
-    from singleshot.engine.evaluate import ALL_METRICS, open_held_out
+    from singleshot.data.parts import open_held_out, remarks
+    from singleshot.engine.evaluate import ALL_METRICS
     from singleshot.engine.evaluate import evaluate as run
     from singleshot.metrics import VocConfig
 
     console = Console()
     shown = [name for name in ALL_METRICS if not metric or name in metric]
     backend_name, precision_name = check_backend(backend, precision)
-    dataset = open_held_out(data, split)
+    dataset = open_held_out(data, split, format, learnt=Path(weights).is_file())
+    for remark in remarks(dataset):
+        console.print(f"[yellow]Note:[/] {escape(remark)}", highlight=False, soft_wrap=True)
     with _progress(len(dataset)) as on_progress:
         result = run(
             weights,
@@ -92,8 +95,6 @@ def evaluate(
             on_progress=on_progress,
         )
     _print(console, result, shown)
-    if split is None and dataset.split is None and Path(weights).is_file():
-        console.print(f"[yellow]Note:[/] {LEARNT}", highlight=False, soft_wrap=True)
     if out:
         console.print(f"Report: {result.save(out, worst=worst)}", highlight=False, soft_wrap=True)
 

@@ -12,8 +12,9 @@ from typing import Literal
 
 import yaml
 
-from singleshot.data.dataset import DetectionDataset, Format, open_splits
+from singleshot.data.dataset import DetectionDataset, open_splits
 from singleshot.data.problems import BadData, Problem
+from singleshot.data.recognise import Format
 from singleshot.data.writers import CocoRecord, coco_records, voc_xml, yolo_text
 from singleshot.errors import DataError
 from singleshot.files import write_atomically

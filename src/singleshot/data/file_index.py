@@ -18,7 +18,18 @@ MAX_DEPTH = 12
 UPLOAD_PREFIX = re.compile(r"^[0-9a-f]{8}-(?=.)")
 
 
-def list_files(root: Path, suffixes: Collection[str], max_depth: int = MAX_DEPTH) -> list[str]:
+# Folders that archivers and file servers leave beside the data.
+_FOREIGN = frozenset({"__macosx", "@eadir", "$recycle.bin", "lost+found"})
+
+
+def is_hidden(name: str) -> bool:
+    """Whether a file or folder is passed over: ``.git``, ``.ipynb_checkpoints``, ``._a.jpg``, ``__MACOSX`` ..."""
+    return name.startswith(".") or name.lower() in _FOREIGN
+
+
+def list_files(
+    root: Path, suffixes: Collection[str], max_depth: int = MAX_DEPTH, *, ordinary: bool = True
+) -> list[str]:
     """Ordinary files below ``root``, as paths relative to it with ``/``, sorted.
 
     Hidden files and folders are passed over; linked folders are entered, each folder once. Folders that cannot be
@@ -28,6 +39,7 @@ def list_files(root: Path, suffixes: Collection[str], max_depth: int = MAX_DEPTH
         root: the folder.
         suffixes: in lower case, with the dot.
         max_depth: how many folders deep; 0 is the folder itself.
+        ordinary: whether to pass over what only has the name of a file: links that lead nowhere, FIFOs.
     """
     found: list[str] = []
     seen = {os.path.realpath(root)}
@@ -38,9 +50,9 @@ def list_files(root: Path, suffixes: Collection[str], max_depth: int = MAX_DEPTH
         for entry in _scan(folder):
             entries += 1
             name = entry.name
-            if name.startswith("."):
+            if is_hidden(name):
                 continue
-            if os.path.splitext(name)[1].lower() in suffixes and _is_file(entry):
+            if os.path.splitext(name)[1].lower() in suffixes and (_is_file(entry) or not (ordinary or entry.is_dir())):
                 found.append(prefix + name)
             elif depth < max_depth and _is_folder(entry, seen):
                 waiting.append((entry.path, f"{prefix}{name}/", depth + 1))

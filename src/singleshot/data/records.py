@@ -22,6 +22,7 @@ class ImageRecord(NamedTuple):
         line: line in ``file``, where there is one.
         declared_hw: (height, width) that the annotation states; ``None`` where it states none.
         objects_file: the file of its objects, if another.
+        labelled: whether some file speaks of its objects; without one it is taken for background.
     """
 
     path: Path
@@ -30,6 +31,7 @@ class ImageRecord(NamedTuple):
     line: int | None = None
     declared_hw: tuple[int, int] | None = None
     objects_file: Path | None = None
+    labelled: bool = True
 
 
 @dataclass(slots=True)

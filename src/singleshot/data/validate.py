@@ -8,7 +8,7 @@ was drawn on a rotated or scaled copy is repaired; what loses nothing is noted.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -43,6 +43,7 @@ class _Columns:
     areas: NDArray[np.float64]
     keep: Mask
     problems: list[Problem]
+    names: Mapping[str | int, str]
 
     def report(self, rows: Mask, kind: str, action: Action, message: Callable[[int], str]) -> None:
         """Add a problem for each marked object, and take it out when ``action`` is ``skipped``."""
@@ -56,8 +57,7 @@ class _Columns:
     def class_name(self, row: int) -> str:
         """The object's class, as its file calls it where the file does not name it."""
         label = self.records.labels[row]
-        ids = self.records.class_ids
-        return self.records.class_names[ids.index(label)] if label in ids else str(label)
+        return self.names.get(label, str(label))
 
     def written(self, row: int) -> str:
         """The object's id where it has one, its class, and its corners as the file has them."""
@@ -91,7 +91,8 @@ def _check_image(image: ImageRecord, header: Header | str, problems: list[Proble
     if isinstance(header, Header):
         return True
     if header == "missing-image":
-        problems.append(Problem(image.file, image.line, header, "skipped", f"there is no image {image.path}"))
+        there = " (a link that leads nowhere)" if image.path.is_symlink() else ""
+        problems.append(Problem(image.file, image.line, header, "skipped", f"there is no image {image.path}{there}"))
     else:
         problems.append(Problem(image.path, None, "unreadable-image", "skipped", header))
     return False
@@ -124,6 +125,7 @@ def _columns(records: Records, class_map: ClassMap, usable: Sequence[bool], prob
         np.array(records.areas, dtype=np.float64),
         np.array(usable, dtype=bool)[owner],
         problems,
+        dict(zip(records.class_ids, records.class_names, strict=False)),
     )
 
 
@@ -331,5 +333,6 @@ def _unique_ids(images: Sequence[ImageRecord], usable: Sequence[bool]) -> list[i
     used = [image.image_id for image, ok in zip(images, usable, strict=True) if ok]
     if len(set(used)) == len(used):
         return [image.image_id for image in images]
-    common = Path(os.path.commonpath([image.path.parent for image in images]))
-    return [image.path.relative_to(common).as_posix() for image in images]
+    paths = [Path(os.path.abspath(image.path)) for image in images]  # lists may hold absolute and relative ones
+    common = Path(os.path.commonpath([path.parent for path in paths]))
+    return [path.relative_to(common).as_posix() for path in paths]

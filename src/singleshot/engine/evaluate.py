@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Collection, Sequence
-from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING, Literal, get_args
 
 import numpy as np
 
-from singleshot import data as datasets
 from singleshot.backends.select import BackendName, Precision
 from singleshot.data import DetectionDataset
+from singleshot.data.parts import open_held_out
 from singleshot.detector import BATCH_SIZE, Detector, check_batch, load
 from singleshot.errors import ConfigError, DataError
 from singleshot.metrics import DetectionTable, GroundTruth, VocConfig, evaluate_detections
@@ -32,9 +31,6 @@ ALL_METRICS: tuple[MetricName, ...] = get_args(MetricName)
 
 SCORE_THRESHOLD = 0.01
 """Low enough for whole curves: on COCO the AP equals that of 1e-8 to four digits."""
-
-HELD_OUT = ("test", "val", "valid", "validation", "dev")
-"""Splits that are evaluated when none is asked for, best first."""
 
 Progress = Callable[[int, int], None]
 """Called with the images done and the images in all."""
@@ -175,18 +171,6 @@ def evaluate_predictor(
         speed=_speed(predictor.times, wall_s, len(samples), predictor.backend.name, batch_size),
         failed=tuple(failed),
     )
-
-
-def open_held_out(path: str | os.PathLike[str], split: str | None = None) -> DetectionDataset:
-    """Open the split to evaluate: the one asked for, else the held-out one, else (and for ``all``) everything.
-
-    Raises:
-        DataError: the data cannot be read or has no such split.
-    """
-    if split is None:
-        known = datasets.splits(Path(path))
-        split = next((name for name in HELD_OUT if name in known), None)
-    return datasets.open(Path(path), None if split == "all" else split)
 
 
 def _detect(
