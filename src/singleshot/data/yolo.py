@@ -243,7 +243,8 @@ def _from_settings(file: Path, settings: YoloSettings) -> YoloLayout:
             reason or f"{file}: names no images: add 'train: images/train' (and val, test) with folders or lists"
         )
     layout = _named_layout(file.parent, sources, settings)
-    missing = [Problem(file, None, "missing-split", "noted", why) for why in settings.missing.values()]
+    absent = [why.removeprefix(f"{file}: ") for why in settings.missing.values()]
+    missing = [Problem(file, None, "missing-split", "noted", why) for why in absent]
     problems = (*settings.problems, *missing, *layout.problems)
     return YoloLayout(file.parent, sources, layout.names, settings.keypoints, settings.missing, problems)
 
