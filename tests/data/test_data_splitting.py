@@ -30,8 +30,10 @@ def test_the_division_of_many_images_never_changes() -> None:
 
 @pytest.mark.parametrize(
     ("count", "val", "has_test"),
-    [(1, 0, False), (2, 0, False), (4, 0, False), (5, 1, False), (8, 1, False), (49, 9, False), (60, 12, True)]
-    + [(100, 20, True), (250, 50, True), (400, 50, True)],
+    [
+        *((1, 0, False), (2, 0, False), (4, 0, False), (5, 1, False), (8, 1, False), (49, 9, False)),
+        *((60, 12, True), (100, 20, True), (250, 50, True), (400, 50, True)),
+    ],
 )
 def test_small_sets_hold_out_a_fifth_or_fifty(count: int, val: int, has_test: bool) -> None:
     counts = Counter(assign_splits(NAMES[:count]))

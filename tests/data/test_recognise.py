@@ -136,7 +136,7 @@ def test_of_several_data_sets_in_a_folder_none_is_guessed(tmp_path: Path) -> Non
     for name in ("one", "two"):
         make_yolo_image(tmp_path / name, "a", HALF)
         (tmp_path / name / "data.yaml").write_text("train: images\nnames: [cat]\n")
-    with pytest.raises(DataError, match="several data sets: name one of .*one, .*two"):
+    with pytest.raises(DataError, match=r"several data sets: name one of .*one, .*two"):
         data.open(tmp_path)
 
 

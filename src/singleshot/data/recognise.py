@@ -196,8 +196,8 @@ def _refuse_rival(path: Path, best: _Claim, other: _Claim, total: int) -> None:
     files = " and ".join(f"{claim} ({min(claim.images.values())} ...)" for claim in (best, other))
     choose = f"--format {best.format} or --format {other.format}"
     raise DataError(
-        f"{path}: labels of two formats, and they differ. Of {total} images {files}: choose with {choose}, or remove the "
-        "labels that are out of date"
+        f"{path}: labels of two formats, and they differ. Of {total} images {files}: choose with {choose}, or remove "
+        "the labels that are out of date"
     )
 
 
