@@ -33,11 +33,10 @@ class ImagePlaces:
         self.file, self.root = file, root
         self._word = _split_word(split or file.stem)
         self._listings: dict[str, set[str]] = {}
-        inside = [name for name in map(as_path, names) if not leads_outside(name)]
         folders = self._folders(split)
         self.folder = folders[0]
-        for tried in (inside[:: max(1, len(inside) // NAMES_TRIED)], inside):
-            counts = [sum(self._exists(folder, name) for name in tried) for folder in folders]
+        for tried in (names[:: max(1, len(names) // NAMES_TRIED)], names):
+            counts = [sum(bool(self._exists(folder, name)) for name in tried) for folder in folders]
             if any(counts):
                 self.folder = folders[counts.index(max(counts))]
                 return
@@ -62,13 +61,17 @@ class ImagePlaces:
 
     def find(self, name: str) -> tuple[Path, bool] | None:
         """The image of a ``file_name``, and whether it is where the name says; ``None`` where there is none."""
-        path = as_path(name)
-        if not leads_outside(path) and self._exists(self.folder, path):
+        if path := self._exists(self.folder, name):
             return self.folder / path, True
         found = self._elsewhere(name)
         return (found, False) if found else None
 
-    def _exists(self, folder: Path, name: str) -> bool:
+    def _exists(self, folder: Path, name: str) -> str:
+        """The path as it is written, or with the other slashes, if it is there and in the folder; else ``""``."""
+        forms = dict.fromkeys((name, as_path(name)))
+        return next((form for form in forms if not leads_outside(form) and self._is_listed(folder, form)), "")
+
+    def _is_listed(self, folder: Path, name: str) -> bool:
         inner, _, last = name.rpartition("/")
         place = os.path.join(folder, inner)
         if place not in self._listings:

@@ -95,7 +95,7 @@ def yolo_keys(splits: Sequence[str]) -> dict[str, str]:
     for key, roles in (("train", ("train",)), ("train", ("trainval",)), ("val", ("val",)), ("test", ("test",))):
         found = [name for name in splits if split_role(name) in roles and name not in keys]
         if found and key not in keys.values():
-            keys[min(found, key=lambda name: (name != key, len(name), name))] = key
+            keys[min(found, key=lambda name: (name != key, not name.isalpha(), len(name), name))] = key
     return {name: keys.get(name, name) for name in splits}
 
 
