@@ -15,7 +15,7 @@ from typing import Any, Literal
 import numpy as np
 
 from singleshot.data.dataset import DetectionDataset, open_found, own_splits
-from singleshot.data.parts import choose_training
+from singleshot.data.parts import choose_training, count_images
 from singleshot.data.problems import BadData, Problem, count_kinds
 from singleshot.data.recognise import Format, Found, recognise
 from singleshot.data.split_names import HELD_OUT, TRAINING, split_role
@@ -27,8 +27,10 @@ from singleshot.images import read_image
 THREADS = 4
 # COCO's limits of small and medium objects, in square pixels.
 SMALL_AREA, MEDIUM_AREA = 32**2, 96**2
+MEDIANS = ("median_width_px", "median_height_px", "median_aspect")
 PNG_COLOURS = {0: "gray", 2: "RGB", 3: "palette", 4: "gray with transparency", 6: "RGB with transparency"}
 JPEG_COLOURS = {1: "gray", 3: "RGB", 4: "CMYK"}
+WITHOUT_SIGNS = str.maketrans("", "", " _-\t")
 Track = Callable[[Sequence[Path]], Iterable[Path]]
 
 
@@ -142,7 +144,7 @@ def _training(found: Found, whole: DetectionDataset, parts: dict[str, DetectionD
     except DataError as error:
         return (f"train would stop: {error}",)
     measured = f"measures on {len(val_set)} of '{val_set.split}'" if val_set else "measures on nothing"
-    first = f"train learns from {len(train_set)} images of '{train_set.split}' and {measured}"
+    first = f"train learns from {count_images(train_set)} of '{train_set.split}' and {measured}"
     return (first, *train_set.notes, *(val_set.notes if val_set else ()))
 
 
@@ -160,7 +162,7 @@ def _alike_classes(dataset: DetectionDataset) -> Iterator[Problem]:
     """Classes that only capitals, spaces and dashes tell apart: often one class, typed in two ways."""
     groups: dict[str, list[str]] = {}
     for name in dataset.class_map.names:
-        groups.setdefault(re.sub(r"[\s_-]+", "", name.casefold()), []).append(name)
+        groups.setdefault(name.casefold().translate(WITHOUT_SIGNS), []).append(name)
     for names in groups.values():
         if len(names) > 1:
             message = f"{' and '.join(repr(name) for name in names)} are classes of their own: one, typed in two ways?"
@@ -219,20 +221,17 @@ def _class_rows(dataset: DetectionDataset) -> list[dict[str, Any]]:
     counts = {name: np.bincount(class_ids[flag], minlength=count).tolist() for name, flag in flags.items()}
     order = np.argsort(class_ids, kind="stable")
     bounds = np.searchsorted(class_ids[order], np.arange(count + 1)).tolist()
-    return [
-        {
-            "name": dataset.class_map.names[index],
-            "id": dataset.class_map.ids[index],
-            "objects": bounds[index + 1] - bounds[index],
-            "images": len(np.unique(owner[mine])) if len(mine) else 0,
-            **{name: values[index] for name, values in counts.items()},
-            "median_width_px": float(np.median(sides[mine, 0])) if len(mine) else None,
-            "median_height_px": float(np.median(sides[mine, 1])) if len(mine) else None,
-            "median_aspect": float(np.median(sides[mine, 0] / sides[mine, 1])) if len(mine) else None,
-        }
-        for index in range(count)
-        for mine in (order[bounds[index] : bounds[index + 1]],)
+    nothing = {"objects": 0, "images": 0, **dict.fromkeys(flags, 0), **dict.fromkeys(MEDIANS)}
+    rows = [
+        {"name": name, "id": key, **nothing} for name, key in zip(*dataclasses.astuple(dataset.class_map), strict=True)
     ]
+    for index in np.unique(class_ids).tolist():
+        mine = order[bounds[index] : bounds[index + 1]]
+        medians = np.median(np.column_stack([sides[mine], sides[mine, 0] / sides[mine, 1]]), axis=0).tolist()
+        rows[index] |= {"objects": len(mine), "images": len(np.unique(owner[mine]))}
+        rows[index] |= {name: values[index] for name, values in counts.items()}
+        rows[index] |= dict(zip(MEDIANS, medians, strict=True))
+    return rows
 
 
 def _image_facts(dataset: DetectionDataset, pixels: Counter[str]) -> dict[str, Any]:

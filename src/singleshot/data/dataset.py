@@ -161,7 +161,8 @@ def divide(dataset: DetectionDataset, parts: Sequence[str], own: Sequence[str]) 
     counts = Counter(places)
     shown = ", ".join(f"{name} {counts[name]}" for name in PARTS if name != "test" or not own)
     what = f"'{dataset.split}' has no part to measure on" if own else "the data set has no splits of its own"
-    note = f"{what}: its {len(places)} images are divided by their names ({shown})"
+    its = "its one image is" if len(places) == 1 else f"its {len(places):,} images are"
+    note = f"{what}: {its} divided by the names ({shown})"
     chosen = dataset.subset([index for index, place in enumerate(places) if place in parts])
     return dataclasses.replace(chosen, split="+".join(parts), notes=(*dataset.notes, note))
 

@@ -42,20 +42,23 @@ def list_files(
         ordinary: whether to pass over what only has the name of a file: links that lead nowhere, FIFOs.
     """
     found: list[str] = []
-    seen = {os.path.realpath(root)}
-    waiting = [(os.fspath(root), "", 0)]
+    seen: set[tuple[int, int]] = set()
+    waiting, links = [(os.fspath(root), "", 0)], list[tuple[str, str, int]]()
     entries = 0
-    while waiting and entries < MAX_ENTRIES:
-        folder, prefix, depth = waiting.pop()
-        for entry in _scan(folder):
-            entries += 1
-            name = entry.name
-            if is_hidden(name):
-                continue
-            if os.path.splitext(name)[1].lower() in suffixes and (_is_file(entry) or not (ordinary or entry.is_dir())):
-                found.append(prefix + name)
-            elif depth < max_depth and _is_folder(entry, seen):
-                waiting.append((entry.path, f"{prefix}{name}/", depth + 1))
+    while (waiting or links) and entries < MAX_ENTRIES:
+        folder, prefix, depth = waiting.pop() if waiting else links.pop()  # a folder's own path before links to it
+        if _is_new(folder, seen):
+            for entry in _scan(folder):
+                entries += 1
+                name = entry.name
+                if is_hidden(name):
+                    continue
+                if os.path.splitext(name)[1].lower() in suffixes and (
+                    _is_file(entry) or not (ordinary or _is_dir(entry))
+                ):
+                    found.append(prefix + name)
+                elif depth < max_depth and _is_dir(entry):
+                    (links if entry.is_symlink() else waiting).append((entry.path, f"{prefix}{name}/", depth + 1))
     return sorted(found)
 
 
@@ -74,19 +77,23 @@ def _is_file(entry: os.DirEntry[str]) -> bool:
         return False
 
 
-def _is_folder(entry: os.DirEntry[str], seen: set[str]) -> bool:
-    """Whether to enter an entry: a folder, or a link to one that is not entered anyway."""
+def _is_dir(entry: os.DirEntry[str]) -> bool:
     try:
-        if not entry.is_dir():
-            return False
-        real = os.path.realpath(entry.path) if entry.is_symlink() else ""
+        return entry.is_dir()
     except OSError:
         return False
-    if real in seen:
+
+
+def _is_new(folder: str, seen: set[tuple[int, int]]) -> bool:
+    """Whether a folder was not entered yet, by whatever path; remember it."""
+    try:
+        status = os.stat(folder)
+    except OSError:
         return False
-    if real:
-        seen.add(real)
-    return True
+    key = (status.st_dev, status.st_ino)
+    new = key not in seen
+    seen.add(key)
+    return new
 
 
 def normal(name: str) -> str:

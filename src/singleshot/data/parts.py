@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Sized
 from pathlib import Path
 from typing import Literal
 
@@ -142,11 +142,10 @@ def _remark(val_set: DetectionDataset) -> DetectionDataset:
     notes = list(val_set.notes)
     if not any(len(sample) - int(sample.iscrowd.sum()) for sample in val_set):
         why = next((f": {p.message}" for p in val_set.problems if p.kind == "no-labels"), "")
-        notes.append(
-            f"nothing can be measured on '{val_set.split}': none of its {len(val_set)} images has an object{why}"
-        )
+        notes.append(f"nothing can be measured on '{val_set.split}' ({count_images(val_set)}): there is no object{why}")
     elif len(val_set) < MIN_HELD_OUT:
-        notes.append(f"{len(val_set)} images to measure on are few: differences between numbers are mostly chance")
+        few = "is little" if len(val_set) == 1 else "are few"
+        notes.append(f"{count_images(val_set)} to measure on {few}: differences between numbers are mostly chance")
     return dataclasses.replace(val_set, notes=tuple(notes))
 
 
@@ -156,8 +155,13 @@ def _or_nothing(
     """The two parts of a division; too few images leave none to measure on."""
     if len(val_set):
         return train_set, _remark(dataclasses.replace(val_set, notes=()))
-    note = f"{len(train_set)} images are too few to hold some out: nothing is measured"
+    note = f"{count_images(train_set)}: too few to hold some out, so nothing is measured"
     return dataclasses.replace(train_set, notes=(*train_set.notes, note)), None
+
+
+def count_images(images: Sized) -> str:
+    """``1 image``, ``5 images``."""
+    return f"{len(images):,} image{'' if len(images) == 1 else 's'}"
 
 
 def remarks(*datasets: DetectionDataset | None) -> list[str]:
@@ -206,7 +210,9 @@ def open_held_out(
         for other in held_out[: held_out.index(best)]:
             lacks = "labelled objects" if len(other) else "images"
             notes.append(f"split '{other.split}' has no {lacks} and is passed over")
-        return dataclasses.replace(best, notes=(*best.notes, *(notes if own else ())))
+        if not own:
+            notes = [f"'{best.split}' is measured, which training leaves out; --split all measures every image"]
+        return dataclasses.replace(best, notes=(*best.notes, *notes))
     whole = open_found(found, None)
     notes.append("nothing is held out: every image is measured, also those that a training on this data learns")
     return dataclasses.replace(whole, notes=(*whole.notes, *notes))

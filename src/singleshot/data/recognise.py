@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import re
 from collections import Counter
@@ -168,7 +169,10 @@ def _weigh(path: Path, candidates: Sequence[tuple[Format, Layout]], faults: list
     for other in others:
         problems += _passed_over(best, other)
     left_out = frozenset().union(*(other.images for other in others)) - best.images.keys()
-    return Found(path, best.format, best.layout, tuple(problems), left_out)
+    layout = best.layout
+    if isinstance(layout, voc.VocLayout) and any(other.format == "yolo" for other in others):
+        layout = dataclasses.replace(layout, has_class_list=False)  # it belongs to the labels that are passed over
+    return Found(path, best.format, layout, tuple(problems), left_out)
 
 
 def _is_rival(best: _Claim, other: _Claim) -> bool:
@@ -190,9 +194,10 @@ def _refuse_rival(path: Path, best: _Claim, other: _Claim, total: int) -> None:
     if same_names and alike >= ALIKE * max(len(best.images), len(other.images)):
         return
     files = " and ".join(f"{claim} ({min(claim.images.values())} ...)" for claim in (best, other))
+    choose = f"--format {best.format} or --format {other.format}"
     raise DataError(
-        f"{path}: labels of two formats, and they differ. Of {total} images {files}: choose with --format {best.format} "
-        f"or --format {other.format}, or remove the labels that are out of date"
+        f"{path}: labels of two formats, and they differ. Of {total} images {files}: choose with {choose}, or remove "
+        "the labels that are out of date"
     )
 
 

@@ -139,10 +139,17 @@ class Part:
 
 @dataclass(frozen=True)
 class VocLayout:
-    """VOC on disk: one or more parts."""
+    """VOC on disk: one or more parts.
+
+    Attributes:
+        root: the data set's folder.
+        parts: its folders.
+        has_class_list: whether a list of classes in the folder is VOC's, not another tool's.
+    """
 
     root: Path
     parts: tuple[Part, ...]
+    has_class_list: bool = True
 
     @property
     def splits(self) -> tuple[str, ...]:
@@ -167,7 +174,8 @@ class VocLayout:
                 _read_image(records, part, key, where, used)
             if part.split is not None and lists:
                 _report_unlabelled(records, part, used)
-        settle_classes(records, find_class_list(self.root, records), self._used_names)
+        listed = find_class_list(self.root, records) if self.has_class_list else None
+        settle_classes(records, listed, self._used_names)
         return records
 
     def _used_names(self) -> set[str]:

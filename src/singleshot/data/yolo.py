@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -129,8 +130,9 @@ def _images_of(source: Path, root: Path, records: Records) -> Iterator[tuple[Pat
         records.problems.append(guessed_encoding(source, text.encoding))
     locator = _locator(source, root)
     for number, line in enumerate((line.strip() for line in text.text.splitlines()), 1):
-        if line and is_possible(line):
-            yield locator.find(line) or source.parent / line, source, number
+        found = locator.find(line) if line else None
+        if found or (line and is_possible(line) and not os.path.isdir(source.parent / line)):
+            yield found or source.parent / line, source, number
         elif line:
             records.add_problem(source, number, "bad-record", f"'{line[:60]}' is no path of an image")
     if locator.moved:
@@ -243,7 +245,8 @@ def _from_settings(file: Path, settings: YoloSettings) -> YoloLayout:
             reason or f"{file}: names no images: add 'train: images/train' (and val, test) with folders or lists"
         )
     layout = _named_layout(file.parent, sources, settings)
-    missing = [Problem(file, None, "missing-split", "noted", why) for why in settings.missing.values()]
+    absent = [why.removeprefix(f"{file}: ") for why in settings.missing.values()]
+    missing = [Problem(file, None, "missing-split", "noted", why) for why in absent]
     problems = (*settings.problems, *missing, *layout.problems)
     return YoloLayout(file.parent, sources, layout.names, settings.keypoints, settings.missing, problems)
 
