@@ -95,8 +95,14 @@ def convert(
     link: Annotated[bool, typer.Option("--link/--copy", help="Link to the images, or copy them.")] = False,
     bad_data: BadDataOption = "skip",
     classes: Annotated[str | None, typer.Option(help="Keep these classes, in this order: a,b,c.")] = None,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace a data set in the folder that a conversion wrote.")
+    ] = False,
 ) -> None:
-    """Write a data set as VOC, COCO or YOLO; splits, flags and the order of the classes are kept."""
+    """Write a data set as VOC, COCO or YOLO; splits, flags and the order of the classes are kept.
+
+    The exit code is 1 when a record of the source had to be left out.
+    """
     from rich.console import Console
 
     from singleshot.data.convert import convert as convert_data
@@ -109,15 +115,17 @@ def convert(
         images="link" if link else "copy",
         bad_data=bad_data,
         classes=None if classes is None else [name.strip() for name in classes.split(",")],
+        overwrite=overwrite,
         track=_progress("Linking images" if link else "Copying images"),
     )
     console = Console(highlight=False)
     console.print(f"{done.images} images with {done.objects} objects -> {destination} ({to})", markup=False)
     for name, count in done.splits.items():
         console.print(f"  {name}: {count} images", markup=False)
-    for loss in done.losses:
-        console.print(f"  Note: {loss}.", soft_wrap=True)
+    for sentence in (*done.losses, *done.notes):
+        console.print(f"  Note: {sentence}.", soft_wrap=True, markup=False)
     _print_problems(console, done.problems)
+    raise typer.Exit(1 if any(problem.action == "skipped" for problem in done.problems) else 0)
 
 
 @data.command()

@@ -68,11 +68,11 @@ def settle_classes(records: Records, listed: ClassList | None, all_used: Callabl
         return
     file, names = listed
     labels = set(records.labels)
-    if labels and labels <= set(names) and not _is_background(names[0]):
+    if labels and labels <= set(names) and not is_background(names[0]):
         records.class_names = names
         return
     used = set(all_used())
-    while names and _is_background(names[0]) and names[0] not in used:
+    while names and is_background(names[0]) and names[0] not in used:
         message = f"'{names[0]}' comes first and no object has it: it is not taken for a class"
         records.add_problem(file, None, "class-list", message, "noted")
         names = names[1:]
@@ -98,7 +98,8 @@ def settle_classes(records: Records, listed: ClassList | None, all_used: Callabl
     records.class_names = names
 
 
-def _is_background(name: str) -> bool:
+def is_background(name: str) -> bool:
+    """Whether a name is one under which lists of classes keep the background."""
     return name.casefold() in NO_CLASSES or name.strip("_").casefold() in NO_CLASSES
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from singleshot.data.coco_records import add_file
 from singleshot.data.file_index import list_files
 from singleshot.data.records import Records
+from singleshot.data.split_names import split_role
 from singleshot.files import is_regular
 
 LOOKED_FOR = "COCO: a .json with images, annotations and categories, alone, in annotations/, or in train/ valid/ test/"
@@ -24,7 +25,6 @@ GENERIC_NAMES = frozenset(
     | {"dataset", "_annotations.coco", "annotations.coco", "annotations_coco", "coco_annotations", "default"}
 )
 ANNOTATION_FOLDERS = frozenset({"annotations", "annotation", "annots", "labels", "json", "jsons", "coco"})
-SPLIT_FOLDERS = frozenset({"train", "training", "trainval", "valid", "val", "validation", "dev", "test", "testing"})
 _NO_ANNOTATIONS = re.compile(rb'"annotations"\s*:\s*\[\s*\]')
 
 
@@ -96,7 +96,7 @@ def find(path: Path) -> CocoLayout | None:
 
 def _is_usual_place(name: str) -> bool:
     folder, _, last = name.rpartition("/")
-    usual = folder.lower() in {"", *ANNOTATION_FOLDERS, *SPLIT_FOLDERS}
+    usual = not folder or folder.lower() in ANNOTATION_FOLDERS or split_role(folder) is not None
     return usual or last == "_annotations.coco.json"
 
 

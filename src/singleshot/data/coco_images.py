@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import os
-import re
 from functools import cached_property
 from pathlib import Path, PurePosixPath
 
 from singleshot.data.file_index import FileIndex
+from singleshot.data.paths import subfolders
+from singleshot.data.split_names import split_role
 from singleshot.errors import DataError
 from singleshot.images import IMAGE_SUFFIXES
 
 NAMES_TRIED = 20
-_SPLIT_WORD = re.compile(r"trainval|train|val|test", re.IGNORECASE)
 
 
 class ImagePlaces:
@@ -31,13 +31,12 @@ class ImagePlaces:
             DataError: none of the images is anywhere.
         """
         self.file, self.root = file, root
-        self._word = _split_word(split or file.stem)
+        self._role = split_role(split or file.stem)
         self._listings: dict[str, set[str]] = {}
-        inside = [name for name in map(as_path, names) if not leads_outside(name)]
         folders = self._folders(split)
         self.folder = folders[0]
-        for tried in (inside[:: max(1, len(inside) // NAMES_TRIED)], inside):
-            counts = [sum(self._exists(folder, name) for name in tried) for folder in folders]
+        for tried in (names[:: max(1, len(names) // NAMES_TRIED)], names):
+            counts = [sum(bool(self._exists(folder, name)) for name in tried) for folder in folders]
             if any(counts):
                 self.folder = folders[counts.index(max(counts))]
                 return
@@ -51,24 +50,28 @@ class ImagePlaces:
         """The usual folders first, then those near the file whose names belong to its split or to none."""
         root, beside = self.root, self.file.parent
         usual = [root, root / "images", root / split, root / "images" / split, beside / "images", beside]
-        more = [folder for place in (root, root / "images", beside) for folder in _subfolders(place)]
-        mine = sorted((folder for folder in more if self._belongs(folder.name)), key=lambda f: not _split_word(f.name))
+        more = [folder for place in (root, root / "images", beside) for folder in subfolders(place)]
+        mine = sorted((folder for folder in more if self._belongs(folder.name)), key=lambda f: not split_role(f.name))
         return list(dict.fromkeys([*usual, *mine]))
 
     def _belongs(self, folder: str) -> bool:
         """Whether a folder may hold the file's images: images of another split may have the same names."""
-        word = _split_word(folder)
-        return not word or not self._word or word == self._word
+        role = split_role(folder)
+        return not role or not self._role or role == self._role
 
     def find(self, name: str) -> tuple[Path, bool] | None:
         """The image of a ``file_name``, and whether it is where the name says; ``None`` where there is none."""
-        path = as_path(name)
-        if not leads_outside(path) and self._exists(self.folder, path):
+        if path := self._exists(self.folder, name):
             return self.folder / path, True
         found = self._elsewhere(name)
         return (found, False) if found else None
 
-    def _exists(self, folder: Path, name: str) -> bool:
+    def _exists(self, folder: Path, name: str) -> str:
+        """The path as it is written, or with the other slashes, if it is there and in the folder; else ``""``."""
+        forms = dict.fromkeys((name, as_path(name)))
+        return next((form for form in forms if not leads_outside(form) and self._is_listed(folder, form)), "")
+
+    def _is_listed(self, folder: Path, name: str) -> bool:
         inner, _, last = name.rpartition("/")
         place = os.path.join(folder, inner)
         if place not in self._listings:
@@ -104,17 +107,3 @@ def leads_outside(path: str) -> bool:
     """Whether a path with ``/`` is absolute, an address, or goes up."""
     first, *_ = parts = path.split("/")
     return ".." in parts or (not first and len(parts) > 1) or first.endswith(":")
-
-
-def _split_word(name: str) -> str:
-    found = _SPLIT_WORD.search(name)
-    return found[0].lower() if found else ""
-
-
-def _subfolders(folder: Path) -> list[Path]:
-    try:
-        with os.scandir(folder) as entries:
-            names = sorted(entry.name for entry in entries if not entry.name.startswith(".") and entry.is_dir())
-    except OSError:
-        return []
-    return [folder / name for name in names]

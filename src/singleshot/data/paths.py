@@ -42,7 +42,12 @@ def visible(folder: Path, *suffixes: str) -> list[Path]:
 
 def subfolders(folder: Path) -> list[Path]:
     """Folders (and links to folders) in a folder that are not hidden, sorted by name."""
-    return [path for path in visible(folder) if os.path.isdir(path)]
+    try:
+        with os.scandir(folder) as entries:
+            names = sorted(entry.name for entry in entries if not is_hidden(entry.name) and entry.is_dir())
+    except OSError:
+        return []
+    return [folder / name for name in names]
 
 
 def child(folder: Path, name: str) -> Path | None:

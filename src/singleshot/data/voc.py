@@ -12,8 +12,10 @@ from pathlib import Path, PurePosixPath
 
 from singleshot.data.class_list import find_class_list, settle_classes
 from singleshot.data.file_index import MAX_DEPTH, FileIndex, list_files, stem_of
+from singleshot.data.paths import subfolders
 from singleshot.data.problems import Problem
 from singleshot.data.records import ImageRecord, Records
+from singleshot.data.split_names import split_role
 from singleshot.data.voc_lists import Names, SplitList, find_lists, listed_name, read_lines, without_flag
 from singleshot.data.voc_xml import VocFile, parse_voc
 from singleshot.images import IMAGE_SUFFIXES
@@ -25,7 +27,6 @@ LOOKED_FOR = (
 # In lower case: systems and tools differ in capitals.
 ANNOTATION_FOLDERS = ("annotations", "annotation", "annots", "annot", "xmls", "xml", "labels")
 IMAGE_FOLDERS = ("jpegimages", "images", "image", "imgs", "img")
-SPLIT_FOLDERS = ("train", "training", "trainval", "valid", "val", "validation", "dev", "test", "testing")
 FILES_TRIED = 50
 HEAD_BYTES = 4096
 _ROOT_ELEMENT = re.compile(rb"<annotation[\s>/]", re.IGNORECASE)
@@ -81,7 +82,7 @@ class Part:
         if found := find_lists(self.root, self.keys):
             return found
         folders = {key.partition("/")[0] if "/" in key else "" for key in self.keys}
-        by_name = bool(folders) and all(folder.lower() in SPLIT_FOLDERS for folder in folders)
+        by_name = bool(folders) and all(split_role(folder) for folder in folders)
         return {folder: SplitList(folder=f"{folder}/") for folder in sorted(folders)} if by_name else {}
 
     @cached_property
@@ -281,7 +282,7 @@ def find(path: Path) -> VocLayout | None:
     whole = _find_part(root)
     if whole and not whole.is_flat:
         return VocLayout(root, (whole,))
-    folders = [folder for name, folder in _subfolders(root).items() if name in SPLIT_FOLDERS]
+    folders = [folder for folder in subfolders(root) if split_role(folder.name)]
     inner = [(folder, _find_part(folder)) for folder in folders]
     parts = [Part("", folder, part.annotations, part.images, folder.name) for folder, part in inner if part]
     if whole and len(whole.keys) >= sum(len(part.keys) for part in parts):
@@ -319,16 +320,8 @@ def _part(folder: Path, annotations: Path, prefix: str = "") -> Part:
 
 
 def _subfolders(folder: Path) -> dict[str, Path]:
-    """Folders that are not hidden, by name in lower case, sorted."""
-    try:
-        with os.scandir(folder) as entries:
-            names = sorted(entry.name for entry in entries if not entry.name.startswith(".") and entry.is_dir())
-    except OSError:
-        return {}
-    found: dict[str, Path] = {}
-    for name in names:
-        found.setdefault(name.lower(), folder / name)
-    return found
+    """Folders by name in lower case; of names that differ in capitals the first."""
+    return {path.name.lower(): path for path in reversed(subfolders(folder))}
 
 
 def _has_voc(folder: Path, max_depth: int = MAX_DEPTH) -> bool:

@@ -7,23 +7,15 @@ from collections import defaultdict
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from types import MappingProxyType
 
 from singleshot.data.file_index import normal, stem_of
+from singleshot.data.split_names import split_role
 from singleshot.errors import DataError
 from singleshot.files import read_text
 from singleshot.images import IMAGE_SUFFIXES
 
-LIST_FOLDERS = ("ImageSets/Main", "ImageSets", "imagesets/main", "imagesets")
-# Lists right in the data set's folder go by other names too (classes.txt, notes.txt): these are splits.
-SPLIT_WORDS = MappingProxyType(
-    {
-        **dict.fromkeys(("train", "training"), "train"),
-        **dict.fromkeys(("val", "valid", "validation", "dev"), "val"),
-        **dict.fromkeys(("test", "testing"), "test"),
-        "trainval": "trainval",
-    }
-)
+LIST_FOLDERS = ("ImageSets/Main", "ImageSets", "imagesets/main", "imagesets", "splits")
+LINES_TRIED = 50
 FLAGS = ("-1", "0", "1")
 # Folders that a list may put before a name and that are not part of it.
 KNOWN_FOLDERS = frozenset({"jpegimages", "images", "imgs", "annotations", "annots", "xmls", "labels"})
@@ -55,13 +47,13 @@ def find_lists(folder: Path, keys: Collection[str]) -> dict[str, SplitList]:
         files = _texts(folder / name)
         if files:
             break
-    else:
-        files = [file for file in _texts(folder) if file.stem.lower() in SPLIT_WORDS]
+    else:  # in the data set's own folder are other texts too
+        files = [file for file in _texts(folder) if split_role(file.stem) and _names_any(file, keys)]
     plain = {file.stem: SplitList((file,)) for file in files if not _is_of_one_class(file, keys)}
     classes: dict[str, list[Path]] = defaultdict(list)
     for file in files:
         split = file.stem.rpartition("_")[2]
-        if file.stem not in plain and "_" in file.stem and split.lower() in SPLIT_WORDS:
+        if file.stem not in plain and "_" in file.stem and split_role(split):
             classes[split].append(file)
     made = {name: SplitList(tuple(parts), flags=True) for name, parts in classes.items() if name not in plain}
     return dict(sorted((plain | made).items()))
@@ -72,6 +64,13 @@ def _texts(folder: Path) -> list[Path]:
         return []
     names = (entry for entry in folder.iterdir() if entry.suffix.lower() == ".txt" and not entry.name.startswith("."))
     return sorted(entry for entry in names if entry.is_file())
+
+
+def _names_any(file: Path, keys: Collection[str]) -> bool:
+    """Whether a text is a list of images: one of its first lines is an annotation's, or it is empty."""
+    lines = [line for _, line in read_lines(file) if line.strip()][:LINES_TRIED]
+    names = Names(keys)
+    return not lines or any(names.find(line) or names.find(without_flag(line)) for line in lines)
 
 
 def _is_of_one_class(file: Path, keys: Collection[str]) -> bool:
