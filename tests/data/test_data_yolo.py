@@ -44,6 +44,7 @@ def test_fractions_become_pixels(tmp_path: Path) -> None:
         ("nc: 2\n" + NAMES, ("cat", "dog")),
         ("names:\n  0: cat\n  2: bird\n", ("cat", "class1", "bird")),
         ("names: {1: dog, 0: cat}\n", ("cat", "dog")),
+        ("names: [no, on, 1.0, 2024-01-01, 'null', 0x10]\n", ("no", "on", "1.0", "2024-01-01", "null", "0x10")),
     ],
 )
 def test_names_in_every_form(tmp_path: Path, yaml: str, names: tuple[str, ...]) -> None:

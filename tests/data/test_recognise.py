@@ -193,3 +193,12 @@ def test_an_odd_entry_in_place_of_a_label_file_or_an_image_is_named(tmp_path: Pa
     named = {problem.file.name for problem in opened.problems}
     assert "b.txt" in named
     assert named & {"c.jpg", "c.txt"}
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("odd", ["FIFO", "device"])
+@pytest.mark.parametrize("suffix", [".csv", ".json", ".yaml", ".txt"])
+def test_a_fifo_or_device_named_as_the_data_set_is_refused(tmp_path: Path, odd: str, suffix: str) -> None:
+    ODD[odd](tmp_path / f"set{suffix}")
+    with pytest.raises(DataError, match="no labelled images found"):
+        data.open(tmp_path / f"set{suffix}")

@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 from singleshot.data.paths import visible
+from singleshot.files import is_regular
 
 HEAD_BYTES = 65536
 _SIGNS: tuple[tuple[str, str], ...] = (
@@ -26,7 +27,8 @@ _SUFFIXES = (".json", ".ndjson", ".jsonl", ".csv", ".xml", ".tfrecord", ".record
 
 def describe_foreign(path: Path) -> str:
     """A sentence about label files that are there and not read; empty where there is none."""
-    files = visible(path, *_SUFFIXES) + visible(path / "annotations", *_SUFFIXES) if path.is_dir() else [path]
+    files = [path] if is_regular(path) else []
+    files += visible(path, *_SUFFIXES) + visible(path / "annotations", *_SUFFIXES)
     for file in files[:100]:
         kind = _kind(file)
         if kind:

@@ -78,7 +78,7 @@ def recognise(path: Path, format: Format | Literal["auto"] = "auto") -> Found:
 
 def _describe(path: Path) -> str:
     """What a folder holds, in a few words."""
-    if path.is_file():
+    if not path.is_dir():
         return f"a file '{path.name}'"
     entries = sorted(path.iterdir())[:1000]
     folders = [entry.name + "/" for entry in entries if entry.is_dir()]

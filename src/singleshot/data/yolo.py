@@ -218,7 +218,7 @@ def _from_settings_in(folder: Path) -> YoloLayout | None:
         except ForeignYamlError:
             continue
         except DataError as error:
-            if len(files) == 1 or file.stem in ("data", "dataset") or is_ours(file):
+            if files == [file] or (file in files and file.stem in ("data", "dataset")) or is_ours(file):
                 faults.append(error)
     if faults and (not good or good[0][0].stem not in ("data", "dataset")):
         raise faults[0]

@@ -20,7 +20,6 @@ from singleshot.files import Text, read_text
 MAX_YAML_BYTES = 16 * 2**20
 MAX_MERGED_KEYS = 100_000
 _OURS = re.compile(r"^\s*(names|train|val|nc)\s*:", re.MULTILINE)
-_SCALARS = (str, int, float, bool)
 
 
 class UnsafeYamlError(yaml.YAMLError):
@@ -69,7 +68,7 @@ def read_yaml_settings(file: Path) -> YoloSettings:
     content = _parse(file, text.text)
     if not isinstance(content, dict) or "names" not in content:
         raise ForeignYamlError("no key 'names'")
-    names, problems = _names(file, content["names"])
+    names, problems = _names(file, _as_written(text.text))
     settings = YoloSettings(names=names, problems=problems)
     if text.guessed:
         settings.problems.append(guessed_encoding(file, text.encoding))
@@ -100,6 +99,11 @@ def _parse(file: Path, text: str) -> Any:
         raise ForeignYamlError("tags of another program") from error
     except (yaml.YAMLError, ValueError) as error:
         raise DataError(f"{file}{_line(error)}: not valid YAML: {_words(error)}") from error
+
+
+def _as_written(text: str) -> Any:
+    """The value of ``names`` with every scalar as its text: a class ``no`` is not false, ``1.0`` not a number."""
+    return yaml.load(text, Loader=yaml.BaseLoader)["names"]  # noqa: S506, makes nothing but texts, lists and mappings
 
 
 def _line(error: Exception) -> str:
@@ -151,10 +155,10 @@ def _is_id(key: object) -> bool:
 
 def _name(file: Path, key: object, name: object) -> str:
     """One name; its type is looked at before it is put into words, since it may be a nest of a billion aliases."""
-    if not isinstance(name, _SCALARS) or (isinstance(name, str) and not name.strip()):
+    if not isinstance(name, str) or not name.strip():
         found = "an empty text" if isinstance(name, str) else f"a {type(name).__name__}"
         raise DataError(f"{file}: key 'names', class {str(key)[:20]}: expected a word, not {found}")
-    return str(name).strip()
+    return name.strip()
 
 
 def _keypoints(file: Path, shape: object) -> int:
