@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import mmap
+import os
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import islice
@@ -123,7 +124,7 @@ def _image(file: Path, root: Path, name: str) -> Path:
     """The image that the file names, else the one of its own name beside it or in ``images/``."""
     images = child(root, "images")
     found = Locator([file.parent, root, *([images] if images else [])]).find(name) if name else None
-    if found:
+    if found and Path(os.path.abspath(found)).is_relative_to(root.absolute().parent):  # not any file of the machine
         return found
     near = [folder / file.stem for folder in (file.parent, images) if folder]
     suffixes = [*IMAGE_SUFFIXES, *(suffix.upper() for suffix in IMAGE_SUFFIXES)]
@@ -134,7 +135,9 @@ def _image(file: Path, root: Path, name: str) -> Path:
 
 def _read_shape(records: Records, file: Path, number: int, shape: Any) -> None:
     """Append the box around a shape; points and lines have none."""
-    shape = shape if isinstance(shape, dict) else {}
+    if not isinstance(shape, dict):
+        records.add_problem(file, None, "bad-record", f"shape {number} is no object with a label and points")
+        return
     kind = shape.get("shape_type") or "polygon"
     label = shape.get("label")
     if kind != "circle" and kind not in BOXED:

@@ -99,7 +99,11 @@ class Locator:
         return None
 
     def _near(self, text: str) -> Path | None:
-        return next((folder / text for folder in self.folders if os.path.isfile(folder / text)), None)
+        found = next((folder / text for folder in self.folders if os.path.isfile(folder / text)), None)
+        if found and ".." in found.parts:  # one name for one file, as others find it
+            plain = Path(os.path.normpath(found))
+            return plain if os.path.isfile(plain) else found
+        return found
 
     def _by_its_end(self, text: str) -> Path | None:
         parts = [part for part in PurePosixPath(text).parts if part not in ("/", "..", ".")]
