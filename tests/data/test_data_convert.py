@@ -241,3 +241,21 @@ def test_any_sample_survives(sample: Sample, to: Target) -> None:
     np.testing.assert_allclose(back.boxes_xyxy, sample.boxes_xyxy[kept], atol=1e-3)
     if to != "yolo":
         assert back.difficult.tolist() == sample.difficult[kept].tolist()
+
+
+@pytest.mark.parametrize("to", FORMATS)
+def test_tables_are_converted_too(tmp_path: Path, to: Target) -> None:
+    source = tmp_path / "a"
+    for name in ("photo.jpg.jpg", "b c.png"):
+        make_image(source / name)
+    rows = [
+        'photo.jpg.jpg,60,40,"a, b",1,2,9,8',
+        "photo.jpg.jpg,60,40,null,3,4,19,18.5",
+        'b c.png,60,40,"a, b",5,6,7,8',
+    ]
+    (source / "table.csv").write_text("\n".join(["filename,width,height,class,xmin,ymin,xmax,ymax", *rows]))
+    done = convert(source, tmp_path / "b", to)
+    before, after = data.open(source, bad_data="error"), data.open(tmp_path / "b", bad_data="error")
+    assert (done.images, done.objects) == (2, 3)
+    assert facts(after) == facts(before)
+    assert after.class_map.names == before.class_map.names == ("a, b", "null")
