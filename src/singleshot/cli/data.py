@@ -125,7 +125,9 @@ def convert(
     for sentence in (*done.losses, *done.notes):
         console.print(f"  Note: {sentence}.", soft_wrap=True, markup=False)
     _print_problems(console, done.problems)
-    raise typer.Exit(1 if any(problem.action == "skipped" for problem in done.problems) else 0)
+    asked = {"unknown-class"} if classes is not None else set()
+    left_out = any(problem.action == "skipped" and problem.kind not in asked for problem in done.problems)
+    raise typer.Exit(1 if left_out else 0)
 
 
 @data.command()

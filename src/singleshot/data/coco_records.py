@@ -49,6 +49,7 @@ def _add_classes(records: Records, file: Path, section: Section, annotations: Se
         if key is None or not isinstance(name, str) or not name:
             message = f"a category needs an integer 'id' and a 'name', not {shown(written)} and {shown(name)}"
             raise DataError(f"{file}:{line}: {message}")
+        name = name.encode(errors="backslashreplace").decode()  # JSON may hold halves of signs, which nothing can write
         if _is_heading(name, super_name, section) and all(as_numeric_id(a[2]) != key for a in annotations.values):
             message = f"category {key} '{name}' is the supercategory of the others and has no objects: no class"
             records.add_problem(file, line, "class-list", message, "noted")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Collection, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import islice
 from pathlib import Path, PurePosixPath
@@ -240,7 +240,8 @@ def _expected_image(records: Records, part: Part, key: str, xml: Path, filename:
         message = f"<filename> '{filename}' leads outside of the data set and is not followed"
         records.add_problem(xml, None, "outside-folder", message, "noted")
         parts = parts[-1:]
-    return part.images.joinpath(*parts) if parts[-1] not in ("", "..") else part.images / f"{key}.jpg"
+    named = parts[-1] not in ("", "..") and "/".join(parts) not in part.near  # that one is another annotation's
+    return part.images.joinpath(*parts) if named else part.images / f"{key}.jpg"
 
 
 def _add_image(records: Records, path: Path, key: str, xml: Path, voc: VocFile) -> None:
@@ -306,7 +307,9 @@ def _find_elsewhere(root: Path) -> VocLayout | None:
         return None
     tops = {path.partition("/")[0] for path in files}
     if len(tops) > 1:
-        return VocLayout(root, (_part(root, root),))
+        inner = [_find_part(root / top) if (root / top).is_dir() else None for top in sorted(tops)]
+        parts = [replace(part, prefix=f"{part.root.name}_") for part in inner if part and not part.is_flat]
+        return VocLayout(root, tuple(parts) if len(parts) == len(tops) else (_part(root, root),))
     folder = root / tops.pop()
     if not _has_voc(folder, 0) or FileIndex(folder, IMAGE_SUFFIXES).paths:
         return find(folder)

@@ -77,7 +77,10 @@ def _is_of_one_class(file: Path, keys: Collection[str]) -> bool:
     """Whether every line of a list ends in a flag that is not part of the name."""
     lines = [line.strip() for _, line in read_lines(file) if line.strip()]
     flagged = [line for line in lines if len(line.split()) > 1 and line.split()[-1] in FLAGS]
-    return bool(lines) and len(flagged) == len(lines) and sum(line in keys for line in lines) * 2 < len(lines)
+    if not lines or len(flagged) < len(lines):
+        return False
+    names = Names(keys)
+    return sum(names.find(line) is not None for line in lines) * 2 < len(lines)
 
 
 def read_lines(file: Path) -> Iterator[tuple[int, str]]:

@@ -26,7 +26,6 @@ MAX_OBJECTS = 200_000
 CORNERS = ("xmin", "ymin", "xmax", "ymax")
 _DECLARATION = re.compile(r"^\s*<\?xml[^>]*?\?>")
 _DECLARED_ENCODING = re.compile(rb"<\?xml[^>]*?encoding\s*=\s*[\"']([A-Za-z0-9._-]+)")
-_FIELDS = {("filename",), ("size", "height"), ("size", "width")}
 
 
 class VocObject(NamedTuple):
@@ -141,7 +140,7 @@ class _Handler(ContentHandler):
         super().__init__()
         self._path: list[str] = []
         self._text: list[str] = []
-        self._fields: dict[tuple[str, ...], str] = {}
+        self._fields: dict[str, str] = {}
         self._object: dict[str, str] = {}
         self._corners: dict[str, str] = {}
         self._boxes: list[dict[str, str]] = []
@@ -161,15 +160,15 @@ class _Handler(ContentHandler):
             raise _RefusedError(f"no VOC annotation, which begins with <annotation>, not <{name[:40]}>", "not-voc")
         if len(self._path) >= MAX_DEPTH:
             raise _RefusedError(f"elements are nested more than {MAX_DEPTH} deep; those of VOC are 4 deep")
+        depth = len(self._path)
         self._path.append(name)
         self._text.clear()
-        place = tuple(self._path[1:4])
-        if place == ("object",):
+        if depth == 1 and name == "object":
             self._line = self._locator.getLineNumber()
             self._object, self._boxes, self._polygon = {}, [], []
-        elif place == ("object", "bndbox"):
+        elif depth == 2 and name == "bndbox":
             self._corners = {}
-        elif place == ("size",):
+        elif depth == 1 and name == "size":
             self._size_line = self._locator.getLineNumber()
 
     def characters(self, content: str) -> None:
@@ -178,29 +177,30 @@ class _Handler(ContentHandler):
 
     def endElement(self, name: str) -> None:
         """Ascend; keep the leaf, or finish the object."""
-        depth = len(self._path) - 1
-        place = tuple(self._path[1:5])
-        self._path.pop()
+        path = self._path
+        depth = len(path) - 1
         text = "".join(self._text).strip()
         self._text.clear()
-        if depth == 1 and place == ("object",):
+        if depth > 1 and path[1] == "object":
+            self._keep_of_object(path, depth, text)
+        elif depth == 1 and name == "object":
             self._objects += self._finish_object()
             if len(self._objects) > MAX_OBJECTS:
                 raise _RefusedError(f"more than {MAX_OBJECTS:,} objects in one image")
-        elif place[:1] == ("object",):
-            self._keep_of_object(place[1:], depth - 1, text)
-        elif place in _FIELDS and depth == len(place):
-            self._fields.setdefault(place, text)
+        elif (depth == 1 and name == "filename") or (depth == 2 and path[1] == "size"):
+            self._fields.setdefault(name, text)
+        path.pop()
 
-    def _keep_of_object(self, place: tuple[str, ...], depth: int, text: str) -> None:
-        if depth == 1:
-            if place == ("bndbox",):
+    def _keep_of_object(self, path: list[str], depth: int, text: str) -> None:
+        name = path[-1]
+        if depth == 2:
+            if name == "bndbox":
                 self._boxes.append(self._corners)
-            self._object.setdefault(place[0], text)
-        elif place[0] == "bndbox" and depth == 2:
-            self._corners.setdefault(place[1], text)
-        elif place[0] == "polygon" and depth <= 3 and place[-1][:1].lower() in ("x", "y") and text:
-            self._polygon.append((place[-1][0].lower(), text))
+            self._object.setdefault(name, text)
+        elif depth == 3 and path[2] == "bndbox":
+            self._corners.setdefault(name, text)
+        elif depth <= 4 and path[2] == "polygon" and name[:1].lower() in ("x", "y") and text:
+            self._polygon.append((name[0].lower(), text))
 
     def _finish_object(self) -> list[VocObject]:
         """One object for each ``<bndbox>``; where there is none, one around the polygon, or one that says so."""
@@ -222,9 +222,9 @@ class _Handler(ContentHandler):
 
     def result(self) -> VocFile:
         """The file's content."""
-        height, width = (as_number(self._fields.get(("size", key), "")) for key in ("height", "width"))
+        height, width = (as_number(self._fields.get(key, "")) for key in ("height", "width"))
         size_hw = declared_size(height, width)
-        return VocFile(self._fields.get(("filename",), ""), size_hw, self._size_line, tuple(self._objects))
+        return VocFile(self._fields.get("filename", ""), size_hw, self._size_line, tuple(self._objects))
 
 
 def _box_of(corners: dict[str, str]) -> tuple[tuple[float, float, float, float], str]:
