@@ -37,7 +37,7 @@ def test_measuring_on_what_was_learnt_is_noted(heap: Path, weights: str, options
     name = str(bundled_path("coco")) if weights == "file" else weights
     result = CliRunner().invoke(app, ["eval", name, str(heap), "--metric", "voc", "--backend", "torch", *options])
     assert result.exit_code == 0, result.output
-    assert ("measure with --split test" in " ".join(result.output.split())) is warns
+    assert ("which training leaves out; --split all" in " ".join(result.output.split())) is warns
 
 
 @pytest.mark.parametrize(

@@ -5,8 +5,10 @@ from __future__ import annotations
 import codecs
 import os
 import secrets
+import shutil
 import stat
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -48,8 +50,9 @@ def decode_text(data: bytes) -> Text:
     for mark, encoding in _BYTE_ORDER_MARKS:
         if data.startswith(mark):
             return Text(data.decode(encoding), encoding)
-    if b"\0" in data[:1024]:  # text in one-byte encodings has none; every second byte of Western UTF-16 is one
-        encoding = "utf-16-le" if data[:1024].find(b"\0") % 2 else "utf-16-be"
+    sample = data[:1024]
+    if 4 * sample.count(0) >= max(len(sample), 1):  # every second byte of Western UTF-16 is one
+        encoding = "utf-16-le" if sample.find(b"\0") % 2 else "utf-16-be"
         text = data.decode(encoding)
         if "\0" in text:
             raise UnicodeDecodeError(encoding, data, 0, len(data), "the file is binary, not text")
@@ -57,6 +60,8 @@ def decode_text(data: bytes) -> Text:
     try:
         return Text(data.decode("utf-8"), "utf-8")
     except UnicodeDecodeError:
+        if b"\0" in sample:  # text in one-byte encodings has none
+            raise
         return Text(data.decode(LEGACY_ENCODING, errors="replace"), LEGACY_ENCODING, guessed=True)
 
 
@@ -75,10 +80,11 @@ def read_bytes(path: str | os.PathLike[str], max_bytes: int) -> bytes:
         OSError: it cannot be read, is no ordinary file, or is larger than ``max_bytes``; names the file.
     """
     path = os.fspath(path)
-    if not stat.S_ISREG(os.stat(path).st_mode):
+    status = os.stat(path)
+    if not stat.S_ISREG(status.st_mode):
         raise OSError(f"{path}: is not an ordinary file")
     with open(path, "rb") as file:
-        data = file.read(max_bytes + 1)
+        data = file.read(min(max_bytes, status.st_size) + 1)  # reading sets this much memory aside
     if len(data) > max_bytes:
         raise OSError(f"{path}: larger than {max_bytes:,} bytes")
     return data
@@ -134,6 +140,78 @@ def check_output(
         if not overwrite:
             raise OutputError(f"{path}: exists already: name another file, or allow it to be replaced (overwrite)")
     return path
+
+
+def check_output_folder(
+    path: str | os.PathLike[str],
+    *,
+    replaceable: Callable[[str], bool] | None = None,
+    sources: Iterable[str | os.PathLike[str]] = (),
+) -> Path:
+    """Refuse to write into a folder that is not new or empty, or that is, holds, or lies in a source.
+
+    Args:
+        path: the folder to be written.
+        replaceable: which entries the user allowed to be replaced (overwrite), by name; ``None``: he allowed nothing.
+        sources: files and folders that this run reads.
+
+    Returns:
+        The path.
+
+    Raises:
+        OutputError: names the folder and the entry in the way.
+    """
+    path = Path(path)
+    real = Path(os.path.realpath(path))
+    for source in map(Path, map(os.path.realpath, sources)):
+        if real == source or real in source.parents or (source in real.parents and source.is_dir()):
+            raise OutputError(f"{path}: is, holds or lies in what this run reads ({source}): name a folder beside it")
+    if os.path.lexists(path) and not path.is_dir():
+        raise OutputError(f"{path}: exists and is no folder: name a new one")
+    for name in sorted(os.listdir(path)) if path.is_dir() else ():
+        if replaceable is None:
+            raise OutputError(f"{path}: exists and is not an empty folder: name a new one")
+        if not replaceable(name):
+            raise OutputError(f"{path}: holds '{name}', which is not of a kind that this writes: name another folder")
+    return path
+
+
+@contextmanager
+def filled_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """Fill a folder in whole or not at all: what is written to the yielded folder takes the place of its content.
+
+    Ask `check_output_folder` first. After an error the folder is as it was; one that did not exist is gone again.
+
+    Raises:
+        OSError: the folder cannot be made or written; names the file.
+    """
+    path = Path(path)
+    made = not path.is_dir()
+    path.mkdir(parents=True, exist_ok=True)
+    new, old = (path / f".{secrets.token_hex(8)}.tmp" for _ in range(2))
+    before = list(path.iterdir())
+    moved: list[Path] = []
+    try:
+        new.mkdir()
+        yield new
+        old.mkdir()
+        for entry in before:
+            entry.rename(old / entry.name)
+        moved.extend(entry.rename(path / entry.name) for entry in list(new.iterdir()))
+    except BaseException:
+        for entry in moved:
+            entry.rename(new / entry.name)
+        for entry in list(old.iterdir()) if old.is_dir() else ():
+            entry.rename(path / entry.name)
+        shutil.rmtree(new, ignore_errors=True)
+        with suppress(OSError):
+            old.rmdir()
+        with suppress(OSError):
+            if made:
+                path.rmdir()
+        raise
+    new.rmdir()
+    shutil.rmtree(old)
 
 
 def write_atomically(path: str | Path, content: bytes | str, mode: int | None = None) -> Path:

@@ -135,6 +135,26 @@ def test_convert_prints_what_it_did(tmp_path: Path) -> None:
     assert run("convert", tmp_path / "a", tmp_path / "b", "--to", "coco")[0] == 2
 
 
+@pytest.mark.parametrize(("classes", "expected"), [(None, 0), ("cat", 0)])
+def test_convert_succeeds_where_what_is_missing_was_not_wanted(
+    tmp_path: Path, classes: str | None, expected: int
+) -> None:
+    make_voc_image(tmp_path / "a", "x", voc_object("cat", (1, 1, 10, 10)), voc_object("dog", (1, 1, 10, 10)))
+    options = [] if classes is None else ["--classes", classes]
+    assert run("convert", tmp_path / "a", tmp_path / "b", "--to", "coco", *options)[0] == expected
+
+
+def test_convert_tells_by_its_exit_code_what_was_left_out(tmp_path: Path) -> None:
+    make_voc_image(tmp_path / "a", "x", voc_object("cat", (1, 1, 10, 10)), voc_object("dog", (99, 99, 110, 110)))
+    code, text = run("convert", tmp_path / "a", tmp_path / "b", "--to", "coco")
+    assert code == 1
+    assert "skipped 1 x outside" in text
+    assert len(data.open(tmp_path / "b")[0]) == 1
+    assert run("convert", tmp_path / "a", tmp_path / "a" / "b", "--to", "coco")[0] == 2
+    assert run("convert", tmp_path / "a", tmp_path / "b", "--to", "yolo")[0] == 2
+    assert run("convert", tmp_path / "a", tmp_path / "b", "--to", "yolo", "--overwrite")[0] == 1
+
+
 def test_scenes_can_be_rendered_from_the_command_line(tmp_path: Path) -> None:
     code, text = run("scenes", tmp_path / "s", "--count", "3", "--seed", "5")
     assert (code, text) == (0, f"3 images -> {tmp_path / 's'}\n")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -25,7 +26,7 @@ from hypothesis import strategies as st
 from singleshot import data
 from singleshot.data.convert import Target, convert
 from singleshot.data.writers import coco_records, voc_xml, yolo_text
-from singleshot.errors import DataError
+from singleshot.errors import DataError, OutputError
 from singleshot.structures import Sample
 
 FORMATS: tuple[Target, ...] = ("voc", "coco", "yolo")
@@ -128,14 +129,55 @@ def test_only_some_classes(tmp_path: Path) -> None:
     assert data.open(tmp_path / "b").class_map.names == ("ape", "cat")
 
 
-def test_a_filled_folder_is_never_written_into(tmp_path: Path) -> None:
-    source = voc_source(tmp_path / "a")
-    before = sorted(path for path in source.rglob("*"))
-    with pytest.raises(DataError, match="not an empty folder"):
-        convert(source, source, "coco")
+@pytest.mark.parametrize("place", ["source", "source/new", ".", "source/../source", "link", "link/new", "file", "full"])
+def test_nothing_of_the_users_is_ever_written_over(tmp_path: Path, place: str) -> None:
+    source = voc_source(tmp_path / "source")
+    (tmp_path / "link").symlink_to(source)
+    (tmp_path / "file").write_text("mine")
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "thesis.txt").write_text("mine")
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    for overwrite in (False, True):
+        with pytest.raises(
+            OutputError, match=r"lies in what this run reads|no folder|not an empty folder|'thesis\.txt'"
+        ):
+            convert(source, tmp_path / place, "coco", overwrite=overwrite)
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
+
+
+def test_only_known_formats_are_written(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="cannot write the format 'csv'"):
-        convert(source, tmp_path / "b", "csv")  # type: ignore[arg-type]
-    assert sorted(path for path in source.rglob("*")) == before
+        convert(voc_source(tmp_path / "a"), tmp_path / "b", "csv")  # type: ignore[arg-type]
+
+
+def test_a_conversion_replaces_another_where_that_is_allowed(tmp_path: Path) -> None:
+    source = voc_source(tmp_path / "a")
+    convert(source, tmp_path / "b", "yolo")
+    with pytest.raises(OutputError, match="not an empty folder"):
+        convert(source, tmp_path / "b", "coco")
+    convert(source, tmp_path / "b", "coco", overwrite=True)
+    assert sorted(path.name for path in (tmp_path / "b").iterdir()) == ["annotations", "images"]
+    assert data.open(tmp_path / "b", bad_data="error").format == "coco"
+
+
+@pytest.mark.parametrize("existing", [False, True])
+def test_a_full_disk_is_named_and_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, existing: bool
+) -> None:
+    source = voc_source(tmp_path / "a")
+    if existing:
+        convert(source, tmp_path / "b", "yolo")
+    before = sorted((tmp_path / "b").rglob("*"))
+
+    def fail(_source: Path, target: Path) -> None:
+        target.write_bytes(b"half")
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("shutil.copyfile", fail)
+    with pytest.raises(OSError, match=r"No space left on device.*'.*\.jpg'"):
+        convert(source, tmp_path / "b", "coco", overwrite=existing)
+    assert sorted((tmp_path / "b").rglob("*")) == before
+    assert (tmp_path / "b").exists() is existing
 
 
 def test_other_readers_understand_the_coco_file(tmp_path: Path) -> None:
@@ -161,11 +203,13 @@ def samples(draw: st.DrawFn) -> Sample:
     flags = draw(st.lists(st.booleans(), min_size=count, max_size=count))
     class_ids = draw(st.lists(st.integers(0, 2), min_size=count, max_size=count))
     keep = (boxes[:, :2] + 1e-3 < boxes[:, 2:]).all(axis=1)
+    if min(height, width) >= 8:  # boxes within the first pixel are taken for fractions
+        keep &= boxes.max(axis=1) > 2
     ids = np.array(class_ids, dtype=np.int64)[keep]
     return Sample(Path("a.jpg"), (height, width), boxes[keep], ids, np.array(flags, dtype=bool)[keep])
 
 
-@settings(max_examples=40)
+@settings(max_examples=40, deadline=None)
 @given(samples(), st.sampled_from(FORMATS))
 def test_any_sample_survives(sample: Sample, to: Target) -> None:
     """Written by each format's writer and read back, boxes differ by less than a thousandth of a pixel."""
@@ -197,3 +241,21 @@ def test_any_sample_survives(sample: Sample, to: Target) -> None:
     np.testing.assert_allclose(back.boxes_xyxy, sample.boxes_xyxy[kept], atol=1e-3)
     if to != "yolo":
         assert back.difficult.tolist() == sample.difficult[kept].tolist()
+
+
+@pytest.mark.parametrize("to", FORMATS)
+def test_tables_are_converted_too(tmp_path: Path, to: Target) -> None:
+    source = tmp_path / "a"
+    for name in ("photo.jpg.jpg", "b c.png"):
+        make_image(source / name)
+    rows = [
+        'photo.jpg.jpg,60,40,"a, b",1,2,9,8',
+        "photo.jpg.jpg,60,40,null,3,4,19,18.5",
+        'b c.png,60,40,"a, b",5,6,7,8',
+    ]
+    (source / "table.csv").write_text("\n".join(["filename,width,height,class,xmin,ymin,xmax,ymax", *rows]))
+    done = convert(source, tmp_path / "b", to)
+    before, after = data.open(source, bad_data="error"), data.open(tmp_path / "b", bad_data="error")
+    assert (done.images, done.objects) == (2, 3)
+    assert facts(after) == facts(before)
+    assert after.class_map.names == before.class_map.names == ("a, b", "null")

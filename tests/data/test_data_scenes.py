@@ -10,7 +10,7 @@ import pytest
 from singleshot import data
 from singleshot.data.scenes import CLASS_NAMES, make_scenes, render_scene
 from singleshot.data.shapes import paint_thing
-from singleshot.errors import DataError
+from singleshot.errors import OutputError
 
 
 def test_a_data_set_of_no_images(tmp_path: Path) -> None:
@@ -79,5 +79,5 @@ def test_things_are_painted_with_soft_edges(name: str) -> None:
 
 def test_a_filled_folder_is_never_written_into(tmp_path: Path) -> None:
     (tmp_path / "x").write_text("")
-    with pytest.raises(DataError, match="not an empty folder"):
+    with pytest.raises(OutputError, match="not an empty folder"):
         make_scenes(tmp_path, 1)

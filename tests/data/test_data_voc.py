@@ -149,8 +149,8 @@ def test_missing_annotations_and_images_are_named(tmp_path: Path) -> None:
     found = {(problem.kind, problem.file.name, problem.line) for problem in opened.problems}
     missing = {("missing-annotation", "train.txt", line) for line in (3, 5)}
     assert found == {*missing, ("missing-image", "gone.xml", 2)}
-    whole = {(problem.kind, problem.file.name) for problem in data.open(tmp_path).problems}
-    assert whole == {("missing-annotation", "unlabelled.jpg"), ("missing-image", "gone.xml")}
+    whole = {(problem.kind, problem.file.name, problem.line) for problem in data.open(tmp_path).problems}
+    assert whole == {*missing, ("missing-annotation", "unlabelled.jpg", None), ("missing-image", "gone.xml", 2)}
 
 
 def test_an_unknown_split_lists_the_known_ones(tmp_path: Path) -> None:

@@ -33,7 +33,7 @@ BOX = [10.0, 10.0, 30.0, 30.0]
     [
         ([], "no images"),
         ([sample([], [])], "none of the 1 training images has an object"),
-        ([sample([BOX], [0], crowd=True)], "has an object"),
+        ([sample([BOX], [0], crowd=True)], "all 1 objects of the 1 training images are crowds .iscrowd: 1."),
     ],
 )
 def test_data_that_cannot_teach_is_refused(samples: list[Sample], message: str) -> None:

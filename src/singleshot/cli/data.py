@@ -22,7 +22,7 @@ data = typer.Typer(
 )
 
 FormatOption = Annotated[
-    Literal["auto", "voc", "coco", "yolo", "csv"], typer.Option("--format", help="Format of the labels.")
+    Literal["auto", "voc", "coco", "yolo", "csv", "labelme"], typer.Option("--format", help="Format of the labels.")
 ]
 BadDataOption = Annotated[
     Literal["skip", "error"],
@@ -31,12 +31,13 @@ BadDataOption = Annotated[
 T = TypeVar("T")
 EXAMPLES = 3
 SIZES_SHOWN = 5
+CLASSES_SHOWN = 200
 COUNTS = ("objects", "images", "difficult", "crowd", "small", "medium", "large")
 
 
 @data.command()
 def check(
-    path: Annotated[Path, typer.Argument(help="Folder, COCO .json, YOLO .yaml or .csv.")],
+    path: Annotated[Path, typer.Argument(help="Folder, COCO or LabelMe .json, YOLO .yaml or .csv.")],
     split: Annotated[str | None, typer.Option(help="One split, or several joined by +. Default: everything.")] = None,
     format: FormatOption = "auto",
     bad_data: BadDataOption = "skip",
@@ -64,16 +65,44 @@ def check(
 
 
 @data.command()
+def split(
+    path: Annotated[Path, typer.Argument(help="Folder, COCO or LabelMe .json, YOLO .yaml or .csv.")],
+    out: Annotated[
+        Path | None, typer.Option(help="Folder for the lists.", show_default="NAME_split in the current folder")
+    ] = None,
+    format: FormatOption = "auto",
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace lists that are there.")] = False,
+) -> None:
+    """Write which image is in which split: train.txt, val.txt, test.txt, one path a line.
+
+    These are the data set's own splits or, where it has none, the parts into which training divides it.
+    """
+    from singleshot.data.split_lists import write_lists
+
+    done = write_lists(path, out, format, overwrite=overwrite)
+    for note in done.notes:
+        typer.echo(note)
+    for file, count in done.files.items():
+        typer.echo(f"{count} images -> {file}")
+
+
+@data.command()
 def convert(
-    source: Annotated[Path, typer.Argument(help="Folder, COCO .json, YOLO .yaml or .csv.")],
+    source: Annotated[Path, typer.Argument(help="Folder, COCO or LabelMe .json, YOLO .yaml or .csv.")],
     destination: Annotated[Path, typer.Argument(help="A new or empty folder.")],
     to: Annotated[Literal["voc", "coco", "yolo"], typer.Option(help="The format to write.")],
     format: FormatOption = "auto",
     link: Annotated[bool, typer.Option("--link/--copy", help="Link to the images, or copy them.")] = False,
     bad_data: BadDataOption = "skip",
     classes: Annotated[str | None, typer.Option(help="Keep these classes, in this order: a,b,c.")] = None,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace a data set in the folder that a conversion wrote.")
+    ] = False,
 ) -> None:
-    """Write a data set as VOC, COCO or YOLO; splits, flags and the order of the classes are kept."""
+    """Write a data set as VOC, COCO or YOLO; splits, flags and the order of the classes are kept.
+
+    The exit code is 1 when a record of the source had to be left out.
+    """
     from rich.console import Console
 
     from singleshot.data.convert import convert as convert_data
@@ -86,15 +115,19 @@ def convert(
         images="link" if link else "copy",
         bad_data=bad_data,
         classes=None if classes is None else [name.strip() for name in classes.split(",")],
+        overwrite=overwrite,
         track=_progress("Linking images" if link else "Copying images"),
     )
     console = Console(highlight=False)
     console.print(f"{done.images} images with {done.objects} objects -> {destination} ({to})", markup=False)
     for name, count in done.splits.items():
         console.print(f"  {name}: {count} images", markup=False)
-    for loss in done.losses:
-        console.print(f"  Note: {loss}.", soft_wrap=True)
+    for sentence in (*done.losses, *done.notes):
+        console.print(f"  Note: {sentence}.", soft_wrap=True, markup=False)
     _print_problems(console, done.problems)
+    asked = {"unknown-class"} if classes is not None else set()
+    left_out = any(problem.action == "skipped" and problem.kind not in asked for problem in done.problems)
+    raise typer.Exit(1 if left_out else 0)
 
 
 @data.command()
@@ -130,7 +163,9 @@ def _print_report(console: Console, report: DataReport) -> None:
         parts = (f"{name} {row['images']} ({row['objects']} objects)" for name, row in report.splits.items())
         console.print(f"Splits: {', '.join(parts)}", markup=False, soft_wrap=True)
     elif dataset.split is None:
-        console.print("Splits: none; train, val and test (80/10/10) are divided by the images' names")
+        console.print("Splits: none")
+    for sentence in (*dataset.notes, *report.training):
+        console.print(f"  {sentence}", markup=False, soft_wrap=True)
     sizes = images["sizes"]
     shown = ", ".join(f"{s['width']} x {s['height']} ({s['images']})" for s in sizes[:SIZES_SHOWN])
     more = f" and {len(sizes) - SIZES_SHOWN} more" if len(sizes) > SIZES_SHOWN else ""
@@ -150,9 +185,14 @@ def _class_table(rows: Sequence[dict[str, Any]]) -> Any:
     table.add_column("class", no_wrap=True)
     for title in (*counts, "median px"):
         table.add_column(title, justify="right", no_wrap=True)
-    for row in rows:
+    shown = [row for row in rows if row["objects"]] if len(rows) > CLASSES_SHOWN else rows
+    for row in shown[:CLASSES_SHOWN]:
         median = f"{row['median_width_px']:.0f} x {row['median_height_px']:.0f}" if row["objects"] else "-"
         table.add_row(escape(row["name"]), *(str(row[key]) for key in counts), median)
+    if len(rows) > CLASSES_SHOWN:
+        unused = sum(not row["objects"] for row in rows)
+        more = max(len(shown) - CLASSES_SHOWN, 0)
+        table.caption = f"and {more} more classes, {unused} without an object; --json lists all"
     return table
 
 

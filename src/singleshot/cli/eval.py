@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -18,10 +18,6 @@ if TYPE_CHECKING:
 
 BEST_ROWS, WORST_ROWS = 12, 28
 """Classes that the table shows of more than both together."""
-LEARNT = (
-    "every image was measured, since the data set has no splits of its own. If these weights were trained on it, "
-    "measure with --split test what training left out."
-)
 
 
 class Metric(StrEnum):
@@ -39,6 +35,9 @@ def evaluate(
     split: Annotated[
         str | None, typer.Option(help="Split to evaluate, 'all' for everything. Default: test, else val, else all.")
     ] = None,
+    format: Annotated[
+        Literal["auto", "voc", "coco", "yolo", "csv", "labelme"], typer.Option("--format", help="Format of the labels.")
+    ] = "auto",
     out: Annotated[Path | None, typer.Option(help="Folder for eval.json, curves.csv and report.html.")] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace these files where they exist.")] = False,
     batch: Annotated[
@@ -94,18 +93,19 @@ def evaluate(
 
     from singleshot.backends.device import check_device
     from singleshot.backends.select import check_backend
-    from singleshot.engine.evaluate import ALL_METRICS, data_notes, open_held_out
+    from singleshot.data.parts import open_held_out, remarks
+    from singleshot.engine.evaluate import ALL_METRICS
     from singleshot.engine.evaluate import evaluate as run
     from singleshot.report.result import check_outputs
 
     console = Console()
     shown = [name for name in ALL_METRICS if not metric or name in metric]
     backend_name, precision_name = check_backend(backend, precision)
-    dataset = open_held_out(data, split)
+    dataset = open_held_out(data, split, format, learnt=Path(weights).is_file())
     if out:
         check_outputs(out, dataset.samples, overwrite=overwrite)
-    for note in data_notes(dataset):
-        console.print(f"[yellow]Note:[/] {_plain(note)}", highlight=False, soft_wrap=True)
+    for remark in remarks(dataset):
+        console.print(f"[yellow]Note:[/] {_plain(remark)}", highlight=False, soft_wrap=True)
     with _progress(len(dataset)) as on_progress:
         result = run(
             weights,
@@ -125,8 +125,6 @@ def evaluate(
             on_progress=on_progress,
         )
     _print(console, result, shown)
-    if split is None and dataset.split is None and Path(weights).is_file():
-        console.print(f"[yellow]Note:[/] {LEARNT}", highlight=False, soft_wrap=True)
     written = _save(console, result, out, worst, overwrite) if out else True
     unreadable = any(problem.kind == "unreadable-image" for problem in dataset.problems)
     if result.failed or unreadable or not written:

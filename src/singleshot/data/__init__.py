@@ -1,6 +1,8 @@
-"""Data sets: PASCAL VOC, COCO, YOLO and csv read into one checked form. Importing this never imports torch."""
+"""Data sets: PASCAL VOC, COCO, YOLO, LabelMe and csv read into one checked form. Importing this never imports torch."""
 
-from singleshot.data.dataset import DetectionDataset, Format, open, splits
+from singleshot.data.dataset import DetectionDataset, open, splits
+from singleshot.data.parts import open_training
 from singleshot.data.problems import BadData, Problem
+from singleshot.data.recognise import Format
 
-__all__ = ["BadData", "DetectionDataset", "Format", "Problem", "open", "splits"]
+__all__ = ["BadData", "DetectionDataset", "Format", "Problem", "open", "open_training", "splits"]

@@ -14,18 +14,23 @@ from typing import Any, Literal
 
 import numpy as np
 
-from singleshot.data.dataset import DetectionDataset, Format, open_splits
-from singleshot.data.dataset import open as open_dataset
+from singleshot.data.dataset import DetectionDataset, open_found, own_splits
+from singleshot.data.parts import choose_training, count_images
 from singleshot.data.problems import BadData, Problem, count_kinds
-from singleshot.errors import ImageError
+from singleshot.data.recognise import Format, Found, recognise
+from singleshot.data.split_names import HELD_OUT, TRAINING, split_role
+from singleshot.data.splitting import PARTS, assign_splits
+from singleshot.errors import DataError, ImageError
 from singleshot.image_header import read_header
 from singleshot.images import read_image
 
 THREADS = 4
 # COCO's limits of small and medium objects, in square pixels.
 SMALL_AREA, MEDIUM_AREA = 32**2, 96**2
+MEDIANS = ("median_width_px", "median_height_px", "median_aspect")
 PNG_COLOURS = {0: "gray", 2: "RGB", 3: "palette", 4: "gray with transparency", 6: "RGB with transparency"}
 JPEG_COLOURS = {1: "gray", 3: "RGB", 4: "CMYK"}
+WITHOUT_SIGNS = str.maketrans("", "", " _-\t")
 Track = Callable[[Sequence[Path]], Iterable[Path]]
 
 
@@ -36,14 +41,18 @@ class DataReport:
     Attributes:
         dataset: the whole data set (or the split asked for).
         splits: images and objects of each split that the files define.
+        training: what ``train`` would learn from and measure on, in sentences.
+        members: the images of each split, or of the parts into which training divides a data set without splits.
         classes: one row for each class.
         images: sizes, images without objects, pixel formats.
-        problems: the data set's, then images that cannot be decoded, then images shared by splits.
+        problems: the data set's, its splits', then images that cannot be decoded, then images shared by splits.
         deep: whether every image was decoded.
     """
 
     dataset: DetectionDataset
     splits: dict[str, dict[str, int]]
+    training: tuple[str, ...]
+    members: dict[str, list[str]]
     classes: list[dict[str, Any]]
     images: dict[str, Any]
     problems: tuple[Problem, ...]
@@ -62,6 +71,8 @@ class DataReport:
             "format": self.dataset.format,
             "split": self.dataset.split,
             "splits": self.splits,
+            "training": list(self.training),
+            "members": self.members,
             "classes": self.classes,
             "images": self.images,
             "deep": self.deep,
@@ -94,15 +105,68 @@ def check(
     Raises:
         DataError: the data set cannot be opened at all.
     """
-    dataset, parts = open_splits(path, format) if split is None else (open_dataset(path, split, format), {})
+    found = recognise(Path(path), format)
+    dataset = open_found(found, split)
+    names = own_splits(found) if split is None else ()
+    parts = {name: open_found(found, name, lenient=True) for name in names}
     problems = list(dataset.problems)
+    for name, part in parts.items():
+        problems += part.problems
+        if not len(part):
+            problems.append(Problem(dataset.path, None, "empty-split", "noted", f"split '{name}' has no usable images"))
+    problems = list(dict.fromkeys(problems))
     paths = [sample.image_path for sample in dataset.samples]
     pixels, undecodable = _decode_all(paths, track) if deep else (Counter(), [])
     problems += undecodable
     problems += _shared(parts)
+    problems += _alike_classes(dataset)
     counts = {name: {"images": len(part), "objects": sum(map(len, part))} for name, part in parts.items()}
-    judged = dataclasses.replace(dataset, bad_data=bad_data)
-    return DataReport(judged, counts, _class_rows(dataset), _image_facts(dataset, pixels), tuple(problems), deep)
+    return DataReport(
+        dataclasses.replace(dataset, bad_data=bad_data),
+        counts,
+        _training(found, dataset, parts) if split is None else (),
+        _members(dataset, parts),
+        _class_rows(dataset),
+        _image_facts(dataset, pixels),
+        tuple(problems),
+        deep,
+    )
+
+
+def _training(found: Found, whole: DetectionDataset, parts: dict[str, DetectionDataset]) -> tuple[str, ...]:
+    """What ``train`` would do with the data, in sentences; from what is open already."""
+
+    def load(split: str | None, _classes: Sequence[str] | None) -> DetectionDataset:
+        return whole if split is None else parts[split]
+
+    try:
+        train_set, val_set = choose_training(found, load)
+    except DataError as error:
+        return (f"train would stop: {error}",)
+    measured = f"measures on {len(val_set)} of '{val_set.split}'" if val_set else "measures on nothing"
+    first = f"train learns from {count_images(train_set)} of '{train_set.split}' and {measured}"
+    return (first, *train_set.notes, *(val_set.notes if val_set else ()))
+
+
+def _members(dataset: DetectionDataset, parts: dict[str, DetectionDataset]) -> dict[str, list[str]]:
+    """Paths of the images of each split, or of each part of a heap."""
+    if parts or dataset.split is not None:
+        shown = parts or {str(dataset.split): dataset}
+        return {name: [str(sample.image_path) for sample in part.samples] for name, part in shown.items()}
+    paths = [str(sample.image_path) for sample in dataset.samples]
+    places = assign_splits(paths)
+    return {name: [path for path, place in zip(paths, places, strict=True) if place == name] for name in PARTS}
+
+
+def _alike_classes(dataset: DetectionDataset) -> Iterator[Problem]:
+    """Classes that only capitals, spaces and dashes tell apart: often one class, typed in two ways."""
+    groups: dict[str, list[str]] = {}
+    for name in dataset.class_map.names:
+        groups.setdefault(name.casefold().translate(WITHOUT_SIGNS), []).append(name)
+    for names in groups.values():
+        if len(names) > 1:
+            message = f"{' and '.join(repr(name) for name in names)} are classes of their own: one, typed in two ways?"
+            yield Problem(dataset.path, None, "alike-classes", "noted", message)
 
 
 def _decode_all(paths: Sequence[Path], track: Track) -> tuple[Counter[str], list[Problem]]:
@@ -131,44 +195,42 @@ def _decode_all(paths: Sequence[Path], track: Track) -> tuple[Counter[str], list
 def _shared(parts: dict[str, DetectionDataset]) -> Iterator[Problem]:
     """Images that are in a training and in a test split, which makes the test worthless."""
     files = {name: {sample.image_path for sample in part.samples} for name, part in parts.items()}
-    for train in (name for name in files if "train" in name):
-        for held_out in (name for name in files if "train" not in name and re.search("val|test", name)):
-            if "val" in train and "val" in held_out:
+    for train in (name for name in files if split_role(name) in TRAINING):
+        for held_out in (name for name in files if split_role(name) in HELD_OUT):
+            if split_role(train) == "trainval" and split_role(held_out) == "val":
                 continue  # trainval holds val by its name
             for path in sorted(files[train] & files[held_out]):
                 yield Problem(path, None, "shared-image", "noted", f"is in '{train}' and in '{held_out}'")
 
 
 def _class_rows(dataset: DetectionDataset) -> list[dict[str, Any]]:
-    """Counts and box statistics of each class."""
+    """Counts and box statistics of each class; time grows with the objects, not with classes times objects."""
     count = len(dataset.class_map)
     class_ids = np.concatenate([np.zeros(0, dtype=np.int64), *(s.class_ids for s in dataset.samples)])
     boxes = np.concatenate([np.zeros((0, 4), dtype=np.float32), *(s.boxes_xyxy for s in dataset.samples)])
     owner = np.repeat(np.arange(len(dataset)), [len(sample) for sample in dataset.samples])
-    difficult = np.concatenate([np.zeros(0, dtype=bool), *(s.difficult for s in dataset.samples)])
-    crowd = np.concatenate([np.zeros(0, dtype=bool), *(s.iscrowd for s in dataset.samples)])
     sides = boxes[:, 2:] - boxes[:, :2]
     areas = sides.prod(axis=1)
-    rows = []
-    for index in range(count):
-        mine = class_ids == index
-        some = bool(mine.any())
-        rows.append(
-            {
-                "name": dataset.class_map.names[index],
-                "id": dataset.class_map.ids[index],
-                "objects": int(mine.sum()),
-                "images": len(np.unique(owner[mine])),
-                "difficult": int((mine & difficult).sum()),
-                "crowd": int((mine & crowd).sum()),
-                "small": int((mine & (areas < SMALL_AREA)).sum()),
-                "medium": int((mine & (areas >= SMALL_AREA) & (areas < MEDIUM_AREA)).sum()),
-                "large": int((mine & (areas >= MEDIUM_AREA)).sum()),
-                "median_width_px": float(np.median(sides[mine, 0])) if some else None,
-                "median_height_px": float(np.median(sides[mine, 1])) if some else None,
-                "median_aspect": float(np.median(sides[mine, 0] / sides[mine, 1])) if some else None,
-            }
-        )
+    flags = {
+        "difficult": np.concatenate([np.zeros(0, dtype=bool), *(s.difficult for s in dataset.samples)]),
+        "crowd": np.concatenate([np.zeros(0, dtype=bool), *(s.iscrowd for s in dataset.samples)]),
+        "small": areas < SMALL_AREA,
+        "medium": (areas >= SMALL_AREA) & (areas < MEDIUM_AREA),
+        "large": areas >= MEDIUM_AREA,
+    }
+    counts = {name: np.bincount(class_ids[flag], minlength=count).tolist() for name, flag in flags.items()}
+    order = np.argsort(class_ids, kind="stable")
+    bounds = np.searchsorted(class_ids[order], np.arange(count + 1)).tolist()
+    nothing = {"objects": 0, "images": 0, **dict.fromkeys(flags, 0), **dict.fromkeys(MEDIANS)}
+    rows = [
+        {"name": name, "id": key, **nothing} for name, key in zip(*dataclasses.astuple(dataset.class_map), strict=True)
+    ]
+    for index in np.unique(class_ids).tolist():
+        mine = order[bounds[index] : bounds[index + 1]]
+        medians = np.median(np.column_stack([sides[mine], sides[mine, 0] / sides[mine, 1]]), axis=0).tolist()
+        rows[index] |= {"objects": len(mine), "images": len(np.unique(owner[mine]))}
+        rows[index] |= {name: values[index] for name, values in counts.items()}
+        rows[index] |= dict(zip(MEDIANS, medians, strict=True))
     return rows
 
 

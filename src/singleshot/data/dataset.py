@@ -3,24 +3,21 @@
 from __future__ import annotations
 
 import dataclasses
+import os
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from singleshot.data import coco, csv_table, voc, yolo
 from singleshot.data.problems import BadData, Problem, count_kinds, refuse
-from singleshot.data.records import Layout, Records
-from singleshot.data.splitting import FRACTIONS, assign_splits
+from singleshot.data.recognise import Format, Found, recognise, report_unexplained
+from singleshot.data.records import Records
+from singleshot.data.split_names import TRAINING, is_whole, resolve_split, split_role
+from singleshot.data.splitting import PARTS, assign_splits
 from singleshot.data.validate import validate
 from singleshot.errors import DataError
 from singleshot.structures import ClassMap, Sample
-
-Format = Literal["voc", "coco", "yolo", "csv"]
-
-# In the order they are tried: a YAML or a COCO file beside VOC folders is the more deliberate statement.
-READERS = {"coco": coco, "yolo": yolo, "voc": voc, "csv": csv_table}
-SYNONYMS = {"valid": "val", "validation": "val", "dev": "val", "training": "train", "testing": "test"}
 
 
 @dataclass(frozen=True)
@@ -33,9 +30,10 @@ class DetectionDataset:
         class_map: the classes 0..C-1, equal for all splits of the data set.
         split: the split, ``None`` for everything.
         splits: splits that the files define, or ``train``, ``val``, ``test`` of `assign_splits` where they define none.
-        format: ``voc``, ``coco``, ``yolo`` or ``csv``.
+        format: ``voc``, ``coco``, ``yolo``, ``csv`` or ``labelme``.
         problems: every record that was noted, repaired or skipped.
         bad_data: the policy it was opened with.
+        notes: what was decided without being asked, a sentence each: how a heap of images was divided ...
     """
 
     path: Path
@@ -46,6 +44,7 @@ class DetectionDataset:
     format: Format
     problems: tuple[Problem, ...] = ()
     bad_data: BadData = "skip"
+    notes: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.samples)
@@ -65,39 +64,15 @@ class DetectionDataset:
         return self.subset([index for index, sample in enumerate(self.samples) if len(sample)])
 
 
-def find_layout(path: Path, format: Format | Literal["auto"] = "auto") -> tuple[Format, Layout]:
-    """Recognise the format of a data set without reading it.
-
-    Raises:
-        DataError: nothing is there, or no reader knows it; names what was looked for and what is there.
-    """
-    if not path.exists():
-        raise DataError(f"{path}: no such folder or file")
-    if format != "auto" and format not in READERS:
-        raise DataError(f"unknown data format '{format}': use auto, {', '.join(READERS)}")
-    names: list[Format] = [format] if format != "auto" else list(READERS)  # type: ignore[arg-type]
-    for name in names:
-        layout: Layout | None = READERS[name].find(path)
-        if layout is not None:
-            return name, layout
-    looked = "\n  ".join(READERS[name].LOOKED_FOR for name in names)
-    raise DataError(f"{path}: no labelled images found. Looked for\n  {looked}\nand found {_describe(path)}.")
-
-
-def _describe(path: Path) -> str:
-    """What a folder holds, in a few words."""
-    if path.is_file():
-        return f"a file '{path.name}'"
-    entries = sorted(path.iterdir())[:1000]
-    folders = [entry.name + "/" for entry in entries if entry.is_dir()]
-    suffixes = [entry.suffix.lower() or "(no suffix)" for entry in entries if entry.is_file()]
-    counts = [f"{suffixes.count(suffix)} {suffix} files" for suffix in dict.fromkeys(suffixes)]
-    return ", ".join([*folders[:8], *counts[:8]]) or "an empty folder"
-
-
 def splits(path: str | Path, format: Format | Literal["auto"] = "auto") -> tuple[str, ...]:
     """Names of the splits that the files of a data set define; empty where there is one heap."""
-    return find_layout(Path(path), format)[1].splits
+    return own_splits(recognise(Path(path), format))
+
+
+def own_splits(found: Found) -> tuple[str, ...]:
+    """Splits that the files define; a lone ``default`` or ``all`` is no split."""
+    names = found.layout.splits
+    return () if len(names) == 1 and is_whole(names[0]) else names
 
 
 def open(
@@ -110,10 +85,11 @@ def open(
     """Open a data set: recognise its format, read it, check every record.
 
     Args:
-        path: a folder, a COCO ``.json``, a YOLO ``.yaml`` or a ``.csv``.
+        path: a folder, a COCO or LabelMe ``.json``, a YOLO ``.yaml`` or a ``.csv``.
         split: one split, several joined by ``+`` (``"2007_trainval+2012_trainval"``), or ``None`` for everything. A
-            data set without splits is divided by the images' names into ``train``, ``val`` and ``test`` (80/10/10).
-        format: ``auto``, ``voc``, ``coco``, ``yolo`` or ``csv``.
+            data set without splits is divided by the images' names into ``train``, ``val`` and ``test``
+            (`assign_splits`); of one that has only a training split, ``val`` is the part of it that training holds out.
+        format: ``auto``, ``voc``, ``coco``, ``yolo``, ``csv`` or ``labelme``.
         bad_data: ``skip`` repairs or leaves out bad records and lists them in ``problems``; ``error`` refuses them.
         classes: the classes to use, in this order; objects of other classes are skipped. Pass a model's classes to
             evaluate it. ``None`` takes the data set's.
@@ -121,11 +97,7 @@ def open(
     Raises:
         DataError: the format or the split is unknown, a file is damaged, nothing is usable, or ``bad_data="error"``.
     """
-    path = Path(path)
-    dataset = _open(path, find_layout(path, format), split, bad_data, classes)
-    if not dataset.samples and any(problem.action == "skipped" for problem in dataset.problems):
-        raise DataError(f"{path}: no usable image: {_summary(dataset.problems)}")
-    return dataset
+    return open_found(recognise(Path(path), format), split, bad_data, classes)
 
 
 def open_splits(
@@ -139,56 +111,102 @@ def open_splits(
     Raises:
         DataError: as `open`.
     """
-    path = Path(path)
-    whole = open(path, None, format, bad_data, classes)
-    found = find_layout(path, format)
-    return whole, {name: _open(path, found, name, bad_data, classes) for name in found[1].splits}
+    found = recognise(Path(path), format)
+    whole = open_found(found, None, bad_data, classes)
+    return whole, {name: open_found(found, name, bad_data, classes, lenient=True) for name in own_splits(found)}
 
 
-def _open(
-    path: Path, found: tuple[Format, Layout], split: str | None, bad_data: BadData, classes: Sequence[str] | None
+def open_found(
+    found: Found,
+    split: str | None,
+    bad_data: BadData = "skip",
+    classes: Sequence[str] | None = None,
+    *,
+    lenient: bool = False,
 ) -> DetectionDataset:
-    name, layout = found
-    hashed = not layout.splits and split is not None
-    known = layout.splits or tuple(FRACTIONS)
-    wanted = _resolve(path, split, known) if split is not None else None
-    records = layout.read(None if hashed else wanted)
-    class_map = _class_map(path, records, classes)
+    """Open a data set that was recognised; see `open`.
+
+    Args:
+        lenient: whether a split of which nothing is usable is empty, not an error.
+    """
+    own = own_splits(found)
+    base, parts, name = _select(found, own, split)
+    records = found.layout.read(base)
+    class_map = _class_map(found.path, records, classes)
     samples, problems = validate(records, class_map, classes)
+    problems += found.problems
+    if base is None:
+        problems += report_unexplained(found.path, records)
     if bad_data == "error":
-        refuse(problems, path)
-    if hashed and wanted is not None and samples:
-        places = assign_splits([sample.image_path.name for sample in samples])
-        samples = [sample for sample, place in zip(samples, places, strict=True) if place in wanted.split("+")]
-    return DetectionDataset(path, tuple(samples), class_map, wanted, known, name, tuple(problems), bad_data)
+        refuse(problems, found.path)
+    samples = _without(samples, records, found.left_out)
+    if not samples and not lenient and any(problem.action == "skipped" for problem in problems):
+        raise DataError(f"{found.path}: no usable image: {_summary(problems)}")
+    known = own or PARTS
+    dataset = DetectionDataset(
+        found.path, tuple(samples), class_map, name, known, found.format, tuple(dict.fromkeys(problems)), bad_data
+    )
+    return divide(dataset, parts, own) if parts else dataset
+
+
+def divide(dataset: DetectionDataset, parts: Sequence[str], own: Sequence[str]) -> DetectionDataset:
+    """The images of some parts of `assign_splits`; with splits of its own a data set has no part ``test``.
+
+    Args:
+        dataset: everything, or the training split.
+        parts: of ``train``, ``val``, ``test``.
+        own: the splits that the files define.
+    """
+    places = assign_splits([str(sample.image_path) for sample in dataset.samples], test=not own)
+    counts = Counter(places)
+    shown = ", ".join(f"{name} {counts[name]}" for name in PARTS if name != "test" or not own)
+    what = f"'{dataset.split}' has no part to measure on" if own else "the data set has no splits of its own"
+    its = "its one image is" if len(places) == 1 else f"its {len(places):,} images are"
+    note = f"{what}: {its} divided by the names ({shown})"
+    chosen = dataset.subset([index for index, place in enumerate(places) if place in parts])
+    return dataclasses.replace(chosen, split="+".join(parts), notes=(*dataset.notes, note))
+
+
+def _select(found: Found, own: Sequence[str], split: str | None) -> tuple[str | None, tuple[str, ...], str | None]:
+    """What to read, which of our own parts of it to take (none: all), and the name of the result."""
+    whole = found.layout.splits[0] if found.layout.splits and not own else None
+    if split is None:
+        return None, (), None
+    if not own:
+        parts = resolve_split(split, PARTS, found.path).split("+")
+        return whole, tuple(parts), "+".join(parts)
+    training = [name for name in own if split_role(name) in TRAINING]
+    if split_role(split) == "val" and len(training) == len(own) == 1 and not found.missing:
+        return training[0], ("val",), training[0]
+    for name in (name.strip() for name in split.split("+")):
+        for missing, reason in found.missing.items():
+            role = split_role(name)
+            if name == missing or (role and role == split_role(missing) and role not in map(split_role, own)):
+                raise DataError(reason)
+    name = resolve_split(split, own, found.path)
+    return name, (), name
+
+
+def _without(samples: list[Sample], records: Records, left_out: frozenset[str]) -> list[Sample]:
+    """The samples without those images that only a format which is not read has labels of."""
+    if not left_out:
+        return samples
+    unlabelled = {image.path for image in records.images if not image.labelled}
+    return [s for s in samples if s.image_path not in unlabelled or os.path.realpath(s.image_path) not in left_out]
 
 
 def _summary(problems: Sequence[Problem]) -> str:
-    counts = ", ".join(f"{count} {kind}" for (kind, _), count in count_kinds(problems).items())
-    return f"{counts}; the first: {problems[0]}"
-
-
-def _resolve(path: Path, split: str, known: tuple[str, ...]) -> str:
-    """The data set's own names of the wanted splits: ``val`` also means ``valid``, ``train`` a lone ``train2017``."""
-
-    def own_name(wanted: str) -> str:
-        if wanted in known:
-            return wanted
-        same = [name for name in known if SYNONYMS.get(name, name) == SYNONYMS.get(wanted, wanted)]
-        close = same or [name for name in known if name.rstrip("0123456789_-") == wanted]
-        if len(close) == 1:
-            return close[0]
-        raise DataError(f"{path}: no split '{wanted}': it has {', '.join(known)}; join several with '+'")
-
-    return "+".join(dict.fromkeys(own_name(wanted.strip()) for wanted in split.split("+")))
+    bad = [problem for problem in problems if problem.action == "skipped"]
+    counts = ", ".join(f"{count} {kind}" for (kind, _), count in count_kinds(bad).items())
+    return f"{counts}; the first: {bad[0]}"
 
 
 def _class_map(path: Path, records: Records, classes: Sequence[str] | None) -> ClassMap:
     """The data set's classes, or those asked for with the data set's ids where it knows them."""
     names = tuple(records.class_names if classes is None else classes)
-    repeated = sorted({name for name in names if names.count(name) > 1})
+    repeated = sorted(name for name, count in Counter(names).items() if count > 1)
     if repeated:
-        raise DataError(f"{path}: class names must differ; repeated: {', '.join(repeated)}")
+        raise DataError(f"{path}: class names must differ; repeated: {', '.join(repeated[:10])}")
     ids = dict(zip(records.class_names, records.class_ids, strict=False))
     known = all(name in ids for name in names)
     return ClassMap(names, tuple(ids[name] for name in names) if known else ())

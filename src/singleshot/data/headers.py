@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 import struct
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -42,6 +43,8 @@ def _check(path: Path) -> Header | str:
         return "missing-image"
     except (OSError, ValueError) as error:
         return f"cannot be opened: {error}"
+    if not stat.S_ISREG(status.st_mode):  # opening a FIFO or a device may block for ever
+        return "is a folder, not an image" if stat.S_ISDIR(status.st_mode) else "is no ordinary file"
     return _check_unchanged(str(path), status.st_size, status.st_mtime_ns)
 
 

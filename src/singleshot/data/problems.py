@@ -18,6 +18,9 @@ Action = Literal["noted", "repaired", "skipped"]
 
 EXAMPLES_IN_ERROR = 10
 
+HARMLESS = frozenset({"edge", "no-size", "size-swapped", "tiny"})
+"""Kinds that change nothing: `summarise` leaves them to ``data check``."""
+
 
 @dataclass(frozen=True, slots=True)
 class Problem:
@@ -51,6 +54,17 @@ def count_kinds(problems: Sequence[Problem]) -> dict[tuple[str, Action], int]:
     order = ("skipped", "repaired", "noted")
     counted = Counter((problem.kind, problem.action) for problem in problems)
     return dict(sorted(counted.items(), key=lambda item: (order.index(item[0][1]), -item[1], item[0][0])))
+
+
+def summarise(problems: Sequence[Problem]) -> list[str]:
+    """A line for each kind worth knowing before any work: how many, what was done, and the first of them."""
+    lines = []
+    for (kind, action), count in count_kinds(problems).items():
+        if kind not in HARMLESS:
+            first = next(problem for problem in problems if (problem.kind, problem.action) == (kind, action))
+            which = "" if count == 1 else ", the first"
+            lines.append(f"{kind}: {count} {action}{which}: {first.where}: {first.message}")
+    return lines
 
 
 def refuse(problems: Sequence[Problem], where: Path) -> None:

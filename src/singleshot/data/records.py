@@ -22,6 +22,7 @@ class ImageRecord(NamedTuple):
         line: line in ``file``, where there is one.
         declared_hw: (height, width) that the annotation states; ``None`` where it states none.
         objects_file: the file of its objects, if another.
+        labelled: whether some file speaks of its objects; without one it is taken for background.
     """
 
     path: Path
@@ -30,6 +31,7 @@ class ImageRecord(NamedTuple):
     line: int | None = None
     declared_hw: tuple[int, int] | None = None
     objects_file: Path | None = None
+    labelled: bool = True
 
 
 @dataclass(slots=True)
@@ -49,6 +51,7 @@ class Records:
         class_ids: the files' own ids of ``class_names``; what ``labels`` holds unless it holds names.
         one_based: boxes are VOC's inclusive pixel numbers that begin at 1.
         fractions: boxes are fractions of the image's width and height (YOLO).
+        widths: the files state x, y, width and height (COCO), from which ``boxes`` are computed.
         states_sizes: the format states the images' sizes, so that a missing one is worth a note.
         problems: what the reader itself found.
     """
@@ -66,6 +69,7 @@ class Records:
     class_ids: tuple[int, ...] = ()
     one_based: bool = False
     fractions: bool = False
+    widths: bool = False
     states_sizes: bool = True
     problems: list[Problem] = field(default_factory=list)
 

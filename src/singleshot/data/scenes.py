@@ -15,8 +15,7 @@ from numpy.typing import NDArray
 
 from singleshot.data.shapes import PAINTERS, paint_thing
 from singleshot.data.writers import voc_xml
-from singleshot.errors import DataError
-from singleshot.files import write_atomically
+from singleshot.files import check_output_folder, write_atomically
 from singleshot.structures import Sample
 
 CLASS_NAMES = tuple(PAINTERS)
@@ -69,11 +68,9 @@ def make_scenes(
         The folder.
 
     Raises:
-        DataError: the folder is not empty.
+        OutputError: the folder is not empty.
     """
-    folder = Path(out)
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise DataError(f"{folder}: exists and is not an empty folder: name a new one")
+    folder = check_output_folder(out)
     for name in ("JPEGImages", "Annotations"):
         (folder / name).mkdir(parents=True)
     lists: dict[str, list[str]] = {"trainval": [], "test": []}

@@ -3,37 +3,51 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Sequence
 from pathlib import PurePath
-from types import MappingProxyType
 
-FRACTIONS: Mapping[str, float] = MappingProxyType({"train": 0.8, "val": 0.1, "test": 0.1})
+PARTS = ("train", "val", "test")
+TENTH = 0.1
+MIN_HELD_OUT = 50
+"""Images that are measured on, at the least; a fifth of smaller sets."""
+MIN_FOR_TEST = 50
+"""With fewer images there is no third part: it would measure nothing and cost training images."""
 
 
-def assign_splits(names: Sequence[str], fractions: Mapping[str, float] = FRACTIONS) -> list[str]:
-    """The split of each image.
+def assign_splits(names: Sequence[str], *, test: bool = True) -> list[str]:
+    """The part of each image: ``train``, ``val`` (measured during training) or ``test`` (never seen by it).
+
+    A tenth is ``test`` (none of fewer than 50 images). A tenth, and at least 50 images or a fifth, is ``val``. Of fewer
+    than 5 images all are ``train``. The highest hashes are held out, so more images move the bounds, not the order.
 
     Args:
-        names: file names; only the last part without its suffix counts, so a moved or converted data set stays divided.
-        fractions: share of each split, in order; they add up to 1.
-
-    Raises:
-        ValueError: the shares do not add up to 1, or one is negative.
+        names: paths; only the file's name without its suffix counts where it is the only one, so a moved or converted
+            data set stays divided.
+        test: whether there is a part ``test``; without it, its images are ``val``.
     """
-    if min(fractions.values(), default=-1.0) < 0 or abs(sum(fractions.values()) - 1) > 1e-9:
-        raise ValueError(f"the shares of the splits must add up to 1 and be at least 0: {dict(fractions)}")
-    return [_split_at(_uniform(PurePath(name).stem), fractions) for name in names]
+    positions = [_uniform(key) for key in _keys(names)]
+    count = len(names)
+    tested = {index for index in range(count) if test and count >= MIN_FOR_TEST and positions[index] >= 1 - TENTH}
+    rest = sorted((position for index, position in enumerate(positions) if index not in tested), reverse=True)
+    last = 1 - TENTH * (2 if tested else 1)
+    wanted = max(
+        min(MIN_HELD_OUT, count // 5), sum(position >= last for position in rest) if count >= MIN_FOR_TEST else 0
+    )
+    bound = rest[wanted - 1] if wanted else 2.0
+    return [
+        "test" if index in tested else "val" if position >= bound else "train"
+        for index, position in enumerate(positions)
+    ]
 
 
-def _uniform(stem: str) -> float:
-    """A number in [0, 1) that depends on ``stem`` alone."""
-    return int.from_bytes(hashlib.sha256(stem.encode(errors="surrogateescape")).digest()[:6], "big") / 2**48
+def _keys(names: Sequence[str]) -> list[str]:
+    """What of each name counts: its stem, or where several images share it, its folders too."""
+    paths = [PurePath(name) for name in names]
+    counts = Counter(path.stem for path in paths)
+    return [path.stem if counts[path.stem] == 1 else "/".join((*path.parts[-3:-1], path.stem)) for path in paths]
 
 
-def _split_at(position: float, fractions: Mapping[str, float]) -> str:
-    *others, last = fractions
-    for name in others:
-        position -= fractions[name]
-        if position < 0:
-            return name
-    return last
+def _uniform(key: str) -> float:
+    """A number in [0, 1) that depends on ``key`` alone."""
+    return int.from_bytes(hashlib.sha256(key.encode(errors="surrogateescape")).digest()[:6], "big") / 2**48

@@ -8,7 +8,7 @@ was drawn on a rotated or scaled copy is repaired; what loses nothing is noted.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from singleshot.data.headers import read_headers
+from singleshot.data.notation import find_corners, find_fractions
 from singleshot.data.problems import Action, Problem
 from singleshot.data.records import ImageRecord, Records
 from singleshot.image_header import Header
@@ -42,6 +43,7 @@ class _Columns:
     areas: NDArray[np.float64]
     keep: Mask
     problems: list[Problem]
+    names: Mapping[str | int, str]
 
     def report(self, rows: Mask, kind: str, action: Action, message: Callable[[int], str]) -> None:
         """Add a problem for each marked object, and take it out when ``action`` is ``skipped``."""
@@ -55,8 +57,7 @@ class _Columns:
     def class_name(self, row: int) -> str:
         """The object's class, as its file calls it where the file does not name it."""
         label = self.records.labels[row]
-        ids = self.records.class_ids
-        return self.records.class_names[ids.index(label)] if label in ids else str(label)
+        return self.names.get(label, str(label))
 
     def written(self, row: int) -> str:
         """The object's id where it has one, its class, and its corners as the file has them."""
@@ -90,7 +91,8 @@ def _check_image(image: ImageRecord, header: Header | str, problems: list[Proble
     if isinstance(header, Header):
         return True
     if header == "missing-image":
-        problems.append(Problem(image.file, image.line, header, "skipped", f"there is no image {image.path}"))
+        there = " (a link that leads nowhere)" if image.path.is_symlink() else ""
+        problems.append(Problem(image.file, image.line, header, "skipped", f"there is no image {image.path}{there}"))
     else:
         problems.append(Problem(image.path, None, "unreadable-image", "skipped", header))
     return False
@@ -123,6 +125,7 @@ def _columns(records: Records, class_map: ClassMap, usable: Sequence[bool], prob
         np.array(records.areas, dtype=np.float64),
         np.array(usable, dtype=bool)[owner],
         problems,
+        dict(zip(records.class_ids, records.class_names, strict=False)),
     )
 
 
@@ -142,6 +145,9 @@ def _check_boxes(columns: _Columns, headers: Sequence[Header | str], usable: lis
     columns.report(columns.keep & ~finite, "not-finite", "skipped", lambda row: f"{columns.written(row)}: no box")
     boxes[~finite] = 0.0
     boxes.clip(-FAR_PX, FAR_PX, out=boxes)
+    sizes_hw = np.array([h.upright_size_hw if isinstance(h, Header) else (1, 1) for h in headers]).reshape(-1, 2)
+    if not records.fractions:
+        _check_notation(columns, sizes_hw)
     # VOC counts pixels from 1 and includes the last: pixel n covers n-1 to n, so the first corner moves by one.
     low, high = boxes[:, :2], boxes[:, 2:]
     first = 1.0 if records.one_based else 0.0
@@ -149,12 +155,46 @@ def _check_boxes(columns: _Columns, headers: Sequence[Header | str], usable: lis
     inverted = columns.keep & swapped.any(axis=1)
     columns.report(inverted, "inverted", "repaired", lambda row: f"{columns.written(row)}: corners swapped")
     boxes = np.concatenate([np.where(swapped, high, low) - first, np.where(swapped, low, high)], axis=1)
-    sizes_hw = np.array([h.upright_size_hw if isinstance(h, Header) else (1, 1) for h in headers]).reshape(-1, 2)
     columns.boxes = boxes * np.tile(sizes_hw[columns.owner, ::-1], 2) if records.fractions else boxes
     if not records.fractions:
         _check_frames(columns, headers, usable)
     _check_extent(columns, sizes_hw[columns.owner, ::-1])
     _check_repeated(columns)
+
+
+def _check_notation(columns: _Columns, sizes_hw: NDArray[np.int64]) -> None:
+    """Leave out boxes that are fractions or corners where the format wants pixels or sizes, and say so once a file."""
+    images = columns.records.images
+    stated_hw = [image.declared_hw or tuple(size) for image, size in zip(images, sizes_hw.tolist(), strict=True)]
+    sizes_wh = np.array(stated_hw, dtype=np.float64).reshape(-1, 2)[columns.owner, ::-1]
+    widths = columns.records.widths
+    _leave_out(
+        columns,
+        find_fractions(columns.boxes, columns.keep, sizes_wh, widths=widths),
+        "fraction-boxes",
+        "boxes look like fractions of the image, as {}; this format counts pixels: they are left out",
+    )
+    for file in dict.fromkeys(image.file for image in images) if widths else ():
+        mine = np.array([image.file == file for image in images], dtype=bool)[columns.owner]
+        _leave_out(
+            columns,
+            find_corners(columns.boxes, columns.keep & mine, sizes_wh),
+            "corner-boxes",
+            "boxes look like corners x1, y1, x2, y2: many leave their images, as {}, and as corners they fit; "
+            "COCO's bbox is x, y, width, height: they are left out",
+        )
+
+
+def _leave_out(columns: _Columns, rows: Mask, kind: str, message: str) -> None:
+    """Take the marked objects out; one problem for each file."""
+    by_file: dict[Path, list[int]] = {}
+    for row in np.flatnonzero(rows).tolist():
+        by_file.setdefault(columns.records.images[columns.owner[row]].file, []).append(row)
+    for file, mine in by_file.items():
+        worst = max(mine, key=lambda row: columns.boxes[row].max())
+        text = f"{len(mine)} {message.format(columns.written(worst))}"
+        columns.problems.append(Problem(file, None, kind, "skipped", text))
+    columns.keep &= ~rows
 
 
 def _check_frames(columns: _Columns, headers: Sequence[Header | str], usable: list[bool]) -> None:
@@ -293,5 +333,6 @@ def _unique_ids(images: Sequence[ImageRecord], usable: Sequence[bool]) -> list[i
     used = [image.image_id for image, ok in zip(images, usable, strict=True) if ok]
     if len(set(used)) == len(used):
         return [image.image_id for image in images]
-    common = Path(os.path.commonpath([image.path.parent for image in images]))
-    return [image.path.relative_to(common).as_posix() for image in images]
+    paths = [Path(os.path.abspath(image.path)) for image in images]  # lists may hold absolute and relative ones
+    common = Path(os.path.commonpath([path.parent for path in paths]))
+    return [path.relative_to(common).as_posix() for path in paths]

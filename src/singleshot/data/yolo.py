@@ -2,22 +2,43 @@
 
 from __future__ import annotations
 
+import os
+from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
-from typing import Any
 
-import yaml
-
-from singleshot.data.records import ImageFolder, ImageRecord, Records
+from singleshot.data.paths import Locator, child, images_below, is_image, is_possible, subfolders, visible
+from singleshot.data.problems import Problem
+from singleshot.data.records import ImageRecord, Records
+from singleshot.data.split_names import split_role
+from singleshot.data.yolo_labels import (
+    SUFFIX,
+    LabelFolders,
+    is_other_text,
+    label_path,
+    looks_like_labels,
+    read_labels,
+    swapped_folder,
+)
+from singleshot.data.yolo_names import find_class_list, guessed_encoding, stand_in
+from singleshot.data.yolo_settings import (
+    ForeignYamlError,
+    YoloSettings,
+    is_ours,
+    read_darknet_settings,
+    read_yaml_settings,
+)
 from singleshot.errors import DataError
+from singleshot.files import read_text
 from singleshot.images import IMAGE_SUFFIXES
 
-LOOKED_FOR = "YOLO: a data.yaml with names and train/val, images/ beside labels/, or *.txt labels beside images"
-SPLITS = ("train", "val", "valid", "test")
-YAML_NAMES = ("data", "dataset")
-MAX_YAML_BYTES = 16 * 2**20
-MAX_LABEL_BYTES = 64 * 2**20
-MAX_CLASSES = 100_000
+LOOKED_FOR = (
+    "YOLO: a data.yaml with names and train/val, obj.data, images/ beside labels/, or *.txt labels beside images"
+)
+IMAGES_TRIED = 200
+LINES_TRIED = 20
 
 
 @dataclass(frozen=True)
@@ -25,14 +46,20 @@ class YoloLayout:
     """YOLO on disk.
 
     Attributes:
+        root: the folder of the data set.
         sources: folders of images and text files that list images, by split; ``""`` where there are no splits.
         names: class names by id; ``None`` where the data set does not name its classes.
         keypoints: numbers that follow each box (pose labels).
+        missing: what is wrong with splits that are named but not there.
+        problems: what was noted while it was recognised.
     """
 
+    root: Path
     sources: dict[str, tuple[Path, ...]]
     names: tuple[str, ...] | None
     keypoints: int = 0
+    missing: dict[str, str] | None = None
+    problems: tuple[Problem, ...] = ()
 
     @property
     def splits(self) -> tuple[str, ...]:
@@ -42,199 +69,268 @@ class YoloLayout:
     def read(self, split: str | None) -> Records:
         """The records of ``split`` (several joined by ``+``), or of every source."""
         wanted = list(self.sources) if split is None else split.split("+")
-        records = Records(fractions=True, states_sizes=False)
+        records = Records(fractions=True, states_sizes=False, problems=list(self.problems))
+        labels = LabelFolders()
         first: dict[Path, Path] = {}
-        for name in wanted:
-            for source in self.sources[name]:
-                images = _images_of(source)
-                if images and not any(label_path(image).is_file() for image, _, _ in images):
-                    message = (
-                        f"no image has a label file (looked for {label_path(images[0][0])} ...): all are background"
-                    )
-                    records.add_problem(source, None, "no-labels", message, "noted")
-                for image, file, line in images:
-                    if image not in first:
-                        first[image] = source
-                        _read_image(records, image, (file, line), self.keypoints)
-                    elif first[image] == source:  # in two sources it is no mistake: splits may overlap
-                        records.add_problem(file, line, "duplicate-image", f"{image} is named twice", "noted")
+        for source in (source for name in wanted for source in self.sources[name]):
+            self._read_source(records, source, labels, first)
+        if split is None or all(source.is_dir() for name in wanted for source in self.sources[name]):
+            _report_orphans(records, labels)
         names = self.names if self.names is not None else self._numbered_names(records)
         records.class_names, records.class_ids = names, tuple(range(len(names)))
+        _report_counting_from_one(records, self.root)
         return records
+
+    def _read_source(self, records: Records, source: Path, labels: LabelFolders, first: dict[Path, Path]) -> None:
+        """Append the images of a folder or a list."""
+        start = len(records.images)
+        for image, file, line in _images_of(source, self.root, records):
+            if image not in first:
+                first[image] = source
+                _read_image(records, image, (file, line), labels, self.keypoints)
+            elif first[image] == source:  # in two sources it is no mistake: splits may overlap
+                records.add_problem(file, line, "duplicate-image", f"{image} is named twice", "noted")
+        found = records.images[start:]
+        unlabelled = [image for image in found if not image.labelled]
+        present = [image for image in unlabelled if image.path.is_file()]
+        if present and len(unlabelled) == len(found):
+            message = f"no image has a label file (looked for {label_path(present[0].path)} ...): all are background"
+            records.add_problem(source, None, "no-labels", message, "noted")
+        else:
+            for record in present:
+                message = f"no label file (looked for {label_path(record.path)}): taken for background"
+                records.add_problem(record.path, None, "unlabelled-image", message, "noted")
 
     def _numbered_names(self, records: Records) -> tuple[str, ...]:
         """Names made from the largest class id of all splits, for a data set without a list of names."""
-        everything = records if not self.splits else YoloLayout(self.sources, ()).read(None)
-        largest = max((label for label in everything.labels if isinstance(label, int)), default=-1)
-        return tuple(f"class{index}" for index in range(largest + 1))
+        everything = records if not self.splits else YoloLayout(self.root, self.sources, (), self.keypoints).read(None)
+        used = Counter(label for label in everything.labels if isinstance(label, int))
+        largest = max(used, default=-1)
+        if used:
+            unused = f", of which {largest + 1 - len(used)} have no object" if len(used) <= largest else ""
+            row = everything.labels.index(largest)  # type: ignore[arg-type]
+            image, line = everything.images[everything.owner[row]], everything.lines[row]
+            message = (
+                f"no list names the classes (classes.txt, data.yaml): {stand_in(0)} to {stand_in(largest)}{unused}"
+            )
+            records.add_problem(image.objects_file or image.file, line, "unnamed-class", message, "noted")
+        return tuple(stand_in(index) for index in range(largest + 1))
+
+
+def _images_of(source: Path, root: Path, records: Records) -> Iterator[tuple[Path, Path, int | None]]:
+    """(image, naming file, line) of each image that a folder holds (deeply) or a text file lists."""
+    if source.is_dir():
+        yield from ((path, path, None) for path in images_below(source))
+        return
+    try:
+        text = read_text(source)
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{source}: the list of images cannot be read: {error}") from error
+    if text.guessed:
+        records.problems.append(guessed_encoding(source, text.encoding))
+    locator = _locator(source, root)
+    for number, line in enumerate((line.strip() for line in text.text.splitlines()), 1):
+        found = locator.find(line) if line else None
+        if found or (line and is_possible(line) and not os.path.isdir(source.parent / line)):
+            yield found or source.parent / line, source, number
+        elif line:
+            records.add_problem(source, number, "bad-record", f"'{line[:60]}' is no path of an image")
+    if locator.moved:
+        message = (
+            f"{locator.moved} images were found by the end of their path: the list is of another machine or folder"
+        )
+        records.add_problem(source, None, "moved-paths", message, "noted")
+
+
+def _locator(source: Path, root: Path) -> Locator:
+    return Locator((source.parent, root, root / "images", source.parent / "images", Path()))
+
+
+def _read_image(
+    records: Records, image: Path, named: tuple[Path, int | None], labels: LabelFolders, keypoints: int
+) -> None:
+    """Append an image and its objects; an image without a label file is background."""
+    file = labels.find(image)
+    where = named if named[1] or file is None else (file, None)
+    expected = file or label_path(image)
+    records.images.append(ImageRecord(image, image.stem, *where, objects_file=expected, labelled=file is not None))
+    if file is not None and not read_labels(records, file, keypoints):
+        records.images.pop()
+
+
+def _report_orphans(records: Records, labels: LabelFolders) -> None:
+    """Label files that no image asks for, in the folders of the images' labels."""
+    used = {image.objects_file for image in records.images}
+    unreadable = {problem.file for problem in records.problems}
+    folders = {image.path.parent for image in records.images}
+    for folder in sorted({place for images in folders for place in labels.folders(images)}):
+        for file in sorted(labels.listing(folder).values()):
+            if file not in used and file not in unreadable and not is_other_text(file) and looks_like_labels(file):
+                records.add_problem(file, None, "orphan-label", f"no image is called {file.stem}", "noted")
+
+
+def _report_counting_from_one(records: Records, root: Path) -> None:
+    """Labels from 1 to C where there are C names, 0 to C-1, teach every class as the next one."""
+    count = len(records.class_names)
+    ids = {label for label in records.labels if isinstance(label, int)}
+    if count and ids and min(ids) == 1 and max(ids) == count:
+        message = (
+            f"the labels use the classes 1 to {count}, but {count} names are 0 to {count - 1}: do they count from 1?"
+        )
+        records.add_problem(root, None, "counts-from-one", message, "noted")
 
 
 def find(path: Path) -> YoloLayout | None:
-    """Recognise YOLO at ``path``: a YAML file, a folder with one, or folders of images and labels."""
+    """Recognise YOLO at ``path``: a settings file, a folder with one, or folders of images and labels.
+
+    Raises:
+        DataError: a settings file has a mistake.
+    """
     if path.is_file():
-        return _from_yaml(path) if path.suffix.lower() in (".yaml", ".yml") else None
-    for file in sorted([*path.glob("*.yaml"), *path.glob("*.yml")], key=lambda file: (file.stem != "data", file.name)):
-        layout = _from_yaml(file)
-        if layout:
-            return layout
+        return _from_named_file(path)
+    layout = _from_settings_in(path)
+    if layout:
+        return layout
     sources = _bare_sources(path)
-    return YoloLayout(sources, _names_file(path)) if sources else None
+    return _named_layout(path, sources, None) if sources else None
 
 
-def _from_yaml(file: Path) -> YoloLayout | None:
-    """A layout from a YAML file with ``names``; ``None`` for other YAML files."""
-    if file.stat().st_size > MAX_YAML_BYTES:
+def _from_named_file(file: Path) -> YoloLayout | None:
+    """The layout of a file that the user named."""
+    if file.suffix.lower() not in (".yaml", ".yml", ".data"):
         return None
     try:
-        content = yaml.safe_load(file.read_text(encoding="utf-8-sig"))
-    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
-        if file.stem not in YAML_NAMES:
-            return None  # another program's file; it may use tags that only that program knows
-        raise DataError(f"{file}: not valid YAML: {error}") from error
-    if not isinstance(content, dict) or "names" not in content:
+        read = read_darknet_settings if file.suffix.lower() == ".data" else read_yaml_settings
+        return _from_settings(file, read(file))
+    except ForeignYamlError as error:
+        raise DataError(f"{file}: not the settings of a YOLO data set: {error}") from error
+
+
+def _from_settings_in(folder: Path) -> YoloLayout | None:
+    """The layout of the first settings file in a folder; others of the same kind are noted."""
+    good: list[tuple[Path, YoloSettings]] = []
+    faults: list[DataError] = []
+    files = sorted(visible(folder, ".yaml", ".yml"), key=lambda file: (file.stem not in ("data", "dataset"), file.name))
+    for file in [*files, *visible(folder, ".data")]:
+        try:
+            read = read_darknet_settings if file.suffix.lower() == ".data" else read_yaml_settings
+            good.append((file, read(file)))
+        except ForeignYamlError:
+            continue
+        except DataError as error:
+            if files == [file] or (file in files and file.stem in ("data", "dataset")) or is_ours(file):
+                faults.append(error)
+    if faults and (not good or good[0][0].stem not in ("data", "dataset")):
+        raise faults[0]
+    if not good:
         return None
-    names = _yaml_names(file, content["names"])
-    if isinstance(content.get("nc"), int) and content["nc"] != len(names):
-        raise DataError(f"{file}: nc is {content['nc']} but there are {len(names)} names: correct one of them")
-    root = _yaml_root(file, content.get("path"))
-    keys = [key for key, value in content.items() if value and (key in SPLITS or _is_list_file(value))]
-    sources = {str(key): _yaml_sources(file, root, str(key), content[key]) for key in keys}
-    sources = sources or _bare_sources(file.parent)
-    if not sources:
-        raise DataError(f"{file}: names no images: add 'train: images/train' (and val, test) with folders or lists")
-    shape = content.get("kpt_shape")
-    keypoints = shape[0] * shape[1] if isinstance(shape, list) and len(shape) == 2 else 0
-    return YoloLayout(sources, names, keypoints)
+    (chosen, settings), *others = good
+    settings.problems += [Problem(folder, None, "other-settings", "noted", f"passed over: {fault}") for fault in faults]
+    for file, other in others:
+        if (other.names, other.sources) != (settings.names, settings.sources):
+            settings.problems.append(
+                Problem(file, None, "other-settings", "noted", f"passed over: {chosen.name} is read")
+            )
+    return _from_settings(chosen, settings)
 
 
-def _is_list_file(value: Any) -> bool:
-    """Whether a key of any name holds a list of images, as for a split called trainval."""
-    return isinstance(value, str) and value.endswith(".txt") and "://" not in value
+def _from_settings(file: Path, settings: YoloSettings) -> YoloLayout:
+    sources = settings.sources or ({} if settings.missing else _bare_sources(file.parent))
+    if not sources and file.suffix.lower() == ".data":
+        sources = _bare_sources(file.parent)
+    training = [why for key, why in settings.missing.items() if split_role(key) in ("train", "trainval")]
+    if not sources or training:
+        reason = next(iter(training or settings.missing.values()), None)
+        raise DataError(
+            reason or f"{file}: names no images: add 'train: images/train' (and val, test) with folders or lists"
+        )
+    layout = _named_layout(file.parent, sources, settings)
+    absent = [why.removeprefix(f"{file}: ") for why in settings.missing.values()]
+    missing = [Problem(file, None, "missing-split", "noted", why) for why in absent]
+    problems = (*settings.problems, *missing, *layout.problems)
+    return YoloLayout(file.parent, sources, layout.names, settings.keypoints, settings.missing, problems)
 
 
-def _yaml_names(file: Path, names: Any) -> tuple[str, ...]:
-    """Names by id, from a list or from ``{0: person, ...}``; ids that are left out get a name of their own."""
-    if isinstance(names, dict) and all(isinstance(key, int) and 0 <= key < MAX_CLASSES for key in names):
-        return tuple(str(names.get(index, f"class{index}")) for index in range(max(names, default=-1) + 1))
-    if isinstance(names, list):
-        return tuple(str(name) for name in names)
-    raise DataError(f"{file}: key 'names': expected a list of names or numbers with names, not {names!r:.80}")
-
-
-def _yaml_root(file: Path, path: Any) -> Path:
-    """The folder that ``train`` and ``val`` start from; exported files often name a folder of another machine."""
-    if isinstance(path, str):
-        for root in (file.parent / path, Path(path)):
-            if root.is_dir():
-                return root
-    return file.parent
-
-
-def _yaml_sources(file: Path, root: Path, key: str, value: Any) -> tuple[Path, ...]:
-    sources = []
-    for text in value if isinstance(value, list) else [value]:
-        if not isinstance(text, str):
-            raise DataError(f"{file}: key '{key}': expected a folder or a text file, not {text!r:.80}")
-        # Some exports write ../train/images for a folder that lies beside the YAML file.
-        tries = (root / text, file.parent / text, file.parent / text.removeprefix("../"))
-        found = next((path for path in tries if path.exists()), None)
-        if found is None:
-            raise DataError(f"{file}: key '{key}': no folder or file {tries[0]}: correct 'path' or '{key}'")
-        sources.append(found)
-    return tuple(sources)
+def _named_layout(root: Path, sources: dict[str, tuple[Path, ...]], settings: YoloSettings | None) -> YoloLayout:
+    """A layout with the names of the settings, else of the lists of classes beside the images and labels."""
+    if settings and settings.names is not None:
+        return YoloLayout(root, sources, settings.names)
+    folders = [source for places in sources.values() for source in places if source.is_dir()]
+    labels = [swapped for folder in folders if (swapped := swapped_folder(folder))]
+    near = [
+        root,
+        root / "labels",
+        *folders,
+        *labels,
+        *(folder.parent for folder in folders),
+        *(x.parent for x in labels),
+    ]
+    names, problems = find_class_list(folder for folder in near if folder.is_relative_to(root))
+    return YoloLayout(root, sources, names, problems=tuple(problems))
 
 
 def _bare_sources(path: Path) -> dict[str, tuple[Path, ...]]:
-    """Image folders beside label folders: ``images/train``, ``train/images``, ``images``, or images among labels."""
-    split_first = {name: path / name / "images" for name in SPLITS if (path / name / "labels").is_dir()}
-    split_last = {name: path / "images" / name for name in SPLITS if (path / "labels" / name).is_dir()}
-    found: dict[str, tuple[Path, ...]]
-    found = {name: (folder,) for name, folder in (split_first or split_last).items() if folder.is_dir()}
-    if found:
-        return found
-    if (path / "images").is_dir() and (path / "labels").is_dir() and not any((path / "labels").glob("*.xml")):
-        return {"": (path / "images",)}
-    flat = {name: path / name if name else path for name in ("", *SPLITS)}
-    return {name: (folder,) for name, folder in flat.items() if folder.is_dir() and _has_labels(folder)}
+    """Images by split: ``train/images``, ``images/train``, lists of images, ``images``, or images among labels."""
+    for sources in (_split_folders(path), _lists(path), _image_folder(path), _flat_folders(path)):
+        if sources:
+            return sources
+    return {"": (path,)} if _has_labels(path, deep=False) else {}
 
 
-def _has_labels(folder: Path) -> bool:
-    """Whether a folder holds an image with a label file of the same stem."""
-    return any((folder / f"{stem}.txt").is_file() for stem, _ in ImageFolder(folder).stems()[:100])
+def find_anywhere(path: Path) -> YoloLayout | None:
+    """Images beside their labels in whatever folders below ``path``: the last resort."""
+    return _named_layout(path, {"": (path,)}, None) if _has_labels(path) else None
 
 
-def _names_file(path: Path) -> tuple[str, ...] | None:
-    """Names by line of ``classes.txt`` or ``obj.names``."""
-    for file in (path / "classes.txt", path / "labels" / "classes.txt", path / "obj.names"):
-        if file.is_file():
-            return tuple(line.strip() for line in file.read_text(errors="replace").splitlines() if line.strip())
-    return None
+def _split_folders(path: Path) -> dict[str, tuple[Path, ...]]:
+    """``train/images`` beside ``train/labels``, or ``images/train`` and ``labels/train``; one with labels is enough."""
+    inside = {folder: child(folder, "images") for folder in subfolders(path) if split_role(folder.name)}
+    if any(child(folder, "labels") for folder, images in inside.items() if images):
+        return {folder.name: (images,) for folder, images in inside.items() if images}
+    images, labels = child(path, "images") or child(path, "JPEGImages"), child(path, "labels")
+    if images is None or labels is None:
+        return {}
+    parts = [folder for folder in subfolders(images) if split_role(folder.name)]
+    return {part.name: (part,) for part in parts} if any(child(labels, part.name) for part in parts) else {}
 
 
-def _images_of(source: Path) -> list[tuple[Path, Path, int | None]]:
-    """(image, naming file, line) of each image that a folder holds (deeply) or a text file lists."""
-    if source.is_dir():
-        paths = sorted(path for path in source.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES)
-        return [(path, path, None) for path in paths]
-    lines = enumerate(source.read_text(errors="replace").splitlines(), 1)
-    return [(_listed(source, text.strip()), source, number) for number, text in lines if text.strip()]
+def _lists(path: Path) -> dict[str, tuple[Path, ...]]:
+    """Text files called after splits that list images which are here and have labels."""
+    lists = [file for file in visible(path, SUFFIX) if split_role(file.stem)]
+    return {file.stem: (file,) for file in lists} if any(_is_list(file, path) for file in lists) else {}
 
 
-def _listed(source: Path, text: str) -> Path:
-    """A path of a list: relative to the list's folder when it begins with ``./`` or exists there."""
-    path = Path(text)
-    near = source.parent / path
-    return near if text.startswith("./") or not path.is_file() or near.is_file() else path
-
-
-def label_path(image: Path) -> Path:
-    """Where an image's labels are: the last folder ``images`` becomes ``labels``, else beside the image."""
-    parts = list(image.parts)
-    for index in range(len(parts) - 2, -1, -1):
-        if parts[index] == "images":
-            swapped = Path(*parts[:index], "labels", *parts[index + 1 :]).with_suffix(".txt")
-            beside = image.with_suffix(".txt")
-            return beside if beside.is_file() and not swapped.is_file() else swapped
-    return image.with_suffix(".txt")
-
-
-def _read_image(records: Records, image: Path, named: tuple[Path, int | None], keypoints: int) -> None:
-    """Append an image and its objects; an image without a label file is background."""
-    file = label_path(image)
-    records.images.append(ImageRecord(image, image.stem, *(named if named[1] else (file, None)), objects_file=file))
+def _is_list(file: Path, root: Path) -> bool:
     try:
-        if file.stat().st_size > MAX_LABEL_BYTES:
-            raise ValueError(f"more than {MAX_LABEL_BYTES} bytes")
-        text = file.read_text(encoding="utf-8-sig")
-    except FileNotFoundError:
-        return
-    except (OSError, ValueError) as error:
-        records.images.pop()
-        records.add_problem(file, None, "unreadable-annotation", f"cannot be read: {error}")
-        return
-    for number, line in enumerate(text.splitlines(), 1):
-        if words := line.split():
-            _read_line(records, file, number, words, keypoints)
+        lines = read_text(file).text.splitlines()
+    except (OSError, UnicodeDecodeError):
+        return False
+    locator, labels = _locator(file, root), LabelFolders()
+    found = (locator.find(line.strip()) for line in islice((line for line in lines if line.strip()), LINES_TRIED))
+    return any(path and is_image(path.name) and labels.find(path) for path in found)
 
 
-def _read_line(records: Records, file: Path, number: int, words: list[str], keypoints: int) -> None:
-    """Append the object of one line: a box, a box with a confidence, a box with key points, or a polygon."""
-    try:
-        values = [float(word) for word in words]
-        label = int(values[0])
-        if label != values[0] or not 0 <= label < MAX_CLASSES:
-            raise ValueError(f"class '{words[0]}'")
-    except (ValueError, OverflowError) as error:
-        message = f"expected 'class cx cy w h', found '{' '.join(words)[:60]}' ({error})"
-        records.add_problem(file, number, "bad-record", message)
-        return
-    if len(values) in (5, 6) or (keypoints and len(values) == 5 + keypoints):
-        cx, cy, width, height = values[1:5]
-        box = (cx - width / 2, cy - height / 2, cx + width / 2, cy + height / 2)
-    elif len(values) >= 7 and len(values) % 2:
-        xs, ys = values[1::2], values[2::2]
-        box = (min(xs), min(ys), max(xs), max(ys))
-    else:
-        records.add_problem(file, number, "bad-record", f"{len(values)} numbers are neither a box (5) nor a polygon")
-        return
-    records.add_object(box, label, number)
+def _image_folder(path: Path) -> dict[str, tuple[Path, ...]]:
+    images, labels = child(path, "images") or child(path, "JPEGImages"), child(path, "labels")
+    if images is None or labels is None or not images.is_dir() or visible(labels, ".xml"):
+        return {}
+    return {"": (images,)}
+
+
+def _flat_folders(path: Path) -> dict[str, tuple[Path, ...]]:
+    """Folders called after splits that hold images and their labels."""
+    parts = [folder for folder in subfolders(path) if split_role(folder.name)]
+    if not any(_has_labels(folder) for folder in parts):
+        return {}
+    return {folder.name: (folder,) for folder in parts if _some_images(folder)}
+
+
+def _some_images(folder: Path) -> list[Path]:
+    return images_below(folder)[:IMAGES_TRIED]
+
+
+def _has_labels(folder: Path, deep: bool = True) -> bool:
+    """Whether one of a folder's first images has a file of the same stem that looks like labels."""
+    labels = LabelFolders()
+    images = _some_images(folder) if deep else islice(visible(folder, *IMAGE_SUFFIXES), IMAGES_TRIED)
+    return any(file and looks_like_labels(file) for file in map(labels.find, images))

@@ -81,7 +81,16 @@ def check_samples(samples: Sequence[Sample], class_map: ClassMap, keep_empty: bo
         raise DataError("the training data has no images" + ("" if keep_empty else " with objects"))
     ids = np.concatenate([sample.class_ids[~sample.iscrowd] for sample in samples])
     if not len(ids):
-        raise DataError(f"none of the {len(samples)} training images has an object; nothing can be learnt from them")
+        crowds = sum(len(sample) for sample in samples)
+        if crowds:
+            raise DataError(
+                f"all {crowds} objects of the {len(samples)} training images are crowds (iscrowd: 1), from which "
+                "nothing is learnt: set iscrowd to 0 where a box holds one object"
+            )
+        raise DataError(
+            f"none of the {len(samples)} training images has an object, so nothing can be learnt from them; "
+            "`singleshot data check` says which labels were left out, and why"
+        )
     counts = np.bincount(ids, minlength=len(class_map))
     absent = [name for name, count in zip(class_map.names, counts, strict=True) if not count]
     rare = [f"{name} ({count})" for name, count in zip(class_map.names, counts, strict=True) if 0 < count < MIN_OBJECTS]

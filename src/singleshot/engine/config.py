@@ -117,12 +117,14 @@ class DataConfig(Frozen):
         train, val: splits to learn from and to evaluate on, several joined by ``+``; ``auto`` takes the data set's own,
             or divides it where it has none. ``val: none`` never evaluates.
         bad_data: ``skip`` repairs or leaves out bad records, ``error`` refuses them.
+        format: of the labels; ``auto`` takes the one that explains most images.
     """
 
     path: str
     train: str = "auto"
     val: str = "auto"
     bad_data: Literal["skip", "error"] = "skip"
+    format: Literal["auto", "voc", "coco", "yolo", "csv", "labelme"] = "auto"
 
 
 class Reference(Frozen):

@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Callable, Collection, Sequence
-from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING, Literal, get_args
 
 import numpy as np
 
-from singleshot import data as datasets
 from singleshot.backends.select import BackendName, Precision
 from singleshot.data import DetectionDataset
-from singleshot.data.problems import count_kinds
+from singleshot.data.parts import open_held_out, remarks
 from singleshot.detector import BATCH_SIZE, Detector, check_batch, load
 from singleshot.errors import ConfigError, DataError
 from singleshot.metrics import DetectionTable, GroundTruth, VocConfig, evaluate_detections
@@ -23,7 +20,7 @@ from singleshot.metrics.coco import MAX_DETECTIONS
 from singleshot.metrics.evaluate import VOC
 from singleshot.predict.runner import Failure, Predictor, StageTimes
 from singleshot.report.result import EvalResult, Speed
-from singleshot.report.words import counted, listed
+from singleshot.report.words import counted
 from singleshot.structures import Sample
 
 if TYPE_CHECKING:
@@ -36,9 +33,6 @@ ALL_METRICS: tuple[MetricName, ...] = get_args(MetricName)
 
 SCORE_THRESHOLD = 0.01
 """Low enough for whole curves: on COCO the AP equals that of 1e-8 to four digits."""
-
-HELD_OUT = ("test", "val")
-"""What splits are evaluated when none is asked for, best first."""
 
 Progress = Callable[[int, int], None]
 """Called with the images done and the images in all."""
@@ -208,45 +202,8 @@ def evaluate_predictor(
         failed=tuple(failed),
         loose=classes.loose,
         max_detections=max_detections,
-        notes=data_notes(dataset),
+        notes=tuple(remarks(dataset)),
     )
-
-
-def data_notes(dataset: DetectionDataset) -> tuple[str, ...]:
-    """What was repaired in a data set, or left out of it, in a sentence."""
-    changed = [problem for problem in dataset.problems if problem.action != "noted"]
-    if not changed:
-        return ()
-    kinds = [f"{count} {kind}, {action}" for (kind, action), count in count_kinds(changed).items()]
-    remedy = f"'singleshot data check {dataset.path}' lists all"
-    return (
-        f"{counted(len(changed), 'bad record')} in the data ({listed(kinds, 4)}): {changed[0].where} ...; {remedy}.",
-    )
-
-
-def open_held_out(path: str | os.PathLike[str], split: str | None = None) -> DetectionDataset:
-    """Open the split to evaluate: the one asked for, else the held-out one, else (and for ``all``) everything.
-
-    Of several held-out splits the first with labelled objects is taken.
-
-    Raises:
-        DataError: the data cannot be read or has no such split, or what is held out has no image.
-    """
-    if split is not None:
-        return datasets.open(Path(path), None if split == "all" else split)
-    known = datasets.splits(Path(path))
-    roles = {role: [name for name in known if _role(name) == role] for role in HELD_OUT}
-    held_out = [datasets.open(Path(path), "+".join(names)) for names in roles.values() if names]
-    if not held_out:
-        return datasets.open(Path(path))
-    labelled = (dataset for dataset in held_out if any(len(sample) for sample in dataset))
-    return next(labelled, max(held_out, key=len))
-
-
-def _role(split: str) -> str:
-    """``test`` of ``2007_test``, ``val`` of ``validation`` and ``val2017``."""
-    plain = re.sub(r"^\d+_|[\d_-]+$", "", split).lower()
-    return {"testing": "test", "valid": "val", "validation": "val", "dev": "val"}.get(plain, plain)
 
 
 def _check_measurable(dataset: DetectionDataset, class_names: Sequence[str]) -> None:

@@ -12,6 +12,7 @@ from rich.text import Text as RichText
 
 from singleshot import data as datasets
 from singleshot.data import DetectionDataset
+from singleshot.data.parts import remarks
 from singleshot.engine.checks import anchor_fit
 from singleshot.engine.config import TrainConfig
 from singleshot.engine.loader import TrainLoader
@@ -68,7 +69,7 @@ def introduce(
     }
     if frozen:
         facts["frozen"] = f"{len(frozen)} tensors: {', '.join(frozen[:6])}{' ...' if len(frozen) > 6 else ''}"
-    return _table(facts, [*warnings, *fit.warnings(), *_problem_counts(train_set)])
+    return _table(facts, [*warnings, *fit.warnings(), *remarks(train_set, val_set)])
 
 
 def conclude(result: TrainResult, config: TrainConfig) -> RichText:
@@ -154,13 +155,6 @@ def _describe_data(train_set: DetectionDataset, val_set: DetectionDataset | None
     if val_set:
         lines.append(f"measured on {len(val_set):,} images of split '{val_set.split}'")
     return "\n".join(lines)
-
-
-def _problem_counts(dataset: DetectionDataset) -> list[str]:
-    changed = [problem for problem in dataset.problems if problem.action != "noted"]
-    if not changed:
-        return []
-    return [f"{len(changed)} bad records were repaired or left out; 'singleshot data check {dataset.path}' lists them"]
 
 
 def _table(facts: Mapping[str, str], warnings: Sequence[str]) -> RichText:

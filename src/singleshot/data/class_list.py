@@ -1,0 +1,119 @@
+"""A ``classes.txt`` beside annotations that name their classes: whose spelling and order it is, and what it lacks."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Callable, Collection
+from difflib import get_close_matches
+from pathlib import Path
+from typing import NamedTuple
+
+from singleshot.data.file_index import normal
+from singleshot.data.records import Records
+from singleshot.errors import DataError
+from singleshot.files import is_regular, read_text
+
+CLASS_FILES = ("classes.txt", "labels.txt", "labelmap.txt", "label_list.txt")
+# What other trainers want first in a list of classes; public classes have no background.
+NO_CLASSES = frozenset({"background", "__ignore__"})
+NAMES_SHOWN = 5
+
+
+class ClassList(NamedTuple):
+    """The names of a file, in its order and each once."""
+
+    file: Path
+    names: tuple[str, ...]
+
+
+def find_class_list(folder: Path, records: Records) -> ClassList | None:
+    """The first list of classes in a folder; CVAT's ``labelmap.txt`` has ``name:colour:...`` lines.
+
+    Raises:
+        DataError: it is no text.
+    """
+    for name in CLASS_FILES:
+        file = folder / name
+        if not is_regular(file):
+            continue
+        try:
+            text = read_text(file)
+        except (OSError, UnicodeDecodeError) as error:
+            raise DataError(f"{file}: the list of classes cannot be read: {error}") from error
+        if text.guessed:
+            message = f"neither UTF-8 nor marked; read as {text.encoding}"
+            records.add_problem(file, None, "encoding", message, "noted")
+        lines = [line.strip() for line in re.split(r"\r\n|\r|\n", text.text)]
+        if name == "labelmap.txt":
+            lines = [line.split(":")[0] for line in lines if not line.startswith(("#", "background:"))]
+        return ClassList(file, tuple(dict.fromkeys(line for line in lines if line)))
+    return None
+
+
+def settle_classes(records: Records, listed: ClassList | None, all_used: Callable[[], Collection[str]]) -> None:
+    """Set the names of the classes, and the labels to their spelling.
+
+    Without a list the classes are the sorted names of all objects. With one, exact names come first; names that differ
+    in case, spaces, ``-`` or ``_`` alone are taken for the list's where that is one to one; a leading background that
+    no object has is dropped; a list with none of the objects' classes is not used. Each is noted.
+
+    Args:
+        records: one split or the whole data set; the labels are names.
+        listed: the list beside the data set.
+        all_used: the class names of every object of the data set, so that all splits agree; asked only where needed.
+    """
+    if listed is None:
+        records.class_names = tuple(sorted(all_used()))
+        return
+    file, names = listed
+    labels = set(records.labels)
+    if labels and labels <= set(names) and not is_background(names[0]):
+        records.class_names = names
+        return
+    used = set(all_used())
+    while names and is_background(names[0]) and names[0] not in used:
+        message = f"'{names[0]}' comes first and no object has it: it is not taken for a class"
+        records.add_problem(file, None, "class-list", message, "noted")
+        names = names[1:]
+    spelling = _one_to_one(used - set(names), set(names) - used)
+    if used and not spelling and used.isdisjoint(names):
+        message = f"has none of the annotations' classes ({_some(used)}): it is not used"
+        records.add_problem(file, None, "class-list", message, "noted")
+        records.class_names = tuple(sorted(used))
+        return
+    for own, name in sorted(spelling.items()):
+        message = f"'{name}' is taken for the annotations' '{own}'"
+        records.add_problem(file, None, "class-list", message, "noted")
+    counts = Counter(records.labels)
+    for own in sorted(used - set(names) - set(spelling)):
+        if counts[own]:
+            near = get_close_matches(own.casefold(), {name.casefold(): name for name in names}, 1, 0.5)
+            nearest = (
+                f" (the nearest is '{next(name for name in names if name.casefold() == near[0])}')" if near else ""
+            )
+            message = f"has no '{own}'{nearest}: {counts[own]} objects of it are left out; add it to the list"
+            records.add_problem(file, None, "class-list", message, "noted")
+    records.labels = [spelling.get(str(label), str(label)) for label in records.labels]
+    records.class_names = names
+
+
+def is_background(name: str) -> bool:
+    """Whether a name is one under which lists of classes keep the background."""
+    return name.casefold() in NO_CLASSES or name.strip("_").casefold() in NO_CLASSES
+
+
+def _one_to_one(used: Collection[str], free: Collection[str]) -> dict[str, str]:
+    """Names that nothing but case, spaces and dashes tells apart, where each has one counterpart."""
+
+    def loose(name: str) -> str:
+        return re.sub(r"[\s_-]+", "", normal(name))
+
+    ours, theirs = Counter(map(loose, used)), Counter(map(loose, free))
+    by_key = {loose(name): name for name in free}
+    return {name: by_key[key] for name in used if ours[key := loose(name)] == 1 and theirs[key] == 1}
+
+
+def _some(names: Collection[str]) -> str:
+    shown = sorted(names)[:NAMES_SHOWN]
+    return ", ".join(shown) + (" ..." if len(names) > NAMES_SHOWN else "")

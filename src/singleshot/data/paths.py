@@ -1,0 +1,147 @@
+"""Finding files of a data set: folders searched without hidden ones, paths written on another machine."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Sequence
+from pathlib import Path, PurePath, PurePosixPath
+from urllib.parse import unquote
+
+from singleshot.data.file_index import is_hidden, list_files
+from singleshot.data.split_names import split_role
+from singleshot.files import is_regular
+from singleshot.images import IMAGE_SUFFIXES
+
+MAX_NAME_BYTES = 255
+
+
+def is_image(name: str) -> bool:
+    """Whether a file name is that of an image, by its suffix."""
+    return os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES
+
+
+def images_below(folder: Path) -> list[Path]:
+    """What has the name of an image below a folder, sorted by path; linked folders are entered, hidden ones not."""
+    return [folder / path for path in list_files(folder, IMAGE_SUFFIXES, ordinary=False)]
+
+
+def visible(folder: Path, *suffixes: str) -> list[Path]:
+    """Entries of a folder that are not hidden, sorted by name; with ``suffixes`` (in any case) only ordinary files.
+
+    A folder that cannot be read has none.
+    """
+    try:
+        entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
+    except OSError:
+        return []
+    kept = (entry for entry in entries if not is_hidden(entry.name))
+    if not suffixes:
+        return [Path(entry.path) for entry in kept]
+    return [Path(entry.path) for entry in kept if entry.name.lower().endswith(suffixes) and is_regular(entry.path)]
+
+
+def subfolders(folder: Path) -> list[Path]:
+    """Folders (and links to folders) in a folder that are not hidden, sorted by name."""
+    try:
+        with os.scandir(folder) as entries:
+            names = sorted(entry.name for entry in entries if not is_hidden(entry.name) and entry.is_dir())
+    except OSError:
+        return []
+    return [folder / name for name in names]
+
+
+def child(folder: Path, name: str) -> Path | None:
+    """The entry ``name`` of a folder, in whatever capitals if only one is called so."""
+    exact = folder / name
+    if os.path.exists(exact):
+        return exact
+    same = [path for path in visible(folder) if path.name.lower() == name.lower()]
+    return same[0] if len(same) == 1 else None
+
+
+def is_possible(text: str) -> bool:
+    """Whether a text can be the path of a file: it ends in a name, and no part is longer than file systems allow."""
+    parts = PurePosixPath(text).parts
+    long = any(len(part.encode(errors="surrogateescape")) > MAX_NAME_BYTES for part in parts)
+    return bool(parts) and parts[-1] not in ("/", "..", "//") and not long and "\0" not in text
+
+
+def spellings(text: str) -> tuple[str, ...]:
+    """A path as written, with the slashes of every system, and without the signs of a URL."""
+    slashed = text.replace("\\", "/")
+    plain = slashed.split("://", 1)[-1]
+    return tuple(dict.fromkeys((text, slashed, plain, unquote(plain))))
+
+
+class Locator:
+    """Finds the files that a data set names, below some folders, also when it was written on another machine.
+
+    A path is tried as it stands, then from each folder, then without its first parts: ``/content/ds/images/a.jpg`` is
+    ``images/a.jpg`` here.
+
+    Attributes:
+        folders: where to look, best first.
+        moved: how many files were found by the end of their path alone.
+    """
+
+    def __init__(self, folders: Iterable[Path]) -> None:
+        self.folders = tuple(dict.fromkeys(folders))
+        self.moved = 0
+        self._skip = 0
+
+    def find(self, text: str) -> Path | None:
+        """The file that is meant, or ``None``."""
+        for spelling in spellings(text):
+            if is_possible(spelling):
+                found = self._near(spelling) or self._by_its_end(spelling)
+                if found:
+                    return found
+        return None
+
+    def _near(self, text: str) -> Path | None:
+        found = next((folder / text for folder in self.folders if os.path.isfile(folder / text)), None)
+        if found and ".." in found.parts:  # one name for one file, as others find it
+            plain = Path(os.path.normpath(found))
+            return plain if os.path.isfile(plain) else found
+        return found
+
+    def _by_its_end(self, text: str) -> Path | None:
+        parts = [part for part in PurePosixPath(text).parts if part not in ("/", "..", ".")]
+        order = range(1 if len(parts) == len(PurePosixPath(text).parts) else 0, len(parts))
+        for skip in sorted(order, key=lambda skip: skip != self._skip):  # the last one that fitted comes first
+            end = PurePath(*parts[skip:])
+            for folder in self.folders:
+                if os.path.isfile(folder / end):
+                    self._skip = skip
+                    self.moved += 1
+                    return folder / end
+        return None
+
+
+def locate_folder(text: str, folders: Sequence[Path]) -> Path | None:
+    """A folder (or file) that a settings file names, with either slash, in other capitals, or by its path's last parts.
+
+    A path of several parts is not cut to its last one unless that names a split: ``../train/images`` must not become
+    ``images``, but ``/content/set/val`` may be ``val``.
+    """
+    for spelling in spellings(text):
+        if not is_possible(spelling):
+            continue
+        for folder in folders:
+            if os.path.exists(folder / spelling):
+                return folder / spelling
+        parts = [part for part in PurePosixPath(spelling).parts if part not in ("/", "..", ".")]
+        least = 1 if parts and split_role(parts[-1]) else min(2, len(parts))
+        for skip in range(max(1, len(parts) - least + 1)):
+            for folder in folders:
+                found = _descend(folder, tuple(parts[skip:]))
+                if found:
+                    return found
+    return None
+
+
+def _descend(folder: Path, parts: tuple[str, ...]) -> Path | None:
+    place: Path | None = folder
+    for part in parts:
+        place = child(place, part) if place else None
+    return place if parts else None

@@ -1,0 +1,262 @@
+"""Which format a data set has: the one that explains most of its images."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import re
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Literal
+
+from singleshot.data import coco, csv_table, labelme, voc, yolo
+from singleshot.data.other_formats import describe_foreign
+from singleshot.data.paths import images_below, is_image, subfolders, visible
+from singleshot.data.problems import Problem
+from singleshot.data.records import Layout, Records
+from singleshot.errors import DataError
+
+Format = Literal["voc", "coco", "yolo", "csv", "labelme"]
+
+# Of formats that say the same, the first is read; of one JSON file the first that knows it.
+READERS: dict[Format, ModuleType] = {"labelme": labelme, "coco": coco, "yolo": yolo, "voc": voc, "csv": csv_table}
+NAMES: dict[Format, str] = {"labelme": "LabelMe", "coco": "COCO", "yolo": "YOLO", "voc": "VOC", "csv": "csv"}
+# A second format that explains this share of the first's images, or so many others, is no stray file.
+RIVAL = 0.8
+ALIKE = 0.9
+# How deep, and in how many folders of one, a data set is looked for.
+DEPTH, MAX_FOLDERS = 3, 50
+MASKS = re.compile(r"segmentation|mask|depth|preview|thumb|visuali|panoptic", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class Found:
+    """A recognised data set.
+
+    Attributes:
+        path: its folder or file, perhaps a folder inside the one that was named.
+        format: the reader.
+        layout: what the reader found.
+        problems: how the format was chosen, and what other formats' files are passed over.
+        left_out: images (real paths) that only another format explains: here they would be background.
+    """
+
+    path: Path
+    format: Format
+    layout: Layout
+    problems: tuple[Problem, ...] = ()
+    left_out: frozenset[str] = frozenset()
+
+    @property
+    def missing(self) -> dict[str, str]:
+        """Splits that are named but not there, and what is wrong with each."""
+        return dict(getattr(self.layout, "missing", None) or {})
+
+
+def recognise(path: Path, format: Format | Literal["auto"] = "auto") -> Found:
+    """Find a data set's format, from its files alone or, where several fit, from the images that each explains.
+
+    Raises:
+        DataError: nothing is there, no reader knows it, or two formats have the same claim; names what was looked for
+            and what is there.
+    """
+    if not path.exists():
+        raise DataError(f"{path}: no such folder or file")
+    if format != "auto" and format not in READERS:
+        raise DataError(f"unknown data format '{format}': use auto, {', '.join(NAMES)}")
+    names: Sequence[Format] = [format] if format != "auto" else list(READERS)
+    found = _at(path, names) or _inside(path, names, DEPTH) or _anywhere(path, names)
+    if found:
+        return found
+    looked = "\n  ".join(READERS[name].LOOKED_FOR for name in names)
+    foreign = describe_foreign(path)
+    raise DataError(f"{path}: no labelled images found. Looked for\n  {looked}\nand found {_describe(path)}.{foreign}")
+
+
+def _describe(path: Path) -> str:
+    """What a folder holds, in a few words."""
+    if not path.is_dir():
+        return f"a file '{path.name}'"
+    entries = sorted(path.iterdir())[:1000]
+    folders = [entry.name + "/" for entry in entries if entry.is_dir()]
+    suffixes = [entry.suffix.lower() or "(no suffix)" for entry in entries if entry.is_file()]
+    counts = [f"{suffixes.count(suffix)} {suffix} files" for suffix in dict.fromkeys(suffixes)]
+    return ", ".join([*folders[:8], *counts[:8]]) or "an empty folder"
+
+
+def _at(path: Path, names: Sequence[Format]) -> Found | None:
+    """What ``path`` itself is."""
+    candidates: list[tuple[Format, Layout]] = []
+    faults: list[DataError] = []
+    for name in names:
+        try:
+            layout: Layout | None = READERS[name].find(path)
+        except DataError as error:
+            faults.append(error)
+            continue
+        if layout is not None:
+            candidates.append((name, layout))
+    if not candidates:
+        if faults:
+            raise faults[0]
+        return None
+    if path.is_file() or (len(candidates) == 1 and not faults):
+        return Found(path, *candidates[0])
+    return _weigh(path, candidates, faults)
+
+
+@dataclass(frozen=True)
+class _Claim:
+    """A format and the images that it explains.
+
+    Attributes:
+        format, layout: the candidate.
+        images: real path of each image that is there and has labels -> the file of its labels.
+        objects: labels of each image, by its real path.
+        named: the class names, where the format has some.
+    """
+
+    format: Format
+    layout: Layout
+    images: dict[str, Path]
+    objects: Counter[str]
+    named: frozenset[str]
+
+    def __str__(self) -> str:
+        return f"{NAMES[self.format]} explains {len(self.images)}"
+
+
+def _claim(name: Format, layout: Layout, records: Records) -> _Claim:
+    real = [os.path.realpath(image.path) for image in records.images]
+    images = {
+        path: image.objects_file or image.file
+        for path, image in zip(real, records.images, strict=True)
+        if image.labelled and os.path.isfile(path)
+    }
+    named = frozenset() if any(p.kind == "unnamed-class" for p in records.problems) else frozenset(records.class_names)
+    return _Claim(name, layout, images, Counter(real[owner] for owner in records.owner), named)
+
+
+def _weigh(path: Path, candidates: Sequence[tuple[Format, Layout]], faults: list[DataError]) -> Found:
+    """The candidate that explains most images, unless another has nearly the same claim and says something else."""
+    claims = []
+    for name, layout in candidates:
+        try:
+            claims.append(_claim(name, layout, layout.read(None)))
+        except DataError as error:
+            faults.append(error)
+    claims = sorted((claim for claim in claims if claim.images), key=lambda claim: -len(claim.images))
+    if not claims:
+        if faults:
+            raise faults[0]
+        return Found(path, *candidates[0])
+    total = len(images_below(path))
+    if faults and 2 * len(claims[0].images) < total:
+        raise faults[0]
+    for other in claims[1:]:
+        _refuse_rival(path, claims[0], other, total)
+    alike = [other for other in claims[1:] if _is_rival(claims[0], other)]
+    best = min((claims[0], *alike), key=lambda claim: list(READERS).index(claim.format))
+    others = [claim for claim in claims if claim is not best]
+    problems = [Problem(path, None, "other-format", "noted", f"passed over: {error}") for error in faults]
+    if others:
+        text = f"read as {NAMES[best.format]}, which explains {len(best.images)} of {total} images; "
+        text += ", ".join(map(str, others)) + f"; --format {others[0].format} would read that instead"
+        problems.append(Problem(path, None, "format-chosen", "noted", text))
+    for other in others:
+        problems += _passed_over(best, other)
+    left_out = frozenset().union(*(other.images for other in others)) - best.images.keys()
+    layout = best.layout
+    if isinstance(layout, voc.VocLayout) and any(other.format == "yolo" for other in others):
+        layout = dataclasses.replace(layout, has_class_list=False)  # it belongs to the labels that are passed over
+    return Found(path, best.format, layout, tuple(problems), left_out)
+
+
+def _is_rival(best: _Claim, other: _Claim) -> bool:
+    alone = len(other.images.keys() - best.images.keys())
+    return len(other.images) >= RIVAL * len(best.images) or alone > (1 - RIVAL) * len(best.images)
+
+
+def _refuse_rival(path: Path, best: _Claim, other: _Claim, total: int) -> None:
+    """Refuse two formats with the same claim, unless they say the same of nearly all images.
+
+    Raises:
+        DataError: names both, a file of each, and how to choose.
+    """
+    if not _is_rival(best, other):
+        return
+    both = best.images.keys() & other.images.keys()
+    alike = sum(best.objects[image] == other.objects[image] for image in both)
+    same_names = not best.named or not other.named or best.named == other.named
+    if same_names and alike >= ALIKE * max(len(best.images), len(other.images)):
+        return
+    files = " and ".join(f"{claim} ({min(claim.images.values())} ...)" for claim in (best, other))
+    choose = f"--format {best.format} or --format {other.format}"
+    raise DataError(
+        f"{path}: labels of two formats, and they differ. Of {total} images {files}: choose with {choose}, or remove "
+        "the labels that are out of date"
+    )
+
+
+def _passed_over(best: _Claim, other: _Claim) -> list[Problem]:
+    """A note for each file of a format that is not read, and which of its images are therefore left out."""
+    problems = []
+    by_file: dict[Path, list[str]] = {}
+    for image, file in other.images.items():
+        by_file.setdefault(file, []).append(image)
+    for file, images in sorted(by_file.items()):
+        lost = sorted(image for image in images if image not in best.images)
+        message = f"{NAMES[other.format]} labels, passed over: the data set is read as {NAMES[best.format]}"
+        if lost:
+            message += (
+                f"; {len(lost)} of its images have no other labels and are left out, such as {Path(lost[0]).name}"
+            )
+        problems.append(Problem(file, None, "other-format", "skipped" if lost else "noted", message))
+    return problems
+
+
+def _inside(path: Path, names: Sequence[Format], depth: int) -> Found | None:
+    """The one data set in a folder's folders, as when an archive has an outer folder.
+
+    Raises:
+        DataError: there are several; names them.
+    """
+    if not path.is_dir() or not depth or any(is_image(entry.name) for entry in visible(path)):
+        return None
+    folders = subfolders(path)[:MAX_FOLDERS]
+    found = [one for folder in folders if (one := _at(folder, names) or _inside(folder, names, depth - 1))]
+    if len(found) > 1:
+        if all(one.format == "yolo" and not one.layout.splits for one in found):
+            return None  # labelled images in several folders are one heap
+        places = ", ".join(str(one.path) for one in found[:8])
+        raise DataError(f"{path}: holds several data sets: name one of {places}")
+    if not found:
+        return None
+    one = found[0]
+    note = Problem(path, None, "inner-folder", "noted", f"the data set is in {one.path}")
+    return Found(one.path, one.format, one.layout, (note, *one.problems), one.left_out)
+
+
+def _anywhere(path: Path, names: Sequence[Format]) -> Found | None:
+    """Labels beside images in whatever folders."""
+    layout = yolo.find_anywhere(path) if "yolo" in names and path.is_dir() else None
+    return Found(path, "yolo", layout) if layout else None
+
+
+def report_unexplained(root: Path, records: Records) -> list[Problem]:
+    """A note for each image of a folder that no annotation names; folders of masks and the like do not count."""
+    if not root.is_dir():
+        return []
+    known = {image.path for image in records.images} | {problem.file for problem in records.problems}
+    others = [path for path in images_below(root) if path not in known]
+    if others:
+        real = set(map(os.path.realpath, known))
+        others = [path for path in others if os.path.realpath(path) not in real]
+    return [
+        Problem(path, None, "unexplained-image", "noted", "no annotation names this image: it is not used")
+        for path in others
+        if not any(MASKS.search(part) for part in path.relative_to(root).parts[:-1])
+    ]
