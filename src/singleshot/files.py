@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+import mmap
 import os
 import secrets
 import shutil
@@ -98,6 +99,19 @@ def read_text(path: str | os.PathLike[str], max_bytes: int = MAX_TEXT_BYTES) -> 
         UnicodeDecodeError: it is no text.
     """
     return decode_text(read_bytes(path, max_bytes))
+
+
+def contains(path: str | os.PathLike[str], *texts: str) -> bool:
+    """Whether all ASCII texts occur in a file, in UTF-8 or UTF-16; searched without loading it."""
+    if not is_regular(path):
+        return False
+    try:
+        with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+            return all(
+                any(data.find(text.encode(form)) >= 0 for form in ("utf-8", "utf-16-le", "utf-16-be")) for text in texts
+            )
+    except (OSError, ValueError):  # ValueError: an empty file
+        return False
 
 
 def cache_folder() -> Path:

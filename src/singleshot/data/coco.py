@@ -13,8 +13,8 @@ from pathlib import Path
 from singleshot.data.coco_records import add_file
 from singleshot.data.file_index import list_files
 from singleshot.data.records import Records
-from singleshot.data.split_names import split_role
-from singleshot.files import is_regular
+from singleshot.data.split_names import names_split
+from singleshot.files import contains, is_regular
 
 LOOKED_FOR = "COCO: a .json with images, annotations and categories, alone, in annotations/, or in train/ valid/ test/"
 NAMES_A_SPLIT = re.compile(r"instances_|train|val|test|_annotations\.coco")
@@ -77,7 +77,7 @@ def find(path: Path) -> CocoLayout | None:
         root = path.parent.parent if path.parent.name.lower() in ANNOTATION_FOLDERS else path.parent
         return CocoLayout(root, {"": path}) if path.suffix.lower() == ".json" else None
     found = [path / name for name in list_files(path, {".json"}, 1) if _is_usual_place(name)]
-    with_lists = [file for file in found if _has(file, b'"images"', b'"annotations"', b'"categories"')]
+    with_lists = [file for file in found if contains(file, '"images"', '"annotations"', '"categories"')]
     named_so = [file for file in with_lists if not OTHER_TASKS.match(file.name)]
     files = [file for file in named_so if _may_hold_boxes(file)]
     passed_over = [file for file in named_so if file not in files]
@@ -96,32 +96,23 @@ def find(path: Path) -> CocoLayout | None:
 
 def _is_usual_place(name: str) -> bool:
     folder, _, last = name.rpartition("/")
-    usual = not folder or folder.lower() in ANNOTATION_FOLDERS or split_role(folder) is not None
+    usual = not folder or folder.lower() in ANNOTATION_FOLDERS or names_split(folder)
     return usual or last == "_annotations.coco.json"
 
 
 def _split_name(file: Path, root: Path) -> str:
     """The split that a file is: by its name, or by its folder where the name says nothing."""
-    if file.stem.lower() in GENERIC_NAMES:
+    by_folder = names_split(file.parent.name) and file.parent != root and not names_split(file.stem)
+    if by_folder or file.stem.lower() in GENERIC_NAMES:
         return "" if file.parent == root or file.parent.name.lower() in ANNOTATION_FOLDERS else file.parent.name
     return file.stem.removeprefix("instances_")
 
 
-def _has(file: Path, *keys: bytes) -> bool:
-    """Whether all keys occur in a file, in UTF-8 or UTF-16; searched without parsing or loading it."""
-    encoded = [(key, key.decode().encode("utf-16-le"), key.decode().encode("utf-16-be")) for key in keys]
-    try:
-        with file.open("rb") as handle, mmap.mmap(handle.fileno(), 0, access=mmap.ACCESS_READ) as text:
-            return all(any(text.find(form) >= 0 for form in forms) for forms in encoded)
-    except (OSError, ValueError):  # ValueError: an empty file
-        return False
-
-
 def _may_hold_boxes(file: Path) -> bool:
     """Whether a file has boxes or polygons, or no annotations at all (images of a test split)."""
-    if _has(file, b'"segments_info"'):
+    if contains(file, '"segments_info"'):
         return False
-    if _has(file, b'"bbox"') or _has(file, b'"segmentation"'):
+    if contains(file, '"bbox"') or contains(file, '"segmentation"'):
         return True
     with file.open("rb") as handle, mmap.mmap(handle.fileno(), 0, access=mmap.ACCESS_READ) as text:
         return _NO_ANNOTATIONS.search(text) is not None

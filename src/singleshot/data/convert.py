@@ -12,7 +12,7 @@ from singleshot.data.convert_names import check_class_names, describe_keys, desc
 from singleshot.data.dataset import DetectionDataset, open_splits
 from singleshot.data.problems import BadData, Problem
 from singleshot.data.recognise import Format
-from singleshot.data.split_names import split_role
+from singleshot.data.split_names import names_split
 from singleshot.data.writers import IMAGE_FOLDERS, WRITERS, Splits, Target
 from singleshot.errors import DataError
 from singleshot.files import check_output_folder, filled_folder
@@ -100,7 +100,7 @@ def convert(
 def _is_ours(name: str) -> bool:
     """Whether an entry of a folder is of a kind that conversions write."""
     path = PurePath(name)
-    is_list = path.suffix == ".txt" and (split_role(path.stem) is not None or path.stem == UNLISTED)
+    is_list = path.suffix == ".txt" and (names_split(path.stem) or path.stem == UNLISTED)
     return name in _WRITTEN or name == "data.yaml" or is_list
 
 

@@ -19,10 +19,12 @@ from singleshot.data.csv_columns import (
     missing_columns,
     read_header,
 )
+from singleshot.data.file_index import normal
 from singleshot.data.paths import Locator, images_below, is_possible, spellings, subfolders, visible
 from singleshot.data.problems import Problem
 from singleshot.data.records import ImageRecord, Records, declared_size
 from singleshot.data.split_names import is_whole, split_role
+from singleshot.data.values import as_number
 from singleshot.data.yolo_names import guessed_encoding
 from singleshot.errors import DataError
 from singleshot.files import Text, decode_text, read_text
@@ -74,6 +76,7 @@ class CsvLayout:
         records = Records(
             states_sizes=all(part.states_sizes for part in self._parts.values()),
             fractions=fractions == {True},
+            widths=any(table.columns.form == "size" for table in self.tables.values()),
             problems=list(self.problems),
         )
         if len(fractions) == 2:
@@ -116,9 +119,9 @@ class _ImageFinder:
         if self._by_name is None:
             self._by_name = {}
             for path in images_below(self._root):
-                self._by_name.setdefault(path.name, []).append(path)
-                self._by_name.setdefault(path.stem, []).append(path)  # tables of ids have no suffix
-        return self._by_name.get(name, [])
+                self._by_name.setdefault(normal(path.name), []).append(path)
+                self._by_name.setdefault(normal(path.stem), []).append(path)  # tables of ids have no suffix
+        return self._by_name.get(normal(name), [])
 
 
 def _beside(folder: Path) -> Iterator[Path]:
@@ -233,7 +236,7 @@ def _recognise(file: Path) -> Table:
 
 def _first_row(file: Path, head: str, delimiter: str) -> list[str]:
     try:
-        rows = csv.reader(io.StringIO(head, newline=""), delimiter=delimiter)
+        rows = csv.reader(io.StringIO(head, newline=""), skipinitialspace=True, delimiter=delimiter)
         return next((row for row in rows if any(cell.strip() for cell in row)), [])
     except csv.Error as error:
         raise DataError(f"{file}:1: not valid csv: {error}") from error
@@ -244,7 +247,7 @@ def _read_table(table: Table, finder: _ImageFinder) -> dict[str, Records]:
     text = _text(table.file)
     parts: dict[str, Records] = {}
     positions: dict[tuple[str, str], int] = {}
-    reader = csv.reader(io.StringIO(text.text, newline=""), delimiter=table.delimiter)
+    reader = csv.reader(io.StringIO(text.text, newline=""), skipinitialspace=True, delimiter=table.delimiter)
     waiting = table.columns.header
     try:
         for row in reader:
@@ -316,7 +319,4 @@ def _settle_unit(table: Table, parts: dict[str, Records]) -> None:
 
 def _number(text: str, table: Table) -> float:
     """A number; with a decimal comma where commas do not part the columns."""
-    try:
-        return float(text.replace(",", ".") if table.delimiter != "," else text or "nan")
-    except ValueError:
-        return math.nan
+    return as_number(text.replace(",", ".") if table.delimiter != "," else text)

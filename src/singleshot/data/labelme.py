@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import mmap
 import os
 from dataclasses import dataclass
 from functools import lru_cache
@@ -15,8 +14,8 @@ from singleshot.data.file_index import list_files
 from singleshot.data.paths import Locator, child, images_below, subfolders, visible
 from singleshot.data.problems import Problem
 from singleshot.data.records import ImageRecord, Records, declared_size
-from singleshot.data.split_names import split_role
-from singleshot.files import read_text
+from singleshot.data.split_names import names_split
+from singleshot.files import contains, read_text
 from singleshot.images import IMAGE_SUFFIXES
 
 LOOKED_FOR = "LabelMe: *.json files with shapes and imagePath, beside their images"
@@ -66,8 +65,8 @@ def find(path: Path) -> LabelMeLayout | None:
     """Recognise LabelMe at ``path``: one of its files, or a folder with some, or with folders of splits."""
     if path.is_file():
         return LabelMeLayout(path.parent, {"": path.parent}, (path,)) if _is_json(path) and _is_ours(path) else None
-    parts = {folder.name: folder for folder in subfolders(path) if split_role(folder.name) and _has_ours(folder)}
-    if parts:
+    parts = {folder.name: folder for folder in subfolders(path) if _has_ours(folder)}
+    if any(map(names_split, parts)):
         return LabelMeLayout(path, parts)
     return LabelMeLayout(path, {"": path}) if _has_ours(path) else None
 
@@ -83,11 +82,7 @@ def _has_ours(folder: Path) -> bool:
 
 def _is_ours(file: Path) -> bool:
     """Whether the keys of a LabelMe file occur in it."""
-    try:
-        with file.open("rb") as handle, mmap.mmap(handle.fileno(), 0, access=mmap.ACCESS_READ) as text:
-            return text.find(b'"shapes"') >= 0 and text.find(b'"imagePath"') >= 0
-    except (OSError, ValueError):
-        return False
+    return contains(file, '"shapes"', '"imagePath"')
 
 
 def _read_file(records: Records, file: Path, root: Path) -> None:

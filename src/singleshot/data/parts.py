@@ -76,8 +76,7 @@ def _from_heap(found: Found, load: Load, train: str, val: str) -> tuple[Detectio
     """Parts of a data set without splits, read once."""
     whole = load(None, None)
     train_set = divide(whole, ("train",), ()) if train == AUTO else load(train, None)
-    if train != AUTO:
-        _refuse_empty(train_set)
+    _refuse_empty(train_set)
     if val == "none":
         return train_set, None
     if val != AUTO:

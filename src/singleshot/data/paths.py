@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path, PurePath, PurePosixPath
 from urllib.parse import unquote
 
-from singleshot.data.file_index import is_hidden, list_files
+from singleshot.data.file_index import is_hidden, list_files, normal
 from singleshot.data.split_names import split_role
 from singleshot.files import is_regular
 from singleshot.images import IMAGE_SUFFIXES
@@ -81,22 +81,20 @@ class Locator:
 
     Attributes:
         folders: where to look, best first.
-        moved: how many files were found by the end of their path alone.
+        moved: how many files were found by the end of their path alone, or in other capitals or Unicode forms.
     """
 
     def __init__(self, folders: Iterable[Path]) -> None:
         self.folders = tuple(dict.fromkeys(folders))
         self.moved = 0
         self._skip = 0
+        self._listings: dict[Path, dict[str, str | None]] = {}
 
     def find(self, text: str) -> Path | None:
         """The file that is meant, or ``None``."""
-        for spelling in spellings(text):
-            if is_possible(spelling):
-                found = self._near(spelling) or self._by_its_end(spelling)
-                if found:
-                    return found
-        return None
+        possible = [spelling for spelling in spellings(text) if is_possible(spelling)]
+        ways = (self._near, self._by_its_end, self._in_other_letters)
+        return next((found for spelling in possible for way in ways if (found := way(spelling))), None)
 
     def _near(self, text: str) -> Path | None:
         found = next((folder / text for folder in self.folders if os.path.isfile(folder / text)), None)
@@ -115,6 +113,22 @@ class Locator:
                     self._skip = skip
                     self.moved += 1
                     return folder / end
+        return None
+
+    def _in_other_letters(self, text: str) -> Path | None:
+        """The one file of that name but for capitals and Unicode's forms, in the folder that the path names."""
+        for folder in self.folders:
+            place = (folder / text).parent
+            if place not in self._listings:
+                names: dict[str, str | None] = {}
+                for path in visible(place):
+                    key = normal(path.name)
+                    names[key] = None if key in names else path.name  # two are called so
+                self._listings[place] = names
+            name = self._listings[place].get(normal(PurePath(text).name))
+            if name and os.path.isfile(place / name):
+                self.moved += 1
+                return place / name
         return None
 
 

@@ -16,7 +16,7 @@ _WORDS: dict[str, Role] = {
     **dict.fromkeys(("train", "training", "trn", "trains", "traindata", "trainset"), "train"),
     **dict.fromkeys(("trainval", "trainvalid"), "trainval"),
     **dict.fromkeys(("val", "valid", "validation", "validate", "valset", "dev", "eval", "minival"), "val"),
-    **dict.fromkeys(("test", "testing", "tst", "testdata", "testset"), "test"),
+    **dict.fromkeys(("test", "testing", "tst", "testdata", "testset", "holdout", "heldout"), "test"),
 }
 # What tools call the one list of everything.
 _WHOLE = {"", "all", "annotation", "annotations", "coco", "data", "dataset", "default", "export", "full", "images"} | {
@@ -24,6 +24,7 @@ _WHOLE = {"", "all", "annotation", "annotations", "coco", "data", "dataset", "de
 }
 _PARTS = re.compile(r"[^\W\d_]+")
 _CASE_CHANGE = re.compile(r"(?<=[a-z])(?=[A-Z])")
+_FOLD = re.compile(r"(k[ _-]?)?folds?[ _-]?\d+", re.IGNORECASE)
 
 
 def split_role(name: str) -> Role | None:
@@ -39,6 +40,11 @@ def split_role(name: str) -> Role | None:
     if roles == {"train", "val"}:
         return "trainval"
     return roles.pop() if len(roles) == 1 else None
+
+
+def names_split(name: str) -> bool:
+    """Whether a file or folder is called as a split: by its role, or as the fold of a cross-validation (``fold_3``)."""
+    return split_role(name) is not None or _FOLD.fullmatch(name) is not None
 
 
 def is_whole(name: str) -> bool:

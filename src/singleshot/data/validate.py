@@ -79,7 +79,7 @@ def validate(records: Records, class_map: ClassMap, listed: Sequence[str] | None
     problems = list(records.problems)
     headers = read_headers([image.path for image in records.images])
     usable = [_check_image(image, header, problems) for image, header in zip(records.images, headers, strict=True)]
-    _skip_repeated_files(records.images, usable, problems)
+    _skip_repeated_files(records, usable, problems)
     columns = _columns(records, class_map, usable, problems)
     _check_classes(columns, listed)
     _check_boxes(columns, headers, usable)
@@ -98,9 +98,11 @@ def _check_image(image: ImageRecord, header: Header | str, problems: list[Proble
     return False
 
 
-def _skip_repeated_files(images: Sequence[ImageRecord], usable: list[bool], problems: list[Problem]) -> None:
-    """Use each image file once. Two annotation files that name the same one are splits that overlap: no mistake."""
+def _skip_repeated_files(records: Records, usable: list[bool], problems: list[Problem]) -> None:
+    """Use each image file once. Two annotation files that say the same of one are splits that overlap: no mistake."""
+    images = records.images
     first: dict[Path, int] = {}
+    across: list[tuple[int, int]] = []
     for index, image in enumerate(images):
         if usable[index] and first.setdefault(image.path, index) != index:
             usable[index] = False
@@ -108,6 +110,30 @@ def _skip_repeated_files(images: Sequence[ImageRecord], usable: list[bool], prob
             if earlier.file == image.file:
                 message = f"{image.path} is also image {earlier.image_id}"
                 problems.append(Problem(image.file, image.line, "duplicate-image", "skipped", message))
+            else:
+                across.append((first[image.path], index))
+    if across:
+        _report_contradictions(records, across, problems)
+
+
+def _report_contradictions(records: Records, pairs: Sequence[tuple[int, int]], problems: list[Problem]) -> None:
+    """One problem for each two files that give some images different objects: those of the first are used."""
+    objects: dict[int, set[tuple[object, ...]]] = {index: set() for pair in pairs for index in pair}
+    for owner, label, box in zip(records.owner, records.labels, records.boxes, strict=True):
+        if owner in objects:
+            objects[owner].add((label, *box))
+    by_files: dict[tuple[Path, Path], list[int]] = {}
+    for one, other in pairs:
+        if objects[one] != objects[other]:
+            files = (records.images[one].file, records.images[other].file)
+            by_files.setdefault(files, []).append(other)
+    for (used, left), images in by_files.items():
+        name = records.images[images[0]].path.name
+        message = (
+            f"{len(images)} of its images, such as {name}, have other objects in {used}, which count; these are left "
+            "out: read the files as splits, put all objects into one, or remove what is out of date"
+        )
+        problems.append(Problem(left, None, "contradiction", "skipped", message))
 
 
 def _columns(records: Records, class_map: ClassMap, usable: Sequence[bool], problems: list[Problem]) -> _Columns:
@@ -181,7 +207,7 @@ def _check_notation(columns: _Columns, sizes_hw: NDArray[np.int64]) -> None:
             find_corners(columns.boxes, columns.keep & mine, sizes_wh),
             "corner-boxes",
             "boxes look like corners x1, y1, x2, y2: many leave their images, as {}, and as corners they fit; "
-            "COCO's bbox is x, y, width, height: they are left out",
+            "here a box is x, y, width, height: they are left out",
         )
 
 

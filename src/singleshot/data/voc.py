@@ -15,7 +15,7 @@ from singleshot.data.file_index import MAX_DEPTH, FileIndex, list_files, stem_of
 from singleshot.data.paths import subfolders
 from singleshot.data.problems import Problem
 from singleshot.data.records import ImageRecord, Records
-from singleshot.data.split_names import split_role
+from singleshot.data.split_names import names_split
 from singleshot.data.voc_lists import Names, SplitList, find_lists, listed_name, read_lines, without_flag
 from singleshot.data.voc_xml import VocFile, parse_voc
 from singleshot.images import IMAGE_SUFFIXES
@@ -82,7 +82,7 @@ class Part:
         if found := find_lists(self.root, self.keys):
             return found
         folders = {key.partition("/")[0] if "/" in key else "" for key in self.keys}
-        by_name = bool(folders) and all(split_role(folder) for folder in folders)
+        by_name = bool(folders) and any(map(names_split, folders))
         return {folder: SplitList(folder=f"{folder}/") for folder in sorted(folders)} if by_name else {}
 
     @cached_property
@@ -283,8 +283,9 @@ def find(path: Path) -> VocLayout | None:
     whole = _find_part(root)
     if whole and not whole.is_flat:
         return VocLayout(root, (whole,))
-    folders = [folder for folder in subfolders(root) if split_role(folder.name)]
-    inner = [(folder, _find_part(folder)) for folder in folders]
+    folders = subfolders(root)
+    called_so = any(names_split(folder.name) for folder in folders)  # then those beside them are splits, too
+    inner = [(folder, _find_part(folder)) for folder in folders if called_so]
     parts = [Part("", folder, part.annotations, part.images, folder.name) for folder, part in inner if part]
     if whole and len(whole.keys) >= sum(len(part.keys) for part in parts):
         return VocLayout(root, (whole,))  # not for a stray file beside the folders of the splits

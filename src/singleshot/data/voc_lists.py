@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from singleshot.data.file_index import normal, stem_of
-from singleshot.data.split_names import split_role
+from singleshot.data.split_names import names_split
 from singleshot.errors import DataError
 from singleshot.files import read_text
 from singleshot.images import IMAGE_SUFFIXES
@@ -48,12 +48,12 @@ def find_lists(folder: Path, keys: Collection[str]) -> dict[str, SplitList]:
         if files:
             break
     else:  # in the data set's own folder are other texts too
-        files = [file for file in _texts(folder) if split_role(file.stem) and _names_any(file, keys)]
+        files = [file for file in _texts(folder) if names_split(file.stem) and _names_any(file, keys)]
     plain = {file.stem: SplitList((file,)) for file in files if not _is_of_one_class(file, keys)}
     classes: dict[str, list[Path]] = defaultdict(list)
     for file in files:
         split = file.stem.rpartition("_")[2]
-        if file.stem not in plain and "_" in file.stem and split_role(split):
+        if file.stem not in plain and "_" in file.stem and names_split(split):
             classes[split].append(file)
     made = {name: SplitList(tuple(parts), flags=True) for name, parts in classes.items() if name not in plain}
     return dict(sorted((plain | made).items()))

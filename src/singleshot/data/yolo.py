@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -12,7 +12,7 @@ from pathlib import Path
 from singleshot.data.paths import Locator, child, images_below, is_image, is_possible, subfolders, visible
 from singleshot.data.problems import Problem
 from singleshot.data.records import ImageRecord, Records
-from singleshot.data.split_names import split_role
+from singleshot.data.split_names import names_split, split_role
 from singleshot.data.yolo_labels import (
     SUFFIX,
     LabelFolders,
@@ -22,7 +22,7 @@ from singleshot.data.yolo_labels import (
     read_labels,
     swapped_folder,
 )
-from singleshot.data.yolo_names import find_class_list, guessed_encoding, stand_in
+from singleshot.data.yolo_names import find_class_list, find_contradictions, guessed_encoding, stand_in
 from singleshot.data.yolo_settings import (
     ForeignYamlError,
     YoloSettings,
@@ -74,10 +74,13 @@ class YoloLayout:
         first: dict[Path, Path] = {}
         for source in (source for name in wanted for source in self.sources[name]):
             self._read_source(records, source, labels, first)
-        if split is None or all(source.is_dir() for name in wanted for source in self.sources[name]):
-            _report_orphans(records, labels)
+        sources = {source for name in wanted for source in self.sources[name]}
+        folders = {source for source in sources if source.is_dir()}
+        if split is None or folders == sources:
+            _report_orphans(records, labels, folders)
         names = self.names if self.names is not None else self._numbered_names(records)
         records.class_names, records.class_ids = names, tuple(range(len(names)))
+        _report_shared_labels(records)
         _report_counting_from_one(records, self.root)
         return records
 
@@ -137,7 +140,8 @@ def _images_of(source: Path, root: Path, records: Records) -> Iterator[tuple[Pat
             records.add_problem(source, number, "bad-record", f"'{line[:60]}' is no path of an image")
     if locator.moved:
         message = (
-            f"{locator.moved} images were found by the end of their path: the list is of another machine or folder"
+            f"{locator.moved} images were found by the end of their path, or in other capitals: the list is of another "
+            "machine or folder"
         )
         records.add_problem(source, None, "moved-paths", message, "noted")
 
@@ -158,15 +162,26 @@ def _read_image(
         records.images.pop()
 
 
-def _report_orphans(records: Records, labels: LabelFolders) -> None:
-    """Label files that no image asks for, in the folders of the images' labels."""
+def _report_orphans(records: Records, labels: LabelFolders, sources: set[Path]) -> None:
+    """Label files that no image asks for, in the folders of the images' labels; ``sources``: folders of images."""
     used = {image.objects_file for image in records.images}
     unreadable = {problem.file for problem in records.problems}
-    folders = {image.path.parent for image in records.images}
+    folders = {image.path.parent for image in records.images} | sources
     for folder in sorted({place for images in folders for place in labels.folders(images)}):
         for file in sorted(labels.listing(folder).values()):
             if file not in used and file not in unreadable and not is_other_text(file) and looks_like_labels(file):
                 records.add_problem(file, None, "orphan-label", f"no image is called {file.stem}", "noted")
+
+
+def _report_shared_labels(records: Records) -> None:
+    """Label files of two images, as of ``a.jpg`` and ``a.png``: are both of the same scene?"""
+    owners: dict[Path, Path] = {}
+    for image in records.images:
+        if image.labelled and image.objects_file:
+            first = owners.setdefault(image.objects_file, image.path)
+            if first != image.path:
+                message = f"labels both {first.name} and {image.path.name}"
+                records.add_problem(image.objects_file, None, "shared-labels", message, "noted")
 
 
 def _report_counting_from_one(records: Records, root: Path) -> None:
@@ -253,8 +268,6 @@ def _from_settings(file: Path, settings: YoloSettings) -> YoloLayout:
 
 def _named_layout(root: Path, sources: dict[str, tuple[Path, ...]], settings: YoloSettings | None) -> YoloLayout:
     """A layout with the names of the settings, else of the lists of classes beside the images and labels."""
-    if settings and settings.names is not None:
-        return YoloLayout(root, sources, settings.names)
     folders = [source for places in sources.values() for source in places if source.is_dir()]
     labels = [swapped for folder in folders if (swapped := swapped_folder(folder))]
     near = [
@@ -265,7 +278,10 @@ def _named_layout(root: Path, sources: dict[str, tuple[Path, ...]], settings: Yo
         *(folder.parent for folder in folders),
         *(x.parent for x in labels),
     ]
-    names, problems = find_class_list(folder for folder in near if folder.is_relative_to(root))
+    places = [folder for folder in near if folder.is_relative_to(root)]
+    if settings and settings.names is not None:
+        return YoloLayout(root, sources, settings.names, problems=tuple(find_contradictions(places, settings.names)))
+    names, problems = find_class_list(places)
     return YoloLayout(root, sources, names, problems=tuple(problems))
 
 
@@ -284,19 +300,27 @@ def find_anywhere(path: Path) -> YoloLayout | None:
 
 def _split_folders(path: Path) -> dict[str, tuple[Path, ...]]:
     """``train/images`` beside ``train/labels``, or ``images/train`` and ``labels/train``; one with labels is enough."""
-    inside = {folder: child(folder, "images") for folder in subfolders(path) if split_role(folder.name)}
-    if any(child(folder, "labels") for folder, images in inside.items() if images):
-        return {folder.name: (images,) for folder, images in inside.items() if images}
+    inside = {folder: images for folder in subfolders(path) if (images := child(folder, "images"))}
+    if found := _splits_of(inside, {folder for folder in inside if child(folder, "labels")}):
+        return {folder.name: (inside[folder],) for folder in found}
     images, labels = child(path, "images") or child(path, "JPEGImages"), child(path, "labels")
     if images is None or labels is None:
         return {}
-    parts = [folder for folder in subfolders(images) if split_role(folder.name)]
-    return {part.name: (part,) for part in parts} if any(child(labels, part.name) for part in parts) else {}
+    parts = subfolders(images)
+    found = _splits_of(parts, {part for part in parts if child(labels, part.name)})
+    return {part.name: (part,) for part in found}
+
+
+def _splits_of(folders: Iterable[Path], labelled: Collection[Path]) -> list[Path]:
+    """Of folders side by side those that are splits: where a labelled one is called so, so are all labelled ones."""
+    if not any(names_split(folder.name) for folder in labelled):
+        return []
+    return [folder for folder in folders if folder in labelled or names_split(folder.name)]
 
 
 def _lists(path: Path) -> dict[str, tuple[Path, ...]]:
     """Text files called after splits that list images which are here and have labels."""
-    lists = [file for file in visible(path, SUFFIX) if split_role(file.stem)]
+    lists = [file for file in visible(path, SUFFIX) if names_split(file.stem)]
     return {file.stem: (file,) for file in lists} if any(_is_list(file, path) for file in lists) else {}
 
 
@@ -319,10 +343,11 @@ def _image_folder(path: Path) -> dict[str, tuple[Path, ...]]:
 
 def _flat_folders(path: Path) -> dict[str, tuple[Path, ...]]:
     """Folders called after splits that hold images and their labels."""
-    parts = [folder for folder in subfolders(path) if split_role(folder.name)]
-    if not any(_has_labels(folder) for folder in parts):
+    folders = subfolders(path)
+    if not any(names_split(folder.name) for folder in folders):
         return {}
-    return {folder.name: (folder,) for folder in parts if _some_images(folder)}
+    found = _splits_of(folders, {folder for folder in folders if _has_labels(folder)})
+    return {folder.name: (folder,) for folder in found if _some_images(folder)}
 
 
 def _some_images(folder: Path) -> list[Path]:

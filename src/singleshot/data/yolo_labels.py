@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 import os
+import unicodedata
 from pathlib import Path
 
 from singleshot.data.file_index import is_hidden
 from singleshot.data.paths import child
 from singleshot.data.records import Records
-from singleshot.data.split_names import split_role
+from singleshot.data.split_names import names_split
 from singleshot.data.yolo_names import FILE_NAMES, MAX_CLASSES, guessed_encoding
 from singleshot.files import read_bytes, read_text
 
@@ -43,6 +44,7 @@ class LabelFolders:
     def __init__(self) -> None:
         self._listings: dict[Path, dict[str, Path]] = {}
         self._of_images: dict[Path, tuple[Path, ...]] = {}
+        self._composed: dict[Path, dict[str, Path]] = {}
 
     def folders(self, images: Path) -> tuple[Path, ...]:
         """Where the labels of a folder of images may be, best first."""
@@ -66,9 +68,18 @@ class LabelFolders:
         """The label file of an image."""
         for folder in self.folders(image.parent):
             found = self.listing(folder).get(image.stem)
+            if found is None and not image.stem.isascii():
+                found = self._in_other_form(folder, image.stem)
             if found and not (folder == image.parent and found.name.lower() in FILE_NAMES):
                 return found
         return None
+
+    def _in_other_form(self, folder: Path, stem: str) -> Path | None:
+        """The label file of a stem that is the same text in another Unicode form, as macOS writes names."""
+        if folder not in self._composed:
+            names = self.listing(folder)
+            self._composed[folder] = {unicodedata.normalize("NFC", name): path for name, path in names.items()}
+        return self._composed[folder].get(unicodedata.normalize("NFC", stem))
 
 
 def looks_like_labels(file: Path) -> bool:
@@ -88,7 +99,7 @@ def is_other_text(file: Path) -> bool:
     return (
         file.name.lower() in (*FILE_NAMES, "labels.txt", "labelmap.txt")
         or stem.startswith(("readme", "license"))
-        or split_role(stem) is not None
+        or names_split(stem)
     )
 
 
@@ -175,6 +186,8 @@ def _shown(words: list[str]) -> str:
 
 def _numbers(words: list[str]) -> list[float]:
     try:
+        if any("_" in word for word in words):  # Python would read 0.1_2 as 0.12
+            raise ValueError("an underscore is no part of a number")
         return [float(word) for word in words]
     except ValueError as error:
         hint = ": numbers need points, not commas" if any("," in word for word in words) else f" ({error})"

@@ -43,6 +43,20 @@ def read_class_list(file: Path) -> tuple[tuple[str, ...], list[Problem]]:
     return tuple(line or stand_in(index) for index, line in enumerate(lines)), problems
 
 
+def find_contradictions(folders: Iterable[Path], names: tuple[str, ...]) -> list[Problem]:
+    """A note for each list of classes that says otherwise than a settings file, whose ``names`` count."""
+    problems = []
+    for file in (file for folder in dict.fromkeys(folders) for file in visible(folder, *FILE_NAMES)):
+        try:
+            listed = read_class_list(file)[0]
+        except DataError:
+            continue
+        if file.name.lower() in FILE_NAMES and listed[: len(names)] != names[: len(listed)]:
+            message = "other classes than in the settings file, whose names count; passed over"
+            problems.append(Problem(file, None, "other-settings", "noted", message))
+    return problems
+
+
 def guessed_encoding(file: Path, encoding: str) -> Problem:
     """The note that a text neither says its encoding nor is UTF-8."""
     message = f"does not say its encoding and is not UTF-8: read as {encoding}; save it as UTF-8 if words look wrong"
