@@ -14,12 +14,12 @@ from typing import Any, Literal
 
 import numpy as np
 
-from singleshot.data.dataset import DetectionDataset, divide_images, open_found, own_splits
+from singleshot.data.dataset import DetectionDataset, open_found
 from singleshot.data.parts import choose_training, count_images
 from singleshot.data.problems import BadData, Problem, count_kinds
-from singleshot.data.recognise import Format, Found, recognise
+from singleshot.data.recognise import Format, Found, own_splits, recognise
 from singleshot.data.split_names import HELD_OUT, TRAINING, split_role
-from singleshot.data.splitting import PARTS
+from singleshot.data.splitting import PARTS, assign_splits
 from singleshot.errors import DataError, ImageError
 from singleshot.image_header import read_header
 from singleshot.images import read_image
@@ -109,7 +109,9 @@ def check(
     dataset = open_found(found, split)
     if not len(dataset):
         reason = "".join(f": {problem}" for problem in dataset.problems[:1])
-        raise DataError(f"{found.path}: {f'split {dataset.split!r}' if split else 'the data set'} has no images{reason}")
+        raise DataError(
+            f"{found.path}: {f'split {dataset.split!r}' if split else 'the data set'} has no images{reason}"
+        )
     names = own_splits(found) if split is None else ()
     parts = {name: open_found(found, name, lenient=True) for name in names}
     problems = list(dataset.problems)
@@ -157,7 +159,7 @@ def _members(dataset: DetectionDataset, parts: dict[str, DetectionDataset]) -> d
         shown = parts or {str(dataset.split): dataset}
         return {name: [str(sample.image_path) for sample in part.samples] for name, part in shown.items()}
     paths = [str(sample.image_path) for sample in dataset.samples]
-    places, _ = divide_images(dataset, test=True)
+    places = assign_splits(paths)
     return {name: [path for path, place in zip(paths, places, strict=True) if place == name] for name in PARTS}
 
 

@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Literal
 
 from singleshot.data.problems import BadData, Problem, count_kinds, refuse
-from singleshot.data.recognise import Format, Found, recognise, report_unexplained
+from singleshot.data.recognise import Format, Found, own_splits, recognise, report_unexplained
 from singleshot.data.records import Records
-from singleshot.data.split_names import TRAINING, is_whole, resolve_split, split_role
-from singleshot.data.splitting import PARTS, assign_splits, folder_splits
+from singleshot.data.split_names import TRAINING, resolve_split, split_role
+from singleshot.data.splitting import PARTS, assign_splits
 from singleshot.data.validate import validate
 from singleshot.errors import DataError
 from singleshot.structures import ClassMap, Sample
@@ -69,12 +69,6 @@ def splits(path: str | Path, format: Format | Literal["auto"] = "auto") -> tuple
     return own_splits(recognise(Path(path), format))
 
 
-def own_splits(found: Found) -> tuple[str, ...]:
-    """Splits that the files define; a lone ``default`` or ``all`` is no split."""
-    names = found.layout.splits
-    return () if len(names) == 1 and is_whole(names[0]) else names
-
-
 def open(
     path: str | Path,
     split: str | None = None,
@@ -113,14 +107,7 @@ def open_splits(
     """
     found = recognise(Path(path), format)
     whole = open_found(found, None, bad_data, classes)
-    own = own_splits(found)
-    places = None if own else _by_folders(whole)
-    if places:
-        parts = {name: [index for index, place in enumerate(places) if place == name] for name in PARTS}
-        return whole, {
-            name: dataclasses.replace(whole.subset(part), split=name) for name, part in parts.items() if part
-        }
-    return whole, {name: open_found(found, name, bad_data, classes, lenient=True) for name in own}
+    return whole, {name: open_found(found, name, bad_data, classes, lenient=True) for name in own_splits(found)}
 
 
 def open_found(
@@ -164,46 +151,23 @@ def divide(dataset: DetectionDataset, parts: Sequence[str], own: Sequence[str]) 
         parts: of ``train``, ``val``, ``test``.
         own: the splits that the files define.
     """
-    places, how = divide_images(dataset, test=not own)
+    places = assign_splits([str(sample.image_path) for sample in dataset.samples], test=not own)
     counts = Counter(places)
     shown = ", ".join(f"{name} {counts[name]}" for name in PARTS if name != "test" or not own)
     what = f"'{dataset.split}' has no part to measure on" if own else "the data set has no splits of its own"
     its = "its one image is" if len(places) == 1 else f"its {len(places):,} images are"
-    note = f"{what}: {its} divided by {how} ({shown})"
+    note = f"{what}: {its} divided by the names ({shown})"
     chosen = dataset.subset([index for index, place in enumerate(places) if place in parts])
     return dataclasses.replace(chosen, split="+".join(parts), notes=(*dataset.notes, note))
 
 
-def divide_images(dataset: DetectionDataset, *, test: bool) -> tuple[list[str], str]:
-    """The part of each image of a heap, and what decided: the folders where they are called so, else the names.
-
-    Where the folders name no ``val``, a part of the training images is.
-    """
-    names = [str(sample.image_path) for sample in dataset.samples]
-    places = _by_folders(dataset) if test else None
-    if not places:
-        return assign_splits(names, test=test), "the names"
-    if "val" not in places:
-        learnt = [index for index, place in enumerate(places) if place == "train"]
-        for index, place in zip(learnt, assign_splits([names[index] for index in learnt], test=False), strict=True):
-            places[index] = place
-        return places, "its folders and the names"
-    return places, "its folders"
-
-
-def _by_folders(dataset: DetectionDataset) -> list[str] | None:
-    root = dataset.path if dataset.path.is_dir() else dataset.path.parent
-    return folder_splits([os.path.relpath(sample.image_path, root) for sample in dataset.samples])
-
-
 def _select(found: Found, own: Sequence[str], split: str | None) -> tuple[str | None, tuple[str, ...], str | None]:
     """What to read, which of our own parts of it to take (none: all), and the name of the result."""
-    whole = found.layout.splits[0] if found.layout.splits and not own else None
     if split is None:
         return None, (), None
     if not own:
         parts = resolve_split(split, PARTS, found.path).split("+")
-        return whole, tuple(parts), "+".join(parts)
+        return None, tuple(parts), "+".join(parts)
     training = [name for name in own if split_role(name) in TRAINING]
     if split_role(split) == "val" and len(training) == len(own) == 1 and not found.missing:
         return training[0], ("val",), training[0]

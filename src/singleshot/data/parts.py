@@ -8,9 +8,9 @@ from collections.abc import Callable, Sequence, Sized
 from pathlib import Path
 from typing import Literal
 
-from singleshot.data.dataset import DetectionDataset, divide, open_found, own_splits
+from singleshot.data.dataset import DetectionDataset, divide, open_found
 from singleshot.data.problems import BadData, summarise
-from singleshot.data.recognise import Format, Found, recognise
+from singleshot.data.recognise import Format, Found, own_splits, recognise
 from singleshot.data.split_names import HELD_OUT, TRAINING, Role, choose_split, split_role
 from singleshot.data.splitting import MIN_HELD_OUT
 from singleshot.errors import DataError

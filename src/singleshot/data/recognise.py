@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import re
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
 from typing import Literal
 
 from singleshot.data import coco, csv_table, labelme, voc, yolo
+from singleshot.data.folder_splits import split_by_folders
 from singleshot.data.other_formats import describe_foreign
 from singleshot.data.paths import images_below, is_image, subfolders, visible
 from singleshot.data.problems import Problem
 from singleshot.data.records import Layout, Records
+from singleshot.data.split_names import is_whole
 from singleshot.errors import DataError
 
 Format = Literal["voc", "coco", "yolo", "csv", "labelme"]
@@ -51,9 +52,20 @@ class Found:
     left_out: frozenset[str] = frozenset()
 
     @property
+    def root(self) -> Path:
+        """The data set's folder."""
+        return self.path if self.path.is_dir() else self.path.parent
+
+    @property
     def missing(self) -> dict[str, str]:
         """Splits that are named but not there, and what is wrong with each."""
         return dict(getattr(self.layout, "missing", None) or {})
+
+
+def own_splits(found: Found) -> tuple[str, ...]:
+    """Splits that the files define; a lone ``default`` or ``all`` is no split."""
+    names = found.layout.splits
+    return () if len(names) == 1 and is_whole(names[0]) else names
 
 
 def recognise(path: Path, format: Format | Literal["auto"] = "auto") -> Found:
@@ -70,7 +82,7 @@ def recognise(path: Path, format: Format | Literal["auto"] = "auto") -> Found:
     names: Sequence[Format] = [format] if format != "auto" else list(READERS)
     found = _at(path, names) or _inside(path, names, DEPTH) or _anywhere(path, names)
     if found:
-        return found
+        return found if own_splits(found) else replace(found, layout=split_by_folders(found.layout, found.root))
     looked = "\n  ".join(READERS[name].LOOKED_FOR for name in names)
     foreign = describe_foreign(path)
     raise DataError(f"{path}: no labelled images found. Looked for\n  {looked}\nand found {_describe(path)}.{foreign}")
@@ -171,7 +183,7 @@ def _weigh(path: Path, candidates: Sequence[tuple[Format, Layout]], faults: list
     left_out = frozenset().union(*(other.images for other in others)) - best.images.keys()
     layout = best.layout
     if isinstance(layout, voc.VocLayout) and any(other.format == "yolo" for other in others):
-        layout = dataclasses.replace(layout, has_class_list=False)  # it belongs to the labels that are passed over
+        layout = replace(layout, has_class_list=False)  # it belongs to the labels that are passed over
     return Found(path, best.format, layout, tuple(problems), left_out)
 
 

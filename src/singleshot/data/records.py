@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from singleshot.data.problems import Action, Problem
 from singleshot.images import IMAGE_SUFFIXES
 
 MAX_SIDE = 2**24
+OBJECT_COLUMNS = ("boxes", "labels", "difficult", "iscrowd", "areas", "lines", "keys")
 
 
 class ImageRecord(NamedTuple):
@@ -98,8 +100,16 @@ class Records:
     def extend(self, other: Records) -> None:
         """Append the images, objects and problems of ``other``."""
         self.owner += [owner + len(self.images) for owner in other.owner]
-        for name in ("images", "boxes", "labels", "difficult", "iscrowd", "areas", "lines", "keys", "problems"):
+        for name in ("images", "problems", *OBJECT_COLUMNS):
             getattr(self, name).extend(getattr(other, name))
+
+    def subset(self, indices: Sequence[int]) -> Records:
+        """The images at ``indices``, in their order, with their objects; everything else as it is."""
+        places = {old: new for new, old in enumerate(indices)}
+        rows = [row for row, owner in enumerate(self.owner) if owner in places]
+        columns: dict[str, Any] = {name: [getattr(self, name)[row] for row in rows] for name in OBJECT_COLUMNS}
+        owner = [places[self.owner[row]] for row in rows]
+        return replace(self, images=[self.images[index] for index in indices], owner=owner, **columns)
 
     def add_problem(self, file: Path, line: int | None, kind: str, message: str, action: Action = "skipped") -> None:
         """Append a problem."""

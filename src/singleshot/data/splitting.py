@@ -7,36 +7,12 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import PurePath
 
-from singleshot.data.split_names import split_role
-
 PARTS = ("train", "val", "test")
 TENTH = 0.1
 MIN_HELD_OUT = 50
 """Images that are measured on, at the least; a fifth of smaller sets."""
 MIN_FOR_TEST = 50
 """With fewer images there is no third part: it would measure nothing and cost training images."""
-
-
-def folder_splits(paths: Sequence[str]) -> list[str] | None:
-    """The part of each image by the folder it is in: ``train/a.jpg``, ``images/val2017/b.jpg``.
-
-    Args:
-        paths: relative to the data set.
-
-    Returns:
-        ``train``, ``val`` or ``test``; images in no such folder are ``train``. ``None`` where the folders do not name
-        ``train`` and another part.
-    """
-    roles = {folder: _role_of_folder(folder) for folder in {PurePath(path).parent for path in paths}}
-    if "train" not in roles.values() or len(set(roles.values()) - {None}) < 2:
-        return None
-    return [roles[PurePath(path).parent] or "train" for path in paths]
-
-
-def _role_of_folder(folder: PurePath) -> str | None:
-    """The part that a folder is, by the last of its names that says so."""
-    role = next((role for name in reversed(folder.parts) if (role := split_role(name))), None)
-    return "train" if role == "trainval" else role
 
 
 def assign_splits(names: Sequence[str], *, test: bool = True) -> list[str]:
