@@ -113,7 +113,7 @@ def check(
             f"{found.path}: {f'split {dataset.split!r}' if split else 'the data set'} has no images{reason}"
         )
     names = own_splits(found) if split is None else ()
-    parts = {name: open_found(found, name, lenient=True) for name in names}
+    parts = {name: open_found(found, name, classes=dataset.class_map.names, lenient=True) for name in names}
     problems = list(dataset.problems)
     for name, part in parts.items():
         problems += part.problems

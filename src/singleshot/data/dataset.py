@@ -107,7 +107,8 @@ def open_splits(
     """
     found = recognise(Path(path), format)
     whole = open_found(found, None, bad_data, classes)
-    return whole, {name: open_found(found, name, bad_data, classes, lenient=True) for name in own_splits(found)}
+    names = whole.class_map.names  # a split's file alone may have fewer classes, or number them otherwise
+    return whole, {name: open_found(found, name, bad_data, names, lenient=True) for name in own_splits(found)}
 
 
 def open_found(
