@@ -76,7 +76,9 @@ def find(path: Path) -> CocoLayout | None:
     if is_regular(path):
         root = path.parent.parent if path.parent.name.lower() in ANNOTATION_FOLDERS else path.parent
         return CocoLayout(root, {"": path}) if path.suffix.lower() == ".json" else None
-    found = [path / name for name in list_files(path, {".json"}, 1) if _is_usual_place(name)]
+    names = list_files(path, {".json"}, 1)
+    beside_splits = any(names_split(name.rpartition("/")[0]) for name in names)
+    found = [path / name for name in names if beside_splits or _is_usual_place(name)]
     with_lists = [file for file in found if contains(file, '"images"', '"annotations"', '"categories"')]
     named_so = [file for file in with_lists if not OTHER_TASKS.match(file.name)]
     files = [file for file in named_so if _may_hold_boxes(file)]
@@ -96,15 +98,16 @@ def find(path: Path) -> CocoLayout | None:
 
 def _is_usual_place(name: str) -> bool:
     folder, _, last = name.rpartition("/")
-    usual = not folder or folder.lower() in ANNOTATION_FOLDERS or names_split(folder)
-    return usual or last == "_annotations.coco.json"
+    return not folder or folder.lower() in ANNOTATION_FOLDERS or last == "_annotations.coco.json"
 
 
 def _split_name(file: Path, root: Path) -> str:
     """The split that a file is: by its name, or by its folder where the name says nothing."""
-    by_folder = names_split(file.parent.name) and file.parent != root and not names_split(file.stem)
-    if by_folder or file.stem.lower() in GENERIC_NAMES:
-        return "" if file.parent == root or file.parent.name.lower() in ANNOTATION_FOLDERS else file.parent.name
+    inside = file.parent != root and file.parent.name.lower() not in ANNOTATION_FOLDERS
+    if inside and not names_split(file.stem):
+        return file.parent.name
+    if file.stem.lower() in GENERIC_NAMES:
+        return file.parent.name if inside else ""
     return file.stem.removeprefix("instances_")
 
 

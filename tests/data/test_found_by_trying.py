@@ -1,0 +1,267 @@
+"""Data sets as tools and people leave them, each with a known truth: what adversarial tries found to go wrong."""
+
+from __future__ import annotations
+
+import json
+import unicodedata
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from data_makers import coco_box, coco_image, make_coco, make_image, make_voc_image, make_yolo_image, voc_object
+
+from singleshot import data
+from singleshot.data.check import check
+from singleshot.data.convert import convert
+from singleshot.errors import DataError
+
+CAT_ROW = "0 0.5 0.5 0.5 0.5"
+CAT_XML = voc_object("cat", (5, 5, 30, 30))
+CATEGORIES: list[dict[str, object]] = [{"id": 1, "name": "cat"}, {"id": 2, "name": "dog"}]
+HEADER = "filename,class,xmin,ymin,xmax,ymax\n"
+COMPOSED, DECOMPOSED = (unicodedata.normalize(form, "caf\u00e9") for form in ("NFC", "NFD"))
+
+
+def found(opened: data.DetectionDataset) -> dict[str, list[str]]:
+    """Class names of the objects of each image."""
+    names = opened.class_map.names
+    return {sample.image_path.name: [names[index] for index in sample.class_ids] for sample in opened}
+
+
+def sizes(path: Path) -> dict[str, int]:
+    return {name: counts["images"] for name, counts in check(path).splits.items()}
+
+
+def flat_yolo(root: Path, folder: str) -> None:
+    make_yolo_image(root / folder, f"{folder}0", CAT_ROW, images=".", labels=".")
+
+
+def nested_yolo(root: Path, folder: str) -> None:
+    make_yolo_image(root, f"{folder}0", CAT_ROW, images=f"images/{folder}", labels=f"labels/{folder}")
+
+
+def inner_yolo(root: Path, folder: str) -> None:
+    make_yolo_image(root / folder, f"{folder}0", CAT_ROW)
+
+
+def voc(root: Path, folder: str) -> None:
+    make_voc_image(root / folder, f"{folder}0", CAT_XML)
+
+
+def labelme(root: Path, folder: str) -> None:
+    make_image(root / folder / f"{folder}0.jpg")
+    shape = {"label": "cat", "points": [[5, 5], [30, 30]], "shape_type": "rectangle"}
+    content = {"shapes": [shape], "imagePath": f"{folder}0.jpg", "imageHeight": 40, "imageWidth": 60}
+    (root / folder / f"{folder}0.json").write_text(json.dumps(content))
+
+
+def coco_in_folder(root: Path, folder: str) -> None:
+    make_image(root / folder / f"{folder}0.jpg")
+    box = coco_box(1, 1, 1, [5, 5, 25, 25])
+    make_coco(root / folder / "annotation_coco.json", [coco_image(1, f"{folder}0.jpg")], [box], CATEGORIES)
+
+
+MAKERS = [flat_yolo, nested_yolo, inner_yolo, voc, labelme, coco_in_folder]
+
+
+@pytest.mark.parametrize("make", MAKERS)
+@pytest.mark.parametrize(
+    ("folders", "trains"),
+    [
+        (("train", "val", "test"), True),
+        (("train", "holdout"), True),
+        (("Training", "Validation", "TEST"), True),
+        (("fold0", "fold1", "fold2"), False),
+        (("train", "val", "calibration"), True),
+    ],
+)
+def test_labelled_folders_beside_splits_are_splits(
+    tmp_path: Path, make: Callable[[Path, str], None], folders: tuple[str, ...], trains: bool
+) -> None:
+    for folder in folders:
+        make(tmp_path, folder)
+    assert sizes(tmp_path) == dict.fromkeys(folders, 1)
+    if not trains:
+        with pytest.raises(DataError, match="--train"):
+            data.open_training(tmp_path)
+        return
+    train, held_out = data.open_training(tmp_path)
+    assert [sample.image_path.name for sample in train] == [f"{folders[0]}0.jpg"]
+    assert held_out is not None
+    assert [sample.image_path.name for sample in held_out] == [f"{folders[1]}0.jpg"]
+
+
+def one_coco(root: Path, names: list[str]) -> None:
+    images = [coco_image(key, name) for key, name in enumerate(names)]
+    boxes = [coco_box(key, key, 1, [5, 5, 25, 25]) for key in range(len(names))]
+    make_coco(root / "annotations.json", images, boxes, CATEGORIES)
+
+
+def one_csv(root: Path, names: list[str]) -> None:
+    (root / "labels.csv").write_text(HEADER + "".join(f"{name},cat,5,5,30,30\n" for name in names))
+
+
+@pytest.mark.parametrize("label", [one_coco, one_csv])
+@pytest.mark.parametrize(
+    ("folders", "splits", "note"),
+    [
+        ((), {}, None),
+        (("train",), {}, None),
+        (("day1", "day2"), {}, None),
+        (("train", "val"), {"train": 2, "val": 2}, None),
+        (("train", "val2017", "extra"), {"train": 2, "val2017": 2}, "no-split"),
+    ],
+)
+def test_folders_of_images_divide_one_file(
+    tmp_path: Path,
+    label: Callable[[Path, list[str]], None],
+    folders: tuple[str, ...],
+    splits: dict[str, int],
+    note: str | None,
+) -> None:
+    names = [f"{folder}/{folder.strip('.')}{index}.jpg" for folder in folders or (".",) for index in range(2)]
+    for name in names:
+        make_image(tmp_path / name)
+    label(tmp_path, names)
+    report = check(tmp_path)
+    assert {name: counts["images"] for name, counts in report.splits.items()} == splits
+    assert ("no-split" in {problem.kind for problem in report.problems}) == (note is not None)
+    assert len(data.open(tmp_path)) == len(names)
+    if splits:
+        train, held_out = data.open_training(tmp_path)
+        assert held_out is not None
+        assert set(found(train)) == {"train0.jpg", "train1.jpg"}
+        assert {name[:3] for name in found(held_out)} == {"val"}
+
+
+@pytest.mark.parametrize("to", ["voc", "coco", "yolo"])
+def test_splits_that_number_classes_otherwise_are_converted_by_name(tmp_path: Path, to: str) -> None:
+    swapped: list[dict[str, object]] = [{"id": 1, "name": "dog"}, {"id": 2, "name": "cat"}]
+    for split, categories, cat in (("train", CATEGORIES, 1), ("val", swapped, 2)):
+        make_image(tmp_path / "in" / split / f"{split}.jpg")
+        box = coco_box(1, 1, cat, [5, 5, 25, 25])
+        images = [coco_image(1, f"{split}.jpg")]
+        make_coco(tmp_path / "in/annotations" / f"instances_{split}.json", images, [box], categories)
+    convert(tmp_path / "in", tmp_path / "out", to)  # type: ignore[arg-type]
+    for split in ("train", "val"):
+        assert found(data.open(tmp_path / "out", split)) == {f"{split}.jpg": ["cat"]}
+
+
+def test_files_that_contradict_each_other_are_named(tmp_path: Path) -> None:
+    make_image(tmp_path / "a.jpg")
+    make_image(tmp_path / "b.jpg")
+    images = [coco_image(1, "a.jpg"), coco_image(2, "b.jpg")]
+    same = coco_box(2, 2, 1, [1, 1, 9, 9])
+    make_coco(tmp_path / "cats.json", images, [coco_box(1, 1, 1, [5, 5, 25, 25]), same], CATEGORIES)
+    make_coco(tmp_path / "dogs.json", images, [coco_box(1, 1, 2, [5, 5, 25, 25]), same], CATEGORIES)
+    bad = [problem for problem in data.open(tmp_path).problems if problem.kind == "contradiction"]
+    assert [(problem.file.name, problem.action) for problem in bad] == [("dogs.json", "skipped")]
+    assert "1 of its images, such as a.jpg" in bad[0].message
+    assert found(data.open(tmp_path, "dogs")) == {"a.jpg": ["dog"], "b.jpg": ["cat"]}
+
+
+@pytest.mark.parametrize(("disk", "named"), [(COMPOSED, DECOMPOSED), (DECOMPOSED, COMPOSED)])
+def test_names_in_another_unicode_form(tmp_path: Path, disk: str, named: str) -> None:
+    for folder in ("labels", "list", "table"):
+        make_image(tmp_path / folder / "images" / f"{disk}.jpg")
+    (tmp_path / "labels/labels").mkdir()
+    (tmp_path / "labels/labels" / f"{named}.txt").write_text(CAT_ROW)
+    (tmp_path / "list/labels").mkdir()
+    (tmp_path / "list/labels" / f"{disk}.txt").write_text(CAT_ROW)
+    (tmp_path / "list/train.txt").write_text(f"images/{named}.jpg\n", encoding="utf-8")
+    (tmp_path / "list/data.yaml").write_text("train: train.txt\nnames: [cat]\n")
+    (tmp_path / "table/labels.csv").write_text(f"{HEADER}{named}.jpg,cat,5,5,30,30\n", encoding="utf-8")
+    for folder in ("labels", "list", "table"):
+        assert [len(sample) for sample in data.open(tmp_path / folder)] == [1], folder
+
+
+def test_a_list_in_other_capitals(tmp_path: Path) -> None:
+    make_yolo_image(tmp_path, "im0", CAT_ROW)
+    (tmp_path / "train.txt").write_text("images/IM0.JPG\n")
+    (tmp_path / "data.yaml").write_text("train: train.txt\nnames: [cat]\n")
+    opened = data.open(tmp_path)
+    assert found(opened) == {"im0.jpg": ["cat"]}
+    assert "moved-paths" in {problem.kind for problem in opened.problems}
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "name"),
+    [
+        ("ds/ann/a.jpg.json", '{"objects": [{"classTitle": "cat"}]}', "Supervisely"),
+        ("train/_annotations.createml.json", '[{"image": "a.jpg", "annotations": [{"coordinates": {}}]}]', "CreateML"),
+        ("train/x.tfrecord", "", "TFRecord"),
+        ("train/metadata.jsonl", '{"file_name": "a.jpg", "objects": {"bbox": []}}\n', "Hugging Face"),
+        ("output.manifest", '{"source-ref": "s3://b/a.jpg"}\n', "Ground Truth"),
+        ("data.json", '[{"regions": [{"tagName": "cat"}]}]', "Custom Vision"),
+        ("p-export.json", '{"assets": {"x": {"regions": []}}}', "VoTT"),
+        ("train.csv", 'image_id,width,height,bbox\na,60,40,"[1, 2, 3, 4]"\n', "one column"),
+        ("train/_classes.csv", "filename, cat, dog\na.jpg,1,0\n", "whole images"),
+        ("label_2/a.txt", "Car 0.00 0 -1.58 5.00 5.00 30.00 30.00 1.65 1.67 3.64 -0.65 1.71 46.70 -1.59\n", "KITTI"),
+        ("labelTxt/a.txt", "imagesource:GoogleEarth\ngsd:0.1\n", "DOTA"),
+        ("annotations/a.txt", "5,5,25,25,1,4,0,0\n", "VisDrone"),
+    ],
+)
+def test_formats_that_are_not_read_are_named(tmp_path: Path, file: str, content: str, name: str) -> None:
+    make_image(tmp_path / "photos/a.jpg")
+    (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
+    (tmp_path / file).write_text(content)
+    with pytest.raises(DataError, match=name):
+        data.open(tmp_path)
+
+
+def test_labels_without_images_are_no_data_set(tmp_path: Path) -> None:
+    (tmp_path / "images").mkdir()
+    (tmp_path / "labels").mkdir()
+    (tmp_path / "labels/a.txt").write_text(CAT_ROW)
+    with pytest.raises(DataError, match=r"no images.*a\.txt: no image is called a"):
+        check(tmp_path)
+    with pytest.raises(DataError, match="no usable images"):
+        data.open_training(tmp_path)
+
+
+def test_one_label_file_of_two_images_is_noted(tmp_path: Path) -> None:
+    make_yolo_image(tmp_path, "a", CAT_ROW)
+    make_image(tmp_path / "images/a.png")
+    shared = [problem for problem in data.open(tmp_path).problems if problem.kind == "shared-labels"]
+    assert [(problem.file.name, problem.message) for problem in shared] == [("a.txt", "labels both a.jpg and a.png")]
+
+
+def test_a_list_of_classes_that_contradicts_the_settings_is_noted(tmp_path: Path) -> None:
+    make_yolo_image(tmp_path, "a", CAT_ROW)
+    (tmp_path / "data.yaml").write_text("train: images\nnames: [cat, dog]\n")
+    (tmp_path / "classes.txt").write_text("cat\n")
+    assert not data.open(tmp_path).problems
+    (tmp_path / "classes.txt").write_text("dog\ncat\n")
+    opened = data.open(tmp_path)
+    assert opened.class_map.names == ("cat", "dog")
+    assert [(p.file.name, p.kind) for p in opened.problems] == [("classes.txt", "other-settings")]
+
+
+def test_numbers_with_underscores_are_none(tmp_path: Path) -> None:
+    make_yolo_image(tmp_path, "a", CAT_ROW, "0 0.1_2 0.5 0.1 0.1")
+    opened = data.open(tmp_path)
+    assert [(p.kind, p.line) for p in opened.problems if p.action == "skipped"] == [("bad-record", 2)]
+    assert [len(sample) for sample in opened] == [1]
+
+
+def test_spaces_before_quoted_cells(tmp_path: Path) -> None:
+    make_image(tmp_path / "a.jpg")
+    (tmp_path / "labels.csv").write_text('filename, class, xmin, ymin, xmax, ymax\na.jpg, "cat, small", 5, 5, 30, 30\n')
+    assert found(data.open(tmp_path)) == {"a.jpg": ["cat, small"]}
+
+
+def test_corners_in_columns_of_a_size(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        make_image(tmp_path / f"{name}.jpg")
+    rows = "".join(f"{name}.jpg,35,10,55,38,cat\n{name}.jpg,5,5,30,30,cat\n" for name in "ab")
+    (tmp_path / "labels.csv").write_text("filename,x,y,w,h,class\n" + rows)
+    opened = data.open(tmp_path)
+    assert "corner-boxes" in {problem.kind for problem in opened.problems if problem.action == "skipped"}
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-8-sig"])
+def test_labelme_in_other_encodings(tmp_path: Path, encoding: str) -> None:
+    labelme(tmp_path, "x")
+    file = tmp_path / "x/x0.json"
+    file.write_text(file.read_text(), encoding=encoding)
+    assert [len(sample) for sample in data.open(tmp_path / "x")] == [1]
