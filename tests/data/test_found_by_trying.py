@@ -265,3 +265,49 @@ def test_labelme_in_other_encodings(tmp_path: Path, encoding: str) -> None:
     file = tmp_path / "x/x0.json"
     file.write_text(file.read_text(), encoding=encoding)
     assert [len(sample) for sample in data.open(tmp_path / "x")] == [1]
+
+
+@pytest.mark.parametrize("label", [one_coco, one_csv])
+def test_images_of_another_split_with_the_same_names_are_not_taken(
+    tmp_path: Path, label: Callable[[Path, list[str]], None]
+) -> None:
+    make_image(tmp_path / "images/train/0.jpg")
+    for split in ("train", "val"):
+        label(tmp_path, ["0.jpg"])
+        made = next(path for path in tmp_path.glob("*.*") if path.stem in ("annotations", "labels"))
+        made.rename(tmp_path / f"{split}{made.suffix}")
+    with pytest.raises(DataError, match=r"val\.(json|csv)"):
+        data.open(tmp_path, "val")
+    make_image(tmp_path / "images/val/0.jpg")
+    for split in ("train", "val"):
+        assert [sample.image_path for sample in data.open(tmp_path, split)] == [tmp_path / f"images/{split}/0.jpg"]
+
+
+@pytest.mark.parametrize("settings", ["", "train: images/train\nval: images/val\nnames: [cat]\n"])
+def test_labels_in_one_folder_of_images_in_several(tmp_path: Path, settings: str) -> None:
+    for split in ("train", "val"):
+        make_yolo_image(tmp_path, split, CAT_ROW, images=f"images/{split}")
+    if settings:
+        (tmp_path / "data.yaml").write_text(settings)
+    else:
+        (tmp_path / "classes.txt").write_text("cat\n")
+    assert found(data.open(tmp_path)) == {"train.jpg": ["cat"], "val.jpg": ["cat"]}
+    assert sizes(tmp_path) == {"train": 1, "val": 1}
+
+
+def test_one_folder_for_two_splits_is_named_once(tmp_path: Path) -> None:
+    make_yolo_image(tmp_path, "a", CAT_ROW)
+    (tmp_path / "data.yaml").write_text("train: images\nval: images\nnames: [cat]\n")
+    assert [problem.kind for problem in check(tmp_path).problems] == ["shared-image"]
+    with pytest.raises(DataError, match="share 1 image"):
+        data.open_training(tmp_path)
+
+
+def test_a_spreadsheets_line_about_the_separator(tmp_path: Path) -> None:
+    make_image(tmp_path / "a.jpg")
+    (tmp_path / "labels.csv").write_text(
+        "sep=;\n" + HEADER.replace(",", ";") + "a.jpg;cat;5;5;30;30\nb.jpg;cat;5;5;9;9\n"
+    )
+    opened = data.open(tmp_path)
+    assert found(opened) == {"a.jpg": ["cat"]}
+    assert [(problem.kind, problem.line) for problem in opened.problems] == [("missing-image", 4)]

@@ -8,7 +8,7 @@ from pathlib import Path, PurePosixPath
 
 from singleshot.data.file_index import FileIndex
 from singleshot.data.paths import subfolders
-from singleshot.data.split_names import split_role
+from singleshot.data.split_names import may_hold, split_role
 from singleshot.errors import DataError
 from singleshot.images import IMAGE_SUFFIXES
 
@@ -51,13 +51,10 @@ class ImagePlaces:
         root, beside = self.root, self.file.parent
         usual = [root, root / "images", root / split, root / "images" / split, beside / "images", beside]
         more = [folder for place in (root, root / "images", beside) for folder in subfolders(place)]
-        mine = sorted((folder for folder in more if self._belongs(folder.name)), key=lambda f: not split_role(f.name))
+        mine = sorted(
+            (folder for folder in more if may_hold([folder.name], self._role)), key=lambda f: not split_role(f.name)
+        )
         return list(dict.fromkeys([*usual, *mine]))
-
-    def _belongs(self, folder: str) -> bool:
-        """Whether a folder may hold the file's images: images of another split may have the same names."""
-        role = split_role(folder)
-        return not role or not self._role or role == self._role
 
     def find(self, name: str) -> tuple[Path, bool] | None:
         """The image of a ``file_name``, and whether it is where the name says; ``None`` where there is none."""
@@ -91,11 +88,11 @@ class ImagePlaces:
         return self._index if self.folder == self.root else FileIndex(self.folder, IMAGE_SUFFIXES)
 
     def _elsewhere(self, name: str) -> Path | None:
-        if found := self._own_index.ending_like(name):
-            return self.folder / found
-        found = self._index.ending_like(name)
-        inside = found is not None and all(map(self._belongs, PurePosixPath(found).parent.parts))
-        return self.root / found if found and inside else None
+        for index in (self._own_index, self._index):
+            found = index.ending_like(name)
+            if found and may_hold(PurePosixPath(found).parent.parts, self._role):
+                return index.root / found
+        return None
 
 
 def as_path(name: str) -> str:

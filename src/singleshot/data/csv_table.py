@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import math
+import re
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -23,7 +24,7 @@ from singleshot.data.file_index import normal
 from singleshot.data.paths import Locator, images_below, is_possible, spellings, subfolders, visible
 from singleshot.data.problems import Problem
 from singleshot.data.records import ImageRecord, Records, declared_size
-from singleshot.data.split_names import is_whole, split_role
+from singleshot.data.split_names import Role, is_whole, may_hold, split_role
 from singleshot.data.values import as_number
 from singleshot.data.yolo_names import guessed_encoding
 from singleshot.errors import DataError
@@ -107,12 +108,13 @@ class _ImageFinder:
         self._locator = Locator([root, *near, *_beside(root)])
         self._by_name: dict[str, list[Path]] | None = None
 
-    def find(self, name: str) -> Path:
-        """The image, or where it should be."""
+    def find(self, name: str, role: Role | None) -> Path:
+        """The image, or where it should be; folders of other splits than ``role`` do not count."""
         found = self._locator.find(name)
         if found is None:
             same = self._named(PurePath(spellings(name)[-1]).name)
-            found = same[0] if len(same) == 1 else None
+            mine = [path for path in same if may_hold(path.relative_to(self._root).parent.parts, role)]
+            found = mine[0] if len(mine) == 1 else None
         return found or self._root / name.replace("\\", "/")
 
     def _named(self, name: str) -> list[Path]:
@@ -200,9 +202,14 @@ def _head(file: Path) -> str:
             head = handle.read(MAX_HEADER_BYTES)
         if len(head) == MAX_HEADER_BYTES:  # whole lines, or the cut would fall into a character
             head = head[: head.rfind(b"\n") + 1 + (b"\n\0" in head)] or head
-        return decode_text(head).text
+        return _without_separator(decode_text(head).text)
     except (OSError, UnicodeDecodeError):
         return ""
+
+
+def _without_separator(text: str) -> str:
+    """The text with an empty line in place of ``sep=;``, which spreadsheets put first."""
+    return re.sub(r'\A"?sep=."?(?=[\r\n])', "", text, flags=re.IGNORECASE)
 
 
 def _has_some_columns(file: Path) -> bool:
@@ -247,7 +254,9 @@ def _read_table(table: Table, finder: _ImageFinder) -> dict[str, Records]:
     text = _text(table.file)
     parts: dict[str, Records] = {}
     positions: dict[tuple[str, str], int] = {}
-    reader = csv.reader(io.StringIO(text.text, newline=""), skipinitialspace=True, delimiter=table.delimiter)
+    reader = csv.reader(
+        io.StringIO(_without_separator(text.text), newline=""), skipinitialspace=True, delimiter=table.delimiter
+    )
     waiting = table.columns.header
     try:
         for row in reader:
@@ -290,7 +299,8 @@ def _read_row(
         positions[split, name] = len(records.images)
         sides = (_number(cells.get(key, ""), table) for key in ("image_height", "image_width"))
         stem = PurePath(spellings(name)[-1]).stem
-        records.images.append(ImageRecord(finder.find(name), stem, table.file, line, declared_size(*sides)))
+        role = split_role(split or table.file.stem) or split_role(table.file.parent.name)
+        records.images.append(ImageRecord(finder.find(name, role), stem, table.file, line, declared_size(*sides)))
     numbers = [cells[key] for key in "abcd"]
     if cells["class"] or any(numbers):
         box = _corners(table.columns, [_number(text, table) for text in numbers])

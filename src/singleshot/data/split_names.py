@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Literal
 
 from singleshot.errors import DataError
@@ -45,6 +45,11 @@ def split_role(name: str) -> Role | None:
 def names_split(name: str) -> bool:
     """Whether a file or folder is called as a split: by its role, or as the fold of a cross-validation (``fold_3``)."""
     return split_role(name) is not None or _FOLD.fullmatch(name) is not None
+
+
+def may_hold(folders: Iterable[str], role: Role | None) -> bool:
+    """Whether folders may hold the images of a split: images of another split may have the same names."""
+    return not role or all(split_role(folder) in (None, role) for folder in folders)
 
 
 def is_whole(name: str) -> bool:

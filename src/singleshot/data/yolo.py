@@ -72,11 +72,11 @@ class YoloLayout:
         records = Records(fractions=True, states_sizes=False, problems=list(self.problems))
         labels = LabelFolders()
         first: dict[Path, Path] = {}
-        for source in (source for name in wanted for source in self.sources[name]):
+        sources = dict.fromkeys(source for name in wanted for source in self.sources[name])
+        for source in sources:
             self._read_source(records, source, labels, first)
-        sources = {source for name in wanted for source in self.sources[name]}
         folders = {source for source in sources if source.is_dir()}
-        if split is None or folders == sources:
+        if split is None or len(folders) == len(sources):
             _report_orphans(records, labels, folders)
         names = self.names if self.names is not None else self._numbered_names(records)
         records.class_names, records.class_ids = names, tuple(range(len(names)))

@@ -50,6 +50,8 @@ class LabelFolders:
         """Where the labels of a folder of images may be, best first."""
         if images not in self._of_images:
             swapped = swapped_folder(images)
+            if swapped and not swapped.is_dir():  # labels/a.txt of images/train/a.jpg
+                swapped = next((above for above in swapped.parents if above.name.lower() == "labels"), swapped)
             self._of_images[images] = (swapped, images) if swapped else (images,)
         return self._of_images[images]
 
