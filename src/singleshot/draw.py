@@ -28,12 +28,16 @@ def class_colour(class_id: int) -> Colour:
     return round(red * 255), round(green * 255), round(blue * 255)
 
 
-def draw_detections(image_rgb: NDArray[np.uint8], detections: Detections) -> NDArray[np.uint8]:
+def draw_detections(
+    image_rgb: NDArray[np.uint8], detections: Detections, *, labels: bool = True, line_width: int | None = None
+) -> NDArray[np.uint8]:
     """Boxes and labels on a copy of an image, the surest on top.
 
     Args:
         image_rgb: ``[H, W, 3]`` uint8.
         detections: in pixels of this image.
+        labels: whether boxes have names and scores.
+        line_width: of boxes, in pixels; ``None`` follows the picture's size.
 
     Returns:
         ``[H, W, 3]`` uint8.
@@ -43,17 +47,23 @@ def draw_detections(image_rgb: NDArray[np.uint8], detections: Detections) -> NDA
         class_id = int(detections.class_ids[index])
         corners = detections.boxes_xyxy[index]
         label = f"{detections.class_names[class_id]} {detections.scores[index]:.2f}"
-        draw_box(picture, corners, class_colour(class_id))
-        draw_label(picture, corners, label, class_colour(class_id))
+        draw_box(picture, corners, class_colour(class_id), line_width=line_width)
+        if labels:
+            draw_label(picture, corners, label, class_colour(class_id))
     return picture
 
 
 def draw_box(
-    picture: NDArray[np.uint8], corners: NDArray[np.floating], colour: Colour, *, dashed: bool = False
+    picture: NDArray[np.uint8],
+    corners: NDArray[np.floating],
+    colour: Colour,
+    *,
+    dashed: bool = False,
+    line_width: int | None = None,
 ) -> None:
-    """Draw a frame into ``picture``; its width follows the picture's size."""
+    """Draw a frame into ``picture``; its width is ``line_width`` pixels, or follows the picture's size."""
     height, width = picture.shape[:2]
-    thickness = math.ceil(2 * _unit(picture))
+    thickness = line_width or math.ceil(2 * _unit(picture))
     # The last pixel of a box that ends at x is x - 1; a far outside corner would overflow OpenCV's integers.
     x1, y1, x2, y2 = (round(float(value)) for value in corners.clip(-16, max(height, width) + 16))
     x2, y2 = max(x1, x2 - 1), max(y1, y2 - 1)

@@ -13,12 +13,13 @@ import numpy as np
 from singleshot import data as datasets
 from singleshot.backends.select import BackendName, Precision
 from singleshot.data import DetectionDataset
-from singleshot.detector import BATCH_SIZE, Detector, check_batch, load
+from singleshot.detector import BATCH_SIZE, Detector, load
 from singleshot.errors import ConfigError, DataError
 from singleshot.metrics import DetectionTable, GroundTruth, VocConfig, evaluate_detections
 from singleshot.metrics.class_match import match_classes
 from singleshot.metrics.evaluate import VOC
 from singleshot.predict.runner import Failure, Predictor, StageTimes
+from singleshot.predict.settings import check_batch
 from singleshot.report.result import EvalResult, Speed
 from singleshot.structures import Sample
 
@@ -81,7 +82,13 @@ def evaluate(
     dataset = data if isinstance(data, DetectionDataset) else open_held_out(data, split)
     name = detector.spec.name if isinstance(model, Detector) else str(model)
     predictor = detector.predictor(
-        score_threshold, backend=backend, precision=precision, device=device, compile=compile, images=len(dataset)
+        score_threshold,
+        clip=None,
+        backend=backend,
+        precision=precision,
+        device=device,
+        compile=compile,
+        images=len(dataset),
     )
     return evaluate_predictor(
         predictor,
