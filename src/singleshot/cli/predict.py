@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from singleshot.cli.console import open_console, shown
+from singleshot.cli.console import discard_output, open_console, shown
 from singleshot.wording import counted
 
 if TYPE_CHECKING:
@@ -113,12 +113,11 @@ def predict(
     check_line_width(line_width)
     found = search_images(sources, recursive=recursive, exclude=out)
     images = found.images
+    _check_not_all_others(images)
     if out is not None and kinds:
         check_sinks(kinds, out, images, overwrite)
     detector = load(weights)
     backend_name, precision_name = check_backend(backend, precision)
-    for line in (*found.missed, *found.notes):
-        typer.echo(f"Note: {shown(line)}", err=True)
     with _status("Getting the network ready (a conversion is made once, and kept) ..."):
         predictor = detector.predictor(
             score,
@@ -134,6 +133,8 @@ def predict(
             compile=compile,
             images=len(images),
         )
+    for line in (*found.missed, *found.notes):
+        typer.echo(f"Note: {shown(line)}", err=True)
     folder = out or (new_folder(OUT) if kinds else OUT)
     notes: list[str] = []
     sinks = open_sinks(
@@ -148,16 +149,13 @@ def predict(
         note=notes.append,
     )
     summary = _run(predictor, images, min(batch, len(images)), sinks)
-    many = len(images) > LISTED_IMAGES
-    _print_summary(summary, predictor.backend.name, len(images), many if times is None else times)
+    told = _tell(summary, predictor.backend.name, len(images), times, folder if kinds else None)
     for note in notes:
         typer.echo(f"Note: {shown(note)}", err=True)
-    if kinds:
-        typer.echo(f"Results: {shown(folder)}")
     _print_problems(summary, found.missed)
     if summary.interruption:
         raise typer.Exit(interrupt_code(summary.interruption))
-    if summary.failures or summary.problems or found.missed:
+    if summary.failures or summary.problems or found.missed or not told:
         raise typer.Exit(1)
 
 
@@ -176,6 +174,16 @@ def _run(
             raise
         summary.problems.append(OutputProblem(None, describe(error)))  # the end of a file: what came before is there
     return summary
+
+
+def _check_not_all_others(images: Sequence[Path]) -> None:
+    """A video or a list of files among photos is one that fails; alone it is a mistake."""
+    from singleshot.errors import ImageError
+    from singleshot.predict.sources import other_file
+
+    others = [other_file(path) for path in images[:LISTED_IMAGES]]
+    if len(images) <= LISTED_IMAGES and all(others):
+        raise ImageError(f"{images[0]}: {others[0]}")
 
 
 def _classes(options: Sequence[str] | None, class_names: Sequence[str]) -> list[str | int] | None:
@@ -254,11 +262,26 @@ def _listed(objects: Counter[str]) -> str:
     return ", ".join(f"{count:,} {shown(name)}" for name, count in objects.most_common())
 
 
-def _print_summary(summary: JobSummary, backend: str, count: int, times: bool) -> None:
+def _tell(summary: JobSummary, backend: str, count: int, times: bool | None, folder: Path | None) -> bool:
+    """What was done; whether that could be said. The results are written by now, whatever becomes of the text."""
     if summary.interruption:
         typer.echo(
             f"Interrupted after {summary.done:,} of {counted(count, 'image')}; what was found is kept.", err=True
         )
+    try:
+        _print_summary(summary, backend, count > LISTED_IMAGES if times is None else times)
+        if folder is not None:
+            typer.echo(f"Results: {shown(folder)}")
+    except BrokenPipeError:  # `| head` has read enough
+        discard_output()
+    except OSError as error:
+        discard_output()
+        typer.echo(f"The standard output cannot be written: {error.strerror}", err=True)
+        return False
+    return True
+
+
+def _print_summary(summary: JobSummary, backend: str, times: bool) -> None:
     images, objects = counted(summary.images, "image"), counted(summary.objects.total(), "object")
     typer.echo(f"{images}, {objects} in {summary.time_line()}, {backend}")
     if times:

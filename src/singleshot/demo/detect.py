@@ -96,7 +96,7 @@ def photo_folder() -> Path:
 
 
 def write_results(out: Path, images: Sequence[Path], predictor: Predictor) -> None:
-    """Annotated pictures and ``detections.json``, as ``singleshot predict`` writes them, in place of a former demo's."""
+    """Annotated pictures and ``detections.json``, as ``singleshot predict`` writes them, in place of former ones."""
     from singleshot.predict.folder import holds_results
     from singleshot.predict.job import run_job
     from singleshot.predict.sinks import open_sinks

@@ -134,4 +134,4 @@ def _remedy(item: Any) -> str:
     if hasattr(item, "read"):
         return "an open file: pass its path, or singleshot.images.read_image(file.read()), which is an RGB array"
     convert = "np.asarray(image.convert('RGB')) makes an array of what resembles a Pillow image"
-    return f"{type(item).__name__!r} is no image: {WANTED}" + (f"; {convert}" if hasattr(item, "convert") else "")
+    return f"{WANTED}, not {type(item).__name__}" + (f"; {convert}" if hasattr(item, "convert") else "")

@@ -26,17 +26,16 @@ class UniqueNames:
         self._folders: set[str] = set()
 
     def is_free(self, path: PurePath) -> bool:
-        """Whether neither a file nor a folder of this name was given away, nor a file where its folder would be."""
+        """Whether neither a file nor a folder of this name was given away."""
         key = _key(path)
-        taken = key in self._files or key in self._folders
-        return not taken and not any(_key(folder) in self._files for folder in path.parents)
+        return key not in self._files and key not in self._folders
 
     def take(self, path: PurePath) -> Path:
         """The path, or, where it is taken, the same with a number before its suffix."""
         wish, number = path, 1
         while not self.is_free(wish):
             number += 1
-            wish = path.with_name(f"{path.stem}-{number}{path.suffix}")
+            wish = path.with_name(shortened(f"{path.stem}-{number}{path.suffix}", MAX_NAME_BYTES))
         self._files.add(_key(wish))
         self.keep_folders(wish)
         return Path(wish)
@@ -59,7 +58,8 @@ class OutputNames:
         self._picture_of: dict[tuple[Path, str], Path] = {}
         self._stem_of: dict[Path, Path] = {}
         for place in self._places.values():
-            self._pictures.keep_folders(place)
+            self._pictures.keep_folders(_below(place))
+            self._stems.keep_folders(_below(place))
         # Pictures that keep their own name choose first.
         for path in sorted(self._places, key=lambda path: _picture_name(self._places[path]) != self._places[path].name):
             self.picture(path)
@@ -84,14 +84,14 @@ class OutputNames:
             self._picture_of[key] = self._pictures.take(_below(place.parent) / name)
         return self._picture_of[key]
 
-    def crop(self, path: Path, number: int) -> Path:
+    def crop(self, path: Path, number: int, suffix: str = "") -> Path:
         """A crop's path below the folder of its class."""
         if path not in self._stem_of:
             place = self.relative(path)
             name = place.stem if place.suffix.lower() == ".jpg" else place.name  # 1.jpg and 1.png differ
             self._stem_of[path] = self._stems.take(_below(place.parent) / f"{shortened(name)}.jpg").with_suffix("")
         stem = self._stem_of[path]
-        return stem.with_name(f"{stem.name}_{number}.jpg")
+        return stem.with_name(f"{stem.name}_{number}.jpg{suffix}")
 
 
 def places(images: Sequence[PurePath]) -> list[Path]:

@@ -13,6 +13,7 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import IO, TYPE_CHECKING, Any, Protocol, Self
@@ -75,14 +76,18 @@ class Run:
     line_width: int | None = None
     note: Note = warnings.warn
 
-    def write_picture(self, place: Path, picture: NDArray[np.uint8]) -> None:
-        """Write a picture below the folder, as PNG where JPEG cannot hold it."""
+    def write_picture(self, name: Callable[[str], Path], picture: NDArray[np.uint8]) -> None:
+        """Write a picture below the folder, as PNG where JPEG cannot hold it.
+
+        Args:
+            name: its path, with a suffix added.
+            picture: ``[H, W, 3]`` uint8.
+        """
+        place = name("")
         if max(picture.shape[:2]) > MAX_JPEG_SIDE and place.suffix.lower() in (".jpg", ".jpeg"):
-            place = place.with_name(f"{place.name}.png")
+            place = name(".png")
             height, width = picture.shape[:2]
-            self.note(
-                f"{self.folder.path / place}: written as PNG, since {width} x {height} pixels are too many for JPEG"
-            )
+            self.note(f"{self.folder.path / place}: is a PNG, since {width} x {height} pixels are too many for JPEG")
         write_image(self.folder.claim(place), picture)
 
 
@@ -119,9 +124,9 @@ class ImageSink(_FolderSink):
     def write(self, prediction: Prediction) -> None:
         """Draw and save one picture."""
         run = self._run
-        place = self._top / run.names.picture(_path_of(prediction))
+        path = _path_of(prediction)
         picture = draw_detections(prediction.image, prediction.detections, labels=run.labels, line_width=run.line_width)
-        run.write_picture(place, picture)
+        run.write_picture(lambda suffix: self._top / run.names.picture(path, suffix), picture)
 
 
 class CropSink(_FolderSink):
@@ -139,8 +144,10 @@ class CropSink(_FolderSink):
             x1, y1, x2, y2 = box.round().astype(int)
             crop = prediction.image[max(y1, 0) : max(min(y2, height), 0), max(x1, 0) : max(min(x2, width), 0)]
             if crop.size:
-                place = self._top / self._folders[name] / self._run.names.crop(path, number)
-                self._run.write_picture(place, crop)
+                self._run.write_picture(partial(self._place, path, number, name), crop)
+
+    def _place(self, path: Path, number: int, class_name: str, suffix: str) -> Path:
+        return self._top / self._folders[class_name] / self._run.names.crop(path, number, suffix)
 
 
 class _FileSink:
@@ -367,6 +374,9 @@ def open_sinks(
     """
     check_sinks(kinds, folder, images, overwrite)
     with ExitStack() as stack:
+        if not kinds:
+            yield []
+            return
         made = stack.enter_context(ResultFolder(folder, images, overwrite))
         labels_of = (tuple(class_names), tuple(category_ids))
         run = Run(made, OutputNames(images), len(images), *labels_of, labels, line_width, note)
@@ -381,6 +391,8 @@ def check_sinks(kinds: Sequence[str], folder: Path, images: Sequence[Path], over
         OutputError: something is there that may not be replaced.
     """
     check_kinds(kinds)
+    if not kinds:
+        return
     check_folder(folder, [SINKS[kind][0] for kind in kinds], images, overwrite)
     if overwrite and "images" in kinds and folder.is_dir():
         names = OutputNames(images)

@@ -53,9 +53,9 @@ class Found:
 def find_images(
     sources: PathLike | Sequence[PathLike], *, recursive: bool = False, exclude: Path | None = None
 ) -> list[Path]:
-    """`search_images`, with a warning for everything that was passed over or could not be looked at."""
+    """The images of `search_images`, with a warning for each folder that could not be looked into."""
     found = search_images(sources, recursive=recursive, exclude=exclude)
-    for line in (*found.missed, *found.notes):
+    for line in found.missed:
         warnings.warn(line, stacklevel=2)
     return found.images
 
@@ -75,7 +75,7 @@ def search_images(
         exclude: a folder inside a source whose images are left out (where results are written).
 
     Raises:
-        ImageError: a source does not exist, holds no image, or is something else than a file.
+        ImageError: a source does not exist, holds no image, or is no path.
     """
     given = [sources] if isinstance(sources, (str, os.PathLike)) else list(sources)
     if not given:
@@ -85,8 +85,6 @@ def search_images(
     all_paths = [path for source in given for path in search.expand(source)]
     twice = [path for path in all_paths if paths.setdefault(_place(path), path) is not path]
     images = list(paths.values())
-    if all(other_file(path) for path in images):
-        raise ImageError(f"{images[0]}: {other_file(images[0])}")
     return Found(images, search.notes(twice), search.missed)
 
 
