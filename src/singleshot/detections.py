@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib import import_module
 from pathlib import Path
@@ -415,6 +415,8 @@ def class_ids_of(classes: Collection[str | int] | str | int, class_names: Sequen
     """
     import difflib
 
+    if not isinstance(classes, (str, int, np.integer, Iterable)):
+        raise ConfigError(f"classes must be names or ids of classes, not {classes!r}")
     ids: list[int] = []
     for item in [classes] if isinstance(classes, (str, int, np.integer)) else classes:
         if isinstance(item, str) and item in class_names:

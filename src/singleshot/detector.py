@@ -259,7 +259,12 @@ class Detector:
             images: how many there will be, where that is known: 1 is computed for the shortest latency, and few are
                 not worth a conversion of the network.
         """
-        check_text(device, "device", "cuda:0")
+        for name, value, example in (
+            ("backend", backend, "torch"),
+            ("precision", precision, "fp32"),
+            ("device", device, "cuda:0"),
+        ):
+            check_text(value, name, example)
         if max_pixels is not None:
             check_whole(max_pixels, "max_pixels")
         kept = None if classes is None else tuple(class_ids_of(classes, self.class_names))
