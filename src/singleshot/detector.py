@@ -22,6 +22,7 @@ from singleshot.predict.runner import Failure, Predictor
 from singleshot.predict.settings import check_text, check_whole, choose_postprocess
 from singleshot.predict.sources import find_images, is_many
 from singleshot.preprocess import preprocess_image
+from singleshot.wording import counted
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -61,7 +62,7 @@ class Detector:
 
     def __repr__(self) -> str:
         height, width = self.spec.preprocess.size_hw
-        return f"Detector({self.spec.name}, {len(self.class_names)} classes, input {width} x {height})"
+        return f"Detector({self.spec.name}, {counted(len(self.class_names), 'class')}, input {width} x {height})"
 
     @property
     def class_names(self) -> tuple[str, ...]:

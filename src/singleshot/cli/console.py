@@ -24,6 +24,13 @@ def open_console(*, stderr: bool = False) -> Console:
     return console
 
 
+def print_note(console: Console, text: str) -> None:
+    """A line that should not be overlooked."""
+    from rich.text import Text
+
+    console.print(Text("Note: ", "yellow").append(text, "default"), soft_wrap=True)
+
+
 def shown(text: object) -> str:
     """A file's name, or a message with one, on one line: what would move the cursor is written as an escape."""
     return re.sub(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]", _escaped, str(text))

@@ -10,6 +10,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from singleshot.cli.console import open_console, print_note
+from singleshot.wording import counted
+
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
@@ -65,15 +68,13 @@ def evaluate(
 
         singleshot eval best.safetensors VOCdevkit --split 2007_test --metric voc
     """
-    from rich.console import Console
-
     from singleshot.backends.device import check_device
     from singleshot.backends.select import check_backend
     from singleshot.engine.evaluate import ALL_METRICS, open_held_out
     from singleshot.engine.evaluate import evaluate as run
     from singleshot.metrics import VocConfig
 
-    console = Console()
+    console = open_console()
     shown = [name for name in ALL_METRICS if not metric or name in metric]
     backend_name, precision_name = check_backend(backend, precision)
     dataset = open_held_out(data, split)
@@ -93,7 +94,7 @@ def evaluate(
         )
     _print(console, result, shown)
     if split is None and dataset.split is None and Path(weights).is_file():
-        console.print(f"[yellow]Note:[/] {LEARNT}", highlight=False, soft_wrap=True)
+        print_note(console, LEARNT)
     if out:
         console.print(f"Report: {result.save(out, worst=worst)}", highlight=False, soft_wrap=True)
 
@@ -101,23 +102,21 @@ def evaluate(
 @contextmanager
 def _progress(count: int) -> Iterator[Callable[[int, int], None]]:
     """A bar on the terminal; nothing where output goes to a file."""
-    from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     columns = (TextColumn("evaluating"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+    with Progress(*columns, console=open_console(stderr=True), transient=True) as bar:
         task = bar.add_task("", total=count)
         yield lambda done, total: bar.update(task, completed=done, total=total)
 
 
 def _print(console: Console, result: EvalResult, shown: Sequence[str]) -> None:
-    from rich.markup import escape
-
     split = f", split {result.split}" if result.split else ""
     objects = int((~result.truth.ignored).sum())
+    found = f"{counted(len(result.samples), 'image')}, {counted(objects, 'object')}"
     console.print(
-        f"{escape(result.model)} on {escape(result.data)}{split}: {len(result.samples):,} images, {objects:,} objects",
-        highlight=False,
+        f"{result.model} on {result.data}{split}: {found}",
+        soft_wrap=True,
     )
     console.print(_class_table(result, shown))
     console.print(_summary_table(result, shown))
@@ -130,7 +129,7 @@ def _print(console: Console, result: EvalResult, shown: Sequence[str]) -> None:
         soft_wrap=True,
     )
     for remark in _remarks(result):
-        console.print(f"[yellow]Note:[/] {escape(remark)}", highlight=False, soft_wrap=True)
+        print_note(console, remark)
 
 
 def _summary_table(result: EvalResult, shown: Sequence[str]) -> Table:
@@ -151,7 +150,6 @@ def _summary_table(result: EvalResult, shown: Sequence[str]) -> Table:
 
 
 def _class_table(result: EvalResult, shown: Sequence[str]) -> Table:
-    from rich.markup import escape
     from rich.table import Table
 
     table = Table(box=None, pad_edge=False, header_style="bold")
@@ -166,7 +164,7 @@ def _class_table(result: EvalResult, shown: Sequence[str]) -> Table:
         cells = [item.voc_area, item.voc_07] if "voc" in shown else []
         cells += [item.coco_ap, item.coco_ap50] if "coco" in shown else []
         point = [f"{item.f1:.3f}", f"{item.threshold:.2f}"]
-        table.add_row(escape(item.name), f"{item.objects:,}", *map(_number, cells), *point)
+        table.add_row(item.name, f"{item.objects:,}", *map(_number, cells), *point)
     if len(items) > MOST_ROWS:
         table.caption = f"and {len(items) - MOST_ROWS} more classes; --out writes them all"
     return table
