@@ -175,9 +175,8 @@ def test_any_name_can_be_printed(encoding: str) -> None:
         encoding="utf-8",
     )
     assert done.returncode == 2
-    assert done.stderr.startswith(
-        "Error: " + ("犬" if encoding == "utf-8" else "\\u72ac") + "\\udce9 [/b].jpg: the pattern"
-    )
+    assert done.stderr.startswith(("Error: 犬", "Error: \\u72ac"))
+    assert " [/b].jpg: the pattern matches no file" in done.stderr
 
 
 def test_tables_are_whole_where_there_is_no_terminal() -> None:
