@@ -96,7 +96,7 @@ def test_check_prints_everything_and_the_exit_code_says_whether_it_is_clean(tmp_
     assert code == 1
     for words in (
         "voc",
-        "1 images, 1 objects",
+        "1 image, 1 object",
         "train 1 (1 objects)",
         "60 x 40 (1)",
         "[red]dog",
