@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import difflib
 import os
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
@@ -12,18 +13,22 @@ from typing import TYPE_CHECKING, Any, overload
 import numpy as np
 
 from singleshot.backends.select import COMPILE_FROM, BackendName, Precision, Source, Wish, open_backend
-from singleshot.detections import Detections, check_score
-from singleshot.errors import ConfigError, ImageError, WeightsError
+from singleshot.detections import Detections, class_ids_of
+from singleshot.errors import WeightsError
 from singleshot.images import MAX_PIXELS, check_rgb
 from singleshot.models.config import ModelSpec
+from singleshot.predict.inputs import as_iterable, as_source, as_sources, is_one
 from singleshot.predict.runner import Failure, Predictor
+from singleshot.predict.settings import check_text, check_whole, choose_postprocess
 from singleshot.predict.sources import find_images, is_many
 from singleshot.preprocess import preprocess_image
+from singleshot.wording import counted
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from numpy.typing import NDArray
+    from PIL.Image import Image as PillowImage
     from torch import Tensor
 
     from singleshot.backends.base import Backend, FloatPrecision
@@ -32,6 +37,7 @@ if TYPE_CHECKING:
 
     PathLike = str | os.PathLike[str]
     ImageLike = PathLike | NDArray[np.uint8]
+    Classes = Collection[str | int] | str | int
 
 SCORE_THRESHOLD = 0.3
 # On a CPU one image at a time is quickest: the maps of more leave its caches (SSDLite: 32 ms an image at 1, 59 at 8).
@@ -56,7 +62,7 @@ class Detector:
 
     def __repr__(self) -> str:
         height, width = self.spec.preprocess.size_hw
-        return f"Detector({self.spec.name}, {len(self.class_names)} classes, input {width} x {height})"
+        return f"Detector({self.spec.name}, {counted(len(self.class_names), 'class')}, input {width} x {height})"
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -113,11 +119,14 @@ class Detector:
     @overload
     def predict(
         self,
-        source: NDArray[np.uint8],
+        source: NDArray[np.uint8] | PillowImage | Tensor,
         score_threshold: float = ...,
         *,
         nms_iou: float | None = ...,
         max_detections: int | None = ...,
+        agnostic: bool = ...,
+        classes: Classes | None = ...,
+        clip: bool | None = ...,
         batch_size: int = ...,
         backend: BackendName = ...,
         precision: Precision = ...,
@@ -133,6 +142,9 @@ class Detector:
         *,
         nms_iou: float | None = ...,
         max_detections: int | None = ...,
+        agnostic: bool = ...,
+        classes: Classes | None = ...,
+        clip: bool | None = ...,
         batch_size: int = ...,
         backend: BackendName = ...,
         precision: Precision = ...,
@@ -143,11 +155,14 @@ class Detector:
     @overload
     def predict(
         self,
-        source: list[Any] | tuple[Any, ...],
+        source: list[Any] | tuple[Any, ...] | Iterator[Any],
         score_threshold: float = ...,
         *,
         nms_iou: float | None = ...,
         max_detections: int | None = ...,
+        agnostic: bool = ...,
+        classes: Classes | None = ...,
+        clip: bool | None = ...,
         batch_size: int = ...,
         backend: BackendName = ...,
         precision: Precision = ...,
@@ -157,11 +172,14 @@ class Detector:
 
     def predict(
         self,
-        source: ImageLike | Sequence[ImageLike],
+        source: Any,
         score_threshold: float = SCORE_THRESHOLD,
         *,
         nms_iou: float | None = None,
         max_detections: int | None = None,
+        agnostic: bool = False,
+        classes: Classes | None = None,
+        clip: bool | None = True,
         batch_size: int = BATCH_SIZE,
         backend: BackendName = "auto",
         precision: Precision = "auto",
@@ -171,11 +189,16 @@ class Detector:
         """Detect objects.
 
         Args:
-            source: an image file or an RGB array ``[H, W, 3]`` uint8 (OpenCV's BGR wants ``[..., ::-1]`` first); a list
-                of these; or a folder or glob.
+            source: an image file, an RGB array ``[H, W, 3]`` uint8 (OpenCV's BGR wants ``[..., ::-1]`` first), a Pillow
+                image or a torch tensor ``[3, H, W]`` (uint8, or floating in 0..1); a list, or any other iterable, of
+                these; or a folder or glob.
             score_threshold: least confidence.
             nms_iou: overlap above which the weaker of two boxes of a class goes; the model's own by default.
             max_detections: most objects per image; the model's own by default.
+            agnostic: whether the weaker of two boxes goes whatever their classes.
+            classes: names or ids of the classes to report; ``None`` reports all.
+            clip: whether boxes end at the picture; ``None`` does as the model's own system does (ssd.pytorch's does not
+                clip).
             batch_size: images that the network sees at once.
             backend, precision: what runs the network (docs/backends.md); ``auto`` takes the fastest that is there.
             device: ``auto``, ``cpu``, ``cuda``, ``cuda:1``, ``mps``; other than the CPU with torch only. ``auto`` takes
@@ -189,23 +212,27 @@ class Detector:
             ImageError: an image cannot be read. (`singleshot predict` skips it and goes on.)
             ConfigError: a threshold or size that makes no sense.
         """
-        one = isinstance(source, np.ndarray) or (isinstance(source, (str, os.PathLike)) and not is_many(source))
-        images = _as_list(source)
+        images, one = _images_of(source)
         predictor = self.predictor(
             score_threshold,
             nms_iou=nms_iou,
             max_detections=max_detections,
+            agnostic=agnostic,
+            classes=classes,
+            clip=clip,
             backend=backend,
             precision=precision,
             device=device,
             compile=compile,
-            images=len(images),
+            images=len(images) if isinstance(images, list) else None,
         )
         found = []
-        for result in predictor.stream(images, 1 if one else check_batch(batch_size)):
+        for result in predictor.stream(images, 1 if one else batch_size):
             if isinstance(result, Failure):
                 raise result.error
-            found.append(result.detections)
+            # Of a stream nothing is held on to, or it would fill the memory.
+            keep = result.detections.path is None and isinstance(images, list)
+            found.append(replace(result.detections, image=result.image) if keep else result.detections)
         return found[0] if one else found
 
     def predictor(
@@ -214,6 +241,9 @@ class Detector:
         *,
         nms_iou: float | None = None,
         max_detections: int | None = None,
+        agnostic: bool = False,
+        classes: Classes | None = None,
+        clip: bool | None = True,
         max_pixels: int | None = MAX_PIXELS,
         backend: BackendName = "auto",
         precision: Precision = "auto",
@@ -224,19 +254,30 @@ class Detector:
         """The stages of `predict` for streams of any length: ``for result in detector.predictor().stream(paths)``.
 
         Args:
-            score_threshold, nms_iou, max_detections, backend, precision, device, compile: as in `predict`.
+            score_threshold, nms_iou, max_detections, agnostic, classes, clip, backend, precision, device, compile: as
+                in `predict`.
             max_pixels: larger images are refused.
             images: how many there will be, where that is known: 1 is computed for the shortest latency, and few are
                 not worth a conversion of the network.
         """
-        changes: dict[str, float] = {"score_threshold": check_score(score_threshold, "score_threshold")}
-        if nms_iou is not None:
-            changes["nms_iou"] = check_score(nms_iou, "nms_iou")
-        if max_detections is not None:
-            if max_detections < 1:
-                raise ConfigError(f"max_detections must be at least 1, not {max_detections}")
-            changes["max_detections"] = max_detections
-        settings = self.spec.postprocess.model_copy(update=changes)
+        for name, value, example in (
+            ("backend", backend, "torch"),
+            ("precision", precision, "fp32"),
+            ("device", device, "cuda:0"),
+        ):
+            check_text(value, name, example)
+        if max_pixels is not None:
+            check_whole(max_pixels, "max_pixels")
+        kept = None if classes is None else tuple(class_ids_of(classes, self.class_names))
+        settings = choose_postprocess(
+            self.spec.postprocess,
+            score_threshold,
+            nms_iou,
+            max_detections,
+            agnostic=agnostic,
+            some_classes=kept is not None,
+            clip=clip,
+        )
         is_long = images is not None and images >= COMPILE_FROM
         runner = self._backend(Wish(settings, backend, precision, images != 1, is_long, device, compile))
         return Predictor(
@@ -246,6 +287,8 @@ class Detector:
             self.spec.class_ids,
             max_pixels,
             getattr(runner, "parallel", 1),
+            kept_ids=kept,
+            most=self.spec.postprocess.max_detections if max_detections is None else max_detections,
         )
 
     def save(self, path: PathLike) -> Path:
@@ -339,22 +382,15 @@ def import_weights(
     return detector
 
 
-def check_batch(batch_size: int) -> int:
-    """A batch size that makes sense.
+def _images_of(source: Any) -> tuple[Iterable[Any], bool]:
+    """The images of what `Detector.predict` takes (a list where their number is known), and whether it is a single one.
 
     Raises:
-        ConfigError: it does not.
+        ImageError: it is no image and no list of some.
     """
-    if not 1 <= batch_size <= 1024:
-        raise ConfigError(f"batch_size must lie in 1..1024, not {batch_size}")
-    return batch_size
-
-
-def _as_list(source: ImageLike | Sequence[ImageLike]) -> list[Path | NDArray[np.uint8]]:
-    if isinstance(source, np.ndarray):
-        return [source]
     if isinstance(source, (str, os.PathLike)):
-        return list(find_images(source))
-    if not isinstance(source, Sequence):
-        raise ImageError(f"a source is a path, an RGB array or a list of these, not {type(source).__name__}")
-    return [item if isinstance(item, np.ndarray) else Path(item) for item in source]
+        return list(find_images(source)), not is_many(source)
+    if is_one(source):
+        return [as_source(source)], True
+    items = as_iterable(source)
+    return (list(as_sources(items)) if isinstance(items, (list, tuple)) else as_sources(items)), False

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from singleshot.cli.console import open_console
+
 if TYPE_CHECKING:
     from singleshot.models.config import ModelSpec
     from singleshot.weights.importers import ImportReport
@@ -74,10 +76,9 @@ def _read_mean(text: str) -> list[float]:
 
 
 def _print_report(spec: ModelSpec, report: ImportReport, check: SelfCheck, verbose: bool) -> None:
-    from rich.console import Console
     from rich.table import Table
 
-    console = Console(highlight=False)
+    console = open_console()
     table = Table(title=f"{report.source}: {spec.name}", title_justify="left", show_header=False)
     table.add_column(style="bold")
     table.add_column(overflow="fold")

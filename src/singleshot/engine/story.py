@@ -24,6 +24,7 @@ from singleshot.errors import SingleshotError
 from singleshot.models.build import build_anchors
 from singleshot.report.page import Section, Text
 from singleshot.report.result import EvalResult
+from singleshot.wording import counted
 
 if TYPE_CHECKING:
     from singleshot.engine.train import TrainResult
@@ -81,7 +82,7 @@ def conclude(result: TrainResult, config: TrainConfig) -> RichText:
         again = f"singleshot train --resume --out {result.folder}"
         return text.append(f"stopped at step {result.steps:,}; everything is saved. Continue with: {again}\n")
     early = " (stopped early: no longer improved)" if result.ending == "early" else ""
-    text.append(f"{reached}{result.steps:,} steps in {clock(result.duration_s)}{early}\n", style="bold")
+    text.append(f"{reached}{counted(result.steps, 'step')} in {clock(result.duration_s)}{early}\n", style="bold")
     facts = {"weights": str(result.best), "try": f"singleshot predict IMAGES --weights {result.best}"}
     if result.report:
         facts["report"] = str(result.report)
@@ -148,12 +149,12 @@ def _describe_data(train_set: DetectionDataset, val_set: DetectionDataset | None
     classes = ", ".join(names[:10]) + (f" and {len(names) - 10} more" if len(names) > 10 else "")
     objects = sum(len(sample) for sample in train_set)
     lines = [
-        f"{train_set.path} ({train_set.format}): {len(train_set):,} images, {objects:,} objects in split "
-        f"'{train_set.split}'",
-        f"{len(names)} classes: {classes}",
+        f"{train_set.path} ({train_set.format}): {counted(len(train_set), 'image')}, {counted(objects, 'object')} "
+        f"in split '{train_set.split}'",
+        f"{counted(len(names), 'class')}: {classes}",
     ]
     if val_set:
-        lines.append(f"measured on {len(val_set):,} images of split '{val_set.split}'")
+        lines.append(f"measured on {counted(len(val_set), 'image')} of split '{val_set.split}'")
     return "\n".join(lines)
 
 

@@ -159,7 +159,9 @@ def _run(config: TrainConfig, folder: Path, device: torch.device, console: Conso
     trainer = build_trainer(config, start, train_set, run_folder, device, evaluation)
     if resume:
         trainer.run = load_checkpoint(folder / "state.pt", trainer.learner)
-        console.print(f"continuing {folder} at step {trainer.run.step:,}", highlight=False, soft_wrap=True)
+        console.print(
+            f"continuing {folder} at step {trainer.run.step:,}", highlight=False, markup=False, soft_wrap=True
+        )
     trainer.observers = _observers(config, folder, trainer.run, console)
     try:
         ending = trainer.fit()
@@ -199,7 +201,7 @@ def _report(
     try:
         return write_report(result.folder, config, result.metrics, evaluation.best if evaluation else None, data)
     except MissingExtraError as error:
-        console.print(f"no report: {error}", highlight=False, soft_wrap=True)
+        console.print(f"no report: {error}", highlight=False, markup=False, soft_wrap=True)
         return None
 
 
