@@ -60,10 +60,12 @@ def detect_photos(context: DemoContext) -> StageResult:
         MissingExtraError: scikit-image, which ships the photos, is not installed.
     """
     from singleshot.detector import load
+    from singleshot.kernels import prepare
 
     folder = photo_folder()
     photos = [photo for photo in SAMPLE_PHOTOS if (folder / photo.file).exists()]
     context.say(f"[bold]Detecting[/bold] in {len(photos)} photos with the bundled detector (COCO, 80 classes)")
+    prepare()
     start = perf_counter()
     detector = load("coco")
     predictor = detector.predictor()
