@@ -4,76 +4,28 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
-from torch import nn
+from toy import NAMES, SIZE
 
 from singleshot.backends import cache, select
 from singleshot.backends.base import EngineBackend
 from singleshot.backends.package import Package, PackageInfo, read_info, read_package
 from singleshot.backends.select import Wish, check_backend, check_kind
-from singleshot.config import PostprocessConfig, PreprocessConfig
+from singleshot.config import PostprocessConfig
 from singleshot.detector import Detector, load
 from singleshot.errors import ConfigError, WeightsError
 from singleshot.images import write_image
 from singleshot.kernels import detect
-from singleshot.models import registry
-from singleshot.models.assembled import AssembledConfig
-from singleshot.models.build import build_network
 from singleshot.models.catalogue import model_spec
-from singleshot.models.registry import Layer, LayeredBackbone
 
 pytest.importorskip("openvino")
 
-NAMES = ("cat", "dog", "bird")
-SIZE = (96, 128)
-
-
-def toy_backbone(config: object) -> LayeredBackbone:
-    """Two convolutions: converting it takes little time. The pooling rounds up, as VGG's third does."""
-    layers = (
-        Layer("a", nn.Sequential(nn.Conv2d(3, 8, 5, 4, 2), nn.BatchNorm2d(8), nn.ReLU()), 8, 4),
-        Layer("b", nn.Sequential(nn.MaxPool2d(3, 2, ceil_mode=True), nn.Conv2d(8, 16, 3, 2, 1), nn.ReLU()), 16, 16),
-    )
-    return LayeredBackbone(layers, ("a", "b"))
-
-
-@pytest.fixture(scope="module")
-def weights(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A small detector with random weights and confident scores."""
-    monkeypatch = pytest.MonkeyPatch()
-    monkeypatch.setitem(registry._builders, "toy", toy_backbone)
-    torch.manual_seed(0)
-    config = AssembledConfig(
-        network="toy", from_layers=("a", "b", ""), num_filters=(-1, -1, 16), strides=(-1, -1, 2), pads=(-1, -1, 1),
-        sizes=((0.2,), (0.4,), (0.8,)), ratios=(1.0, 2.0),
-    )  # fmt: skip
-    spec = config.to_spec(NAMES, SIZE)
-    settings = PostprocessConfig(pre_nms_top_k=None)
-    spec = spec.model_copy(
-        update={"postprocess": settings, "preprocess": PreprocessConfig(size_hw=SIZE, std=(60,) * 3)}
-    )
-    network = build_network(spec.network)
-    for parameter in network.parameters():
-        parameter.data *= 1.5
-    path = tmp_path_factory.mktemp("weights") / "small.safetensors"
-    Detector(spec, network.state_dict()).save(path)
-    yield path
-    monkeypatch.undo()
-
-
-@pytest.fixture(scope="module", autouse=True)
-def cache_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    folder = tmp_path_factory.mktemp("cache")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("SINGLESHOT_CACHE", str(folder))
-        yield folder
+pytestmark = pytest.mark.usefixtures("cache_folder")
 
 
 @pytest.fixture(scope="module")
