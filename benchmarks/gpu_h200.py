@@ -30,7 +30,7 @@ import loads
 from common import Measured, clock, machine, peak_flops, show, spread_of
 from singleshot import data as datasets
 from singleshot.augment.pipeline import Augmenter
-from singleshot.backends.torch_backend import TorchBackend
+from singleshot.backends.torch_backend import TorchEngine
 from singleshot.backends.torch_forward import EagerForward, Forward, build_forward, prepare_network
 from singleshot.detector import SCORE_THRESHOLD
 from singleshot.engine.config import OptimizerConfig
@@ -277,7 +277,7 @@ def passes(
     eager = EagerForward(prepare_network(network, size_hw, where, "bf16"), "bf16")
     forward = build_forward(network, size_hw, where, "bf16", compiled=False)
     settings = spec.postprocess.model_copy(update={"score_threshold": SCORE_THRESHOLD})
-    backend = TorchBackend(forward, anchors, spec.coder, settings, len(spec.class_names))
+    engine = TorchEngine(forward, anchors, spec.coder, len(spec.class_names))
 
     @torch.inference_mode()
     def heads(run: Forward) -> object:
@@ -286,7 +286,7 @@ def passes(
     return {
         "bf16, host to heads, eager": lambda: heads(eager),
         "bf16, host to heads": lambda: heads(forward),
-        "bf16, host to detections": lambda: backend.predict(host),
+        "bf16, host to detections": lambda: engine.predict(host, settings),
     }
 
 

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor
 
+    from singleshot.backends.base import Backend
+    from singleshot.config import PostprocessConfig
     from singleshot.models.network import Network
 
     PathLike = str | os.PathLike[str]
@@ -230,14 +232,14 @@ class Detector:
             changes["max_detections"] = max_detections
         settings = self.spec.postprocess.model_copy(update=changes)
         is_long = images is not None and images >= COMPILE_FROM
-        engine = self._engines.open(Wish(backend, precision, images != 1, is_long, device, compile))
+        runner = self._backend(Wish(backend, precision, images != 1, is_long, device, compile), settings)
         return Predictor(
-            EngineBackend(engine, settings),
+            runner,
             self.spec.preprocess,
             self.class_names,
             self.spec.class_ids,
             max_pixels,
-            engine.parallel,
+            getattr(runner, "parallel", 1),
         )
 
     def save(self, path: PathLike) -> Path:
@@ -245,6 +247,9 @@ class Detector:
         from singleshot.weights.file import save_weights
 
         return away_from_fork(lambda: save_weights(Path(path), self.spec, self._engines.network().state_dict()))
+
+    def _backend(self, wish: Wish, settings: PostprocessConfig) -> Backend:
+        return EngineBackend(self._engines.open(wish), settings)
 
 
 def load(weights: PathLike = "coco") -> Detector:

@@ -128,3 +128,11 @@ def test_our_convolutions_against_openvino(
 def test_what_only_torch_can(wish: dict[str, object], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         choose_backend(SOURCE, Wish(**wish))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("name", ["auto", "cuda", "cuda:0"])
+def test_a_gpu_after_a_fork(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "_is_in_bad_fork", lambda: True)
+    with pytest.raises(ConfigError, match="spawn"):
+        choose_device(name)
+    assert choose_device("cpu").type == "cpu"

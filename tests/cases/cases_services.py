@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 import os
 import resource
 import shutil
@@ -15,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from singleshot.backends import convert, select
 from singleshot.backends.cache import file_sha256
 from singleshot.backends.package import read_package
 from singleshot.backends.select import int8_path
@@ -28,7 +28,12 @@ BACKENDS = ("torch", "openvino", "onnx")
 def run(folder: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
     """Run Python in a case's folder."""
     return subprocess.run(
-        [sys.executable, *arguments], cwd=folder, env=os.environ | environment, capture_output=True, text=True, timeout=280
+        [sys.executable, *arguments],
+        cwd=folder,
+        env=os.environ | environment,
+        capture_output=True,
+        text=True,
+        timeout=280,
     )
 
 
@@ -79,13 +84,21 @@ def compiled_cache_damaged(folder: Path) -> None:
     for path in folder.glob("*.int8.openvino"):
         with pytest.raises(WeightsError, match=path.name):
             read_package(path)
-    weights = shutil.copy(bundled_path("coco"), folder / "x.safetensors")
-    whole = int8_path(bundled_path("coco")).read_bytes()
-    entry = zipfile.ZipFile(int8_path(bundled_path("coco"))).getinfo("model.xml")
-    place = entry.header_offset + 1039
-    int8_path(Path(weights)).write_bytes(whole[:place] + bytes(b ^ 255 for b in whole[place : place + 40]) + whole[place + 40 :])
-    done = run(folder, "-c", "import singleshot; singleshot.load('x.safetensors').predict('x.jpg')")
-    assert "Traceback" not in done.stderr or "ImageError" in done.stderr
+    weights, converted = bundled_path("coco"), read_package(int8_path(bundled_path("coco")))
+    made: list[Path] = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SINGLESHOT_CACHE", str(folder / "cache"))
+        patch.setattr(convert, "convert_file", lambda kind, path: made.append(path) or converted)
+        entry = converted.save(select._cached(weights, "openvino"))
+        place = zipfile.ZipFile(entry).getinfo("model.xml").header_offset + 1039
+        content = bytearray(entry.read_bytes())
+        content[place : place + 40] = bytes(byte ^ 255 for byte in content[place : place + 40])
+        entry.write_bytes(content)
+        assert select.compiled_file("openvino", weights).parts == converted.parts
+        assert made == [weights]
+        assert select.compiled_file("openvino", weights).parts == converted.parts
+        assert made == [weights]
+    assert read_package(entry).parts == converted.parts
 
 
 def int8_file_bomb(folder: Path) -> None:
@@ -102,7 +115,7 @@ def int8_file_bomb(folder: Path) -> None:
             for _ in range(3900):
                 file.write(bytes(1 << 20))
     before_kb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    with pytest.raises(WeightsError, match="model.bin would have"):
+    with pytest.raises(WeightsError, match=r"model\.bin would have"):
         read_package(int8_path(weights))
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before_kb < 200_000
     with pytest.raises(WeightsError, match="quantize"):
