@@ -43,7 +43,7 @@ MAX_BYTES = 2**24
 
 
 _log = logging.getLogger(__name__)
-_said: set[str] = set()
+_said: dict[str, object] = {}
 _locks: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
 
 if hasattr(os, "register_at_fork"):
@@ -87,8 +87,9 @@ def _load(name: str, flags: tuple[str, ...], functions: tuple[str, ...]) -> ctyp
 
 def _say(level: int, what: str, why: str = "") -> None:
     """A line, the first time in this process; at level DEBUG from then on."""
-    _log.log(logging.DEBUG if what in _said else level, "%s (%s)" if why else "%s%s", what, why)
-    _said.add(what)
+    mine = object()
+    is_first = _said.setdefault(what, mine) is mine  # in one step: several kernels are compiled at the same time
+    _log.log(level if is_first else logging.DEBUG, "%s (%s)" if why else "%s%s", what, why)
 
 
 class _Kernel(NamedTuple):
