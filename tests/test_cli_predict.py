@@ -38,7 +38,7 @@ class OneBox:
 @pytest.fixture
 def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(Detector, "_backend", lambda self, settings: OneBox())
+    monkeypatch.setattr(Detector, "_backend", lambda *_: OneBox())
     for name in ("a.png", "b.jpg", "sub/a.png"):
         Path("photos", name).parent.mkdir(parents=True, exist_ok=True)
         write_image(Path("photos", name), np.full((20, 30, 3), 90, np.uint8))
@@ -124,7 +124,7 @@ def test_mistakes_are_one_message_and_write_nothing(run: Run, arguments: list[st
 
 def test_device_and_compile_reach_the_backend(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     wishes = []
-    monkeypatch.setattr(Detector, "_backend", lambda self, wish: wishes.append(wish) or OneBox())
+    monkeypatch.setattr(Detector, "_backend", lambda self, wish, _: wishes.append(wish) or OneBox())
     assert run("photos", "--device", "cuda:1", "--compile").exit_code == 0
     assert (wishes[0].device, wishes[0].compile) == ("cuda:1", True)
     assert run("photos").exit_code == 0

@@ -6,13 +6,15 @@ import difflib
 import os
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import replace
-from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 
-from singleshot.backends.select import COMPILE_FROM, BackendName, Precision, Source, Wish, open_backend
+from singleshot.backends.base import EngineBackend
+from singleshot.backends.engines import Engines
+from singleshot.backends.once import away_from_fork
+from singleshot.backends.select import COMPILE_FROM, BackendName, Precision, Wish
 from singleshot.detections import Detections, class_ids_of
 from singleshot.errors import WeightsError
 from singleshot.images import MAX_PIXELS, check_rgb
@@ -31,8 +33,8 @@ if TYPE_CHECKING:
     from PIL.Image import Image as PillowImage
     from torch import Tensor
 
-    from singleshot.backends.base import Backend, FloatPrecision
-    from singleshot.backends.torch_forward import Forward
+    from singleshot.backends.base import Backend
+    from singleshot.config import PostprocessConfig
     from singleshot.models.network import Network
 
     PathLike = str | os.PathLike[str]
@@ -54,11 +56,7 @@ class Detector:
 
     def __init__(self, spec: ModelSpec, weights: Mapping[str, Tensor] | Path) -> None:
         self.spec = spec
-        self._weights = weights
-        self._backends: dict[Wish, Backend] = {}
-        self._forwards: dict[tuple[str, FloatPrecision, bool], Forward] = {}
-        self._is_shared = False
-        self._mark: object = None
+        self._engines = Engines(spec, weights)
 
     def __repr__(self) -> str:
         height, width = self.spec.preprocess.size_hw
@@ -73,29 +71,25 @@ class Detector:
     def network(self) -> Network:
         """The torch module, in eval mode on the CPU: ``[B, 3, H, W]`` preprocessed -> ``HeadOutput``.
 
+        It may be changed: later predictions notice that and run it as it then is (see `refresh`).
+
         Raises:
             WeightsError: the weights are damaged or do not fit.
         """
-        self._is_shared = True
-        return self._network
+        return self._engines.network(shared=True)
 
-    @cached_property
-    def _network(self) -> Network:
-        from singleshot.models.build import build_network
-        from singleshot.weights.file import load_state, read_state
+    def refresh(self) -> None:
+        """Prepare the network anew for the next prediction, and free what was compiled.
 
-        network = build_network(self.spec.network)
-        if isinstance(self._weights, Path):
-            load_state(network, read_state(self._weights), self._weights)
-        else:
-            load_state(network, dict(self._weights))
-        return network.eval()
+        Only needed after very few numbers of `network` were written by way of ``.data`` or NumPy: all else is noticed.
+        """
+        self._engines.refresh()
 
     def anchors(self, size_hw: tuple[int, int] | None = None) -> Tensor:
         """Default boxes for an input size (the detector's own by default): cxcywh in its pixels, ``[A, 4]``."""
         from singleshot.models.build import build_anchors
 
-        return build_anchors(self.spec, self._network, size_hw)
+        return away_from_fork(lambda: build_anchors(self.spec, self._engines.network(), size_hw))
 
     def preprocess(self, image: ImageLike) -> Tensor:
         """What the network sees of an image.
@@ -279,7 +273,7 @@ class Detector:
             clip=clip,
         )
         is_long = images is not None and images >= COMPILE_FROM
-        runner = self._backend(Wish(settings, backend, precision, images != 1, is_long, device, compile))
+        runner = self._backend(Wish(backend, precision, images != 1, is_long, device, compile), settings)
         return Predictor(
             runner,
             self.spec.preprocess,
@@ -295,24 +289,10 @@ class Detector:
         """Write a weights file that `load` reads."""
         from singleshot.weights.file import save_weights
 
-        return save_weights(Path(path), self.spec, self._network.state_dict())
+        return away_from_fork(lambda: save_weights(Path(path), self.spec, self._engines.network().state_dict()))
 
-    def _backend(self, wish: Wish) -> Backend:
-        """The backend for a wish; the last one is kept."""
-        # A network that the user holds may have been changed, and then the file, or a copy, is not what to run.
-        mark = _mark_of(self._network) if self._is_shared else None
-        if mark != self._mark:
-            self._backends, self._forwards, self._mark = {}, {}, mark
-        if wish not in self._backends:
-            weights = self._weights if isinstance(self._weights, Path) and not self._is_shared else None
-            source = Source(self.spec, weights, lambda: self._network, self._forwards)
-            self._backends = {wish: open_backend(source, wish)}
-        return self._backends[wish]
-
-
-def _mark_of(network: Network) -> object:
-    """Differs when a number does: writing to a tensor changes its version, writing to its ``data`` only its sum."""
-    return tuple((tensor.data_ptr(), tensor._version, float(tensor.sum())) for tensor in network.state_dict().values())
+    def _backend(self, wish: Wish, settings: PostprocessConfig) -> Backend:
+        return EngineBackend(self._engines.open(wish), settings)
 
 
 def load(weights: PathLike = "coco") -> Detector:

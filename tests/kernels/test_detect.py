@@ -278,7 +278,7 @@ def test_mistakes(shapes_of_heads: Any, anchors: Any, options: Any, message: str
 
 
 def test_without_a_compiler_nothing_fits(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "load", lambda *_: None)
+    monkeypatch.setattr(module, "load", lambda *_, **__: None)
     module._function.cache_clear()
     assert not fits(PostprocessConfig())
     module._function.cache_clear()

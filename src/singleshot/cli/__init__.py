@@ -7,6 +7,7 @@ stays quick. A user's mistake is raised as a ``SingleshotError`` and printed her
 
 from __future__ import annotations
 
+import logging
 import sys
 from difflib import get_close_matches
 from importlib import import_module
@@ -109,6 +110,21 @@ def _singleshot(
     debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
 ) -> None:
     """Single-shot object detectors: predict, train, evaluate, import, ship."""
+    _show_log()
+
+
+class _ToStderr(logging.Handler):
+    """Prints what the library logs: that kernels are compiled, that a damaged file is not used."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        typer.echo(record.getMessage(), err=True)
+
+
+def _show_log() -> None:
+    logger = logging.getLogger("singleshot")
+    if not any(isinstance(handler, _ToStderr) for handler in logger.handlers):
+        logger.addHandler(_ToStderr())
+    logging.getLogger("singleshot.kernels").setLevel(logging.INFO)
 
 
 def main() -> None:

@@ -59,9 +59,12 @@ def detect_photos(context: DemoContext) -> StageResult:
     Raises:
         MissingExtraError: scikit-image, which ships the photos, is not installed.
     """
+    from singleshot.kernels import prepare
+
     folder = photo_folder()
     photos = [photo for photo in SAMPLE_PHOTOS if (folder / photo.file).exists()]
     context.say(f"[bold]Detecting[/bold] in {len(photos)} photos with the bundled detector (COCO, 80 classes)")
+    prepare()
     first_s, _ = _load()
     load_s, predictor = _load()
     write_results(context.out, [folder / photo.file for photo in photos], predictor)

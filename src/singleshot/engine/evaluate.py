@@ -133,15 +133,11 @@ def evaluate_network(
         dataset: opened data set.
         score_threshold, batch_size, metrics: as in `evaluate`.
     """
-    from singleshot.backends.torch_backend import TorchBackend
-    from singleshot.backends.torch_forward import EagerForward
-    from singleshot.models.build import build_anchors
+    from singleshot.backends.torch_backend import network_backend
 
     settings = spec.postprocess.model_copy(update={"score_threshold": score_threshold})
-    anchors = build_anchors(spec, network)
-    backend = TorchBackend(EagerForward(network), anchors, spec.coder, settings, len(spec.class_names))
     return evaluate_predictor(
-        Predictor(backend, spec.preprocess, spec.class_names, spec.class_ids),
+        Predictor(network_backend(network, spec, settings), spec.preprocess, spec.class_names, spec.class_ids),
         dataset,
         name=spec.name,
         score_threshold=score_threshold,

@@ -67,7 +67,12 @@ class _Heads(ctypes.Structure):
 
 def fits(settings: PostprocessConfig) -> bool:
     """Whether `detect` can do what the settings say: there is a compiler, and NMS is greedy or none."""
-    return settings.nms in ("greedy", "none") and _function() is not None
+    return settings.nms in ("greedy", "none") and is_compiled()
+
+
+def is_compiled() -> bool:
+    """Whether there is a compiled form at all; compiles it where that was never done."""
+    return _function() is not None
 
 
 def detect(
@@ -129,7 +134,7 @@ def detect(
 
 @cache
 def _function() -> Any:
-    library = load("detect", *FLAGS)
+    library = load("detect", *FLAGS, functions=("detect",))
     if library is None:
         return None
     function = library.detect
