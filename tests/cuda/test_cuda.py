@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 import singleshot
+from singleshot.backends.torch_backend import TorchEngine
 from singleshot.backends.torch_forward import build_forward
 from singleshot.config import LossConfig, MatchConfig, PostprocessConfig
 from singleshot.data.scenes import make_scenes
