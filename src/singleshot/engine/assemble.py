@@ -19,6 +19,7 @@ from singleshot.engine.loader import LoaderConfig, TrainLoader
 from singleshot.engine.machine import choose_amp, choose_batch, precision_of
 from singleshot.engine.optimizer import build_optimizer, has_batch_norm, learning_rate, still_norms
 from singleshot.engine.schedule import RunLength
+from singleshot.engine.small_maps import has_small_maps
 from singleshot.engine.start import Start
 from singleshot.engine.trainer import Criterion, ImageNormalizer, Intervals, Store, Trainer
 from singleshot.errors import ConfigError
@@ -126,7 +127,7 @@ def build_trainer(
         evaluate=evaluation,
         metric=config.evaluation.metric,
         patience=config.evaluation.patience,
-        precision=precision_of(config.amp, config.compile),
+        precision=precision_of(config.amp, config.compile, has_small_maps(network, size_hw)),
         accumulate=config.accumulate,
         clip_norm=config.optimizer.clip_norm,
         still=still_norms(network, config.batch_norm),

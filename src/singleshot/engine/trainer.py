@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
@@ -19,6 +19,7 @@ from singleshot.engine.convolution import WinogradConvolutions
 from singleshot.engine.guards import LossGuard, interruption
 from singleshot.engine.logs import EvaluationRecord, Observer, StepRecord
 from singleshot.engine.schedule import RunLength, lr_factor
+from singleshot.engine.small_maps import SmallMapConvolutions
 from singleshot.structures import Batch, HeadOutput, RefineOutput
 
 Criterion = Callable[[HeadOutput | RefineOutput, Batch], Mapping[str, Tensor]]
@@ -80,15 +81,21 @@ class Precision:
     Attributes:
         autocast: number format of the convolutions; ``None`` is float32 throughout.
         winograd: whether CPUs compute float32 convolutions by our kernel, which torch cannot compile.
+        small_maps: whether the network has maps smaller than its kernels, whose gradients need `SmallMapConvolutions`.
     """
 
     autocast: torch.dtype | None = None
     winograd: bool = False
+    small_maps: bool = False
 
     def forward(self, device: torch.device) -> AbstractContextManager[object]:
         """The context in which a forward pass runs."""
         if self.autocast:
-            return torch.autocast(device.type, self.autocast)
+            context = ExitStack()
+            context.enter_context(torch.autocast(device.type, self.autocast))
+            if self.small_maps and device.type == "cpu":
+                context.enter_context(SmallMapConvolutions())
+            return context
         return WinogradConvolutions() if self.winograd and device.type == "cpu" else nullcontext()
 
 
