@@ -27,7 +27,7 @@ class SmallMapConvolutions(TorchFunctionMode):
 
     def __init__(self) -> None:
         super().__init__()
-        self.count = 0
+        self.count: int = 0
 
     def __torch_function__(
         self,
