@@ -57,13 +57,13 @@ class AnchorFit:
         if poor:
             found.append(
                 f"few default boxes fit {_names(poor)}: fewer than {LOW_RECALL:.0%} of their objects overlap one by "
-                f"{RECALL_IOU:g}. They still learn from their best box; set 'anchors' to boxes of their sizes for more"
+                f"{RECALL_IOU:g}. They still learn from their best box; try --anchors auto"
             )
         if self.smallest_anchor > self.median_side:
             found.append(
                 f"the smallest default box ({self.smallest_anchor:.0f} px of the network input) is larger than half of "
-                f"the objects (median {self.median_side:.0f} px): set 'anchors' to smaller boxes, or cut large photos "
-                "into tiles"
+                f"the objects (median {self.median_side:.0f} px): try --anchors auto, or --anchor-scale "
+                f"{max(self.median_side / self.smallest_anchor, 0.01):.2g}, or cut large photos into tiles"
             )
         return found
 
@@ -81,7 +81,12 @@ def check_samples(samples: Sequence[Sample], class_map: ClassMap, keep_empty: bo
         raise DataError("the training data has no images" + ("" if keep_empty else " with objects"))
     ids = np.concatenate([sample.class_ids[~sample.iscrowd] for sample in samples])
     if not len(ids):
-        raise DataError(f"none of the {len(samples)} training images has an object; nothing can be learnt from them")
+        crowds = sum(int(sample.iscrowd.sum()) for sample in samples)
+        only = f" but {crowds:,} crowd regions, which do not teach" if crowds else ""
+        raise DataError(
+            f"none of the {len(samples)} training images has an object{only}; nothing can be learnt from them. Images "
+            "without objects teach background, but only beside images with objects"
+        )
     counts = np.bincount(ids, minlength=len(class_map))
     absent = [name for name, count in zip(class_map.names, counts, strict=True) if not count]
     rare = [f"{name} ({count})" for name, count in zip(class_map.names, counts, strict=True) if 0 < count < MIN_OBJECTS]
@@ -104,7 +109,7 @@ def anchor_fit(
         anchors_cxcywh: in pixels of the network input, ``[A, 4]``.
         size_hw: network input.
     """
-    boxes, ids = _network_boxes(samples, size_hw)
+    boxes, ids = network_boxes(samples, size_hw)
     chosen = np.linspace(0, len(boxes) - 1, min(len(boxes), MAX_BOXES)).astype(int)
     boxes, ids = boxes[chosen], ids[chosen]
     anchors_xyxy = cxcywh_to_xyxy(anchors_cxcywh)
@@ -126,7 +131,7 @@ def anchor_fit(
     )
 
 
-def _network_boxes(samples: Sequence[Sample], size_hw: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+def network_boxes(samples: Sequence[Sample], size_hw: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
     """All objects in pixels of the network input ``[N, 4]`` float32, and their classes ``[N]``."""
     if not samples:
         return np.zeros((0, 4), np.float32), np.zeros(0, np.int64)

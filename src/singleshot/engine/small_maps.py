@@ -11,11 +11,11 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
-from singleshot.models.network import Network, trace_maps
+from singleshot.models.network import Network
 
 
 class SmallMapConvolutions(TorchFunctionMode):
@@ -46,9 +46,45 @@ class SmallMapConvolutions(TorchFunctionMode):
 
 def has_small_maps(network: Network, size_hw: tuple[int, int]) -> bool:
     """Whether a network has convolutions that `SmallMapConvolutions` changes at an input size; nothing is computed."""
-    with SmallMapConvolutions() as mode:
-        trace_maps(network, size_hw)
+    mode = SmallMapConvolutions()
+    with mode:
+        _see_no_image(network, size_hw)
     return mode.count > 0
+
+
+def single_norms(network: Network, size_hw: tuple[int, int], batch: int) -> list[nn.Module]:
+    """BatchNorm layers for which a batch has a single number per channel, which has no variance: they must stand still.
+
+    Those are the layers on maps of one cell, if the batch is one image.
+    """
+    found: list[nn.Module] = []
+
+    def note(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        if inputs[0].shape[2:].numel() == 1:
+            found.append(module)
+
+    norms = [m for m in network.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)] if batch == 1 else []
+    handles = [norm.register_forward_pre_hook(note) for norm in norms]
+    try:
+        if norms:
+            _see_no_image(network, size_hw)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return found
+
+
+def _see_no_image(network: Network, size_hw: tuple[int, int]) -> None:
+    """Call a network on a batch of no image: every layer sees its map's size, and nothing is computed."""
+    images = next(network.parameters()).new_empty((0, network.backbone.in_channels, *size_hw))
+    modes = [(module, module.training) for module in network.modules()]
+    network.eval()
+    try:
+        with torch.no_grad():
+            network(images)
+    finally:
+        for module, mode in modes:
+            module.training = mode
 
 
 class _Axis(NamedTuple):

@@ -21,6 +21,7 @@ from singleshot.models.build import build_anchors
 from singleshot.report.result import EvalResult
 
 if TYPE_CHECKING:
+    from singleshot.engine.assemble import Evaluation
     from singleshot.engine.train import TrainResult
 
 
@@ -64,10 +65,13 @@ def introduce(
     return _table(facts, [*warnings, *fit.warnings(), *_problem_counts(train_set)])
 
 
-def conclude(result: TrainResult, config: TrainConfig) -> RichText:
-    """What was reached, and what to do next."""
+def conclude(result: TrainResult, config: TrainConfig, evaluation: Evaluation | None) -> RichText:
+    """What was reached, on how much, and what to do next."""
     metric = config.evaluation.metric
-    reached = f"{metric} {result.metrics[metric]:.4f}, " if metric in result.metrics else ""
+    reached = ""
+    if metric in result.metrics and evaluation:
+        on = f"{_count(evaluation.images, 'held-out image')} with {_count(evaluation.objects, 'object')}"
+        reached = f"{metric} {result.metrics[metric]:.3f} on {on}; "
     text = RichText()
     if result.ending == "interrupted":
         again = f"singleshot train --resume --out {result.folder}"
@@ -99,7 +103,7 @@ def write_report(folder: Path, config: TrainConfig, metrics: Mapping[str, float]
     log = folder / "metrics.csv"
     columns, _ = read_log(log)
     losses = {name.removeprefix("loss/"): log_series(log, name) for name in columns if name.startswith("loss/")}
-    shown = [name for name in ("voc_area", "voc_07", "coco_AP", "coco_AP50") if name in columns]
+    shown = [name for name in ("coco_AP", "coco_AP50", "voc_area", "voc_07") if name in columns]
     curve = training_curve(losses, {name: log_series(log, name) for name in shown})
     rate = {"learning rate": log_series(log, "lr")}
     sections = [
@@ -113,6 +117,10 @@ def write_report(folder: Path, config: TrainConfig, metrics: Mapping[str, float]
     return write_page(folder / "report.html", f"Training: {folder.name}", sections)
 
 
+def _count(number: int, noun: str) -> str:
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
 def _describe_data(train_set: DetectionDataset, val_set: DetectionDataset | None) -> str:
     names = train_set.class_map.names
     classes = ", ".join(names[:10]) + (f" and {len(names) - 10} more" if len(names) > 10 else "")
@@ -122,7 +130,7 @@ def _describe_data(train_set: DetectionDataset, val_set: DetectionDataset | None
         f"'{train_set.split}'",
         f"{len(names)} classes: {classes}",
     ]
-    if val_set:
+    if val_set is not None:
         lines.append(f"measured on {len(val_set):,} images of split '{val_set.split}'")
     return "\n".join(lines)
 
