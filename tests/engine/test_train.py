@@ -179,7 +179,7 @@ def test_the_report_of_a_resumed_run_is_about_its_best_weights(
 
     def falls(network: Any, *args: Any, **options: Any) -> EvalResult:
         result = measure(network, *args, **options)
-        sums.append(sum(float(p.double().sum()) for p in network.parameters()))
+        sums.append(sum(float(p.detach().double().sum()) for p in network.parameters()))
         truth = result.truth
         table = DetectionTable(truth.image_index, truth.class_ids, truth.boxes_xyxy, np.ones(len(truth.class_ids)))
         if sums[-1] != sums[0]:

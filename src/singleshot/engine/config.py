@@ -24,7 +24,7 @@ Unit = Literal["epochs", "steps", "minutes"]
 DEFAULT_EPOCHS = 50.0
 
 MAX_SETTINGS_BYTES = 4 * 2**20
-MAX_WRONG = 20
+MAX_WRONG = 10
 # A few lines of YAML can name a value of gigabytes, and a message must not spell it out.
 SHORT = reprlib.Repr()
 SHORT.maxlevel = 2
