@@ -31,7 +31,7 @@ from singleshot.engine.splits import open_splits
 from singleshot.engine.start import Start, build_start, resume_start
 from singleshot.engine.story import conclude, introduce, write_report
 from singleshot.engine.trainer import Ending
-from singleshot.errors import ConfigError, SingleshotError
+from singleshot.errors import ConfigError, DataError, SingleshotError
 from singleshot.models.network import Network
 from singleshot.weights.file import read_spec
 
@@ -233,6 +233,10 @@ def _run(config: TrainConfig, folder: Path, device: torch.device, console: Conso
     train_set, val_set = open_splits(config.data)
     if resume:
         check_classes(read_spec(folder / "last.safetensors").class_names, train_set.class_map.names, folder)
+    if val_set is not None and not len(val_set):
+        raise DataError(
+            f"{val_set.path}: split '{val_set.split}' has no images: name another with --val, or --val none"
+        )
     if not config.keep_empty:
         train_set = train_set.without_empty()
     warnings = check_samples(train_set.samples, train_set.class_map, config.keep_empty)
