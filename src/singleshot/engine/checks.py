@@ -50,20 +50,27 @@ class AnchorFit:
             if count
         ]
 
-    def warnings(self) -> list[str]:
-        """What to worry about, and the remedy."""
+    def warnings(self, is_fitted: bool = False) -> list[str]:
+        """What to worry about, and the remedy.
+
+        Args:
+            is_fitted: whether the boxes are already scaled to the objects.
+        """
+        factor = max(self.median_side / self.smallest_anchor, 0.01)
+        remedy = "try --anchors auto" + (f", or --anchor-scale {factor:.2g}" if factor < 1 else "")
+        if is_fitted:
+            remedy = "a larger --size, or large photos cut into tiles, may help"
         poor = [name for name, recall in zip(self.class_names, self.recall, strict=True) if recall < LOW_RECALL]
         found = []
         if poor:
             found.append(
                 f"few default boxes fit {_names(poor)}: fewer than {LOW_RECALL:.0%} of their objects overlap one by "
-                f"{RECALL_IOU:g}. They still learn from their best box; try --anchors auto"
+                f"{RECALL_IOU:g}. They still learn from their best box; {remedy}"
             )
         if self.smallest_anchor > self.median_side:
             found.append(
                 f"the smallest default box ({self.smallest_anchor:.0f} px of the network input) is larger than half of "
-                f"the objects (median {self.median_side:.0f} px): try --anchors auto, or --anchor-scale "
-                f"{max(self.median_side / self.smallest_anchor, 0.01):.2g}, or cut large photos into tiles"
+                f"the objects (median {self.median_side:.0f} px): {remedy}"
             )
         return found
 

@@ -56,13 +56,13 @@ def introduce(
         "data": _describe_data(train_set, val_set),
         "model": f"{start.spec.name}, input {width} x {height}, {parameters / 1e6:.2f} million parameters",
         "start": "\n".join(start.report.lines()),
-        "boxes": "\n".join(fit.lines()),
+        "boxes": "\n".join([*_scaled(asked, fit.smallest_anchor), *fit.lines()]),
         "run": f"{total:g} {unit}, batch {effective}, {config.optimizer.name}, {device}, {config.amp}",
         "lr": learning_rate(asked.optimizer, effective, has_batch_norm(start.network)).reason,
     }
     if frozen:
         facts["frozen"] = f"{len(frozen)} tensors: {', '.join(frozen[:6])}{' ...' if len(frozen) > 6 else ''}"
-    return _table(facts, [*warnings, *fit.warnings(), *_problem_counts(train_set)])
+    return _table(facts, [*warnings, *fit.warnings(is_fitted=asked.anchors == "auto"), *_problem_counts(train_set)])
 
 
 def conclude(result: TrainResult, config: TrainConfig, evaluation: Evaluation | None) -> RichText:
@@ -115,6 +115,12 @@ def write_report(folder: Path, config: TrainConfig, metrics: Mapping[str, float]
         Section("Settings", [Code(yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False))]),
     ]
     return write_page(folder / "report.html", f"Training: {folder.name}", sections)
+
+
+def _scaled(asked: TrainConfig, smallest: float) -> list[str]:
+    how = "to the training objects" if asked.anchors == "auto" else f"by {asked.anchor_scale or 1:g}"
+    changed = asked.anchors == "auto" or asked.anchor_scale
+    return [f"the model's default boxes are scaled {how}: the smallest is now {smallest:.0f} px"] if changed else []
 
 
 def _count(number: int, noun: str) -> str:
