@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from singleshot.augment.pipeline import Augmenter
-from singleshot.engine.loader import LoaderConfig, TrainLoader, auto_workers, read_encoded
+from singleshot.engine.loader import LoaderConfig, TrainLoader, WorkerError, auto_workers, read_encoded
 from singleshot.engine.order import EpochOrder, repeat_weights
 from singleshot.errors import DataError
 from singleshot.structures import Sample
@@ -272,3 +272,12 @@ def test_workers_leave_ctrl_c_to_the_trainer(samples):
 
 def test_auto_leaves_a_core():
     assert 1 <= auto_workers() <= max(1, CORES - 1)
+
+
+def test_a_killed_worker_is_explained(samples):
+    stream = loader_of(samples, workers=1).stream()
+    next(stream)
+    for child in multiprocessing.active_children():
+        child.kill()
+    with pytest.raises(WorkerError, match=r"--resume and fewer --workers \(now 1"):
+        list(itertools.islice(stream, 100))

@@ -146,7 +146,9 @@ def _remark(val_set: DetectionDataset) -> DetectionDataset:
         notes.append(f"nothing can be measured on '{val_set.split}' ({images}): there is no object{why}")
     elif len(val_set) < MIN_HELD_OUT:
         few = "is little" if len(val_set) == 1 else "are few"
-        notes.append(f"{images} to measure on {few}: differences between numbers are mostly chance")
+        notes.append(
+            f"{images} to measure on {few}: differences between numbers, and which weights are best, are mostly chance"
+        )
     return dataclasses.replace(val_set, notes=tuple(notes))
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import os
 import signal
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Literal
@@ -22,7 +22,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from singleshot.augment.pipeline import Augmenter
 from singleshot.engine.order import CHANGES, REPLACEMENT, EpochOrder, repeat_weights
-from singleshot.errors import DataError, ImageError
+from singleshot.errors import DataError, ImageError, SingleshotError
 from singleshot.structures import Batch, Sample
 
 logger = logging.getLogger(__name__)
@@ -69,6 +69,10 @@ class Skipped:
     reason: str
 
 
+class WorkerError(SingleshotError, RuntimeError):
+    """A process that prepares batches died, as when the system ends it for want of memory."""
+
+
 class TrainLoader:
     """Makes augmented batches of a data set.
 
@@ -113,6 +117,7 @@ class TrainLoader:
 
         Raises:
             DataError: many images in a row cannot be read.
+            WorkerError: a process that prepares batches died.
         """
         keys = _BatchKeys(self._order, self.config.batch_size, first_batch)
         workers = auto_workers() if self.config.workers == "auto" else self.config.workers
@@ -125,7 +130,7 @@ class TrainLoader:
             multiprocessing_context=self.config.start_method if workers else None,
             worker_init_fn=_start_worker,
         )
-        for batch, skipped in loader:
+        for batch, skipped in _whole(loader, workers):
             self._note(skipped)
             if batch is None:
                 reasons = "\n".join(f"  {reason}" for reason in list(self.skipped.values())[:NAMED_IMAGES])
@@ -148,6 +153,19 @@ class TrainLoader:
             if image.index not in self.skipped:
                 logger.warning("skipped an image: %s", image.reason)
             self.skipped[image.index] = image.reason
+
+
+def _whole(loader: Iterable[_Collated], workers: int) -> Iterator[_Collated]:
+    """What a loader gives, with an error that tells what to do when one of its processes is killed."""
+    try:
+        yield from loader
+    except RuntimeError as error:
+        if "DataLoader worker" not in str(error):
+            raise
+        raise WorkerError(
+            f"a process that prepares images died ({str(error).strip().splitlines()[0]}). Most often the memory is "
+            f"full: continue with --resume and fewer --workers (now {workers}; 0 prepares images in the main process)"
+        ) from error
 
 
 def auto_workers() -> int:
@@ -187,6 +205,9 @@ _Fetched = tuple[_Item | None, list[Skipped]]
 """An image, ``None`` when too many in a row were bad, and the bad ones. (An error in a worker would arrive with the
 worker's traceback around it.)
 """
+
+
+_Collated = tuple[Batch | None, list[Skipped]]
 
 
 class _BatchKeys(Sampler[list[tuple[int, int]]]):

@@ -60,7 +60,17 @@ def save_weights(path: str | Path, spec: ModelSpec, state: dict[str, Tensor], dt
             tensor = tensor.to(dtype)
         stored[name] = tensor.clone()
     metadata = {"format": "pt", VERSION_KEY: str(VERSION), SPEC_KEY: spec.model_dump_json()}
-    return write_atomically(path, save(stored, metadata))
+    return write_atomically(path, _in_order(save(stored, metadata)))
+
+
+def _in_order(content: bytes) -> bytes:
+    """The same file with sorted metadata, which safetensors writes in random order: equal numbers give equal bytes."""
+    length = int.from_bytes(content[:8], "little")
+    header = json.loads(content[8 : 8 + length])
+    header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+    raw = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+    raw += b" " * (-len(raw) % 8)
+    return b"".join([len(raw).to_bytes(8, "little"), raw, memoryview(content)[8 + length :]])
 
 
 def read_spec(path: str | Path) -> ModelSpec:
