@@ -100,11 +100,12 @@ def _print_all(console: Console, classes: int, size_hw: tuple[int, int] | None) 
 
 
 def _print_one(console: Console, spec: ModelSpec, description: str) -> None:
+    from singleshot.cli.import_ import shown
     from singleshot.models.summary import summarise
 
     summary = summarise(spec)
     height, width = spec.preprocess.size_hw
-    console.print(f"[bold]{spec.name}[/bold]  {description}", highlight=False)
+    console.print(f"[bold]{shown(spec.name)}[/bold]  {shown(description)}", highlight=False)
     console.print(
         f"input {height} x {width} (h x w), {len(spec.class_names)} classes, {summary.anchors:,} anchors, "
         f"{summary.total_parameters:,} parameters, {summary.flops / 1e9:.2f} GFLOPs",
@@ -115,7 +116,7 @@ def _print_one(console: Console, spec: ModelSpec, description: str) -> None:
     for part, count in summary.parameters.items():
         parts.add_row(part, f"{count:,}")
     console.print(parts)
-    console.print(f"backbone {spec.network.backbone.name}, neck {spec.network.neck.kind}", highlight=False)
+    console.print(f"backbone {shown(spec.network.backbone.name)}, neck {spec.network.neck.kind}", highlight=False)
     for label, settings in (("preprocess", spec.preprocess), ("postprocess", spec.postprocess), ("coder", spec.coder)):
         changed = ", ".join(f"{key}={value}" for key, value in settings.model_dump().items() if key != "class_columns")
         console.print(f"{label}: {changed}", highlight=False)
@@ -124,12 +125,14 @@ def _print_one(console: Console, spec: ModelSpec, description: str) -> None:
 
 
 def _level_table(summary: NetworkSummary) -> Table:
+    from singleshot.cli.import_ import shown
+
     table = _table("Source", ">Channels", ">Map", ">Stride", ">Boxes per cell", ">Box sides (px)", ">Anchors")
     for level in summary.levels:
         rows, columns = level.size_hw
         down, across = level.stride_hw
         table.add_row(
-            level.source,
+            shown(level.source),
             str(level.channels),
             f"{rows} x {columns}",
             f"{down:.4g}" if down == across else f"{down:.4g} x {across:.4g}",

@@ -16,6 +16,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING
 
+from singleshot.config import SizeHW
 from singleshot.errors import WeightsError
 from singleshot.models.config import ModelSpec
 from singleshot.weights.importers.report import ImportReport
@@ -45,6 +46,7 @@ def read_foreign(
     class_names: Sequence[str] | None = None,
     mean: Sequence[float] | None = None,
     scale: float | None = None,
+    size_hw: SizeHW | None = None,
 ) -> tuple[ModelSpec, dict[str, Tensor], ImportReport]:
     """Convert weights of another system.
 
@@ -54,6 +56,7 @@ def read_foreign(
         class_names: names of the classes without background; ``None`` takes what their number is known to mean.
         mean: what to subtract from pixels of 0..255, in the network's channel order; ``None`` takes the system's.
         scale: what to multiply pixels with after that; ``None`` takes the system's.
+        size_hw: the network's input, for files that do not tell (MXNet's); ``None`` guesses, and the report says how.
 
     Returns:
         The detector's spec, the numbers by our parameter names, and what was done.
@@ -68,23 +71,26 @@ def read_foreign(
         raise WeightsError(f"{path}: no such file or folder")
     if source != "auto" and source not in importers():
         raise WeightsError(f"no importer '{source}'; there are {', '.join(importers())}")
-    spec, state, report = _read(path, source)
+    spec, state, report = _read(path, source, size_hw)
     if class_names is not None:
         spec = with_names(spec, class_names, path)
     return with_pixels(spec, mean, scale), state, report
 
 
-def _read(path: Path, source: str) -> Imported:
-    if source != "auto" and hasattr(importers()[source], "read"):
-        result: Imported = importers()[source].read(path)
-        return result
-    if source == "auto":
-        for module in importers().values():
-            if hasattr(module, "recognises") and module.recognises(path):
-                result = module.read(path)
-                return result
+def _read(path: Path, source: str, size_hw: SizeHW | None) -> Imported:
+    modules = importers()
+    own = [source] if source != "auto" else [name for name in modules if hasattr(modules[name], "recognises")]
+    for name in own:
+        module = modules[name]
+        if hasattr(module, "read") and (source != "auto" or module.recognises(path)):
+            if size_hw is not None and not hasattr(module, "TAKES_SIZE"):
+                raise WeightsError(f"{path}: {name} says its input size itself; leave size_hw (--size) out")
+            result: Imported = module.read(path) if size_hw is None else module.read(path, size_hw)
+            return result
     if not _is_checkpoint(path):
         raise WeightsError(f"{path}: not recognised. {_known()}")
+    if size_hw is not None:
+        raise WeightsError(f"{path}: a state dict, whose system has input sizes of its own; leave size_hw (--size) out")
     return _read_state_dict(path, source)
 
 
