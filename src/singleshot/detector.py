@@ -75,15 +75,12 @@ class Detector:
 
     @cached_property
     def _network(self) -> Network:
-        from singleshot.models.build import build_network
-        from singleshot.weights.file import load_state, read_state
+        from singleshot.weights.file import read_state
+        from singleshot.weights.network import load_network
 
-        network = build_network(self.spec.network)
         if isinstance(self._weights, Path):
-            load_state(network, read_state(self._weights), self._weights)
-        else:
-            load_state(network, dict(self._weights))
-        return network.eval()
+            return load_network(self.spec, read_state(self._weights), self._weights)
+        return load_network(self.spec, self._weights)
 
     def anchors(self, size_hw: tuple[int, int] | None = None) -> Tensor:
         """Default boxes for an input size (the detector's own by default): cxcywh in its pixels, ``[A, 4]``."""

@@ -75,10 +75,11 @@ def read_bytes(path: str | os.PathLike[str], max_bytes: int) -> bytes:
         OSError: it cannot be read, is no ordinary file, or is larger than ``max_bytes``; names the file.
     """
     path = os.fspath(path)
-    if not stat.S_ISREG(os.stat(path).st_mode):
+    status = os.stat(path)
+    if not stat.S_ISREG(status.st_mode):
         raise OSError(f"{path}: is not an ordinary file")
     with open(path, "rb") as file:
-        data = file.read(max_bytes + 1)
+        data = file.read(min(status.st_size or 65536, max_bytes) + 1)  # what is asked for is reserved
     if len(data) > max_bytes:
         raise OSError(f"{path}: larger than {max_bytes:,} bytes")
     return data

@@ -59,11 +59,12 @@ def parse_size(text: str) -> tuple[int, int]:
     Raises:
         ConfigError: it is none.
     """
+    from singleshot.config import MAX_SIDE
     from singleshot.errors import ConfigError
 
     sides = text.lower().split("x")
-    if len(sides) != 2 or not all(side.isdecimal() and 1 <= int(side) <= 10_000 for side in sides):
-        raise ConfigError(f"--size is HEIGHTxWIDTH in pixels, for instance 300x480, not '{text}'")
+    if len(sides) != 2 or not all(side.isdecimal() and len(side) < 6 and 1 <= int(side) <= MAX_SIDE for side in sides):
+        raise ConfigError(f"--size is HEIGHTxWIDTH in pixels up to {MAX_SIDE}, for instance 300x480, not '{text}'")
     return int(sides[0]), int(sides[1])
 
 

@@ -6,10 +6,14 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from singleshot.config import AnchorConfig, CoderConfig, Frozen, PostprocessConfig, PreprocessConfig
+from singleshot.config import MAX_LEVELS, AnchorConfig, CoderConfig, Frozen, PostprocessConfig, PreprocessConfig
 
-PositiveInt = Annotated[int, Field(gt=0)]
+MAX_CHANNELS = 65536
+MAX_CLASSES = 65535
+MAX_LAYERS = 10_000
 
+PositiveInt = Annotated[int, Field(gt=0, le=MAX_CHANNELS)]
+"""A number of channels, or of something that there are fewer of."""
 
 Window = Annotated[int, Field(gt=0, le=1024)]
 Pair = tuple[Window, Window]
@@ -38,7 +42,7 @@ class GraphLayer(Frozen):
         "relu6", "prelu", "elu", "sigmoid", "tanh", "power", "sum", "product", "max", "concat", "l2_norm",
     ]  # fmt: skip
     inputs: tuple[str, ...]
-    channels: Annotated[int, Field(ge=0, le=65536)] = 0
+    channels: Annotated[int, Field(ge=0, le=MAX_CHANNELS)] = 0
     kernel_hw: Pair = (1, 1)
     stride_hw: Pair = (1, 1)
     padding_hw: tuple[Annotated[int, Field(ge=0, le=1024)], Annotated[int, Field(ge=0, le=1024)]] = (0, 0)
@@ -63,7 +67,7 @@ class BackboneConfig(Frozen):
     name: str
     taps: tuple[str, ...] = ()
     in_channels: PositiveInt = 3
-    layers: tuple[GraphLayer, ...] = ()
+    layers: Annotated[tuple[GraphLayer, ...], Field(max_length=MAX_LAYERS)] = ()
 
 
 class ExtraBlock(Frozen):
@@ -88,12 +92,12 @@ class ExtraBlock(Frozen):
     kind: Literal["conv", "separable", "inverted_residual", "residual", "residual_preact", "single"] = "conv"
     mid_channels: PositiveInt
     out_channels: PositiveInt
-    kernel: PositiveInt = 3
-    stride: PositiveInt = 2
-    padding: int | Literal["same"] = 1
+    kernel: Window = 3
+    stride: Window = 2
+    padding: Annotated[int, Field(ge=0, le=1024)] | Literal["same"] = 1
     batch_norm: bool = False
     activation: Literal["relu", "relu6", "hardswish"] = "relu"
-    squeeze: Annotated[int, Field(ge=0)] = 0
+    squeeze: Annotated[int, Field(ge=0, le=MAX_CHANNELS)] = 0
     fire: tuple[PositiveInt, PositiveInt] | None = None
 
 
@@ -136,7 +140,7 @@ class NeckConfig(Frozen):
     fusion: Literal["product", "sum"] = "product"
     output_conv: bool = True
     batch_norm: bool = False
-    upsampling: tuple[tuple[PositiveInt, PositiveInt], ...] = ()
+    upsampling: tuple[Pair, ...] = ()
     l2_norms: tuple[L2NormConfig | None, ...] = ()
 
 
@@ -164,14 +168,14 @@ class HeadConfig(Frozen):
     """
 
     kind: Literal["conv", "separable", "graph"] = "conv"
-    logits: Annotated[int, Field(ge=1)]
+    logits: Annotated[int, Field(ge=1, le=MAX_CLASSES + 1)]
     boxes_per_cell: tuple[PositiveInt, ...]
-    kernel: PositiveInt = 3
+    kernel: Window = 3
     layout: Literal["cell", "shape"] = "cell"
     prediction_module: Literal["none", "b", "c", "d", "residual", "mxnet"] = "none"
     module_channels: PositiveInt = 1024
     module_levels: tuple[bool, ...] = ()
-    intermediate_channels: Annotated[int, Field(ge=0)] = 0
+    intermediate_channels: Annotated[int, Field(ge=0, le=MAX_CHANNELS)] = 0
     depthwise_bias: bool = False
     depthwise_norm: bool = True
     activation: Literal["relu", "relu6"] = "relu6"
@@ -190,7 +194,7 @@ class NetworkConfig(Frozen):
     """
 
     backbone: BackboneConfig
-    extras: tuple[ExtraBlock, ...] = ()
+    extras: Annotated[tuple[ExtraBlock, ...], Field(max_length=MAX_LEVELS)] = ()
     l2_norms: tuple[L2NormConfig | None, ...] = ()
     neck: NeckConfig = NeckConfig()
     head: HeadConfig
@@ -225,7 +229,7 @@ class ModelSpec(Frozen):
     preprocess: PreprocessConfig
     postprocess: PostprocessConfig = PostprocessConfig()
     class_names: tuple[str, ...]
-    class_ids: tuple[int, ...] = ()
+    class_ids: tuple[Annotated[int, Field(ge=-(2**63), lt=2**63)], ...] = ()
     provenance: Provenance = Provenance()
 
     @model_validator(mode="after")
@@ -240,6 +244,12 @@ class ModelSpec(Frozen):
             raise ValueError(
                 f"postprocess.class_columns names {len(columns)} columns for {len(self.class_names)} class_names"
             )
+        if len(set(columns)) != len(columns):
+            raise ValueError("postprocess.class_columns names a column twice")
+        if len(set(self.class_names)) != len(self.class_names):
+            raise ValueError("class_names must differ")
+        if self.class_ids and len(self.class_ids) != len(self.class_names):
+            raise ValueError(f"class_ids has {len(self.class_ids)} entries for {len(self.class_names)} class_names")
         if columns and max(columns) >= self.network.head.logits:
             raise ValueError(
                 f"network.head.logits is {self.network.head.logits}, too few for {len(self.class_names)} classes "

@@ -11,8 +11,6 @@ from singleshot.models.config import ModelSpec
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from singleshot.models.network import Network
-
 NOISE_SEED = 0
 MOST_SINGLE_CELLS = 2
 
@@ -52,6 +50,7 @@ def check_saved(path: Path, spec: ModelSpec, state: dict[str, Tensor], name: Pat
 
     from singleshot.models.build import build_anchors
     from singleshot.weights.file import read_spec, read_state
+    from singleshot.weights.network import load_network
 
     name = name or path
     if read_spec(path) != spec:
@@ -59,7 +58,7 @@ def check_saved(path: Path, spec: ModelSpec, state: dict[str, Tensor], name: Pat
     height, width = spec.preprocess.size_hw
     generator = torch.Generator().manual_seed(NOISE_SEED)
     images = torch.rand((1, spec.network.backbone.in_channels, height, width), generator=generator) * 2 - 1
-    network, again = _network(spec, state), _network(spec, read_state(path))
+    network, again = load_network(spec, state, name), load_network(spec, read_state(path), name)
     with torch.no_grad():
         outputs, repeated = network(images), again(images)
     for one, other in zip(outputs, repeated, strict=True):
@@ -70,12 +69,3 @@ def check_saved(path: Path, spec: ModelSpec, state: dict[str, Tensor], name: Pat
         raise WeightsError(f"{name}: {outputs[0].shape[1]} rows of the heads for {anchors} default boxes")
     logits = outputs[1]
     return SelfCheck(anchors, (float(logits.min()), float(logits.max())), network.map_sizes_hw((height, width)))
-
-
-def _network(spec: ModelSpec, state: dict[str, Tensor]) -> Network:
-    from singleshot.models.build import build_network
-    from singleshot.weights.file import load_state
-
-    network = build_network(spec.network)
-    load_state(network, state)
-    return network.eval()

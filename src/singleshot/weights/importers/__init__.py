@@ -9,6 +9,7 @@ which looks at a file or folder without reading it all and never raises for a re
 from __future__ import annotations
 
 import pkgutil
+import struct
 from collections.abc import Mapping, Sequence
 from functools import cache
 from importlib import import_module
@@ -17,7 +18,8 @@ from types import ModuleType
 from typing import TYPE_CHECKING
 
 from singleshot.config import SizeHW
-from singleshot.errors import WeightsError
+from singleshot.errors import MissingExtraError, SingleshotError, WeightsError
+from singleshot.files import is_regular
 from singleshot.models.config import ModelSpec
 from singleshot.weights.importers.report import ImportReport
 
@@ -31,6 +33,13 @@ __all__ = ["ImportReport", "importers", "read_foreign"]
 CHECKPOINT_SUFFIXES = (".pth", ".pt", ".pkl", ".bin", ".tar", ".ckpt", ".safetensors")
 CHECKPOINT_STARTS = (b"PK\x03\x04", b"\x80")
 """Zip archives and pickles."""
+
+MAX_REASON = 300
+MALFORMED = (
+    ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RuntimeError, AssertionError, MemoryError,
+    EOFError, struct.error,
+)  # fmt: skip
+"""What readers trip over in files that make no sense, wherever they had not foreseen it."""
 
 
 @cache
@@ -69,12 +78,23 @@ def read_foreign(
     path = Path(path)
     if not path.exists():
         raise WeightsError(f"{path}: no such file or folder")
+    if not path.is_dir() and not is_regular(path):
+        raise WeightsError(f"{path}: is no ordinary file")
     if source != "auto" and source not in importers():
         raise WeightsError(f"no importer '{source}'; there are {', '.join(importers())}")
-    spec, state, report = _read(path, source, size_hw)
+    try:
+        spec, state, report = _read(path, source, size_hw)
+    except (WeightsError, MissingExtraError, OSError):
+        raise
+    except (SingleshotError, *MALFORMED) as error:
+        raise WeightsError(f"{path}: damaged, or another kind of network: {_reason(error)}") from error
     if class_names is not None:
         spec = with_names(spec, class_names, path)
     return with_pixels(spec, mean, scale), state, report
+
+
+def _reason(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}"[:MAX_REASON]
 
 
 def _read(path: Path, source: str, size_hw: SizeHW | None) -> Imported:
