@@ -172,10 +172,12 @@ class PostprocessConfig(Frozen):
         score_threshold: scores must be above this.
         candidates: ``per_class``: every (anchor, class) pair is a candidate. ``best_class``: an anchor stands only for
             its best class (MXNet).
-        pre_nms_top_k: best candidates per class that enter NMS; ``None`` takes all.
+        pre_nms_top_k: best candidates that enter NMS; ``None`` takes all.
+        top_k_scope: of each ``class`` (Caffe and most), or of all classes of an ``image`` together (MXNet).
         nms: ``greedy`` (exact), ``soft_linear`` / ``soft_gaussian`` (arXiv 1704.04503) or ``none``.
         nms_iou: overlap above which the weaker box is suppressed.
         nms_compare: ``>`` keeps boxes at exactly ``nms_iou`` (Caffe); ``>=`` does not (MXNet, NVIDIA).
+        nms_union_eps: added to every union, as a fraction of the input's area (pytorch-ssd: 1e-5).
         class_agnostic: suppress across classes.
         soft_nms_sigma: width of the gaussian of soft NMS.
         max_per_class: boxes kept of one class after NMS; ``None`` keeps all.
@@ -189,9 +191,11 @@ class PostprocessConfig(Frozen):
     score_threshold: UnitFloat = 0.01
     candidates: Literal["per_class", "best_class"] = "per_class"
     pre_nms_top_k: Annotated[int, Field(gt=0)] | None = 400
+    top_k_scope: Literal["class", "image"] = "class"
     nms: Literal["greedy", "soft_linear", "soft_gaussian", "none"] = "greedy"
     nms_iou: UnitFloat = 0.45
     nms_compare: Literal[">", ">="] = ">"
+    nms_union_eps: UnitFloat = 0.0
     class_agnostic: bool = False
     soft_nms_sigma: Annotated[float, Field(gt=0)] = 0.5
     max_per_class: Annotated[int, Field(gt=0)] | None = None

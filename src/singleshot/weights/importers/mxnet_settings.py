@@ -235,5 +235,7 @@ def _detection(attributes: Mapping[str, str]) -> dict[str, Any]:
         value = float(attributes.get(theirs, "-1"))
         if value > 0:
             entries[ours] = int(value) if theirs == "nms_topk" else value
+    if attributes:
+        entries.setdefault("nms_topk", -1)
     entries["force_suppress"] = attributes.get("force_suppress", "False") in ("True", "1")
     return entries
