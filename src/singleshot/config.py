@@ -49,10 +49,12 @@ class AnchorLevel(Frozen):
     Attributes:
         shapes_wh: (width, height) of each box of a cell, as fractions of the image, in the order of the channels.
         step_hw: spacing of the centres in y and x as fractions of the image; ``None`` divides the image by the map.
+        offset_yx: where in its cell a centre lies; ``None`` is that of all levels.
     """
 
     shapes_wh: Annotated[tuple[tuple[Finite, Finite], ...], Field(max_length=MAX_BOXES_PER_CELL)]
     step_hw: tuple[Positive, Positive] | None = None
+    offset_yx: tuple[Finite, Finite] | None = None
 
 
 class AnchorConfig(Frozen):

@@ -17,7 +17,7 @@ from singleshot.engine.evaluate import evaluate_network
 from singleshot.engine.guards import LossGuard
 from singleshot.engine.loader import LoaderConfig, TrainLoader
 from singleshot.engine.machine import choose_amp, choose_batch, precision_of
-from singleshot.engine.optimizer import build_optimizer, has_batch_norm, learning_rate, still_norms
+from singleshot.engine.optimizer import build_optimizer, has_batch_norm, learning_rate, set_norm_momentum, still_norms
 from singleshot.engine.schedule import RunLength
 from singleshot.engine.start import Start
 from singleshot.engine.trainer import Criterion, ImageNormalizer, Intervals, Store, Trainer
@@ -92,6 +92,7 @@ def build_trainer(
     torch.manual_seed(config.seed)
     layout = torch.channels_last if config.channels_last else torch.contiguous_format
     network = start.network.to(device, memory_format=layout)  # type: ignore[call-overload]
+    set_norm_momentum(network, config.batch_norm_momentum)
     size_hw = start.spec.preprocess.size_hw
     loader = TrainLoader(
         train_set.samples,

@@ -62,12 +62,14 @@ class BackboneConfig(Frozen):
         taps: layer names whose outputs are sources, finest first; empty takes the backbone's default taps.
         in_channels: channels of the input image.
         layers: of the backbone ``graph``, which is nothing but them.
+        batch_norm_eps: of its BatchNorms; ``None`` is the backbone's own.
     """
 
     name: str
     taps: tuple[str, ...] = ()
     in_channels: PositiveInt = 3
     layers: Annotated[tuple[GraphLayer, ...], Field(max_length=MAX_LAYERS)] = ()
+    batch_norm_eps: Annotated[float, Field(gt=0, le=1)] | None = None
 
 
 class ExtraBlock(Frozen):
@@ -86,6 +88,8 @@ class ExtraBlock(Frozen):
         activation: after every convolution.
         squeeze: channels of a squeeze-and-excitation gate before the activation of the depthwise convolution (lufficc's
             MobileNetV3); 0 builds none.
+        window: which convolutions of a ``residual`` block have the kernel, stride and padding: the ``middle`` one (and
+            the shortcut, where the size changes), or both ``branches``' first, before a 3x3 (DSSD's scripts).
         fire: (squeeze, expand) channels of a SqueezeNet module that runs first and is no source (pytorch-ssd).
     """
 
@@ -98,6 +102,7 @@ class ExtraBlock(Frozen):
     batch_norm: bool = False
     activation: Literal["relu", "relu6", "hardswish"] = "relu"
     squeeze: Annotated[int, Field(ge=0, le=MAX_CHANNELS)] = 0
+    window: Literal["middle", "branches"] = "middle"
     fire: tuple[PositiveInt, PositiveInt] | None = None
 
 
@@ -128,6 +133,8 @@ class NeckConfig(Frozen):
         fusion: how DSSD joins deep and lateral maps.
         output_conv: TDM's 1x1 convolution after the concatenation.
         batch_norm: BatchNorm after the neck's convolutions (RefineDet ResNet).
+        deconvolution_norm: BatchNorm after RefineDet's transposed convolutions, too.
+        deconvolution_bias: biases in DSSD's transposed convolutions, as in the authors' scripts.
         upsampling: (kernel, stride) of the transposed convolution from each level to the next finer one, finest level
             first; empty means (2, 2) everywhere.
         l2_norms: normalisation between TDM and what follows it (mxnet-dssd), one entry per source, finest first.
@@ -140,6 +147,8 @@ class NeckConfig(Frozen):
     fusion: Literal["product", "sum"] = "product"
     output_conv: bool = True
     batch_norm: bool = False
+    deconvolution_norm: bool = False
+    deconvolution_bias: bool = False
     upsampling: tuple[Pair, ...] = ()
     l2_norms: tuple[L2NormConfig | None, ...] = ()
 
@@ -153,6 +162,7 @@ class HeadConfig(Frozen):
         logits: columns of the class logits, background included.
         boxes_per_cell: default boxes per cell of each source; equals the anchors'.
         kernel: of the predictors of kind ``conv``; 1 in some of TensorFlow's.
+        kernels: the same for each source, finest first, where they differ (DSSD's scripts); empty means ``kernel``.
         layout: how channels are read: ``cell`` (row, column, box) or ``shape`` (box, row, column; NVIDIA).
         prediction_module: DSSD figure 2: none (a), ``b``, ``c``, ``d``; ``residual``, whose middle convolution is 3x3
             (RefineDet ResNet); or mxnet-dssd's linear form.
@@ -171,6 +181,7 @@ class HeadConfig(Frozen):
     logits: Annotated[int, Field(ge=1, le=MAX_CLASSES + 1)]
     boxes_per_cell: tuple[PositiveInt, ...]
     kernel: Window = 3
+    kernels: tuple[Window, ...] = ()
     layout: Literal["cell", "shape"] = "cell"
     prediction_module: Literal["none", "b", "c", "d", "residual", "mxnet"] = "none"
     module_channels: PositiveInt = 1024
