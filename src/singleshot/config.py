@@ -52,7 +52,7 @@ class AnchorLevel(Frozen):
         offset_yx: where in its cell a centre lies; ``None`` is that of all levels.
     """
 
-    shapes_wh: Annotated[tuple[tuple[Finite, Finite], ...], Field(max_length=MAX_BOXES_PER_CELL)]
+    shapes_wh: Annotated[tuple[tuple[float, float], ...], Field(max_length=MAX_BOXES_PER_CELL)]
     step_hw: tuple[Positive, Positive] | None = None
     offset_yx: tuple[Finite, Finite] | None = None
 

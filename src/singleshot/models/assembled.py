@@ -68,7 +68,7 @@ class AssembledConfig(Frozen):
         prediction_module: before the predictors (DSSD figure 2; ``mxnet`` is mxnet-dssd's).
         module_channels: width of that module where it has one of its own (c, d, residual).
         prediction_layers: 1 where a source has that module, -1 where not; empty means all.
-        nms_thresh, force_suppress, nms_topk: of MultiBoxDetection: overlap, across classes or not, and how many boxes of
+        nms_thresh, force_suppress, nms_topk: of MultiBoxDetection: overlap, across classes or not, how many boxes of
             an image enter, all classes together; -1 takes all.
         score_threshold: detections below it are dropped.
     """

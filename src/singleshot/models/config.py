@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
@@ -255,6 +256,8 @@ class ModelSpec(Frozen):
             raise ValueError(
                 f"postprocess.class_columns names {len(columns)} columns for {len(self.class_names)} class_names"
             )
+        if not all(math.isfinite(side) for level in self.anchors.levels for box in level.shapes_wh for side in box):
+            raise ValueError("anchors.levels.shapes_wh holds sides that are not finite")
         if len(set(columns)) != len(columns):
             raise ValueError("postprocess.class_columns names a column twice")
         if len(set(self.class_names)) != len(self.class_names):

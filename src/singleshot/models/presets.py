@@ -16,8 +16,8 @@ from singleshot.models.config import (
 )
 from singleshot.multibox.shapes import (
     PixelSizes,
-    dssd_anchors,
     dssd321_released_anchors,
+    dssd_anchors,
     pixel_levels,
     refinedet_anchors,
     ssd_anchors,
