@@ -93,7 +93,7 @@ def test_candidates_counted_over_an_image(top_k: int | None, agnostic: bool) -> 
     config = PostprocessConfig(top_k_scope="image", pre_nms_top_k=top_k, **options)
     assert fits_graph(config)
     assert not fits_graph(config.model_copy(update={"nms_union_eps": 1e-5}))
-    assert 0 < check(config) <= 3 * (top_k or 100)
+    assert 0 < check(config) <= 3 * (top_k or config.max_detections)
 
 
 @pytest.mark.parametrize("clip", ["before", "after"])
