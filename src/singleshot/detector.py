@@ -340,6 +340,8 @@ def import_weights(
     save_to: PathLike | None = None,
     *,
     class_names: Sequence[str] | None = None,
+    size_hw: tuple[int, int] | None = None,
+    overwrite: bool = False,
 ) -> Detector:
     """Load weights of another system.
 
@@ -349,13 +351,19 @@ def import_weights(
         save_to: also write them as a weights file of singleshot.
         class_names: names of the classes without background; by default what their number is known to mean (20: VOC;
             80 and COCO's 90 ids: COCO), else ``class_1``, ...
+        size_hw: the network's input, for files that do not tell it (MXNet's).
+        overwrite: ``save_to`` may be an existing file, though never the one that is read.
 
     Raises:
         WeightsError: not recognised, damaged, or incomplete.
+        OutputError: ``save_to`` is the checkpoint, or exists and may not be replaced.
     """
+    from singleshot.files import check_output
     from singleshot.weights.importers import read_foreign
 
-    spec, state, _ = read_foreign(Path(path), source, class_names)
+    if save_to is not None:
+        check_output(save_to, overwrite=overwrite, sources=[path])
+    spec, state, _ = read_foreign(Path(path), source, class_names, size_hw=size_hw)
     detector = Detector(spec, state)
     if save_to is not None:
         detector.save(save_to)

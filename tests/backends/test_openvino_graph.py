@@ -81,6 +81,16 @@ def test_all_classes_as_one() -> None:
     assert check(config) > check(config.model_copy(update={"pre_nms_top_k": 5})) > 0
 
 
+@pytest.mark.parametrize("agnostic", [False, True])
+@pytest.mark.parametrize("top_k", [4, None])
+def test_candidates_counted_over_an_image(top_k: int | None, agnostic: bool) -> None:
+    options = {"candidates": "best_class", "score_threshold": 0.2, "class_agnostic": agnostic}
+    config = PostprocessConfig(top_k_scope="image", pre_nms_top_k=top_k, **options)
+    assert fits_graph(config)
+    assert not fits_graph(config.model_copy(update={"nms_union_eps": 1e-5}))
+    assert 0 < check(config) <= 3 * (top_k or config.max_detections)
+
+
 @pytest.mark.parametrize("clip", ["before", "after"])
 def test_refined_anchors(clip: Any) -> None:
     assert check(PostprocessConfig(min_objectness=0.4, score_threshold=0.2, clip=clip), refine=True)

@@ -70,13 +70,11 @@ def convert_network(kind: Kind, network: Network, spec: ModelSpec, weights_sha25
 
 
 def _convert_file_here(kind: Kind, weights: Path) -> Package:
-    from singleshot.models.build import build_network
-    from singleshot.weights.file import load_state, read_spec, read_state
+    from singleshot.weights.file import read_spec, read_state
+    from singleshot.weights.network import load_network
 
     spec = read_spec(weights)
-    network = build_network(spec.network)
-    load_state(network, read_state(weights), weights)
-    return convert_network(kind, network.eval(), spec, file_sha256(weights))
+    return convert_network(kind, load_network(spec, read_state(weights), weights), spec, file_sha256(weights))
 
 
 def _openvino_parts(network: Network, size_hw: tuple[int, int]) -> tuple[bytes, bytes]:

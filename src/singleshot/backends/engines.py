@@ -116,12 +116,9 @@ class Engines:
         return eval_copy(self.network())
 
     def _build(self) -> Network:
-        from singleshot.models.build import build_network
-        from singleshot.weights.file import load_state, read_state
+        from singleshot.weights.file import read_state
+        from singleshot.weights.network import load_network
 
-        network = build_network(self.spec.network)
         if isinstance(self.weights, Path):
-            load_state(network, read_state(self.weights), self.weights)
-        else:
-            load_state(network, dict(self.weights))
-        return network.eval()
+            return load_network(self.spec, read_state(self.weights), self.weights)
+        return load_network(self.spec, self.weights)

@@ -21,7 +21,8 @@ from singleshot.config import CoderConfig, PostprocessConfig
 
 def fits_graph(settings: PostprocessConfig) -> bool:
     """Whether ``NonMaxSuppression`` computes what the settings say."""
-    return settings.nms == "greedy" and (not settings.class_agnostic or settings.candidates == "best_class")
+    is_plain = settings.nms == "greedy" and settings.nms_union_eps == 0
+    return is_plain and (not settings.class_agnostic or settings.candidates == "best_class")
 
 
 class GraphFinish:
@@ -162,10 +163,12 @@ def finish_rows(
         Boxes ``[B, D, 4]``, scores ``[B, D]``, class ids ``[B, D]`` (-1 where padded) and counts ``[B]``.
     """
     top_k = settings.pre_nms_top_k
+    if settings.top_k_scope == "image":  # all classes of an image as one
+        candidates, scores = candidates.sum(axis=1, keepdims=True), scores.reshape(len(scores), 1, -1)
     if top_k is not None and (crowded := candidates > top_k).any():
         least = np.zeros(candidates.shape, dtype=np.float32)
         least[crowded] = np.partition(scores[crowded], -top_k, axis=1)[:, -top_k]
-        groups = 0 if settings.class_agnostic else rows[:, 1].astype(np.int64)
+        groups = 0 if candidates.shape[1] == 1 else rows[:, 1].astype(np.int64)
         rows = rows[rows[:, 2] >= least[rows[:, 0].astype(np.int64), groups]]
     rows = rows[np.lexsort((-rows[:, 2], rows[:, 0]))]
     images = rows[:, 0].astype(np.int64)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from singleshot.cli.console import open_console
+from singleshot.cli.console import open_console, shown
 from singleshot.wording import counted
 
 if TYPE_CHECKING:
@@ -60,11 +60,12 @@ def parse_size(text: str) -> tuple[int, int]:
     Raises:
         ConfigError: it is none.
     """
+    from singleshot.config import MAX_SIDE
     from singleshot.errors import ConfigError
 
     sides = text.lower().split("x")
-    if len(sides) != 2 or not all(side.isdecimal() and 1 <= int(side) <= 10_000 for side in sides):
-        raise ConfigError(f"--size is HEIGHTxWIDTH in pixels, for instance 300x480, not '{text}'")
+    if len(sides) != 2 or not all(side.isdecimal() and len(side) < 6 and 1 <= int(side) <= MAX_SIDE for side in sides):
+        raise ConfigError(f"--size is HEIGHTxWIDTH in pixels up to {MAX_SIDE}, for instance 300x480, not '{text}'")
     return int(sides[0]), int(sides[1])
 
 
@@ -108,7 +109,7 @@ def _print_one(console: Console, spec: ModelSpec, description: str) -> None:
 
     summary = summarise(spec)
     height, width = spec.preprocess.size_hw
-    console.print(Text(spec.name, "bold").append(f"  {description}", "not bold"))
+    console.print(Text(shown(spec.name), "bold").append(f"  {shown(description)}", "not bold"))
     console.print(
         f"input {height} x {width} (h x w), {counted(len(spec.class_names), 'class')}, {summary.anchors:,} anchors, "
         f"{summary.total_parameters:,} parameters, {summary.flops / 1e9:.2f} GFLOPs"
@@ -118,7 +119,7 @@ def _print_one(console: Console, spec: ModelSpec, description: str) -> None:
     for part, count in summary.parameters.items():
         parts.add_row(part, f"{count:,}")
     console.print(parts)
-    console.print(f"backbone {spec.network.backbone.name}, neck {spec.network.neck.kind}")
+    console.print(f"backbone {shown(spec.network.backbone.name)}, neck {spec.network.neck.kind}")
     for label, settings in (("preprocess", spec.preprocess), ("postprocess", spec.postprocess), ("coder", spec.coder)):
         changed = ", ".join(f"{key}={value}" for key, value in settings.model_dump().items() if key != "class_columns")
         console.print(f"{label}: {changed}")
@@ -127,12 +128,13 @@ def _print_one(console: Console, spec: ModelSpec, description: str) -> None:
 
 
 def _level_table(summary: NetworkSummary) -> Table:
+
     table = _table("Source", ">Channels", ">Map", ">Stride", ">Boxes per cell", ">Box sides (px)", ">Anchors")
     for level in summary.levels:
         rows, columns = level.size_hw
         down, across = level.stride_hw
         table.add_row(
-            level.source,
+            shown(level.source),
             str(level.channels),
             f"{rows} x {columns}",
             f"{down:.4g}" if down == across else f"{down:.4g} x {across:.4g}",

@@ -19,7 +19,7 @@ from singleshot.engine.guards import LossGuard
 from singleshot.engine.loader import LoaderConfig, TrainLoader
 from singleshot.engine.logs import EvaluationRecord, StepRecord
 from singleshot.engine.machine import choose_amp, choose_batch, precision_of
-from singleshot.engine.optimizer import build_optimizer, has_batch_norm, learning_rate, still_norms
+from singleshot.engine.optimizer import build_optimizer, has_batch_norm, learning_rate, set_norm_momentum, still_norms
 from singleshot.engine.schedule import RunLength
 from singleshot.engine.small_maps import has_small_maps, single_norms
 from singleshot.engine.start import Start
@@ -108,6 +108,7 @@ def build_trainer(
     torch.manual_seed(config.seed)
     layout = torch.channels_last if config.channels_last else torch.contiguous_format
     network = start.network.to(device, memory_format=layout)  # type: ignore[call-overload]
+    set_norm_momentum(network, config.batch_norm_momentum)
     size_hw = start.spec.preprocess.size_hw
     loader = TrainLoader(
         train_set.samples,

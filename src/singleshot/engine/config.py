@@ -183,6 +183,7 @@ class TrainConfig(Frozen):
         amp: precision of the forward pass; ``auto`` takes bf16 where the machine is quicker with it.
         freeze: parts of the network that stay as they are: prefixes or patterns (``backbone``, ``backbone.conv1_*``).
         batch_norm: ``train`` updates statistics, ``eval`` keeps those of the starting point.
+        batch_norm_momentum: share of a batch in the running statistics; ``None`` is the model's (PyTorch's .1).
         keep_empty: train on images without objects as background.
         use_difficult: learn from objects marked difficult, as VOC's detectors do.
         repeat_threshold: show images of classes that are in fewer than this share of the images more often (LVIS); 0
@@ -218,6 +219,7 @@ class TrainConfig(Frozen):
     amp: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     freeze: tuple[str, ...] = ()
     batch_norm: Literal["train", "eval"] = "train"
+    batch_norm_momentum: Annotated[float, Field(gt=0, le=1)] | None = None
     keep_empty: bool = True
     use_difficult: bool = True
     repeat_threshold: UnitFloat = 0.0

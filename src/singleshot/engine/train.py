@@ -157,8 +157,8 @@ def train(
         "data.path": data, "model": model, "weights": weights, "epochs": epochs, "steps": steps, "minutes": minutes,
         "batch": batch, "optimizer.lr": lr, "size_hw": None if size is None else parse_size(size), "data.train": train,
         "data.val": val, "data.bad_data": bad_data, "data.format": format, "anchors": anchors,
-        "anchor_scale": anchor_scale, "augment": augment, "freeze": freeze, "amp": amp, "workers": workers, "seed": seed, "tensorboard": tensorboard,
-        **(settings or {}),
+        "anchor_scale": anchor_scale, "augment": augment, "freeze": freeze, "amp": amp, "workers": workers,
+        "seed": seed, "tensorboard": tensorboard, **(settings or {}),
     }  # fmt: skip
     changes = {key: _plain(value) for key, value in options.items() if value is not None}
     console = console or Console()
