@@ -169,7 +169,9 @@ def test_pickles_hold_the_path_whatever_the_folder(weights: Path, monkeypatch: p
 
 
 @pytest.mark.skipif(not hasattr(__import__("os"), "fork"), reason="no fork here")
-def test_a_forked_child_predicts(backend: str, weights: Path) -> None:
+@pytest.mark.parametrize("uses", [True, False])
+@pytest.mark.parametrize("end", ["sys.exit(7)", "os._exit(7)"])
+def test_a_forked_child_predicts_and_ends(backend: str, weights: Path, uses: bool, end: str) -> None:
     program = f"""
 import os, sys
 sys.path.insert(0, {str(Path(__file__).parent)!r})
@@ -186,11 +188,12 @@ before = counts()
 torch.ones(4000, 4000).sum()  # has OpenMP make its team of threads
 child = os.fork()
 if child == 0:
-    assert counts() == before
-    detector.network
-    assert counts() == before
-    os._exit(0)  # as multiprocessing does
-assert os.waitpid(child, 0)[1] == 0
+    if {uses}:
+        assert counts() == before
+        detector.network
+        assert counts() == before
+    {end}
+assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
 assert counts() == before
 """
     subprocess.run([sys.executable, "-c", program], check=True, timeout=200)

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from singleshot.backends.once import ForkSafeLock, away_from_fork, keep_for_ever
+from singleshot.backends.once import ForkSafeLock, away_from_fork
 from singleshot.backends.select import Source, Wish, open_engine
 from singleshot.kernels import prepare
 from singleshot.models.config import ModelSpec
@@ -91,7 +91,6 @@ class Engines:
         """What engines are made of; anew where the network has changed, and in a forked child."""
         with self._lock:
             if self._pid != os.getpid():
-                keep_for_ever(self._source)
                 self._pid, self._source = os.getpid(), None
             self._note_changes()
             if self._source is None:

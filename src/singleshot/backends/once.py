@@ -14,6 +14,7 @@ T = TypeVar("T")
 
 _forked = False
 _locks: weakref.WeakSet[ForkSafeLock] = weakref.WeakSet()
+_threaded: weakref.WeakSet[object] = weakref.WeakSet()
 
 
 class ForkSafeLock:
@@ -75,9 +76,9 @@ def is_forked() -> bool:
     return _forked
 
 
-def keep_for_ever(value: object) -> None:
-    """Never destroy an object, not even at the end: engines of a parent process would wait for their threads."""
-    ctypes.pythonapi.Py_IncRef(ctypes.py_object(value))
+def needs_threads(value: object) -> None:
+    """Never destroy an object in a forked child, not even at the end: it would wait for threads of the parent."""
+    _threaded.add(value)
 
 
 def away_from_fork(call: Callable[[], T]) -> T:
@@ -107,6 +108,20 @@ def _after_fork() -> None:
     _forked = True
     for lock in list(_locks):
         lock.renew()
+    for value in list(_threaded):
+        ctypes.pythonapi.Py_IncRef(ctypes.py_object(value))
+    if len(_threaded):
+        _end_without_destructors()
+
+
+def _end_without_destructors() -> None:
+    """Have this process end once Python has cleaned up: the libraries' own ends would wait for the parent's threads.
+
+    What ``exit`` runs last registered, it runs first. (glibc only.)
+    """
+    libc = ctypes.CDLL(None)
+    if hasattr(libc, "on_exit"):
+        libc.on_exit(ctypes.cast(libc._exit, ctypes.c_void_p), None)
 
 
 if hasattr(os, "register_at_fork"):

@@ -9,6 +9,7 @@ import numpy as np
 
 from singleshot.backends.base import PaddedArrays, cores
 from singleshot.backends.finish import finish_of
+from singleshot.backends.once import needs_threads
 from singleshot.backends.package import Package
 from singleshot.errors import MissingExtraError, WeightsError
 
@@ -45,6 +46,7 @@ class OnnxEngine:
             raise WeightsError(
                 f"ONNX Runtime cannot read the compiled network: {str(error).strip().splitlines()[0]}"
             ) from error
+        needs_threads(self)
         self._finish = finish_of(package)
         self.parallel = parallel
         self.name = f"onnx {'int8' if package.info.quantized else 'fp32'}"

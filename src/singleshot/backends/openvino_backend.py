@@ -13,6 +13,7 @@ import numpy as np
 
 from singleshot.backends.base import FloatPrecision, PaddedArrays
 from singleshot.backends.finish import finish_of
+from singleshot.backends.once import needs_threads
 from singleshot.backends.package import Package
 from singleshot.errors import MissingExtraError, WeightsError
 
@@ -70,6 +71,7 @@ class OpenVinoEngine:
         }
         if threads is not None:
             self._config["INFERENCE_NUM_THREADS"] = str(threads)
+        needs_threads(self)
         self._models: dict[int, ov.CompiledModel] = {}
         self._padded = 0
         self._lock = threading.Lock()
