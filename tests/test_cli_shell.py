@@ -179,7 +179,8 @@ def test_any_name_can_be_printed(encoding: str) -> None:
     assert " [/b].jpg: the pattern matches no file" in done.stderr
 
 
-def test_tables_are_whole_where_there_is_no_terminal() -> None:
+def test_tables_are_whole_where_there_is_no_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("COLUMNS", raising=False)
     lines = runner.invoke(cli.app, ["models"]).stdout.splitlines()
     assert any("ssdlite300_mobilenet_v2" in line and "coco" in line for line in lines)
     assert max(map(len, lines)) > 80

@@ -6,6 +6,8 @@ import multiprocessing
 import os
 import pickle
 import signal
+import subprocess
+import sys
 
 import cv2
 import numpy as np
@@ -13,7 +15,7 @@ import pytest
 import torch
 
 from singleshot.augment.pipeline import Augmenter
-from singleshot.engine.loader import LoaderConfig, TrainLoader, WorkerError, auto_workers, read_encoded
+from singleshot.engine.loader import LoaderConfig, TrainLoader, auto_workers, read_encoded
 from singleshot.engine.order import EpochOrder, repeat_weights
 from singleshot.errors import DataError
 from singleshot.structures import Sample
@@ -275,9 +277,20 @@ def test_auto_leaves_a_core():
 
 
 def test_a_killed_worker_is_explained(samples):
-    stream = loader_of(samples, workers=1).stream()
-    next(stream)
-    for child in multiprocessing.active_children():
-        child.kill()
-    with pytest.raises(WorkerError, match=r"--resume and fewer --workers \(now 1"):
+    code = f"""
+import itertools, multiprocessing, pickle, sys
+sys.path[:0] = {sys.path!r}
+from test_loader import loader_of
+from singleshot.engine.loader import WorkerError, explaining_workers
+try:
+    with explaining_workers(1):
+        stream = loader_of(pickle.loads({pickle.dumps(samples)!r}), workers=1).stream()
+        next(stream)
+        for child in multiprocessing.active_children():
+            child.kill()
         list(itertools.islice(stream, 100))
+except WorkerError as error:
+    print(error)
+"""
+    done = subprocess.run([sys.executable, "-c", code], check=False, capture_output=True, text=True, timeout=200)
+    assert "--resume and fewer --workers (now 1" in done.stdout, done.stderr

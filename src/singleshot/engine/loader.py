@@ -9,8 +9,8 @@ from __future__ import annotations
 import logging
 import os
 import signal
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Literal
 
@@ -117,7 +117,6 @@ class TrainLoader:
 
         Raises:
             DataError: many images in a row cannot be read.
-            WorkerError: a process that prepares batches died.
         """
         keys = _BatchKeys(self._order, self.config.batch_size, first_batch)
         workers = auto_workers() if self.config.workers == "auto" else self.config.workers
@@ -130,7 +129,7 @@ class TrainLoader:
             multiprocessing_context=self.config.start_method if workers else None,
             worker_init_fn=_start_worker,
         )
-        for batch, skipped in _whole(loader, workers):
+        for batch, skipped in loader:
             self._note(skipped)
             if batch is None:
                 reasons = "\n".join(f"  {reason}" for reason in list(self.skipped.values())[:NAMED_IMAGES])
@@ -155,12 +154,19 @@ class TrainLoader:
             self.skipped[image.index] = image.reason
 
 
-def _whole(loader: Iterable[_Collated], workers: int) -> Iterator[_Collated]:
-    """What a loader gives, with an error that tells what to do when one of its processes is killed."""
+@contextmanager
+def explaining_workers(workers: int | Literal["auto"]) -> Iterator[None]:
+    """Say what to do when a process that prepares images is killed.
+
+    torch raises it from a signal handler, wherever the main process happens to be.
+
+    Raises:
+        WorkerError: it was.
+    """
     try:
-        yield from loader
+        yield
     except RuntimeError as error:
-        if "DataLoader worker" not in str(error):
+        if isinstance(error, WorkerError) or "DataLoader worker" not in str(error):
             raise
         raise WorkerError(
             f"a process that prepares images died ({str(error).strip().splitlines()[0]}). Most often the memory is "

@@ -24,7 +24,7 @@ from singleshot.engine.checks import check_samples
 from singleshot.engine.config import TrainConfig, find_recipe, read_config, write_config
 from singleshot.engine.fingerprint import check_classes, compare_fingerprint, fingerprint, keep_fingerprint
 from singleshot.engine.folder import HEAD, RunFolder, clear_results, existing_folder, new_folder, sole_use
-from singleshot.engine.loader import TrainLoader
+from singleshot.engine.loader import TrainLoader, explaining_workers
 from singleshot.engine.logs import CsvLog, Observer, TensorBoardLog
 from singleshot.engine.optimizer import freeze_parts
 from singleshot.engine.progress import ProgressBar
@@ -265,7 +265,8 @@ def _run(config: TrainConfig, folder: Path, device: torch.device, console: Conso
     trainer.observers = _observers(config, folder, trainer.run, console)
     trainer.observers += [evaluation] if evaluation else []
     try:
-        ending = trainer.fit()
+        with explaining_workers(config.workers):
+            ending = trainer.fit()
     finally:
         for observer in trainer.observers:
             observer.close()
