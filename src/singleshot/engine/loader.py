@@ -158,19 +158,20 @@ class TrainLoader:
 def explaining_workers(workers: int | Literal["auto"]) -> Iterator[None]:
     """Say what to do when a process that prepares images is killed.
 
-    torch raises it from a signal handler, wherever the main process happens to be.
+    torch raises it from a signal handler, wherever the main process happens to be; or its queue ends before that.
 
     Raises:
         WorkerError: it was.
     """
     try:
         yield
-    except RuntimeError as error:
-        if isinstance(error, WorkerError) or "DataLoader worker" not in str(error):
+    except (RuntimeError, EOFError, ConnectionResetError) as error:
+        if isinstance(error, RuntimeError) and "DataLoader worker" not in str(error):
             raise
+        reason = (str(error).strip() or "it sends no more").splitlines()[0]
         raise WorkerError(
-            f"a process that prepares images died ({str(error).strip().splitlines()[0]}). Most often the memory is "
-            f"full: continue with --resume and fewer --workers (now {workers}; 0 prepares images in the main process)"
+            f"a process that prepares images died ({reason}). Most often the memory is full: continue with --resume and "
+            f"fewer --workers (now {workers}; 0 prepares images in the main process)"
         ) from error
 
 
