@@ -43,21 +43,21 @@ def in_inference_mode(function: Callable[[Any], object], images: object) -> obje
 def openvino_backends(network: Network, threads: int) -> dict[str, Callable[[np.ndarray], object]]:
     """Compiled forms by precision."""
     from singleshot.backends.convert import convert_network
-    from singleshot.backends.openvino_backend import OpenVinoBackend
+    from singleshot.backends.openvino_backend import OpenVinoEngine
     from singleshot.backends.quantize import quantize
 
     spec = loads.spec()
     settings = spec.postprocess.model_copy(update={"score_threshold": 1.0})
     package = convert_network("openvino", network, spec)
     found = {
-        "fp32": OpenVinoBackend(package, settings, "fp32", threads=threads),
-        "bf16": OpenVinoBackend(package, settings, "bf16", threads=threads),
+        "fp32": OpenVinoEngine(package, "fp32", threads=threads),
+        "bf16": OpenVinoEngine(package, "bf16", threads=threads),
     }
     if find_spec("nncf"):
         with tempfile.TemporaryDirectory() as folder:
             small = quantize(package, noise_images(Path(folder), 10))
-        found["int8"] = OpenVinoBackend(small, settings, "bf16", threads=threads)
-    return {name: backend.predict for name, backend in found.items()}
+        found["int8"] = OpenVinoEngine(small, "bf16", threads=threads)
+    return {name: partial(engine.predict, settings=settings) for name, engine in found.items()}
 
 
 def noise_images(folder: Path, count: int) -> list[Path]:

@@ -30,7 +30,7 @@ import loads
 from common import Measured, clock, machine, peak_flops, show, spread_of
 from singleshot import data as datasets
 from singleshot.augment.pipeline import Augmenter
-from singleshot.backends.torch_backend import TorchBackend
+from singleshot.backends.torch_backend import TorchEngine
 from singleshot.backends.torch_forward import EagerForward, Forward, build_forward, prepare_network
 from singleshot.detector import SCORE_THRESHOLD
 from singleshot.engine.config import OptimizerConfig
@@ -284,8 +284,8 @@ def passes(
         return run(host)
 
     def detections(run: Forward) -> Callable[[], object]:
-        backend = TorchBackend(run, anchors, spec.coder, settings, len(spec.class_names))
-        return lambda: backend.predict(host)
+        engine = TorchEngine(run, anchors, spec.coder, len(spec.class_names))
+        return lambda: engine.predict(host, settings)
 
     found: dict[str, Callable[[], object]] = {"bf16, host to heads, eager": lambda: heads(eager)}
     for name, run in {"": forward, ", compiled": compiled}.items():

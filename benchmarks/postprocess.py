@@ -58,35 +58,31 @@ def compiled(codes: Tensor, logits: Tensor, anchors: Tensor) -> Rows:
     return as_rows(*detect([codes.numpy(), logits.numpy()], anchors.numpy(), SETTINGS, loads.spec().coder, SIZE_HW))
 
 
-def in_graph(batch: int, anchors: Tensor, threads: int) -> Callable[[Tensor, Tensor], Rows]:
-    """The decoding and NMS that the OpenVINO backend adds to a network, alone in a graph."""
-    import openvino as ov
-    from openvino import opset14 as op
-
+def in_graph(anchors: Tensor, threads: int) -> Callable[[Tensor, Tensor], Rows]:
+    """Decoding and NMS as the OpenVINO backend computes them without a C compiler."""
     from singleshot.backends.openvino_core import openvino_core
-    from singleshot.backends.openvino_graph import add_detection, finish_rows
+    from singleshot.backends.openvino_graph import detection_model, finish_rows, thresholds
 
-    inputs = [op.parameter([batch, len(anchors), width], np.float32) for width in (4, len(loads.CLASSES) + 1)]
-    heads = ov.Model([op.result(node) for node in inputs], inputs, "heads")
-    graph = add_detection(heads, anchors.numpy(), SETTINGS, loads.spec().coder, len(loads.CLASSES), SIZE_HW)
+    widths = (4, len(loads.CLASSES) + 1)
+    graph = detection_model(widths, anchors.numpy(), SETTINGS, loads.spec().coder, len(loads.CLASSES), SIZE_HW)
     config = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_NUM_THREADS": str(threads), "INFERENCE_PRECISION_HINT": "f32"}
     request = openvino_core().compile_model(graph, "CPU", config).create_infer_request()
 
     def run(codes: Tensor, logits: Tensor) -> Rows:
-        request.infer([codes.numpy(), logits.numpy()], share_inputs=True)
+        request.infer([codes.numpy(), logits.numpy(), *thresholds(SETTINGS)], share_inputs=True)
         outputs = (tensor.data for tensor in request.output_tensors)
         return as_rows(*finish_rows(*outputs, SETTINGS, SIZE_HW))
 
     return run
 
 
-def contenders(batch: int, anchors: Tensor, settings: Settings) -> dict[str, Detect]:
+def contenders(anchors: Tensor, settings: Settings) -> dict[str, Detect]:
     """Everybody's way from codes and logits to detections."""
     found: dict[str, Detect] = {"singleshot, torch": partial(ours, anchors=anchors)}
     if fits(SETTINGS):
         found[COMPILED] = partial(compiled, anchors=anchors)
     if find_spec("openvino"):
-        found[IN_GRAPH] = in_graph(batch, anchors, settings.threads)
+        found[IN_GRAPH] = in_graph(anchors, settings.threads)
     found["reference form, ssd.pytorch"] = lambda *heads: detect_ssd_pytorch_form(Heads(*heads), anchors)
     found["reference form, torchvision"] = lambda *heads: detect_torchvision_form(Heads(*heads), anchors, SIZE_HW)
     if model := torchvision_ssd(len(loads.CLASSES) + 1):
@@ -118,7 +114,7 @@ def measure_load(candidates: int, settings: Settings) -> list[Measured]:
     anchors = loads.anchors()
     codes, logits = loads.crowded_heads(batch, len(anchors), candidates, generator)
     count = int((logits.softmax(-1)[..., 1:] > SETTINGS.score_threshold).sum()) // batch
-    found = contenders(batch, anchors, settings)
+    found = contenders(anchors, settings)
     expected = [rows.numpy() for rows in found["reference form, torchvision"](codes, logits)]
     notes = {}
     for name in (name for name in found if name.startswith("singleshot")):

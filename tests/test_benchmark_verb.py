@@ -30,7 +30,7 @@ class Quick:
 
 @pytest.fixture
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    def backend(self: Detector, wish: object) -> Quick:
+    def backend(self: Detector, wish: object, settings: object) -> Quick:
         if wish.precision == "int8":  # type: ignore[attr-defined]
             raise ConfigError("no int8 file")
         return Quick()
@@ -61,7 +61,7 @@ def test_devices_and_compilation_are_torchs(monkeypatch: pytest.MonkeyPatch) -> 
     """What only torch can is asked of torch alone; other backends have no row for a GPU."""
     asked = []
 
-    def backend(self: Detector, wish: Wish) -> Quick:
+    def backend(self: Detector, wish: Wish, settings: object) -> Quick:
         asked.append((wish.backend, wish.device, wish.compile))
         return Quick()
 

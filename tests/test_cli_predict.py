@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import typer
 from click.testing import Result as CliResult
 from typer.testing import CliRunner
 
 from singleshot.backends.base import PaddedArrays
 from singleshot.cli import app
+from singleshot.cli.signals import Terminated
 from singleshot.detector import Detector
 from singleshot.images import write_image
 
@@ -34,7 +38,7 @@ class OneBox:
 @pytest.fixture
 def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(Detector, "_backend", lambda self, settings: OneBox())
+    monkeypatch.setattr(Detector, "_backend", lambda *_: OneBox())
     for name in ("a.png", "b.jpg", "sub/a.png"):
         Path("photos", name).parent.mkdir(parents=True, exist_ok=True)
         write_image(Path("photos", name), np.full((20, 30, 3), 90, np.uint8))
@@ -46,20 +50,22 @@ def test_a_folder(run: Run) -> None:
     assert result.exit_code == 0, result.output
     assert "photos/a.png: 1 person" in result.output
     assert "2 images, 2 objects in" in result.output
-    assert "network" in result.output
+    assert "network" not in result.output
     document = json.loads(Path("predictions/detections.json").read_text())
     assert [record["path"] for record in document["images"]] == ["photos/a.png", "photos/b.jpg"]
     assert document["images"][0]["detections"][0]["box_xyxy"] == [0, 0, 15, 20]
     assert len(json.loads(Path("predictions/coco.json").read_text())) == 2
     assert sorted(path.name for path in Path("predictions").iterdir()) == [
-        "coco.json", "crops", "detections.csv", "detections.json", "images",
+        ".singleshot-results", "coco.json", "crops", "detections.csv", "detections.json", "images",
     ]  # fmt: skip
 
 
 def test_results_inside_the_folder_are_not_found_again(run: Run) -> None:
     for _ in range(2):
-        result = run("photos", "-r", "--out", "photos/found", "--save", "images")
+        result = run("photos", "-r", "--out", "photos/found", "--overwrite", "--save", "images")
         assert "3 images, 3 objects" in result.output
+    assert "3 images, 3 objects" in run("photos", "-r").output
+    assert "2 images, 2 objects" in run("photos/*").output
     assert Path("photos/found/images/sub/a.png").exists()
 
 
@@ -97,20 +103,28 @@ def test_many_images_are_counted_not_listed(run: Run) -> None:
         (["photos", "--nms-iou", "2"], "nms_iou"),
         (["photos", "--max-detections", "0"], "max_detections"),
         (["photos", "--out", "photos/a.png"], "photos/a.png"),
+        (["photos", "--classes", "persn,dog"], "did you mean 'person'"),
+        (["photos", "--line-width", "0"], "line_width"),
+        (["photos", "--max-pixels", "0"], "max_pixels"),
+        ([""], 'the source "" is empty'),
+        (["https://example.org/a.jpg"], "https://example.org/a.jpg: addresses are not fetched"),
+        (["list.txt"], "list.txt: is text, not an image"),
         (["photos", "--device", "gpu"], "--device gpu: unknown; choose from auto, cpu, cuda, cuda:1, mps"),
     ],
 )
 def test_mistakes_are_one_message_and_write_nothing(run: Run, arguments: list[str], message: str) -> None:
+    Path("list.txt").write_text("photos/a.png\n")
     result = run(*arguments)
     assert result.exit_code == 2, result.output
     assert result.stderr.startswith("Error: ")
+    assert result.stderr.count("\n") == 1
     assert message in result.stderr
     assert not Path("predictions").exists()
 
 
 def test_device_and_compile_reach_the_backend(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     wishes = []
-    monkeypatch.setattr(Detector, "_backend", lambda self, wish: wishes.append(wish) or OneBox())
+    monkeypatch.setattr(Detector, "_backend", lambda self, wish, _: wishes.append(wish) or OneBox())
     assert run("photos", "--device", "cuda:1", "--compile").exit_code == 0
     assert (wishes[0].device, wishes[0].compile) == ("cuda:1", True)
     assert run("photos").exit_code == 0
@@ -121,3 +135,135 @@ def test_no_source(run: Run) -> None:
     result = run()
     assert result.exit_code == 2
     assert "SOURCE" in result.stderr
+
+
+def test_one_photo_is_told_in_a_few_lines(run: Run) -> None:
+    result = run("photos/b.jpg", "--save", "json")
+    lines = result.stdout.splitlines()
+    assert lines[0] == "photos/b.jpg: 1 person"
+    assert lines[1].startswith("1 image, 1 object in ")
+    assert lines[2:] == ["Results: predictions"]
+    assert "ms per image" in run("photos/b.jpg", "--times", "--save", "").stdout
+    assert "%" not in run("photos/b.jpg", "--times", "--save", "").stdout
+
+
+def test_every_run_has_a_folder_of_its_own(run: Run) -> None:
+    for number, source in enumerate(("photos/a.png", "photos/b.jpg", "photos"), 1):
+        out = "predictions" if number == 1 else f"predictions-{number}"
+        assert f"Results: {out}\n" in run(source).stdout
+        assert len(list(Path(out, "images").iterdir())) == len(
+            json.loads(Path(out, "detections.json").read_text())["images"]
+        )
+
+
+def test_a_folder_of_results_is_not_mixed(run: Run) -> None:
+    assert run("photos/a.png", "--out", "p").exit_code == 0
+    before = Path("p/detections.json").read_text()
+    result = run("photos/b.jpg", "--out", "p")
+    assert result.exit_code == 2
+    assert "--overwrite" in result.stderr
+    assert Path("p/detections.json").read_text() == before
+    assert run("photos/b.jpg", "--out", "p", "--overwrite").exit_code == 0
+    assert [path.name for path in Path("p/images").iterdir()] == ["b.jpg"]
+    assert [record["path"] for record in json.loads(Path("p/detections.json").read_text())["images"]] == [
+        "photos/b.jpg"
+    ]
+
+
+def test_sources_among_the_results_stay(run: Run) -> None:
+    assert run("photos", "--out", "p").exit_code == 0
+    before = Path("p/images/a.png").read_bytes()
+    result = run("p/images", "--out", "p", "--overwrite")
+    assert result.exit_code == 2
+    assert "p/images/a.png: is a source of this run" in result.stderr
+    assert Path("p/images/a.png").read_bytes() == before
+    result = run("photos/a.png", "--out", ".", "--overwrite")
+    assert result.exit_code == 0
+    Path("images/b.png").write_bytes(Path("photos/a.png").read_bytes())
+    assert run("images", "--out", ".", "--overwrite").exit_code == 2
+
+
+def test_a_picture_that_cannot_be_written_is_its_own(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    from singleshot.predict import sinks
+
+    def write(path: Path, picture: np.ndarray) -> None:
+        if path.name == "a.png":
+            raise OSError(28, "No space left on device", str(path))
+        write_image(path, picture)
+
+    monkeypatch.setattr(sinks, "write_image", write)
+    result = run("photos")
+    assert result.exit_code == 1
+    assert result.stderr.splitlines()[-2:] == [
+        "1 could not be written:",
+        "  photos/a.png: predictions/images/a.png: No space left on device",
+    ]
+    assert len(json.loads(Path("predictions/detections.json").read_text())["images"]) == 2
+    assert Path("predictions/images/b.jpg").exists()
+
+
+def test_a_line_that_cannot_be_shown_costs_nothing(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    plain = typer.echo
+
+    def echo(message: str = "", **options: Any) -> None:
+        if not options.get("err"):
+            raise OSError(28, "No space left on device")
+        plain(message, **options)
+
+    monkeypatch.setattr(typer, "echo", echo)
+    result = run("photos")
+    assert result.exit_code == 1
+    assert "standard output cannot be written: No space left on device" in result.stderr
+    assert json.loads(Path("predictions/detections.json").read_text())["complete"]
+
+
+@pytest.mark.parametrize(("signal_", "code"), [(KeyboardInterrupt, 130), (Terminated, 143)])
+def test_ctrl_c_keeps_what_was_found(
+    run: Run, monkeypatch: pytest.MonkeyPatch, signal_: type[KeyboardInterrupt], code: int
+) -> None:
+    class Interrupted(OneBox):
+        calls = 0
+
+        def predict(self, batch: np.ndarray) -> PaddedArrays:
+            self.calls += 1
+            if self.calls == 2:
+                raise signal_
+            return super().predict(batch)
+
+    backend = Interrupted()
+    monkeypatch.setattr(Detector, "_backend", lambda self, wish: backend)
+    result = run("photos", "-r", "--save", "images,json,csv")
+    assert result.exit_code == code
+    assert "Interrupted after 1 of 3 images; what was found is kept." in result.stderr
+    document = json.loads(Path("predictions/detections.json").read_text())
+    assert (len(document["images"]), document["complete"]) == (1, False)
+    assert len(list(Path("predictions/images").iterdir())) == 1
+
+
+def test_folders_that_cannot_be_read_are_told(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    plain = os.scandir
+
+    def scandir(path: Any) -> Any:
+        if Path(path).name == "sub":
+            raise PermissionError(13, "Permission denied")
+        return plain(path)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    result = run("photos", "-r", "--save", "json")
+    assert result.exit_code == 1
+    assert "photos/sub: cannot be searched: Permission denied" in result.stderr
+
+
+@pytest.mark.parametrize("save", ["", "json"])
+def test_classes_and_looks(run: Run, save: str) -> None:
+    result = run("photos", "--classes", "dog, 15", "--save", save)
+    assert "2 images, 0 objects" in result.stdout
+    assert "2 objects" in run("photos", "--classes", "0", "--no-labels", "--line-width", "3", "--save", save).stdout
+    assert Path("predictions").exists() is bool(save)
+
+
+def test_names_with_control_characters_stay_on_their_line(run: Run) -> None:
+    Path("photos/b.jpg").rename("photos/b\x1b[2J\n.jpg")
+    result = run("photos", "--save", "json")
+    assert "photos/b\\x1b[2J\\x0a.jpg: 1 person" in result.stdout.splitlines()
+    assert json.loads(Path("predictions/detections.json").read_text())["images"][1]["path"] == "photos/b\x1b[2J\n.jpg"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
 import sys
 from importlib import import_module
@@ -11,8 +13,11 @@ import typer
 from typer.testing import CliRunner
 
 from singleshot import cli
+from singleshot.cli.console import open_console, print_note
+from singleshot.cli.signals import end_like_ctrl_c
 from singleshot.errors import DataError
 from singleshot.version import __version__
+from singleshot.wording import counted
 
 runner = CliRunner()
 
@@ -98,3 +103,108 @@ def test_help_imports_nothing_heavy() -> None:
 def test_runs_as_a_module() -> None:
     done = subprocess.run([sys.executable, "-m", "singleshot", "--version"], check=True, capture_output=True, text=True)
     assert done.stdout.strip() == f"singleshot {__version__}"
+
+
+def _terminate() -> None:
+    """End as `kill` does."""
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+def _out_of_space() -> None:
+    """Fail as a full disk does."""
+    raise OSError(28, "No space left on device", "runs/a/metrics.csv")
+
+
+@pytest.fixture
+def more_verbs(monkeypatch: pytest.MonkeyPatch) -> None:
+    here = "more_tests_of_verbs"
+    module = type(sys)(here)
+    module.terminate, module.full, module.stop = _terminate, _out_of_space, _stop  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, here, module)
+    monkeypatch.setattr(cli, "VERBS", {name: f"{here}:{name}" for name in ("terminate", "full", "stop")})
+
+
+def _stop() -> None:
+    """End as Ctrl-C does."""
+    raise KeyboardInterrupt
+
+
+@pytest.mark.usefixtures("more_verbs")
+def test_interruptions_have_codes_of_their_own() -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        end_like_ctrl_c()
+        result = runner.invoke(cli.app, ["terminate"])
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert (result.exit_code, result.stderr) == (143, "Interrupted.\n")
+    result = runner.invoke(cli.app, ["stop"])
+    assert (result.exit_code, result.stderr) == (130, "Interrupted.\n")
+
+
+@pytest.mark.usefixtures("more_verbs")
+def test_a_full_disk_names_the_file() -> None:
+    result = runner.invoke(cli.app, ["full"])
+    assert (result.exit_code, result.stderr) == (2, "Error: runs/a/metrics.csv: No space left on device\n")
+
+
+def test_a_closed_pipe_ends_quietly() -> None:
+    command = [sys.executable, "-m", "singleshot", "--help"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    assert process.stderr is not None
+    process.stdout.close()
+    assert process.stderr.read() == ""
+    process.wait()
+    process.stderr.close()
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "cp1252", "utf-8"])
+def test_any_name_can_be_printed(encoding: str) -> None:
+    code = (
+        "import sys\n"
+        "sys.argv = ['singleshot', 'predict', '\\u72ac\\udce9 [/b].jpg']\n"
+        "from singleshot.cli import main\n"
+        "main()"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env=os.environ | {"PYTHONIOENCODING": encoding},
+        check=False,
+        capture_output=True,
+        encoding="utf-8",
+    )
+    assert done.returncode == 2
+    assert done.stderr.startswith(("Error: 犬", "Error: \\u72ac"))
+    assert " [/b].jpg: the pattern matches no file" in done.stderr
+
+
+def test_tables_are_whole_where_there_is_no_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("COLUMNS", raising=False)
+    lines = runner.invoke(cli.app, ["models"]).stdout.splitlines()
+    assert any("ssdlite300_mobilenet_v2" in line and "coco" in line for line in lines)
+    assert max(map(len, lines)) > 80
+
+
+def test_names_are_no_markup(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("COLUMNS", raising=False)
+    console = open_console()
+    with console.capture() as captured:
+        console.print("photos [/b]/[red]a.jpg", soft_wrap=True)
+        print_note(console, "left out: [/b].jpg")
+    assert captured.get() == "photos [/b]/[red]a.jpg\nNote: left out: [/b].jpg\n"
+
+
+@pytest.mark.parametrize(
+    ("count", "words", "expected"),
+    [
+        (0, ("image",), "0 images"),
+        (1, ("image",), "1 image"),
+        (1, ("class",), "1 class"),
+        (2, ("class",), "2 classes"),
+        (1_000, ("object",), "1,000 objects"),
+        (2, ("box", "boxes"), "2 boxes"),
+    ],
+)
+def test_numbers_are_said_in_english(count: int, words: tuple[str, ...], expected: str) -> None:
+    assert counted(count, *words) == expected

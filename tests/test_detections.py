@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -15,8 +16,8 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from singleshot.detections import CSV_COLUMNS, Detections, check_score
-from singleshot.errors import ConfigError, ImageError
-from singleshot.images import write_image
+from singleshot.errors import ConfigError, ImageError, OutputError
+from singleshot.images import read_image, write_image
 
 NAMES = ("cat", "dog", "bird")
 
@@ -106,12 +107,18 @@ def test_filter(arguments: dict[str, Any], expected: list[float]) -> None:
 def test_filter_names_the_nearest_class() -> None:
     with pytest.raises(ConfigError, match="did you mean 'bird'"):
         three().filter(classes=["brid"])
-    with pytest.raises(ConfigError, match="the classes are cat, dog, bird"):
-        three().filter(classes=[7])
+    with pytest.raises(ConfigError, match="did you mean 'cat'"):
+        three().filter(classes="CAT")
+    for wrong in (7, -1, None, 0.5):
+        with pytest.raises(ConfigError, match="the classes are cat, dog, bird"):
+            three().filter(classes=[wrong])  # type: ignore[list-item]
+    assert three(class_names=("a", "b", "a")).filter(classes="a").class_ids.tolist() == [2, 0, 2]
+    assert three().filter(classes=2).names == ["bird", "bird"]
 
 
 @pytest.mark.parametrize(
-    ("score", "message"), [(30, r"did you mean 0\.3"), (-1, "not -1"), ("x", "'x'"), (np.nan, "nan")]
+    ("score", "message"),
+    [(30, r"did you mean 0\.3"), (1.5, r"not 1\.5$"), (-1, "not -1"), ("x", "'x'"), (np.nan, "nan")],
 )
 def test_scores_that_make_no_sense(score: Any, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
@@ -123,6 +130,17 @@ def test_coco_rows() -> None:
     assert rows[2] == {"image_id": 7, "category_id": 2, "bbox": [1, 2, 2, 3], "score": 0.25}
     assert [row["category_id"] for row in three(category_ids=(17, 18, 16)).to_coco(7)] == [16, 17, 16]
     assert [row["category_id"] for row in three().to_coco(7, category_ids=(5, 6, 7))] == [7, 5, 7]
+
+
+def test_coco_ids_may_be_numpys() -> None:
+    rows = three().to_coco(np.int64(7), category_ids=np.array([5, 6, 7]))
+    assert json.loads(json.dumps(rows))[0] == {
+        "image_id": 7, "category_id": 7, "bbox": [0, 0, 10, 20], "score": 0.75,
+    }  # fmt: skip
+    assert json.dumps(three(category_ids=tuple(np.array([5, 6, 7]))).to_coco("a/b.jpg"))
+    for ids in ([3], [1, 2, 3, 4], np.array([3])):
+        with pytest.raises(ValueError, match="category_ids has"):
+            three().to_coco(7, category_ids=ids)
 
 
 def test_pycocotools_reads_the_rows(capsys: pytest.CaptureFixture[str]) -> None:
@@ -138,6 +156,28 @@ def test_rows_follow_their_columns() -> None:
     assert row == {
         "path": "a/b.jpg", "class_id": 2, "class_name": "bird", "score": 0.25, "x1": 1, "y1": 2, "x2": 3, "y2": 5,
     }  # fmt: skip
+
+
+def test_pandas_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Frame:
+        """As much of a DataFrame as is asked for."""
+
+        def __init__(self, rows: list[tuple[Any, ...]], columns: list[str]) -> None:
+            self.rows, self.columns = rows, columns
+
+        def drop(self, columns: str) -> Frame:
+            place = self.columns.index(columns)
+            rows = [(*row[:place], *row[place + 1 :]) for row in self.rows]
+            return Frame(rows, [name for name in self.columns if name != columns])
+
+    monkeypatch.setitem(sys.modules, "pandas", None)
+    with pytest.raises(ImportError, match="pip install pandas"):
+        three().to_pandas()
+    monkeypatch.setitem(sys.modules, "pandas", SimpleNamespace(DataFrame=Frame))
+    assert three().to_pandas().columns == list(CSV_COLUMNS[1:])
+    assert three().to_pandas().rows[2][:3] == (2, "bird", 0.25)
+    assert three(path="a.jpg").to_pandas().rows[0][0] == "a.jpg"
+    assert Detections.empty(NAMES).to_pandas().rows == []
 
 
 boxes = arrays(np.float32, (5, 4), elements=st.floats(-1e4, 1e4, width=32))
@@ -180,6 +220,67 @@ def test_plot_needs_the_right_image() -> None:
         three().plot()
     with pytest.raises(ImageError, match="height, width"):
         three().plot(np.zeros((50, 40, 3), np.uint8))
+
+
+def test_plot_remembers_an_array() -> None:
+    image = np.full((40, 50, 3), 128, np.uint8)
+    found = three(image=image)
+    np.testing.assert_array_equal(found[:2].plot(), three()[:2].plot(image))
+    assert found == three()
+    assert "image" not in found.to_dict()
+
+
+def test_plot_as_asked() -> None:
+    image = np.full((40, 50, 3), 128, np.uint8)
+    plain = three().plot(image, labels=False, line_width=1)
+    assert (plain != image).any()
+    assert (plain != image).sum() < (three().plot(image, line_width=3) != image).sum()
+    for wrong in (0, -1, 1.5, "2", 10_000):
+        with pytest.raises(ConfigError, match="line_width"):
+            three().plot(image, line_width=wrong)  # type: ignore[arg-type]
+
+
+def test_plot_never_writes_over_the_photo(tmp_path: Path) -> None:
+    photo = tmp_path / "a.png"
+    write_image(photo, np.full((40, 50, 3), 128, np.uint8))
+    (tmp_path / "link.png").symlink_to(photo)
+    before = photo.read_bytes()
+    for target in (photo, tmp_path / "link.png"):
+        with pytest.raises(OutputError, match="is a source"):
+            three(path=photo).plot(save=target)
+        with pytest.raises(OutputError, match="is a source"):
+            three().plot(photo, save=target)
+    assert photo.read_bytes() == before
+    for _ in range(2):
+        three(path=photo).plot(save=tmp_path / "b.png")
+
+
+def test_notebooks_show_the_picture(monkeypatch: pytest.MonkeyPatch) -> None:
+    image = np.full((40, 50, 3), 128, np.uint8)
+    data = three(image=image)._repr_png_()
+    assert data is not None
+    np.testing.assert_array_equal(read_image(data), three().plot(image))
+    assert three()._repr_png_() is None
+    assert three(path="gone.jpg")._repr_png_() is None
+    shown: list[Any] = []
+    display = SimpleNamespace(display=shown.append, Image=lambda data: data)
+    monkeypatch.setitem(sys.modules, "IPython", SimpleNamespace(get_ipython=lambda: SimpleNamespace(kernel=1)))
+    monkeypatch.setitem(sys.modules, "IPython.display", display)
+    three(image=image).show()
+    assert shown == [data]
+
+
+def test_a_viewer_shows_the_picture_where_there_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    viewer = pytest.importorskip("PIL.ImageShow")
+    image = np.full((40, 50, 3), 128, np.uint8)
+    shown: list[Any] = []
+    monkeypatch.setenv("DISPLAY", ":0")
+    monkeypatch.setattr(viewer, "show", lambda picture: shown.append(np.asarray(picture)) or True)
+    three(image=image).show(labels=False)
+    np.testing.assert_array_equal(shown[0], three().plot(image, labels=False))
+    monkeypatch.setattr(viewer, "show", lambda picture: False)
+    with pytest.raises(ImageError, match="save="):
+        three(image=image).show()
 
 
 def test_supervision_understands() -> None:

@@ -10,11 +10,13 @@ import pytest
 import torch
 
 import singleshot
+from singleshot.boxes import pairwise_iou
 from singleshot.config import PostprocessConfig
 from singleshot.detections import Detections
 from singleshot.detector import Detector, find_weights, load
 from singleshot.errors import ConfigError, ImageError, WeightsError
 from singleshot.images import read_image, write_image
+from singleshot.predict.runner import Failure, Prediction
 
 
 @pytest.fixture(scope="module")
@@ -92,6 +94,15 @@ def test_thresholds_are_obeyed(coco: Detector, noise: Path) -> None:
         ({"nms_iou": 1.5}, "nms_iou"),
         ({"max_detections": 0}, "max_detections"),
         ({"batch_size": 0}, "batch_size"),
+        ({"batch_size": None}, "batch_size"),
+        ({"batch_size": 2.5}, "batch_size"),
+        ({"max_detections": 1.5}, "max_detections"),
+        ({"max_detections": "3"}, "max_detections"),
+        ({"device": 0}, "device"),
+        ({"backend": 1}, "backend"),
+        ({"precision": None}, "precision"),
+        ({"classes": ["persn"]}, "did you mean 'person'"),
+        ({"classes": 3.5}, "classes"),
     ],
 )
 def test_settings_that_make_no_sense(coco: Detector, noise: Path, arguments: dict[str, Any], message: str) -> None:
@@ -107,11 +118,80 @@ def test_settings_that_make_no_sense(coco: Detector, noise: Path, arguments: dic
         (np.zeros((4, 4), np.uint8), "np.stack"),
         (np.zeros((4, 4, 3)), "uint8"),
         (7, "not int"),
+        ("", "is empty"),
+        (None, "array"),
+        (b"bytes", "array"),
+        ({"a.jpg"}, "list"),
+        (["missing.jpg", None], "image 2 of the list: .*array"),
+        ([["missing.jpg"]], "image 1 of the list: .*array"),
+        (iter([None]), "array"),
     ],
 )
 def test_sources_that_are_none(coco: Detector, source: Any, message: str) -> None:
     with pytest.raises(ImageError, match=message):
         coco.predict(source)
+
+
+def test_pillow_tensors_and_generators(coco: Detector, noise: Path) -> None:
+    pillow = pytest.importorskip("PIL.Image")
+    pixels = read_image(noise)
+    plain = coco.predict(pixels, 0.05)
+    tensor = torch.from_numpy(pixels).permute(2, 0, 1)
+    for source in (pillow.open(noise), tensor, tensor / 255):
+        found = coco.predict(source, 0.05)
+        assert found == plain
+        assert coco.predict([source], 0.05) == [plain]
+    assert coco.predict((item for item in (noise, pixels, str(noise))), 0.05)[1] == plain
+    np.testing.assert_array_equal(plain.plot(), plain.plot(pixels))
+    assert coco.predict(noise, 0.05).image is None  # type: ignore[union-attr]
+
+
+def test_streams_take_what_predict_takes(coco: Detector, noise: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    predictor = coco.predictor(0.05)
+    (one,) = predictor.stream(str(noise))
+    assert isinstance(one, Prediction)
+    results = list(predictor.stream([str(noise), noise, None, read_image(noise), "missing.jpg", [noise]], 2))
+    assert [isinstance(result, Failure) for result in results] == [False, False, True, False, True, True]
+    for wrong in (0, 1.5, None):
+        with pytest.raises(ConfigError, match="batch_size"):
+            predictor.stream([noise], wrong)  # type: ignore[arg-type]
+    with pytest.raises(ImageError, match="list"):
+        predictor.stream(7)  # type: ignore[arg-type]
+
+
+def test_only_some_classes(coco: Detector, noise: Path) -> None:
+    everything = coco.predict(noise, 0.02, max_detections=10_000)
+    assert isinstance(everything, Detections)
+    kinds = sorted(set(everything.names))
+    assert len(kinds) > 1
+    for classes in ([kinds[0]], kinds[:2], kinds[-1], [coco.class_names.index(kinds[0])], []):
+        assert coco.predict(noise, 0.02, classes=classes, max_detections=10_000) == everything.filter(classes=classes)
+    rarest = min(kinds, key=everything.names.count)
+    # The others do not use up the places.
+    assert len(coco.predict(noise, 0.02, classes=rarest, max_detections=1)) == 1  # type: ignore[arg-type]
+
+
+def test_across_classes(coco: Detector, noise: Path) -> None:
+    plain, agnostic = (
+        coco.predict(noise, 0.02, agnostic=on, nms_iou=0.3, max_detections=10_000) for on in (False, True)
+    )
+    assert isinstance(plain, Detections)
+    assert isinstance(agnostic, Detections)
+    assert 0 < len(agnostic) < len(plain)
+    boxes = agnostic.boxes_xyxy
+    overlaps = pairwise_iou(torch.from_numpy(boxes), torch.from_numpy(boxes)).fill_diagonal_(0)
+    assert float(overlaps.max()) <= 0.3 + 1e-5
+
+
+def test_boxes_end_at_the_picture_unless_asked_otherwise(coco: Detector, noise: Path) -> None:
+    unclipped = coco.spec.postprocess.model_copy(update={"clip": "none"})
+    detector = Detector(coco.spec.model_copy(update={"postprocess": unclipped}), coco.network.state_dict())
+    height, width = read_image(noise).shape[:2]
+    raw, clipped = (detector.predict(noise, 0.02, clip=clip, backend="torch") for clip in (None, True))
+    assert isinstance(raw, Detections)
+    assert isinstance(clipped, Detections)
+    assert (raw.boxes_xyxy.min() < 0) or (raw.boxes_xyxy > [width, height] * 2).any()
+    np.testing.assert_allclose(clipped.boxes_xyxy, raw.boxes_xyxy.clip(0, [width, height] * 2), atol=1e-4)
 
 
 def test_saved_and_loaded_again(coco: Detector, noise: Path, tmp_path: Path) -> None:

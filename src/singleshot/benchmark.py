@@ -126,6 +126,7 @@ def benchmark(
             except SingleshotError as error:
                 yield Row(f"{backend} {precision}", batch, skipped=str(error))
                 break
+        detector.refresh()  # the next combination needs the memory
 
 
 def measure(open_predictor: Callable[..., Predictor], images: NDArray[np.float32], seconds: float, flops: float) -> Row:

@@ -25,12 +25,13 @@ def box_area(boxes_xyxy: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def pairwise_iou(boxes_a: Tensor, boxes_b: Tensor) -> Tensor:
+def pairwise_iou(boxes_a: Tensor, boxes_b: Tensor, union_eps: float = 0.0) -> Tensor:
     """IoU of every box of ``a`` with every box of ``b``; 0 where the union is 0. Carries no gradient.
 
     Args:
         boxes_a: corners, ``[..., N, 4]``.
         boxes_b: corners in the same unit, ``[..., M, 4]``; leading dimensions broadcast.
+        union_eps: added to every union.
 
     Returns:
         ``[..., N, M]``.
@@ -41,6 +42,8 @@ def pairwise_iou(boxes_a: Tensor, boxes_b: Tensor) -> Tensor:
     intersection = torch.minimum(ax1, bx1).sub_(torch.maximum(ax0, bx0)).clamp_(min=0)
     intersection.mul_(torch.minimum(ay1, by1).sub_(torch.maximum(ay0, by0)).clamp_(min=0))
     union = (box_area(boxes_a).unsqueeze(-1) + box_area(boxes_b).unsqueeze(-2)).sub_(intersection)
+    if union_eps:
+        union.add_(union_eps)
     # Only where both boxes are empty is the union 0, and then so is the intersection. Infinite boxes give NaN.
     return intersection.div_(union.clamp_(min=torch.finfo(union.dtype).tiny)).nan_to_num_(nan=0.0)
 

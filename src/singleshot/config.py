@@ -11,8 +11,19 @@ from typing import Annotated, Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field
 
-SizeHW = tuple[Annotated[int, Field(gt=0)], Annotated[int, Field(gt=0)]]
+MAX_SIDE = 4096
+"""Pixels of a side of the network input: what a file says is allocated."""
+
+MAX_LEVELS = 64
+MAX_BOXES_PER_CELL = 1024
+
+Side = Annotated[int, Field(gt=0, le=MAX_SIDE)]
+SizeHW = tuple[Side, Side]
 """(height, width) in pixels."""
+
+# What float32 can compute with, far beyond what any detector has.
+Finite = Annotated[float, Field(ge=-1e9, le=1e9)]
+Positive = Annotated[float, Field(ge=1e-9, le=1e9)]
 
 UnitFloat = Annotated[float, Field(ge=0.0, le=1.0)]
 
@@ -26,10 +37,10 @@ class Frozen(BaseModel):
 class Variances(NamedTuple):
     """What the (centre x, centre y, width, height) regression targets are divided by (Caffe's ``variance``)."""
 
-    cx: float = 0.1
-    cy: float = 0.1
-    w: float = 0.2
-    h: float = 0.2
+    cx: Positive = 0.1
+    cy: Positive = 0.1
+    w: Positive = 0.2
+    h: Positive = 0.2
 
 
 class AnchorLevel(Frozen):
@@ -38,10 +49,12 @@ class AnchorLevel(Frozen):
     Attributes:
         shapes_wh: (width, height) of each box of a cell, as fractions of the image, in the order of the channels.
         step_hw: spacing of the centres in y and x as fractions of the image; ``None`` divides the image by the map.
+        offset_yx: where in its cell a centre lies; ``None`` is that of all levels.
     """
 
-    shapes_wh: tuple[tuple[float, float], ...]
-    step_hw: tuple[float, float] | None = None
+    shapes_wh: Annotated[tuple[tuple[float, float], ...], Field(max_length=MAX_BOXES_PER_CELL)]
+    step_hw: tuple[Positive, Positive] | None = None
+    offset_yx: tuple[Finite, Finite] | None = None
 
 
 class AnchorConfig(Frozen):
@@ -59,9 +72,9 @@ class AnchorConfig(Frozen):
             (MXNet), so that boxes of ratio 1 stay square in the map's pixels.
     """
 
-    levels: tuple[AnchorLevel, ...]
+    levels: Annotated[tuple[AnchorLevel, ...], Field(max_length=MAX_LEVELS)]
     reference_hw: SizeHW | None = None
-    offset_yx: tuple[float, float] = (0.5, 0.5)
+    offset_yx: tuple[Finite, Finite] = (0.5, 0.5)
     clip: Literal["none", "corner", "centre", "size"] = "none"
     layout: Literal["cell", "shape"] = "cell"
     aspect: Literal["image", "map"] = "image"
@@ -147,9 +160,9 @@ class PreprocessConfig(Frozen):
     size_hw: SizeHW
     resize: Literal["linear", "linear_float", "linear_legacy", "linear_antialias"] = "linear"
     channel_order: Literal["rgb", "bgr"] = "rgb"
-    scale: float = 1.0
-    mean: tuple[float, ...] = (123.0, 117.0, 104.0)
-    std: tuple[float, ...] = (1.0, 1.0, 1.0)
+    scale: Finite = 1.0
+    mean: tuple[Finite, Finite, Finite] = (123.0, 117.0, 104.0)
+    std: tuple[Positive, Positive, Positive] = (1.0, 1.0, 1.0)
 
 
 class PostprocessConfig(Frozen):
@@ -161,10 +174,12 @@ class PostprocessConfig(Frozen):
         score_threshold: scores must be above this.
         candidates: ``per_class``: every (anchor, class) pair is a candidate. ``best_class``: an anchor stands only for
             its best class (MXNet).
-        pre_nms_top_k: best candidates per class that enter NMS; ``None`` takes all.
+        pre_nms_top_k: best candidates that enter NMS; ``None`` takes all.
+        top_k_scope: of each ``class`` (Caffe and most), or of all classes of an ``image`` together (MXNet).
         nms: ``greedy`` (exact), ``soft_linear`` / ``soft_gaussian`` (arXiv 1704.04503) or ``none``.
         nms_iou: overlap above which the weaker box is suppressed.
         nms_compare: ``>`` keeps boxes at exactly ``nms_iou`` (Caffe); ``>=`` does not (MXNet, NVIDIA).
+        nms_union_eps: added to every union, as a fraction of the input's area (pytorch-ssd: 1e-5).
         class_agnostic: suppress across classes.
         soft_nms_sigma: width of the gaussian of soft NMS.
         max_per_class: boxes kept of one class after NMS; ``None`` keeps all.
@@ -174,13 +189,15 @@ class PostprocessConfig(Frozen):
     """
 
     score_function: Literal["softmax", "sigmoid"] = "softmax"
-    class_columns: tuple[int, ...] | None = None
+    class_columns: tuple[Annotated[int, Field(ge=0)], ...] | None = None
     score_threshold: UnitFloat = 0.01
     candidates: Literal["per_class", "best_class"] = "per_class"
     pre_nms_top_k: Annotated[int, Field(gt=0)] | None = 400
+    top_k_scope: Literal["class", "image"] = "class"
     nms: Literal["greedy", "soft_linear", "soft_gaussian", "none"] = "greedy"
     nms_iou: UnitFloat = 0.45
     nms_compare: Literal[">", ">="] = ">"
+    nms_union_eps: UnitFloat = 0.0
     class_agnostic: bool = False
     soft_nms_sigma: Annotated[float, Field(gt=0)] = 0.5
     max_per_class: Annotated[int, Field(gt=0)] | None = None

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from importlib import import_module
 from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -57,6 +58,8 @@ class Detections:
         image_size_hw: (height, width) of the original image.
         path: the image file, where there is one.
         category_ids: the training data's own ids by class id (COCO category ids); empty when they equal the index.
+        image: the RGB array that was detected in, ``[H, W, 3]`` uint8, where it came from no file; not copied, and no
+            part of what is compared or written.
 
     Raises:
         ValueError: shapes that do not fit together, values that are not finite, scores outside 0..1, or class ids
@@ -70,6 +73,7 @@ class Detections:
     image_size_hw: tuple[int, int]
     path: Path | None = None
     category_ids: tuple[int, ...] = ()
+    image: NDArray[np.uint8] | None = None
 
     def __post_init__(self) -> None:
         put = object.__setattr__
@@ -216,7 +220,8 @@ class Detections:
 
     def to_json(self, indent: int | None = None) -> str:
         """JSON text of `to_dict`; `from_json` gives equal detections back."""
-        return json.dumps(self.to_dict(), indent=indent, ensure_ascii=False)
+        text = json.dumps(self.to_dict(), indent=indent, ensure_ascii=False)
+        return text.encode("utf-8", "backslashreplace").decode()  # a file's name in another encoding, as JSON's escapes
 
     @classmethod
     def from_json(cls, text: str) -> Detections:
@@ -233,12 +238,18 @@ class Detections:
         Args:
             image_id: the image's id in the annotation file.
             category_ids: category id by class id; the model's own ids (`category_ids`, else the class id) by default.
+
+        Raises:
+            ValueError: ``category_ids`` has not one id for each class.
         """
-        ids = category_ids or self.category_ids or range(len(self.class_names))
+        ids = _plain(self.category_ids if category_ids is None else category_ids) or range(len(self.class_names))
+        if len(ids) != len(self.class_names):
+            raise ValueError(f"category_ids has {len(ids)} ids for {len(self.class_names)} class_names")
+        (plain_id,) = _plain([image_id])
         boxes = self.boxes_xyxy.copy()
         boxes[:, 2:] -= boxes[:, :2]
         return [
-            {"image_id": image_id, "category_id": ids[class_id], "bbox": box, "score": score}
+            {"image_id": plain_id, "category_id": ids[class_id], "bbox": box, "score": score}
             for class_id, box, score in zip(self.class_ids, _shortest(boxes), _shortest(self.scores), strict=True)
         ]
 
@@ -248,34 +259,86 @@ class Detections:
         rows = zip(self.class_ids.tolist(), self.names, _shortest(self.scores), _shortest(self.boxes_xyxy), strict=True)
         return [(path, class_id, name, score, *box) for class_id, name, score, box in rows]
 
-    def plot(self, image: ImageLike | None = None, save: str | os.PathLike[str] | None = None) -> NDArray[np.uint8]:
+    def to_pandas(self) -> Any:
+        """A ``pandas.DataFrame`` with the columns `CSV_COLUMNS`, ``path`` left out where there is no file.
+
+        Raises:
+            ImportError: pandas is not installed.
+        """
+        try:
+            pandas = import_module("pandas")
+        except ImportError:
+            raise ImportError("to_pandas needs the package 'pandas': pip install pandas") from None
+        table = pandas.DataFrame(self.to_rows(), columns=list(CSV_COLUMNS))
+        return table if self.path else table.drop(columns="path")
+
+    def plot(
+        self,
+        image: ImageLike | None = None,
+        save: str | os.PathLike[str] | None = None,
+        *,
+        labels: bool = True,
+        line_width: int | None = None,
+    ) -> NDArray[np.uint8]:
         """Draw the boxes.
 
         Args:
-            image: RGB array or file to draw on; the file that was detected in by default.
-            save: also write the picture to this file.
+            image: RGB array or file to draw on; what was detected in by default.
+            save: also write the picture to this file, which must not be the photo itself.
+            labels: whether boxes have names and scores.
+            line_width: of boxes, in pixels; ``None`` follows the picture's size.
 
         Returns:
             A new RGB image, ``[H, W, 3]`` uint8.
 
         Raises:
             ImageError: no image is known, or it cannot be read or written.
+            OutputError: ``save`` is the photo itself.
         """
         from singleshot.draw import draw_detections
+        from singleshot.files import check_output
         from singleshot.images import write_image
 
-        picture = draw_detections(self._image(image), self)
+        if save is not None:
+            sources = [source for source in (self.path, image) if isinstance(source, (str, os.PathLike))]
+            check_output(save, overwrite=True, sources=sources)
+        picture = draw_detections(self._image(image), self, labels=labels, line_width=check_line_width(line_width))
         if save is not None:
             write_image(save, picture)
         return picture
+
+    def show(self, image: ImageLike | None = None, *, labels: bool = True, line_width: int | None = None) -> None:
+        """Show the picture with its boxes: in a notebook below the cell, elsewhere in a viewer.
+
+        Args:
+            image, labels, line_width: as in `plot`.
+
+        Raises:
+            ImageError: no image is known, or there is no viewer.
+            ImportError: a viewer needs Pillow.
+        """
+        from singleshot.display import show_picture
+
+        show_picture(self.plot(image, labels=labels, line_width=line_width))
+
+    def _repr_png_(self) -> bytes | None:
+        """What a notebook shows of the object that ends a cell; nothing where no image is known."""
+        from singleshot.display import png
+        from singleshot.errors import ImageError
+
+        try:
+            return png(self.plot())
+        except ImageError:
+            return None
 
     def _image(self, image: ImageLike | None) -> NDArray[np.uint8]:
         from singleshot.errors import ImageError
         from singleshot.images import check_rgb, read_image
 
-        source = self.path if image is None else image
+        known = self.path if self.image is None else self.image
+        source = known if image is None else image
         if source is None:
-            raise ImageError("these detections were made from an array: pass it, as in detections.plot(image)")
+            raise ImageError("no image is known of these detections: pass it, as in detections.plot(image)")
         pixels = check_rgb(source) if isinstance(source, np.ndarray) else read_image(source)
         if pixels.shape[:2] != self.image_size_hw:
             raise ImageError(f"the image is {pixels.shape[:2]} (height, width), the detections' {self.image_size_hw}")
@@ -328,30 +391,49 @@ def check_score(score: float, name: str = "score") -> float:
     except (TypeError, ValueError):
         raise ConfigError(f"{name} must be a number in 0..1, not {score!r}") from None
     if not 0.0 <= value <= 1.0:
-        hint = f"; did you mean {value / 100:g}?" if 1 < value <= 100 else ""
+        hint = f"; did you mean {value / 100:g}?" if 2 <= value <= 100 else ""  # per cent
         raise ConfigError(f"{name} must lie in 0..1, not {value:g}{hint}")
     return value
 
 
-def class_ids_of(classes: Collection[str | int] | str, class_names: Sequence[str]) -> list[int]:
-    """Class ids of class names or ids.
+def check_line_width(line_width: int | None) -> int | None:
+    """A width of lines that makes sense.
+
+    Raises:
+        ConfigError: it does not.
+    """
+    if line_width is not None and not (isinstance(line_width, (int, np.integer)) and 1 <= line_width <= 1000):
+        raise ConfigError(f"line_width must be a whole number of pixels in 1..1000, not {line_width!r}")
+    return line_width
+
+
+def class_ids_of(classes: Collection[str | int] | str | int, class_names: Sequence[str]) -> list[int]:
+    """Class ids of class names or ids; a name that several classes have means all of them.
 
     Raises:
         ConfigError: a class that the vocabulary does not have; names the nearest.
     """
     import difflib
 
-    ids = []
-    for item in [classes] if isinstance(classes, str) else classes:
+    if not isinstance(classes, (str, int, np.integer, Iterable)):
+        raise ConfigError(f"classes must be names or ids of classes, not {classes!r}")
+    ids: list[int] = []
+    for item in [classes] if isinstance(classes, (str, int, np.integer)) else classes:
         if isinstance(item, str) and item in class_names:
-            ids.append(class_names.index(item))
-        elif not isinstance(item, str) and 0 <= item < len(class_names):
+            ids += [class_id for class_id, name in enumerate(class_names) if name == item]
+        elif isinstance(item, (int, np.integer)) and 0 <= item < len(class_names):
             ids.append(int(item))
         else:
-            near = difflib.get_close_matches(str(item), class_names, n=1)
-            hint = f"; did you mean '{near[0]}'?" if near else f"; the classes are {', '.join(class_names)}"
+            lower = {name.lower(): name for name in class_names}
+            near = difflib.get_close_matches(str(item).lower(), lower, n=1)
+            hint = f"; did you mean '{lower[near[0]]}'?" if near else f"; the classes are {', '.join(class_names)}"
             raise ConfigError(f"no class {item!r}{hint}")
     return ids
+
+
+def _plain(ids: Any) -> list[Any]:
+    """Ids without NumPy's types, which JSON does not know."""
+    return [item.item() if isinstance(item, np.generic) else item for item in ids]
 
 
 def _shortest(values: NDArray[np.float32]) -> Any:

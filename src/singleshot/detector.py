@@ -4,34 +4,42 @@ from __future__ import annotations
 
 import difflib
 import os
-from collections.abc import Sequence
-from functools import cached_property
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 
-from singleshot.backends.select import COMPILE_FROM, BackendName, Precision, Source, Wish, open_backend
-from singleshot.detections import Detections, check_score
-from singleshot.errors import ConfigError, ImageError, WeightsError
+from singleshot.backends.base import EngineBackend
+from singleshot.backends.engines import Engines
+from singleshot.backends.once import away_from_fork
+from singleshot.backends.select import COMPILE_FROM, BackendName, Precision, Wish
+from singleshot.detections import Detections, class_ids_of
+from singleshot.errors import WeightsError
 from singleshot.images import MAX_PIXELS, check_rgb
 from singleshot.models.config import ModelSpec
+from singleshot.predict.inputs import as_iterable, as_source, as_sources, is_one
 from singleshot.predict.runner import Failure, Predictor
+from singleshot.predict.settings import check_text, check_whole, choose_postprocess
 from singleshot.predict.sources import find_images, is_many
 from singleshot.preprocess import preprocess_image
+from singleshot.wording import counted
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from numpy.typing import NDArray
+    from PIL.Image import Image as PillowImage
     from torch import Tensor
 
-    from singleshot.backends.base import Backend, FloatPrecision
-    from singleshot.backends.torch_forward import Forward
+    from singleshot.backends.base import Backend
+    from singleshot.config import PostprocessConfig
     from singleshot.models.network import Network
 
     PathLike = str | os.PathLike[str]
     ImageLike = PathLike | NDArray[np.uint8]
+    Classes = Collection[str | int] | str | int
 
 SCORE_THRESHOLD = 0.3
 # On a CPU one image at a time is quickest: the maps of more leave its caches (SSDLite: 32 ms an image at 1, 59 at 8).
@@ -48,15 +56,11 @@ class Detector:
 
     def __init__(self, spec: ModelSpec, weights: Mapping[str, Tensor] | Path) -> None:
         self.spec = spec
-        self._weights = weights
-        self._backends: dict[Wish, Backend] = {}
-        self._forwards: dict[tuple[str, FloatPrecision, bool], Forward] = {}
-        self._is_shared = False
-        self._mark: object = None
+        self._engines = Engines(spec, weights)
 
     def __repr__(self) -> str:
         height, width = self.spec.preprocess.size_hw
-        return f"Detector({self.spec.name}, {len(self.class_names)} classes, input {width} x {height})"
+        return f"Detector({self.spec.name}, {counted(len(self.class_names), 'class')}, input {width} x {height})"
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -67,29 +71,25 @@ class Detector:
     def network(self) -> Network:
         """The torch module, in eval mode on the CPU: ``[B, 3, H, W]`` preprocessed -> ``HeadOutput``.
 
+        It may be changed: later predictions notice that and run it as it then is (see `refresh`).
+
         Raises:
             WeightsError: the weights are damaged or do not fit.
         """
-        self._is_shared = True
-        return self._network
+        return self._engines.network(shared=True)
 
-    @cached_property
-    def _network(self) -> Network:
-        from singleshot.models.build import build_network
-        from singleshot.weights.file import load_state, read_state
+    def refresh(self) -> None:
+        """Prepare the network anew for the next prediction, and free what was compiled.
 
-        network = build_network(self.spec.network)
-        if isinstance(self._weights, Path):
-            load_state(network, read_state(self._weights), self._weights)
-        else:
-            load_state(network, dict(self._weights))
-        return network.eval()
+        Only needed after very few numbers of `network` were written by way of ``.data`` or NumPy: all else is noticed.
+        """
+        self._engines.refresh()
 
     def anchors(self, size_hw: tuple[int, int] | None = None) -> Tensor:
         """Default boxes for an input size (the detector's own by default): cxcywh in its pixels, ``[A, 4]``."""
         from singleshot.models.build import build_anchors
 
-        return build_anchors(self.spec, self._network, size_hw)
+        return away_from_fork(lambda: build_anchors(self.spec, self._engines.network(), size_hw))
 
     def preprocess(self, image: ImageLike) -> Tensor:
         """What the network sees of an image.
@@ -113,11 +113,14 @@ class Detector:
     @overload
     def predict(
         self,
-        source: NDArray[np.uint8],
+        source: NDArray[np.uint8] | PillowImage | Tensor,
         score_threshold: float = ...,
         *,
         nms_iou: float | None = ...,
         max_detections: int | None = ...,
+        agnostic: bool = ...,
+        classes: Classes | None = ...,
+        clip: bool | None = ...,
         batch_size: int = ...,
         backend: BackendName = ...,
         precision: Precision = ...,
@@ -133,6 +136,9 @@ class Detector:
         *,
         nms_iou: float | None = ...,
         max_detections: int | None = ...,
+        agnostic: bool = ...,
+        classes: Classes | None = ...,
+        clip: bool | None = ...,
         batch_size: int = ...,
         backend: BackendName = ...,
         precision: Precision = ...,
@@ -143,11 +149,14 @@ class Detector:
     @overload
     def predict(
         self,
-        source: list[Any] | tuple[Any, ...],
+        source: list[Any] | tuple[Any, ...] | Iterator[Any],
         score_threshold: float = ...,
         *,
         nms_iou: float | None = ...,
         max_detections: int | None = ...,
+        agnostic: bool = ...,
+        classes: Classes | None = ...,
+        clip: bool | None = ...,
         batch_size: int = ...,
         backend: BackendName = ...,
         precision: Precision = ...,
@@ -157,11 +166,14 @@ class Detector:
 
     def predict(
         self,
-        source: ImageLike | Sequence[ImageLike],
+        source: Any,
         score_threshold: float = SCORE_THRESHOLD,
         *,
         nms_iou: float | None = None,
         max_detections: int | None = None,
+        agnostic: bool = False,
+        classes: Classes | None = None,
+        clip: bool | None = True,
         batch_size: int = BATCH_SIZE,
         backend: BackendName = "auto",
         precision: Precision = "auto",
@@ -171,11 +183,16 @@ class Detector:
         """Detect objects.
 
         Args:
-            source: an image file or an RGB array ``[H, W, 3]`` uint8 (OpenCV's BGR wants ``[..., ::-1]`` first); a list
-                of these; or a folder or glob.
+            source: an image file, an RGB array ``[H, W, 3]`` uint8 (OpenCV's BGR wants ``[..., ::-1]`` first), a Pillow
+                image or a torch tensor ``[3, H, W]`` (uint8, or floating in 0..1); a list, or any other iterable, of
+                these; or a folder or glob.
             score_threshold: least confidence.
             nms_iou: overlap above which the weaker of two boxes of a class goes; the model's own by default.
             max_detections: most objects per image; the model's own by default.
+            agnostic: whether the weaker of two boxes goes whatever their classes.
+            classes: names or ids of the classes to report; ``None`` reports all.
+            clip: whether boxes end at the picture; ``None`` does as the model's own system does (ssd.pytorch's does not
+                clip).
             batch_size: images that the network sees at once.
             backend, precision: what runs the network (docs/backends.md); ``auto`` takes the fastest that is there.
             device: ``auto``, ``cpu``, ``cuda``, ``cuda:1``, ``mps``; other than the CPU with torch only. ``auto`` takes
@@ -189,23 +206,27 @@ class Detector:
             ImageError: an image cannot be read. (`singleshot predict` skips it and goes on.)
             ConfigError: a threshold or size that makes no sense.
         """
-        one = isinstance(source, np.ndarray) or (isinstance(source, (str, os.PathLike)) and not is_many(source))
-        images = _as_list(source)
+        images, one = _images_of(source)
         predictor = self.predictor(
             score_threshold,
             nms_iou=nms_iou,
             max_detections=max_detections,
+            agnostic=agnostic,
+            classes=classes,
+            clip=clip,
             backend=backend,
             precision=precision,
             device=device,
             compile=compile,
-            images=len(images),
+            images=len(images) if isinstance(images, list) else None,
         )
         found = []
-        for result in predictor.stream(images, 1 if one else check_batch(batch_size)):
+        for result in predictor.stream(images, 1 if one else batch_size):
             if isinstance(result, Failure):
                 raise result.error
-            found.append(result.detections)
+            # Of a stream nothing is held on to, or it would fill the memory.
+            keep = result.detections.path is None and isinstance(images, list)
+            found.append(replace(result.detections, image=result.image) if keep else result.detections)
         return found[0] if one else found
 
     def predictor(
@@ -214,6 +235,9 @@ class Detector:
         *,
         nms_iou: float | None = None,
         max_detections: int | None = None,
+        agnostic: bool = False,
+        classes: Classes | None = None,
+        clip: bool | None = True,
         max_pixels: int | None = MAX_PIXELS,
         backend: BackendName = "auto",
         precision: Precision = "auto",
@@ -224,21 +248,32 @@ class Detector:
         """The stages of `predict` for streams of any length: ``for result in detector.predictor().stream(paths)``.
 
         Args:
-            score_threshold, nms_iou, max_detections, backend, precision, device, compile: as in `predict`.
+            score_threshold, nms_iou, max_detections, agnostic, classes, clip, backend, precision, device, compile: as
+                in `predict`.
             max_pixels: larger images are refused.
             images: how many there will be, where that is known: 1 is computed for the shortest latency, and few are
                 not worth a conversion of the network.
         """
-        changes: dict[str, float] = {"score_threshold": check_score(score_threshold, "score_threshold")}
-        if nms_iou is not None:
-            changes["nms_iou"] = check_score(nms_iou, "nms_iou")
-        if max_detections is not None:
-            if max_detections < 1:
-                raise ConfigError(f"max_detections must be at least 1, not {max_detections}")
-            changes["max_detections"] = max_detections
-        settings = self.spec.postprocess.model_copy(update=changes)
+        for name, value, example in (
+            ("backend", backend, "torch"),
+            ("precision", precision, "fp32"),
+            ("device", device, "cuda:0"),
+        ):
+            check_text(value, name, example)
+        if max_pixels is not None:
+            check_whole(max_pixels, "max_pixels")
+        kept = None if classes is None else tuple(class_ids_of(classes, self.class_names))
+        settings = choose_postprocess(
+            self.spec.postprocess,
+            score_threshold,
+            nms_iou,
+            max_detections,
+            agnostic=agnostic,
+            some_classes=kept is not None,
+            clip=clip,
+        )
         is_long = images is not None and images >= COMPILE_FROM
-        runner = self._backend(Wish(settings, backend, precision, images != 1, is_long, device, compile))
+        runner = self._backend(Wish(backend, precision, images != 1, is_long, device, compile), settings)
         return Predictor(
             runner,
             self.spec.preprocess,
@@ -246,30 +281,18 @@ class Detector:
             self.spec.class_ids,
             max_pixels,
             getattr(runner, "parallel", 1),
+            kept_ids=kept,
+            most=self.spec.postprocess.max_detections if max_detections is None else max_detections,
         )
 
     def save(self, path: PathLike) -> Path:
         """Write a weights file that `load` reads."""
         from singleshot.weights.file import save_weights
 
-        return save_weights(Path(path), self.spec, self._network.state_dict())
+        return away_from_fork(lambda: save_weights(Path(path), self.spec, self._engines.network().state_dict()))
 
-    def _backend(self, wish: Wish) -> Backend:
-        """The backend for a wish; the last one is kept."""
-        # A network that the user holds may have been changed, and then the file, or a copy, is not what to run.
-        mark = _mark_of(self._network) if self._is_shared else None
-        if mark != self._mark:
-            self._backends, self._forwards, self._mark = {}, {}, mark
-        if wish not in self._backends:
-            weights = self._weights if isinstance(self._weights, Path) and not self._is_shared else None
-            source = Source(self.spec, weights, lambda: self._network, self._forwards)
-            self._backends = {wish: open_backend(source, wish)}
-        return self._backends[wish]
-
-
-def _mark_of(network: Network) -> object:
-    """Differs when a number does: writing to a tensor changes its version, writing to its ``data`` only its sum."""
-    return tuple((tensor.data_ptr(), tensor._version, float(tensor.sum())) for tensor in network.state_dict().values())
+    def _backend(self, wish: Wish, settings: PostprocessConfig) -> Backend:
+        return EngineBackend(self._engines.open(wish), settings)
 
 
 def load(weights: PathLike = "coco") -> Detector:
@@ -317,6 +340,8 @@ def import_weights(
     save_to: PathLike | None = None,
     *,
     class_names: Sequence[str] | None = None,
+    size_hw: tuple[int, int] | None = None,
+    overwrite: bool = False,
 ) -> Detector:
     """Load weights of another system.
 
@@ -326,35 +351,34 @@ def import_weights(
         save_to: also write them as a weights file of singleshot.
         class_names: names of the classes without background; by default what their number is known to mean (20: VOC;
             80 and COCO's 90 ids: COCO), else ``class_1``, ...
+        size_hw: the network's input, for files that do not tell it (MXNet's).
+        overwrite: ``save_to`` may be an existing file, though never the one that is read.
 
     Raises:
         WeightsError: not recognised, damaged, or incomplete.
+        OutputError: ``save_to`` is the checkpoint, or exists and may not be replaced.
     """
+    from singleshot.files import check_output
     from singleshot.weights.importers import read_foreign
 
-    spec, state, _ = read_foreign(Path(path), source, class_names)
+    if save_to is not None:
+        check_output(save_to, overwrite=overwrite, sources=[path])
+    spec, state, _ = read_foreign(Path(path), source, class_names, size_hw=size_hw)
     detector = Detector(spec, state)
     if save_to is not None:
         detector.save(save_to)
     return detector
 
 
-def check_batch(batch_size: int) -> int:
-    """A batch size that makes sense.
+def _images_of(source: Any) -> tuple[Iterable[Any], bool]:
+    """The images of what `Detector.predict` takes (a list where their number is known), and whether it is a single one.
 
     Raises:
-        ConfigError: it does not.
+        ImageError: it is no image and no list of some.
     """
-    if not 1 <= batch_size <= 1024:
-        raise ConfigError(f"batch_size must lie in 1..1024, not {batch_size}")
-    return batch_size
-
-
-def _as_list(source: ImageLike | Sequence[ImageLike]) -> list[Path | NDArray[np.uint8]]:
-    if isinstance(source, np.ndarray):
-        return [source]
     if isinstance(source, (str, os.PathLike)):
-        return list(find_images(source))
-    if not isinstance(source, Sequence):
-        raise ImageError(f"a source is a path, an RGB array or a list of these, not {type(source).__name__}")
-    return [item if isinstance(item, np.ndarray) else Path(item) for item in source]
+        return list(find_images(source)), not is_many(source)
+    if is_one(source):
+        return [as_source(source)], True
+    items = as_iterable(source)
+    return (list(as_sources(items)) if isinstance(items, (list, tuple)) else as_sources(items)), False

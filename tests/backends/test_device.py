@@ -10,7 +10,6 @@ import torch
 from singleshot.backends import device, select
 from singleshot.backends.device import check_device, choose_device, has_gpu
 from singleshot.backends.select import Precision, Source, Wish, choose_backend
-from singleshot.config import PostprocessConfig
 from singleshot.errors import ConfigError
 from singleshot.models.catalogue import model_spec
 
@@ -89,7 +88,7 @@ def test_auto_backend(monkeypatch: pytest.MonkeyPatch, wish: dict[str, object], 
     monkeypatch.setattr(select, "kernel", lambda: None)
     for there, expected in ((True, with_gpu), (False, without)):
         monkeypatch.setattr(select, "has_gpu", lambda there=there: there)
-        chosen = choose_backend(SOURCE, Wish(PostprocessConfig(), **wish))  # type: ignore[arg-type]
+        chosen = choose_backend(SOURCE, Wish(**wish))  # type: ignore[arg-type]
         assert chosen == ("openvino" if expected == "cpu" else expected)
 
 
@@ -114,7 +113,7 @@ def test_our_convolutions_against_openvino(
     monkeypatch.setattr(select, "processor_flags", lambda: frozenset(flags))
     monkeypatch.setattr(select, "kernel", lambda: object() if there else None)
     source = Source(model_spec(model, ("a",)), None, lambda: pytest.fail("the network was built"))
-    assert choose_backend(source, Wish(PostprocessConfig(), precision=precision, is_long=True)) == expected
+    assert choose_backend(source, Wish(precision=precision, is_long=True)) == expected
 
 
 @pytest.mark.parametrize(
@@ -128,4 +127,12 @@ def test_our_convolutions_against_openvino(
 )
 def test_what_only_torch_can(wish: dict[str, object], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
-        choose_backend(SOURCE, Wish(PostprocessConfig(), **wish))  # type: ignore[arg-type]
+        choose_backend(SOURCE, Wish(**wish))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("name", ["auto", "cuda", "cuda:0"])
+def test_a_gpu_after_a_fork(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "_is_in_bad_fork", lambda: True)
+    with pytest.raises(ConfigError, match="spawn"):
+        choose_device(name)
+    assert choose_device("cpu").type == "cpu"

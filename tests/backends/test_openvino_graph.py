@@ -18,10 +18,9 @@ from singleshot.structures import HeadOutput, RefineOutput
 
 ov = pytest.importorskip("openvino")
 
-from openvino import opset13 as op  # noqa: E402
-
+from singleshot.backends import openvino_graph  # noqa: E402
 from singleshot.backends.openvino_core import openvino_core  # noqa: E402
-from singleshot.backends.openvino_graph import add_detection, finish_rows, fits_graph  # noqa: E402
+from singleshot.backends.openvino_graph import GraphFinish, detection_model, fits_graph, thresholds  # noqa: E402
 
 SIZE = (50, 60)
 ANCHORS = default_boxes(shapes.tf_anchors(levels=3), ((5, 5), (3, 3), (1, 1)), SIZE)
@@ -35,11 +34,7 @@ def heads(seed: int, batch: int, refine: bool) -> list[np.ndarray]:
 
 
 def run_graph(parts: list[np.ndarray], config: PostprocessConfig, coder: CoderConfig) -> tuple[np.ndarray, ...]:
-    inputs = [op.parameter([-1, *part.shape[1:]], np.float32) for part in parts]
-    model = ov.Model([op.result(x) for x in inputs], inputs)
-    model = add_detection(model, ANCHORS.numpy(), config, coder, CLASSES, SIZE)
-    found = openvino_core().compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})(parts)
-    return finish_rows(found[0], found[1], found[2], config, SIZE)
+    return GraphFinish(ANCHORS.numpy(), coder, SIZE, CLASSES)(parts, config)
 
 
 def check(config: PostprocessConfig, coder: CoderConfig = CODER, seed: int = 0, refine: bool = False) -> int:
@@ -86,6 +81,16 @@ def test_all_classes_as_one() -> None:
     assert check(config) > check(config.model_copy(update={"pre_nms_top_k": 5})) > 0
 
 
+@pytest.mark.parametrize("agnostic", [False, True])
+@pytest.mark.parametrize("top_k", [4, None])
+def test_candidates_counted_over_an_image(top_k: int | None, agnostic: bool) -> None:
+    options = {"candidates": "best_class", "score_threshold": 0.2, "class_agnostic": agnostic}
+    config = PostprocessConfig(top_k_scope="image", pre_nms_top_k=top_k, **options)
+    assert fits_graph(config)
+    assert not fits_graph(config.model_copy(update={"nms_union_eps": 1e-5}))
+    assert 0 < check(config) <= 3 * (top_k or config.max_detections)
+
+
 @pytest.mark.parametrize("clip", ["before", "after"])
 def test_refined_anchors(clip: Any) -> None:
     assert check(PostprocessConfig(min_objectness=0.4, score_threshold=0.2, clip=clip), refine=True)
@@ -111,13 +116,24 @@ def test_boxes_and_scores_at_the_thresholds() -> None:
     logits[0, :, 1] = (2.0, 1.0, 0.0)
     for compare, expected in ((">", 2), (">=", 1)):
         config = PostprocessConfig(score_function="sigmoid", score_threshold=0.5, nms_iou=0.5, nms_compare=compare)
-        inputs = [op.parameter([1, 3, 4], np.float32), op.parameter([1, 3, CLASSES + 2], np.float32)]
-        model = ov.Model([op.result(x) for x in inputs], inputs)
-        model = add_detection(model, anchors.numpy(), config, CoderConfig(), CLASSES, SIZE)
+        model = detection_model((4, CLASSES + 2), anchors.numpy(), config, CoderConfig(), CLASSES, SIZE)
         found = openvino_core().compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
-        outputs = found([np.zeros((1, 3, 4), np.float32), logits])
+        outputs = found([np.zeros((1, 3, 4), np.float32), logits, *thresholds(config)])
         assert len(outputs[0]) == expected
         assert outputs[1].tolist() == [[2, 0, 0, 0, 0]]
+
+
+def test_thresholds_need_no_other_graph(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = []
+    monkeypatch.setattr(openvino_graph, "detection_model", lambda *args: made.append(1) or detection_model(*args))
+    finish, parts = GraphFinish(ANCHORS.numpy(), CODER, SIZE, CLASSES), heads(0, 2, refine=False)
+    variants = ({}, {"score_threshold": 0.9}, {"nms_iou": 0.1}, {"max_detections": 3}, {"max_per_class": 1})
+    settings = [PostprocessConfig(score_threshold=0.2).model_copy(update=changes) for changes in variants]
+    counts = [finish(parts, variant)[3].sum() for variant in settings]
+    assert len(made) == 1
+    assert counts[0] > max(counts[1:])
+    finish(parts, PostprocessConfig(candidates="best_class"))
+    assert len(made) == 2
 
 
 def test_many_equal_scores() -> None:

@@ -14,7 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from singleshot.backends import select, torch_forward
-from singleshot.backends.torch_backend import TorchBackend
+from singleshot.backends.base import EngineBackend
+from singleshot.backends.torch_backend import TorchEngine
 from singleshot.backends.torch_forward import (
     Compute,
     EagerForward,
@@ -115,12 +116,12 @@ def test_threads_wait_for_each_other() -> None:
 
     forward = StaticForward(logits, CPU, "fp32", slow, "stand-in")
     settings = PostprocessConfig(score_threshold=0.0)
-    backend = TorchBackend(forward, torch.full((1, 4), 0.5), CoderConfig(), settings, 1)
+    engine = TorchEngine(forward, torch.full((1, 4), 0.5), CoderConfig(), 1)
     batches = [np.full((1, 3, 2, 2), 0, np.float32) for _ in range(24)]
     for index, batch in enumerate(batches):
         batch[:, 1] = index / 8
     with ThreadPoolExecutor(6) as pool:
-        found = list(pool.map(backend.predict, batches))
+        found = list(pool.map(lambda batch: engine.predict(batch, settings), batches))
     scores = [float(item.scores[0, 0]) for item in found]
     np.testing.assert_allclose(scores, 1 / (1 + np.exp(-np.arange(24) / 8)), atol=1e-5)
 
@@ -192,7 +193,27 @@ def _by_loading(network: nn.Module) -> None:
     network.load_state_dict({name: 2 * tensor for name, tensor in network.state_dict().items()})
 
 
-@pytest.mark.parametrize("change", [_with_no_grad, _through_data, _by_loading])
+def _by_a_step(network: nn.Module) -> None:
+    network.train()
+    parameter = next(network.parameters())
+    parameter.grad = torch.ones_like(parameter)
+    torch.optim.SGD([parameter], lr=1.0).step()
+
+
+def _by_another_module(network: nn.Module) -> None:
+    name, first = next(item for item in network.named_modules() if isinstance(item[1], nn.Conv2d))
+    other = type(first)(first.in_channels, first.out_channels, first.kernel_size, first.stride, first.padding)
+    network.set_submodule(name, other)
+
+
+def _by_another_tensor(network: nn.Module) -> None:
+    parameter = next(network.parameters())
+    parameter.data = parameter.data * 2
+
+
+@pytest.mark.parametrize(
+    "change", [_with_no_grad, _through_data, _by_loading, _by_a_step, _by_another_module, _by_another_tensor]
+)
 def test_a_network_that_the_user_changes_is_prepared_again(
     detector: Detector, change: Callable[[nn.Module], None]
 ) -> None:
@@ -201,8 +222,8 @@ def test_a_network_that_the_user_changes_is_prepared_again(
 
     detector.network  # noqa: B018 # the user holds it from now on
     first = scores()
-    kept = detector.predictor(0.01, backend="torch", device="cpu").backend
-    assert detector.predictor(0.01, backend="torch", device="cpu").backend is kept
+    kept = detector.predictor(0.01, backend="torch", device="cpu").backend.engine
+    assert detector.predictor(0.02, backend="torch", device="cpu").backend.engine is kept
     change(detector.network)
     assert not np.array_equal(scores(), first)
 
@@ -277,7 +298,7 @@ def test_compiled_finds_the_same() -> None:
     anchors = torch.rand(2 * 12 * 12, 4, generator=torch.Generator().manual_seed(0)) * 90 + 1
     settings = PostprocessConfig(score_threshold=0.4)
     found = [
-        [TorchBackend(forward, anchors, CoderConfig(), settings, 2).predict(batch_of(count)) for count in (3, 2)]
+        [TorchEngine(forward, anchors, CoderConfig(), 2).predict(batch_of(count), settings) for count in (3, 2)]
         for forward in (EagerForward(network), compiled)
     ]
     for theirs, ours in zip(*found, strict=True):
@@ -290,11 +311,9 @@ def test_compiled_finds_the_same() -> None:
 def test_anchors_and_names(spec: ModelSpec, detector: Detector) -> None:
     backend = detector.predictor(backend="torch", device="cpu").backend
     assert backend.name == "torch fp32"
-    assert isinstance(backend, TorchBackend)
+    assert isinstance(backend, EngineBackend)
+    assert isinstance(backend.engine, TorchEngine)
     assert backend.device == "cpu"
     assert len(build_anchors(spec, detector.network)) == detector.network(torch.zeros(1, 3, *SIZE))[0].shape[1]
     with pytest.raises(ConfigError, match="precision int8 runs with --backend openvino or onnx"):
-        select.open_backend(
-            select.Source(spec, None, lambda: detector.network),
-            select.Wish(PostprocessConfig(), "torch", "int8"),
-        )
+        select.open_engine(select.Source(spec, None, lambda: detector.network), select.Wish("torch", "int8"))

@@ -378,3 +378,10 @@ def test_l2_normalization_modes():
 def test_l2_normalization_refuses(settings):
     with pytest.raises(ValueError):
         mxnet.l2_normalization(torch.ones(2, 3), **settings)
+
+
+def test_box_nms_leaves_rows_with_a_negative_first_coordinate_unconverted():
+    data = torch.tensor([[[0, 0.9, -0.2, 0.1, 0.4, 0.5], [0, 0.8, 0.5, 0.5, 0.9, 0.7]]])
+    found = mxnet.box_nms(data, id_index=0, in_format="corner", out_format="center")
+    torch.testing.assert_close(found[0, 0], data[0, 0])
+    torch.testing.assert_close(found[0, 1, 2:], torch.tensor([0.7, 0.6, 0.4, 0.2]))

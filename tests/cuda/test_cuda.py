@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 import singleshot
-from singleshot.backends.torch_backend import TorchBackend
+from singleshot.backends.torch_backend import TorchEngine
 from singleshot.backends.torch_forward import build_forward
 from singleshot.config import LossConfig, MatchConfig, PostprocessConfig
 from singleshot.data.scenes import make_scenes
@@ -171,8 +171,8 @@ def test_heads_of_networks(name: str) -> None:
     for ours, theirs in zip(found, wanted, strict=True):
         assert (ours - theirs).norm() < 1e-4 * theirs.norm()
     settings = spec.postprocess.model_copy(update={"score_threshold": 0.2})
-    backend = TorchBackend(forward, build_anchors(spec, network), spec.coder, settings, 2)
-    assert backend.predict(batch[:1]).counts.shape == (1,)
+    engine = TorchEngine(forward, build_anchors(spec, network), spec.coder, 2)
+    assert engine.predict(batch[:1], settings).counts.shape == (1,)
 
 
 @pytest.fixture(scope="module")

@@ -96,8 +96,8 @@ def test_check_prints_everything_and_the_exit_code_says_whether_it_is_clean(tmp_
     assert code == 1
     for words in (
         "voc",
-        "1 images, 1 objects",
-        "train 1 (1 objects)",
+        "1 image, 1 object",
+        "train 1 (1 object)",
         "60 x 40 (1)",
         "[red]dog",
         "skipped 5 x outside",
@@ -128,8 +128,8 @@ def test_convert_prints_what_it_did(tmp_path: Path) -> None:
     make_list(tmp_path / "a", "train", "x")
     code, text = run("convert", tmp_path / "a", tmp_path / "b", "--to", "yolo", "--link", "--classes", "dog, cat")
     assert code == 0
-    assert "1 images with 2 objects" in text
-    assert "train: 1 images" in text
+    assert "1 image with 2 objects" in text
+    assert "train: 1 image" in text
     assert "1 difficult objects became ordinary ones" in text
     assert data.open(tmp_path / "b", "train").class_map.names == ("dog", "cat")
     assert run("convert", tmp_path / "a", tmp_path / "b", "--to", "coco")[0] == 2

@@ -3,11 +3,12 @@ from __future__ import annotations
 import pickle
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
-from singleshot.engine.checkpoint import Learner, RunState, load_checkpoint, save_checkpoint
+from singleshot.engine.checkpoint import SEAL_BYTES, Learner, RunState, load_checkpoint, save_checkpoint
 from singleshot.engine.ema import Ema
 from singleshot.errors import WeightsError
 
@@ -83,3 +84,24 @@ def test_a_failed_save_keeps_the_old_state(tmp_path: Path, monkeypatch: pytest.M
         save_checkpoint(path, learner(), RunState(step=2))
     assert path.read_bytes() == before
     assert [p.name for p in tmp_path.iterdir()] == ["state.pt"]
+
+
+def test_any_flipped_bit_is_found(tmp_path: Path) -> None:
+    path = tmp_path / "state.pt"
+    save_checkpoint(path, learner(), RunState(step=3))
+    content = path.read_bytes()
+    assert torch.load(path, weights_only=True)["run"]["step"] == 3  # others can read it, too
+    places = np.random.default_rng(0).integers(0, len(content), 100)
+    for place in [0, *places.tolist(), len(content) - 1]:
+        damaged = bytearray(content)
+        damaged[place] ^= 1 << place % 8
+        path.write_bytes(damaged)
+        with pytest.raises(WeightsError, match=r"state\.pt.*--weights .*last\.safetensors"):
+            load_checkpoint(path, learner())
+
+
+def test_a_state_of_before_there_was_a_digest_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "state.pt"
+    save_checkpoint(path, learner(), RunState(step=3))
+    path.write_bytes(path.read_bytes()[:-SEAL_BYTES])
+    assert load_checkpoint(path, learner()).step == 3

@@ -6,6 +6,8 @@ import multiprocessing
 import os
 import pickle
 import signal
+import subprocess
+import sys
 
 import cv2
 import numpy as np
@@ -272,3 +274,23 @@ def test_workers_leave_ctrl_c_to_the_trainer(samples):
 
 def test_auto_leaves_a_core():
     assert 1 <= auto_workers() <= max(1, CORES - 1)
+
+
+def test_a_killed_worker_is_explained(samples):
+    code = f"""
+import itertools, multiprocessing, pickle, sys
+sys.path[:0] = {sys.path!r}
+from test_loader import loader_of
+from singleshot.engine.loader import WorkerError, explaining_workers
+try:
+    with explaining_workers(1):
+        stream = loader_of(pickle.loads({pickle.dumps(samples)!r}), workers=1).stream()
+        next(stream)
+        for child in multiprocessing.active_children():
+            child.kill()
+        list(itertools.islice(stream, 100))
+except WorkerError as error:
+    print(error)
+"""
+    done = subprocess.run([sys.executable, "-c", code], check=False, capture_output=True, text=True, timeout=200)
+    assert "--resume and fewer --workers (now 1" in done.stdout, done.stderr

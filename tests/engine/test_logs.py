@@ -70,6 +70,28 @@ def test_a_new_run_forgets_an_old_log(tmp_path: Path) -> None:
     assert read_log(path)[1] == []
 
 
+@pytest.mark.parametrize(
+    "damage",
+    [b"", b"step,epoch,loss/total\r\n1,0.1,\xe9\r\n", b"step,epoch\r\nten,0.1\r\n", b"step,epoch,x\r\n1,0.1,lots\r\n",
+     b"step,epoch\r\n1," + b"9" * 140_000 + b"\r\n", b"\0" * 40, b"epoch,step\r\n1,2\r\n"],
+)  # fmt: skip
+def test_a_damaged_log_is_put_aside(tmp_path: Path, damage: bytes) -> None:
+    path = tmp_path / "metrics.csv"
+    path.write_bytes(damage)
+    log = CsvLog(path, 5)
+    log.on_step(step(6))
+    log.close()
+    assert log_series(path, "loss/total")[0] == [6]
+    if damage:
+        assert "kept as metrics-damaged.csv" in log.damage
+        assert (tmp_path / "metrics-damaged.csv").read_bytes() == damage
+    path.write_bytes(b"\xff\xfe\xfd")
+    again = CsvLog(path, 5)
+    again.close()
+    assert again.damage
+    assert len(list(tmp_path.iterdir())) == (3 if damage else 2)
+
+
 def test_tensorboard_gets_the_same_numbers(tmp_path: Path) -> None:
     accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
     log = TensorBoardLog(tmp_path / "events")

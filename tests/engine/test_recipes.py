@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from singleshot.engine.config import TrainConfig, find_recipe, read_config, recipe_paths
-from singleshot.engine.optimizer import freeze_parts, learning_rate, parameter_groups
+from singleshot.engine.optimizer import freeze_parts, learning_rate, parameter_groups, set_norm_momentum, still_norms
 from singleshot.engine.schedule import RunLength, lr_factor
 from singleshot.models.build import build_network
 from singleshot.models.catalogue import model_spec
@@ -77,6 +77,36 @@ def test_caffes_optimiser(name: str) -> None:
     assert (optimizer.bias_lr_factor, optimizer.decay_bias, optimizer.decay_norm) == (2, False, True)
     assert recipe(name).loss.min_negatives == 0
     assert recipe(name).ema is None
+
+
+@pytest.mark.parametrize("size", ["321", "513"])
+def test_dssd_holds_still_the_encoders_norms_first_and_then_all(size: str) -> None:
+    for stage, count in ((1, "frozen"), (2, "all")):
+        config = recipe(f"dssd{size}_stage{stage}_voc0712")
+        with torch.device("meta"):
+            network = build_network(model_spec(str(config.model), VOC_CLASSES).network)
+        freeze_parts(network, config.freeze)
+        still = {id(module) for module in still_norms(network, config.batch_norm)}
+        norms = {name: module for name, module in network.named_modules() if isinstance(module, torch.nn.BatchNorm2d)}
+        expected = [name for name in norms if count == "all" or name.startswith(("backbone.", "extras."))]
+        assert any(name.startswith("neck.") for name in norms)
+        assert [name for name, module in norms.items() if id(module) in still] == expected
+
+
+def test_ssdlite_as_torchvision_trains_it() -> None:
+    config = recipe("ssdlite320_mobilenet_v3_coco")
+    assert (config.weights, config.model) == ("none", "ssdlite320_mobilenet_v3_large")  # the reduced tail has no start
+    assert (config.optimizer.weight_decay, config.batch_norm_momentum) == (4e-5, 0.03)
+    assert (config.epochs, config.batch, config.optimizer.lr) == (660, 192, 0.15)
+    network = build_network(model_spec(config.model, ["a"]).network)
+    set_norm_momentum(network, config.batch_norm_momentum)
+    assert {m.momentum for m in network.modules() if isinstance(m, torch.nn.BatchNorm2d)} == {0.03}
+
+
+def test_ssd300_as_torchvision_trains_it() -> None:
+    config = recipe("ssd300_coco_torchvision")
+    assert (config.epochs, config.batch, config.optimizer.lr, config.optimizer.weight_decay) == (120, 32, 2e-3, 5e-4)
+    assert config.schedule.milestones == (80, 110)
 
 
 def test_the_first_paper_had_no_zoom_out() -> None:

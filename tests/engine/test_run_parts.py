@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -11,8 +13,8 @@ import torch
 from singleshot.backends.device import choose_device
 from singleshot.data.scenes import make_scenes
 from singleshot.engine import machine
-from singleshot.engine.config import DataConfig
-from singleshot.engine.folder import existing_folder, new_folder
+from singleshot.engine.config import DataConfig, TrainConfig, write_config
+from singleshot.engine.folder import HEAD, clear_results, existing_folder, new_folder, sole_use
 from singleshot.engine.machine import activation_bytes, choose_amp, choose_batch
 from singleshot.engine.splits import open_splits
 from singleshot.errors import ConfigError, DataError
@@ -72,9 +74,63 @@ def test_an_unknown_split_is_an_error(scenes: Path) -> None:
 def test_new_folders_are_numbered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     assert new_folder(None, "cats") == Path("runs/cats")
-    Path("runs/cats").mkdir(parents=True)
     assert new_folder(None, "cats") == Path("runs/cats-2")
     assert new_folder("elsewhere", "cats") == Path("elsewhere")
+    assert new_folder("elsewhere", "cats") == Path("elsewhere")
+    assert sorted(path.name for path in Path("runs").iterdir()) == ["cats", "cats-2"]
+
+
+@pytest.mark.parametrize(
+    "name", ["best.safetensors", "last.safetensors", "state.pt", "report.html", "metrics.csv", "config.yaml"]
+)
+def test_nothing_is_replaced_unasked(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_text("mine")
+    with pytest.raises(ConfigError, match=f"{name} is there already.*--overwrite"):
+        new_folder(tmp_path, "cats")
+    assert new_folder(tmp_path, "cats", overwrite=True) == tmp_path
+    assert (tmp_path / name).read_text() == "mine"
+    clear_results(tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_a_run_left_that_never_saved_is_replaced(tmp_path: Path) -> None:
+    write_config(TrainConfig(), tmp_path / "config.yaml", HEAD)
+    (tmp_path / "metrics.csv").write_text("step,epoch\n")
+    assert new_folder(tmp_path, "cats") == tmp_path
+
+
+def test_a_file_is_no_folder(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(ConfigError, match="is a file"):
+        new_folder(tmp_path / "file", "cats")
+
+
+HOLDS = """
+import sys, time
+from pathlib import Path
+from singleshot.engine.folder import sole_use
+with sole_use(Path(sys.argv[1])):
+    print("held", flush=True)
+    time.sleep(60)
+"""
+
+
+def test_a_folder_has_one_run_at_a_time(tmp_path: Path) -> None:
+    with (
+        sole_use(tmp_path),
+        pytest.raises(ConfigError, match="in use by another run of this process"),
+        sole_use(tmp_path),
+    ):
+        pass
+    assert list(tmp_path.iterdir()) == []
+    with subprocess.Popen([sys.executable, "-c", HOLDS, str(tmp_path)], stdout=subprocess.PIPE) as other:
+        assert other.stdout
+        assert other.stdout.readline() == b"held\n"
+        with pytest.raises(ConfigError, match=rf"in use by another run \(process {other.pid}\)"), sole_use(tmp_path):
+            pass
+        other.kill()
+    with sole_use(tmp_path):
+        assert [path.name for path in tmp_path.iterdir()] == [".lock"]
 
 
 def test_the_run_saved_last_is_resumed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

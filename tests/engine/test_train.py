@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -20,10 +22,13 @@ from typer.testing import CliRunner
 import singleshot
 from singleshot.cli import app
 from singleshot.data.scenes import make_scenes
+from singleshot.engine import assemble
 from singleshot.engine.config import read_config
 from singleshot.engine.logs import log_series
 from singleshot.engine.train import TrainResult, train
 from singleshot.errors import ConfigError, DataError, SingleshotError
+from singleshot.metrics import DetectionTable, evaluate_detections
+from singleshot.report.result import EvalResult
 from singleshot.weights.file import read_spec, read_state
 
 SMALL: dict[str, Any] = {
@@ -55,7 +60,8 @@ def test_a_run_leaves_a_detector_a_log_and_a_report(scenes: Path, tmp_path: Path
     assert result.ending == "finished"
     assert result.steps == 3
     names = {path.name for path in result.folder.iterdir()}
-    assert names == {"config.yaml", "metrics.csv", "best.safetensors", "last.safetensors", "state.pt", "report.html"}
+    weights = {"best.safetensors", "last.safetensors"}
+    assert names == weights | {"config.yaml", "data.json", "metrics.csv", "state.pt", "report.html"}
     assert read_spec(result.best).class_names == singleshot.data.open(scenes).class_map.names
     assert read_spec(result.best).provenance.metrics == pytest.approx(result.metrics)
     assert log_series(result.folder / "metrics.csv", "loss/total")[0] == [1, 2, 3]
@@ -148,8 +154,126 @@ def test_a_resumed_run_may_become_longer_but_not_different(scenes: Path, tmp_pat
 
 def test_a_folder_with_a_run_is_not_overwritten(scenes: Path, tmp_path: Path) -> None:
     run(scenes, tmp_path / "run", steps=1, batch=4)
-    with pytest.raises(ConfigError, match="already holds a run"):
+    with pytest.raises(ConfigError, match=r"already holds a run.*--resume.*--overwrite"):
         run(scenes, tmp_path / "run", steps=1, batch=4)
+    again, _ = run(scenes, tmp_path / "run", steps=2, batch=4, overwrite=True)
+    assert log_series(again.folder / "metrics.csv", "loss/total")[0] == [1, 2]
+
+
+def test_equal_runs_leave_equal_bytes(scenes: Path, tmp_path: Path) -> None:
+    settings = SMALL | {"data.val": "none"}
+    one, two = (run(scenes, tmp_path / name, steps=1, batch=2, settings=settings)[0] for name in "ab")
+    assert one.last.read_bytes() == two.last.read_bytes()
+
+
+def headline(page: Path) -> str:
+    """The first number of a report's tiles."""
+    return re.findall(r"<b>(\d\.\d+)</b>", page.read_text())[0]
+
+
+def test_the_report_of_a_resumed_run_is_about_its_best_weights(
+    scenes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The network of the first evaluation finds everything, all others nothing."""
+    measure, sums = assemble.evaluate_network, []
+
+    def falls(network: Any, *args: Any, **options: Any) -> EvalResult:
+        result = measure(network, *args, **options)
+        sums.append(sum(float(p.detach().double().sum()) for p in network.parameters()))
+        truth = result.truth
+        table = DetectionTable(truth.image_index, truth.class_ids, truth.boxes_xyxy, np.ones(len(truth.class_ids)))
+        if sums[-1] != sums[0]:
+            table = DetectionTable.concatenate([])
+        metrics = evaluate_detections(truth, table, len(result.class_names))
+        return dataclasses.replace(result, detections=table, metrics=metrics)
+
+    monkeypatch.setattr(assemble, "evaluate_network", falls)
+    settings = SMALL | {"schedule.warmup_steps": 0, "evaluation.every": 2}
+    first, _ = run(scenes, tmp_path / "run", steps=2, batch=2, settings=settings)
+    assert headline(first.report) == "1.000"
+    second, text = run(None, tmp_path / "run", settings={}, resume=True, steps=6)
+    assert second.metrics["coco_AP"] == 1
+    assert log_series(second.folder / "metrics.csv", "coco_AP") == ([2, 4, 6], [1, 0, 0])
+    assert "measuring the best weights" in text
+    assert headline(second.report) == "1.000"
+    assert "coco_AP 1.000 on 3 held-out images with" in text
+
+
+def relabel(folder: Path, old: str, new: str) -> None:
+    for path in [folder / "classes.txt", *(folder / "Annotations").iterdir()]:
+        path.write_text(re.sub(rf"\b{old}\b", new, path.read_text()))
+
+
+def test_a_resumed_run_has_the_classes_that_it_began_with(tmp_path: Path) -> None:
+    folder = make_scenes(tmp_path / "data", count=10, size_hw=(60, 80))
+    run(folder, tmp_path / "run", steps=1, batch=2)
+    names = singleshot.data.open(folder).class_map.names
+    before = (tmp_path / "run" / "last.safetensors").read_bytes()
+    relabel(folder, names[0], "zebra")
+    with pytest.raises(ConfigError, match=rf"(?s)run:  {names[0]}.*data: .*zebra"):
+        run(None, tmp_path / "run", settings={}, resume=True, steps=2)
+    assert (tmp_path / "run" / "last.safetensors").read_bytes() == before
+
+
+def test_a_resumed_run_tells_what_changed_in_its_data(tmp_path: Path) -> None:
+    folder = make_scenes(tmp_path / "data", count=15, size_hw=(60, 80))
+    run(folder, tmp_path / "run", steps=1, batch=2)
+    listed = folder / "ImageSets" / "Main" / "trainval.txt"
+    names = listed.read_text().split()
+    listed.write_text("\n".join(names[:-2]) + "\n")
+    label = folder / "Annotations" / f"{names[0]}.xml"
+    label.write_text(re.sub(r"<xmax>\d+</xmax>", "<xmax>78</xmax>", label.read_text()))
+    _, text = run(None, tmp_path / "run", settings={}, resume=True, steps=2)
+    assert f"2 removed ({os.path.join('JPEGImages', names[-2])}" in text
+    assert "1 changed in labels or content" in text
+    (tmp_path / "run" / "data.json").unlink()
+    _, text = run(None, tmp_path / "run", settings={}, resume=True, steps=3)
+    assert "data.json is missing or damaged" in text
+
+
+@pytest.mark.parametrize("text", ["", "data:\n", "data: {path: x}\nbatch: 4\n", "data: [", "\0\0\0"])
+def test_damaged_settings_of_a_run_are_an_error(tmp_path: Path, text: str) -> None:
+    for name in ("last.safetensors", "state.pt"):
+        (tmp_path / name).touch()
+    (tmp_path / "config.yaml").write_text(text)
+    with pytest.raises(ConfigError, match=r"(?s)config\.yaml.*--weights .*last\.safetensors"):
+        train(resume=True, out=tmp_path)
+
+
+@pytest.mark.parametrize("accumulate", [1, 4])
+def test_a_batch_of_one_trains(scenes: Path, tmp_path: Path, accumulate: int) -> None:
+    settings = SMALL | {"accumulate": accumulate, "data.val": "none"}
+    result, text = run(scenes, tmp_path / "run", steps=2, batch=1, settings=settings)
+    assert result.steps == 2
+    assert "BatchNorm layers see one number per channel" in text
+
+
+def test_held_out_images_without_labels_are_told_before_the_first_step(tmp_path: Path) -> None:
+    folder = make_scenes(tmp_path / "data", count=10, size_hw=(60, 80))
+    for name in (folder / "ImageSets" / "Main" / "test.txt").read_text().split():
+        path = folder / "Annotations" / f"{name}.xml"
+        path.write_text(re.sub(r"(?s)<object>.*</object>", "", path.read_text()))
+    settings = SMALL | {"evaluation.every": 1, "evaluation.patience": 1, "schedule.warmup_steps": 0}
+    result, text = run(folder, tmp_path / "run", steps=3, batch=2, settings=settings)
+    assert "no held-out image has an object" in text
+    assert (result.steps, result.ending, result.best.name) == (3, "finished", "last.safetensors")
+    assert "(best)" not in text
+
+
+def test_default_boxes_fit_small_objects(scenes: Path, tmp_path: Path) -> None:
+    settings = SMALL | {"data.val": "none"}
+    options: dict[str, Any] = {"steps": 1, "batch": 2, "settings": settings}
+    plain, _ = run(scenes, tmp_path / "plain", **options)
+    half, _ = run(scenes, tmp_path / "half", anchor_scale=0.5, **options)
+    fitted, _ = run(scenes, tmp_path / "fitted", anchors="auto", **options)
+    shapes = [np.array(read_spec(r.last).anchors.levels[0].shapes_wh) for r in (plain, half)]
+    np.testing.assert_allclose(shapes[1], shapes[0] / 2)
+    config = read_config(fitted.folder / "config.yaml")
+    assert config.anchors == read_spec(fitted.last).anchors
+    _, again = run(None, tmp_path / "fitted", settings={}, resume=True, steps=2)
+    assert "continuing" in again
+    with pytest.raises(ConfigError, match="keep one of them"):
+        run(scenes, tmp_path / "both", anchors="auto", anchor_scale=0.5, **options)
 
 
 def test_nothing_to_resume_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -216,6 +340,12 @@ def test_refinedet_trains_by_the_same_command(scenes: Path, tmp_path: Path) -> N
         (["--set", "batch"], "KEY=VALUE"),
         (["--set", "nonsense=1"], "nonsense: no such setting"),
         (["--epochs", "2", "--steps", "3"], "one length"),
+        (["--lr", "fast"], "optimizer.lr"),
+        (["--lr", "-1"], "optimizer.lr"),
+        (["--anchors", "tiny"], "anchors"),
+        (["--anchor-scale", "0"], "anchor_scale"),
+        (["--workers", "many"], "workers"),
+        (["--set", "batch=" + "[" * 3000], "no YAML"),
         (["--recipe", "nope"], "no recipe 'nope'"),
         (["--augment", "heavy"], "no preset 'heavy'"),
     ],

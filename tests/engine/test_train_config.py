@@ -82,3 +82,24 @@ def test_every_recipe_is_valid(path: Path) -> None:
 def test_an_unknown_recipe_is_an_error_with_the_list() -> None:
     with pytest.raises(ConfigError, match="no recipe 'ssd300_voc07112'"):
         find_recipe("ssd300_voc07112")
+
+
+@pytest.mark.parametrize("key", ["batch", "data", "augment", "freeze", "anchors", "optimizer", "nonsense", "seed"])
+def test_a_few_lines_that_mean_gigabytes_are_answered_at_once(tmp_path: Path, key: str) -> None:
+    levels = [f"a{n}: &a{n} [{','.join([f'*a{n - 1}'] * 9)}]" for n in range(1, 9)]
+    path = tmp_path / "recipe.yaml"
+    path.write_text("\n".join(["a0: &a0 [lol, lol, lol]", *levels, f"{key}: *a8", ""]))
+    with pytest.raises(ConfigError, match=key) as caught:
+        read_config(path)
+    assert len(str(caught.value)) < 5000
+
+
+def test_text_nested_too_deeply_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "deep.yaml").write_text("batch: " + "[" * 5000)
+    with pytest.raises(ConfigError, match="is not YAML"):
+        read_config(tmp_path / "deep.yaml")
+
+
+@pytest.mark.parametrize(("given", "metric"), [("AP", "coco_AP"), ("AP50", "coco_AP50"), ("voc_area", "voc_area")])
+def test_cocos_numbers_have_short_names(given: str, metric: str) -> None:
+    assert parse_config({"evaluation": {"metric": given}}, "here").evaluation.metric == metric

@@ -4,6 +4,7 @@ import os
 import signal
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import pytest
 import torch
@@ -158,37 +159,121 @@ def test_the_rate_follows_the_schedule(make_trainer: MakeTrainer) -> None:
     assert [record.lr for record in listener.steps] == pytest.approx(expected)
 
 
-def test_evaluation_keeps_the_best_and_stops_when_stale(make_trainer: MakeTrainer) -> None:
-    values = iter([0.2, 0.5, 0.4, 0.5, 0.9])
-    listener = Listener()
-    modes: list[bool] = []
+NO_WARMUP = ScheduleConfig(kind="constant", warmup_steps=0)
 
-    def evaluate(network: nn.Module) -> Mapping[str, float]:
-        modes.append(network.training)
-        return {"AP50": next(values)}
 
+def evaluated(make_trainer: MakeTrainer, values: list[float], **options: Any) -> tuple[Trainer, Listener, str]:
+    """A run of which every step is evaluated, with these results, until it ends."""
+    left, listener = iter(values), Listener()
+    options = {"schedule": NO_WARMUP, "epochs": 0.4 * len(values)} | options
     trainer = make_trainer(
-        evaluate=evaluate, intervals=Intervals(evaluate=0.4), patience=2, epochs=40, observers=[listener]
-    )
-    assert trainer.fit() == "early"
+        evaluate=lambda network: {"AP50": next(left)},
+        intervals=Intervals(evaluate=0.4), observers=[listener], **options
+    )  # fmt: skip
+    return trainer, listener, trainer.fit()
+
+
+def test_evaluation_keeps_the_best_and_stops_when_stale(make_trainer: MakeTrainer) -> None:
+    trainer, listener, ending = evaluated(make_trainer, [0.2, 0.5, 0.4, 0.5, 0.9], patience=2)
+    assert ending == "early"
     assert [(r.metrics["AP50"], r.best) for r in listener.evaluations] == [
         (0.2, True),
         (0.5, True),
         (0.4, False),
-        (0.5, False),
+        (0.5, True),  # of equal ones the later has learnt more
     ]
     assert [r.step for r in listener.evaluations] == [1, 2, 3, 4]
-    assert trainer.store.saved == ["best", "last", "state", "best", "last", "state", "last", "state", "last", "state"]
-    assert (trainer.run.best, trainer.run.best_step, trainer.run.stale) == (0.5, 2, 2)
-    assert modes == [False] * 4
+    saved = ["best", "last", "state"]
+    assert trainer.store.saved == [*saved, *saved, "last", "state", *saved]
+    assert (trainer.run.best, trainer.run.best_step, trainer.run.stale) == (0.5, 4, 2)
     assert trainer.learner.network.training
+
+
+@pytest.mark.parametrize(
+    ("values", "warmup", "best_step"),
+    [
+        ([0.9, 0.8, 0.3, 0.4], 3, 4),
+        ([0.9, 0.8, 0.3, 0.2], 3, 3),
+        ([0.9, 0.8, 0.3, 0.2], 50, 4),  # the last always counts
+        ([0.1, float("nan"), 0.2, float("nan")], 0, 3),
+        ([float("nan")] * 4, 0, 0),
+    ],
+)
+def test_what_does_not_count(make_trainer: MakeTrainer, values: list[float], warmup: int, best_step: int) -> None:
+    schedule = ScheduleConfig(kind="constant", warmup_steps=warmup)
+    trainer, listener, ending = evaluated(make_trainer, values, schedule=schedule, patience=3)
+    assert ending == "finished"
+    assert trainer.run.best_step == best_step
+    assert [r.step for r in listener.evaluations if r.best][-1:] == ([best_step] if best_step else [])
+
+
+def test_evaluations_keep_to_their_share_of_the_time(
+    make_trainer: MakeTrainer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now, said, listener = [0.0], [], Listener()
+
+    def evaluate(network: nn.Module) -> Mapping[str, float]:
+        now[0] += 10.0
+        return {"AP50": 0.1}
+
+    class Slow(RandomBatches):
+        def stream(self, first_batch: int) -> Iterator[Batch]:
+            for batch in super().stream(first_batch):
+                now[0] += 1.0
+                yield batch
+
+    monkeypatch.setattr("singleshot.engine.trainer.time.perf_counter", lambda: now[0])
+    options: dict[str, Any] = {"batches": Slow(), "epochs": 80, "schedule": NO_WARMUP, "held_out": 80}
+    run = make_trainer(
+        evaluate=evaluate, intervals=Intervals(evaluate=0.4, evaluation_share=0.15),
+        observers=[listener], say=said.append, **options
+    )  # fmt: skip
+    run.fit()
+    steps = [record.step for record in listener.evaluations]
+    assert steps[0] >= 50
+    assert len(steps) == 4
+    assert sum(r.duration_s for r in listener.evaluations[:-1]) <= 0.15 * run.run.elapsed_s
+    assert [line.partition(":")[0] for line in said] == ["an evaluation of 80 images takes about 10 s"]
+    free = make_trainer(**options)
+    free.fit()
+    assert_same(run, free)
+
+
+def test_weights_that_are_not_finite_are_never_saved(make_trainer: MakeTrainer) -> None:
+    class Spoils(RandomBatches):
+        def stream(self, first_batch: int) -> Iterator[Batch]:
+            for number, batch in enumerate(super().stream(first_batch), first_batch):
+                if number == 3:
+                    with torch.no_grad():
+                        trainer.learner.optimizer.param_groups[0]["params"][0].view(-1)[0] = float("inf")
+                yield batch
+
+    def ignores_the_network(output: HeadOutput, batch: Batch) -> Mapping[str, Tensor]:
+        return {"total": output.box_codes.nan_to_num().sum() * 0}
+
+    trainer = make_trainer(
+        batches=Spoils(), criterion=ignores_the_network, evaluate=lambda n: {"AP50": 0.5}, schedule=NO_WARMUP,
+        intervals=Intervals(evaluate=1.2),
+    )  # fmt: skip
+    with pytest.raises(NonFiniteLossError, match="hold numbers that are not finite"):
+        trainer.fit()
+    assert trainer.store.saved == ["best", "last", "state"]
+
+
+def test_the_last_steps_are_recorded_however_a_run_ends(make_trainer: MakeTrainer) -> None:
+    seldom, listener = Intervals(log=100), Listener()
+    make_trainer(intervals=seldom, observers=[listener]).fit()
+    assert [record.step for record in listener.steps] == [1, 10]
+    listener.steps.clear()
+    make_trainer(intervals=seldom, observers=[listener], batches=StopsAt(4)).fit()
+    assert [record.step for record in listener.steps] == [1, 5]
 
 
 def test_while_nothing_is_found_the_latest_weights_are_the_best(make_trainer: MakeTrainer) -> None:
     listener = Listener()
     trainer = make_trainer(
         evaluate=lambda network: {"AP50": 0.0},
-        intervals=Intervals(evaluate=0.4), patience=2, epochs=40, observers=[listener]
+        intervals=Intervals(evaluate=0.4), patience=2, epochs=40, observers=[listener], schedule=NO_WARMUP
     )  # fmt: skip
     assert trainer.fit() == "early"
     assert [record.best for record in listener.evaluations] == [True] * 3

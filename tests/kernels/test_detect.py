@@ -266,7 +266,7 @@ def test_arrays_of_any_layout() -> None:
         ([(1, 3, 4), (1, 3, 5), (1, 3, 4), (1, 3, 1)], (3, 4), {}, "expected"),
         ([(1, 3, 4), (1, 3, 0)], (3, 4), {}, "expected one column or more"),
         ([(1, 3, 4), (1, 3, 5)], (3, 4), {"class_columns": (5,)}, "expected different ones of 0..4"),
-        ([(1, 3, 4), (1, 3, 5)], (3, 4), {"class_columns": (-1,)}, "expected different ones of 0..4"),
+        ([(1, 3, 4), (1, 3, 5)], (3, 4), {"class_columns": (-1,)}, "greater than or equal to 0"),
         ([(1, 3, 4), (1, 3, 5)], (3, 4), {"class_columns": (1, 1)}, "expected different ones of 0..4"),
         ([(1, 3, 4), (1, 3, 5)], (3, 4), {"nms": "soft_linear"}, "see fits"),
     ],
@@ -278,7 +278,7 @@ def test_mistakes(shapes_of_heads: Any, anchors: Any, options: Any, message: str
 
 
 def test_without_a_compiler_nothing_fits(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "load", lambda *_: None)
+    monkeypatch.setattr(module, "load", lambda *_, **__: None)
     module._function.cache_clear()
     assert not fits(PostprocessConfig())
     module._function.cache_clear()

@@ -96,7 +96,8 @@ OTHERS = [
     ("ssd300_mobilenet_v1", 20, 3000, (19, 10, 5, 3, 2, 1), None),
     ("ssd321_resnet101", 20, 17080, (40, 20, 10, 5, 3, 1), None),
     ("ssd513_resnet101", 20, 43688, (64, 32, 16, 8, 4, 2, 1), None),
-    ("dssd321_resnet101", 20, 17080, (40, 20, 10, 5, 3, 1), None),
+    ("dssd321_resnet101", 20, 17080, (40, 20, 10, 5, 3, 1), 149_506_288),
+    ("dssd321_resnet101_released", 20, 17080, (40, 20, 10, 5, 3, 1), 172_380_912),
     ("dssd513_resnet101", 20, 43688, (64, 32, 16, 8, 4, 2, 1), None),
     ("dssd300_vgg16", 20, 8732, (38, 19, 10, 5, 3, 1), None),
     ("dssd512_vgg16", 20, 24564, (64, 32, 16, 8, 4, 2, 1), None),
@@ -106,6 +107,7 @@ OTHERS = [
     ("refinedet320_vgg16", 80, 6375, (40, 20, 10, 5), 36_100_484),
     ("refinedet512_vgg16", 20, 16320, (64, 32, 16, 8), 34_440_884),
     ("refinedet320_resnet101", 20, 6375, (40, 20, 10, 5), None),
+    ("refinedet320_resnet101", 80, 6375, (40, 20, 10, 5), 82_451_588),
     ("refinedet512_resnet101", 20, 16320, (64, 32, 16, 8), None),
 ]
 
@@ -149,6 +151,26 @@ def test_refinedet_has_the_ports_parameters(reference: Path) -> None:
     listing = json.loads((reference / "spec/state_dicts/luuuyi_refinedet320.json").read_text())
     _, network = meta_network("refinedet320_vgg16")
     assert Counter(tuple(p.shape) for p in network.parameters()) == Counter(map(tuple, listing.values()))
+
+
+def test_dssd_as_released() -> None:
+    spec, network = meta_network("dssd321_resnet101_released")
+    eps = {module.eps for module in network.modules() if isinstance(module, torch.nn.BatchNorm2d)}
+    assert eps == {1e-3}
+    assert [layer.kernel_size[0] for layer in network.head.boxes] == [5, 5, 3, 3, 3, 3]
+    assert all(merge.deconvolution.bias is not None for merge in network.neck.merges)
+    centres = build_anchors(spec, network)[:, :2]
+    counts = [8 * side * side for side in (40, 20, 10, 5, 3, 1)]
+    firsts = [float(level[0, 0]) for level in centres.split(counts)]
+    steps = [float(level[8, 0] - level[0, 0]) if len(level) > 8 else None for level in centres.split(counts)]
+    assert firsts == pytest.approx([2.5, 2.5, 10.5, 26.5, 90.5, 160.5], abs=1e-4)
+    assert steps[:5] == pytest.approx([8, 16, 32, 64, 64], abs=1e-4)
+
+
+def test_ssd512_has_caffes_whole_pixels() -> None:
+    levels = model_spec("ssd512_vgg16", ["a"]).anchors.levels
+    squares = [min(w for w, h in level.shapes_wh if w == h) for level in levels]
+    assert [512 * side for side in squares] == pytest.approx([35, 76, 153, 230, 307, 384, 460])
 
 
 def test_dssd_module_structure() -> None:

@@ -9,7 +9,13 @@ from hypothesis import strategies as st
 
 from singleshot.boxes import cxcywh_to_xyxy, pairwise_iou
 from singleshot.config import MatchConfig
-from singleshot.multibox.matching import greedy_bipartite, match_anchors, match_boxes
+from singleshot.multibox.matching import (
+    _join_mutual_best,
+    _propose,
+    greedy_bipartite,
+    match_anchors,
+    match_boxes,
+)
 
 # Four anchors in a row; the first two overlap by half.
 ANCHORS = torch.tensor([[0.0, 0.0, 4.0, 4.0], [2.0, 0.0, 6.0, 4.0], [6.0, 0.0, 10.0, 4.0], [20.0, 0.0, 24.0, 4.0]])
@@ -129,3 +135,40 @@ def test_anchors_given_by_centre():
     centred = torch.tensor([[2.0, 2.0, 4.0, 4.0]])
     assert torch.equal(cxcywh_to_xyxy(centred), ANCHORS[:1])
     assert match_anchors(centred, ANCHORS[None, :1], torch.ones(1, 1, dtype=torch.bool)).best_iou.item() == 1.0
+
+
+@pytest.mark.parametrize("objects", [0, 1, 7, 40])
+@pytest.mark.parametrize("values", [2, 5, 10_000])
+def test_both_forms_of_greedy_matching_agree(objects, values):
+    """Few values make many ties, which go to the lowest anchor and then to the lowest object."""
+    scores = torch.from_numpy(np.random.default_rng(objects).integers(0, values, (3, objects, 90))).float() / values
+    images = torch.arange(3).repeat_interleave(objects)
+    one = _propose(scores.flatten(0, 1), images, 0.0)
+    other = _join_mutual_best(scores.flatten(0, 1).clone(), images, objects, 0.0)
+    assert one.tolist() == other.tolist()
+
+
+def test_a_dense_scene():
+    """As many equal objects as there are anchors: each takes the best that those before it leave."""
+    rng = np.random.default_rng(0)
+    anchors = random_boxes(rng, 300)
+    boxes = torch.tensor([[0.0, 0.0, 100.0, 100.0]]).repeat(1, 400, 1)
+    found = match_boxes(anchors, boxes, torch.ones(1, 400, dtype=torch.bool), MatchConfig(positive_iou=None))
+    iou = pairwise_iou(boxes[0, :1], anchors)[0]
+    ranking = iou.sort(descending=True, stable=True).indices[: int((iou > 0).sum())]
+    expected = torch.full((300,), -1)
+    expected[ranking] = torch.arange(len(ranking))
+    assert found.object_index[0].tolist() == expected.tolist()
+
+
+def test_a_batch_too_large_for_the_memory_is_matched_in_parts(monkeypatch):
+    rng = np.random.default_rng(1)
+    anchors, boxes = random_boxes(rng, 50), random_boxes(rng, 5, 4)
+    valid = torch.from_numpy(rng.random((5, 4)) < 0.7)
+    whole = match_boxes(anchors, boxes, valid)
+    monkeypatch.setattr("singleshot.multibox.matching.MOST_PAIRS", 400)
+    parts = match_boxes(anchors, boxes, valid)
+    assert torch.equal(whole.object_index, parts.object_index)
+    assert torch.equal(whole.best_iou, parts.best_iou)
+    own = match_boxes(anchors.repeat(5, 1, 1), boxes, valid)
+    assert torch.equal(whole.object_index, own.object_index)

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import csv
+import errno
 import json
+import os
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from singleshot.detections import Detections
-from singleshot.errors import ConfigError, ImageError
+from singleshot.errors import ConfigError, ImageError, OutputError
 from singleshot.images import image_size, read_image, write_image
+from singleshot.predict.names import OutputNames
 from singleshot.predict.runner import Failure, Prediction
-from singleshot.predict.sinks import SINKS, OutputNames, open_sinks, read_json
+from singleshot.predict.sinks import SINKS, open_sinks, read_json
 
 NAMES = ("cat", "traffic/light")
 
@@ -33,9 +38,9 @@ def prediction(path: Path | None, boxes: list[list[float]]) -> Prediction:
     return Prediction(image, found)
 
 
-def write(kinds: list[str], out: Path, results: list[Prediction | Failure]) -> None:
+def write(kinds: list[str], out: Path, results: list[Prediction | Failure], overwrite: bool = False) -> None:
     paths = [r.detections.path if isinstance(r, Prediction) else r.path for r in results]
-    with open_sinks(kinds, out, [path for path in paths if path], NAMES, (17, 3)) as sinks:
+    with open_sinks(kinds, out, [path for path in paths if path], NAMES, (17, 3), overwrite=overwrite) as sinks:
         for result in results:
             for sink in sinks:
                 sink.fail(result) if isinstance(result, Failure) else sink.write(result)
@@ -108,31 +113,208 @@ def test_crops_are_the_objects(tmp_path: Path) -> None:
     }  # fmt: skip
 
 
-def test_the_photo_itself_is_never_overwritten(tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", SINKS)
+def test_no_sink_writes_over_a_file_that_is_there(tmp_path: Path, kind: str) -> None:
+    top = tmp_path / SINKS[kind][0]
+    mine = top if "." in top.name else top / "mine.jpg"
+    mine.parent.mkdir(exist_ok=True)
+    mine.write_text("mine")
+    with pytest.raises(OutputError, match=rf"{top.name}: exists already: .*--out.*--overwrite"):
+        write([kind], tmp_path, [prediction(tmp_path / "in/a.jpg", [[1, 2, 30, 20]])])
+    assert mine.read_text() == "mine"
+    write([kind], tmp_path, [prediction(tmp_path / "in/a.jpg", [[1, 2, 30, 20]])], overwrite=True)
+    assert (mine.read_bytes() == b"mine") is (mine != top)
+
+
+@pytest.mark.parametrize("kind", SINKS)
+def test_results_belong_to_one_run(tmp_path: Path, kind: str) -> None:
+    first, second = (prediction(tmp_path / "in" / name, [[1, 2, 30, 20]]) for name in ("a.jpg", "b.jpg"))
+    write([kind, "json"], tmp_path / "out", [first])
+    with pytest.raises(OutputError, match="earlier run"):
+        write([kind], tmp_path / "out", [second])
+    write([kind], tmp_path / "out", [second], overwrite=True)
+    text = "".join(f"{path} {path.read_bytes()!r}" for path in (tmp_path / "out").rglob("*.*") if path.is_file())
+    assert "b.jpg" in text or "b_1.jpg" in text
+    assert "a.jpg" not in text
+    assert "a_1.jpg" not in text
+
+
+def test_links_in_the_folder_are_replaced_not_followed(tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "mine.json").write_text("mine")
+    (tmp_path / "out/detections.json").symlink_to(tmp_path / "mine.json")
+    write(["json"], tmp_path / "out", [prediction(Path("a.jpg"), [])], overwrite=True)
+    assert (tmp_path / "mine.json").read_text() == "mine"
+    assert len(read_json(tmp_path / "out/detections.json")) == 1
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_the_photo_itself_is_never_overwritten(tmp_path: Path, overwrite: bool) -> None:
     photo = tmp_path / "images" / "a.png"
     photo.parent.mkdir()
     write_image(photo, np.zeros((40, 60, 3), np.uint8))
-    with pytest.raises(ConfigError, match="overwrite the photo"):
-        write(["images"], tmp_path, [prediction(photo, [[1, 2, 3, 4]])])
+    with pytest.raises(OutputError, match="images"):
+        write(["images"], tmp_path, [prediction(photo, [[1, 2, 3, 4]])], overwrite=overwrite)
     assert not read_image(photo).any()
 
 
 def interrupted(out: Path) -> None:
-    with open_sinks(["json", "csv", "coco"], out, [Path("b.jpg")], NAMES, ()) as sinks:
-        sinks[0].write(prediction(Path("b.jpg"), [[1, 2, 3, 4]]))
+    with open_sinks(list(SINKS), out, [Path("b.jpg"), Path("c.jpg")], NAMES, ()) as sinks:
+        for sink in sinks:
+            sink.write(prediction(Path("b.jpg"), [[1, 2, 3, 4]]))
         raise KeyboardInterrupt
 
 
-def test_a_broken_run_leaves_the_last_good_files(tmp_path: Path) -> None:
-    write(["json", "csv", "coco"], tmp_path, [prediction(Path("a.jpg"), [])])
-    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+def test_an_interrupted_run_keeps_what_was_found(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         interrupted(tmp_path)
-    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+    document = json.loads((tmp_path / "detections.json").read_text())
+    assert (len(document["images"]), document["complete"]) == (1, False)
+    assert len(read_json(tmp_path / "detections.jsonl")) == 1
+    assert len(json.loads((tmp_path / "coco.json").read_text())) == 1
+    assert len((tmp_path / "detections.csv").read_text().splitlines()) == 2
+    assert not [path for path in tmp_path.rglob("*") if "tmp" in path.name]
+
+
+def test_numbers_are_whole_after_every_image(tmp_path: Path) -> None:
+    paths = [Path(f"{number}.jpg") for number in range(3)]
+    with open_sinks(["json", "jsonl", "coco", "csv"], tmp_path, paths, NAMES, ()) as sinks:
+        for done, path in enumerate(paths, 1):
+            for sink in sinks:
+                sink.write(prediction(path, [[1, 2, 3, 4]]))
+            assert [found.path for found in read_json(tmp_path / "detections.json")] == paths[:done]
+            assert len(read_json(tmp_path / "detections.jsonl")) == done
+            assert len(json.loads((tmp_path / "coco.json").read_text())) == done
+            assert len((tmp_path / "detections.csv").read_text().splitlines()) == done + 1
+            assert not json.loads((tmp_path / "detections.json").read_text())["complete"]
+    assert json.loads((tmp_path / "detections.json").read_text())["complete"]
+
+
+class FullDisk:
+    """A file on a disk that has ``room`` bytes left for it, which takes what fits before it says so."""
+
+    def __init__(self, file: Any, room: int) -> None:
+        self._file = file
+        self.room = room
+
+    def write(self, data: memoryview) -> int:
+        free = self.room - self._file.tell()
+        if free <= 0:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return int(self._file.write(data[:free]))
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._file, name)
+
+    def __enter__(self) -> FullDisk:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+
+
+@pytest.mark.parametrize("kind", ["json", "jsonl", "csv", "coco"])
+@pytest.mark.parametrize("spare", [0, 1, 40])
+def test_a_full_disk_costs_what_does_not_fit(tmp_path: Path, kind: str, spare: int) -> None:
+    paths = [Path(f"{number}.jpg") for number in range(4)]
+    outcome = []
+    with suppress(OSError), open_sinks([kind], tmp_path, paths, NAMES, ()) as (sink,):
+        sink.write(prediction(paths[0], [[1, 2, 3, 4]]))
+        disk = sink._file = FullDisk(sink._file, (tmp_path / SINKS[kind][0]).stat().st_size + spare)  # type: ignore[attr-defined]
+        for path in paths[1:3]:
+            with pytest.raises(OSError, match=rf"{SINKS[kind][0]}"):
+                sink.write(prediction(path, [[1, 2, 3, 4]] * 5))
+            outcome.append((tmp_path / SINKS[kind][0]).read_text())
+        disk.room = 10**6
+        sink.write(prediction(paths[3], [[1, 2, 3, 4]]))
+    text = (tmp_path / SINKS[kind][0]).read_text()
+    assert outcome[0] == outcome[1]
+    if kind in ("json", "jsonl"):
+        assert [found.path for found in read_json(tmp_path / SINKS[kind][0])] == [paths[0], paths[3]]
+    elif kind == "coco":
+        assert [row["image_id"] for row in json.loads(text)] == [0, 3]
+    else:
+        assert [line.partition(",")[0] for line in text.splitlines()] == ["path", "0.jpg", "3.jpg"]
+
+
+def test_a_disk_that_is_full_at_the_end_leaves_a_valid_document(tmp_path: Path) -> None:
+    failure = Failure(Path("bad.jpg"), ImageError("x" * 500))
+    opened = open_sinks(["json"], tmp_path, [Path("a.jpg"), Path("bad.jpg")], NAMES, ())
+    (sink,) = opened.__enter__()
+    sink.write(prediction(Path("a.jpg"), [[1, 2, 3, 4]]))
+    sink.fail(failure)
+    sink._file = FullDisk(sink._file, (tmp_path / "detections.json").stat().st_size)  # type: ignore[attr-defined]
+    with pytest.raises(OSError, match=r"detections\.json"):
+        opened.__exit__(None, None, None)
+    document = json.loads((tmp_path / "detections.json").read_text())
+    assert (len(document["images"]), document["failed"], document["complete"]) == (1, [], False)
+
+
+def test_names_that_are_not_utf8_come_back(tmp_path: Path) -> None:
+    path = Path(os.fsdecode(b"caf\xe9.jpg"))
+    failure = Failure(path, ImageError(f"{path}: broken"))
+    write(["json", "jsonl", "csv", "coco"], tmp_path, [prediction(path, [[1, 2, 3, 4]]), failure])
+    for name in ("detections.json", "detections.jsonl"):
+        assert [os.fsencode(str(found.path)) for found in read_json(tmp_path / name)] == [b"caf\xe9.jpg"]
+    assert json.loads((tmp_path / "detections.json").read_text())["failed"][0]["path"] == str(path)
+    assert "caf\\udce9.jpg" in (tmp_path / "detections.csv").read_text(encoding="utf-8")
+    assert json.loads((tmp_path / "coco.json").read_text())[0]["image_id"] == str(path)
+
+
+def test_lines_hold_failures_and_odd_names(tmp_path: Path) -> None:
+    odd = prediction(Path("line\u2028and\nnewline.jpg"), [[1, 2, 3, 4]])
+    write(["jsonl", "json"], tmp_path, [odd, Failure(Path("bad.jpg"), ImageError("bad.jpg: broken"))])
+    head, first, second = map(json.loads, (tmp_path / "detections.jsonl").read_text(encoding="utf-8").split("\n")[:3])
+    assert head["class_names"] == list(NAMES)
+    assert first["detections"][0]["class_name"] == "cat"
+    assert second == {"path": "bad.jpg", "error": "bad.jpg: broken"}
+    for name in ("detections.json", "detections.jsonl"):
+        assert read_json(tmp_path / name) == [odd.detections]
+
+
+@pytest.mark.parametrize("kind", ["images", "crops"])
+def test_pictures_too_wide_for_jpeg_are_png(tmp_path: Path, kind: str) -> None:
+    wide = np.zeros((2, 65_501, 3), dtype=np.uint8)
+    found = Detections([[0, 0, 65_501, 2]], [0.5], [0], NAMES, (2, 65_501), tmp_path / "in/w.jpg")
+    notes: list[str] = []
+    with open_sinks([kind], tmp_path, [tmp_path / "in/w.jpg"], NAMES, (), note=notes.append) as (sink,):
+        sink.write(Prediction(wide, found))
+    (written,) = tmp_path.rglob("*.png")
+    assert image_size(written) == (2, 65_501)
+    assert str(written) in notes[0]
+    assert not list(tmp_path.rglob("*.jpg"))
+
+
+def test_classes_cannot_lead_out(tmp_path: Path) -> None:
+    names = ("..", "", "a/b", "a_b", "/etc", "x" * 300, "dot.")
+    found = Detections([[1, 2, 30, 20]] * 7, [0.5] * 7, range(7), names, (40, 60), tmp_path / "in/p.jpg")
+    with open_sinks(["crops"], tmp_path / "out", [tmp_path / "in/p.jpg"], names, ()) as (sink,):
+        sink.write(Prediction(np.zeros((40, 60, 3), np.uint8), found))
+    crops = list(tmp_path.rglob("*.jpg"))
+    assert len(crops) == 7
+    assert {path.parent.parent for path in crops} == {tmp_path / "out" / "crops"}
+    assert len({path.parent for path in crops}) == 7
+
+
+def test_pictures_are_drawn_as_asked(tmp_path: Path) -> None:
+    result = prediction(tmp_path / "in" / "a.png", [[10, 15, 50, 35]])
+    with open_sinks(["images"], tmp_path / "a", [tmp_path / "in/a.png"], NAMES, (), labels=False, line_width=9) as (
+        sink,
+    ):
+        sink.write(result)
+    drawn = read_image(tmp_path / "a/images/a.png")
+    np.testing.assert_array_equal(drawn, result.detections.plot(result.image, labels=False, line_width=9))
+    assert (drawn != result.detections.plot(result.image)).any()
+
+
+def test_nothing_to_save_makes_no_folder(tmp_path: Path) -> None:
+    with open_sinks([], tmp_path / "out", [Path("a.jpg")], NAMES, ()) as sinks:
+        assert sinks == []
+    assert not (tmp_path / "out").exists()
 
 
 def test_unknown_sinks_are_told(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="choose from images, json, csv, coco, crops"):
+    with pytest.raises(ConfigError, match="choose from json, jsonl, csv, coco, images, crops"):
         write(["xml"], tmp_path, [])
 
 

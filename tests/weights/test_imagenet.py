@@ -3,8 +3,10 @@ from __future__ import annotations
 import hashlib
 import pickle
 import urllib.error
+import urllib.request
 from io import BytesIO
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -211,7 +213,7 @@ def online(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         asked.append(url)
         return Response(CONTENT)
 
-    monkeypatch.setattr(manifest.urllib.request, "urlopen", urlopen)
+    monkeypatch.setattr(manifest, "_opener", lambda: SimpleNamespace(open=urlopen))
     return asked
 
 
@@ -220,6 +222,23 @@ def test_download_once(tmp_path: Path, online: list[str]) -> None:
     assert path.read_bytes() == CONTENT
     assert fetch(GOOD, tmp_path / "cache") == path
     assert online == [GOOD.url]
+
+
+def test_a_damaged_download_is_made_anew(tmp_path: Path, online: list[str]) -> None:
+    path = fetch(GOOD, tmp_path)
+    path.write_bytes(CONTENT[:-1])
+    assert fetch(GOOD, tmp_path).read_bytes() == CONTENT
+    assert len(online) == 2
+
+
+def test_only_https(tmp_path: Path) -> None:
+    with pytest.raises(WeightsError, match="is not https"):
+        fetch(Download("a.pth", GOOD.sha256, "http://example.invalid/a.pth"), tmp_path)
+    request = urllib.request.Request(GOOD.url)
+    for address in ("http://example.invalid/a.pth", "file:///etc/passwd", "ftp://example.invalid/a.pth"):
+        with pytest.raises(urllib.error.URLError, match="not https"):
+            manifest._HttpsOnly().redirect_request(request, None, 302, "Found", {}, address)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_wrong_digest_leaves_nothing(tmp_path: Path, online: list[str]) -> None:
@@ -239,7 +258,7 @@ def test_offline_says_what_to_put_where(tmp_path: Path, monkeypatch: pytest.Monk
     def urlopen(*_: object, **__: object) -> None:
         raise urllib.error.URLError("no route to host")
 
-    monkeypatch.setattr(manifest.urllib.request, "urlopen", urlopen)
+    monkeypatch.setattr(manifest, "_opener", lambda: SimpleNamespace(open=urlopen))
     with pytest.raises(WeightsError) as caught:
         fetch(IMAGENET["resnet50"], tmp_path)
     for text in ("no route", "https://download.pytorch.org/models/resnet50-0676ba61.pth", str(tmp_path)):

@@ -35,9 +35,13 @@ HEADS["mxnet_dssd_resnet101_321"] = HEADS["mxnet_dssd_vgg16_reduced_300"]
 def test_whole_networks(name: str, with_symbol: bool, reference: Path, tmp_path: Path) -> None:
     golden = dict(np.load(reference / "golden/networks" / f"{name}.npz"))
     rule = json.loads(str(golden["params"]))
-    (tmp_path / "ssd_321-0240.params").write_bytes(params_bytes(golden_params(reference, name, rule["GAIN"])))
+    (tmp_path / f"ssd_{rule['data_shape']}-0240.params").write_bytes(
+        params_bytes(golden_params(reference, name, rule["GAIN"]))
+    )
     if with_symbol:
-        (tmp_path / "ssd_321-symbol.json").write_text(symbol_json(assembled_config(name), HEADS[name]))
+        (tmp_path / f"ssd_{rule['data_shape']}-symbol.json").write_text(
+            symbol_json(assembled_config(name), HEADS[name])
+        )
     detector = singleshot.import_weights(tmp_path)
     size = rule["data_shape"]
     pixels = np.random.RandomState(7).standard_normal((1, 3, size, size)) * rule["XS"]

@@ -6,6 +6,7 @@ import argparse
 import io
 import os
 import pickle
+import resource
 import zipfile
 from collections import Counter, OrderedDict
 from pathlib import Path
@@ -19,7 +20,8 @@ from hypothesis import strategies as st
 
 import singleshot
 from singleshot.errors import WeightsError
-from singleshot.weights.containers.torch_file import read_checkpoint
+from singleshot.weights.containers import pickle_check
+from singleshot.weights.containers.torch_file import _sides, read_checkpoint
 
 FORMATS = (True, False)
 """Zip, and the format before it."""
@@ -233,3 +235,48 @@ def test_damage_is_an_error_or_harmless(data: st.DataObject, tmp_path: Path) -> 
     except WeightsError:
         return
     assert sum(tensor.numel() for tensor in found.values()) <= 4 * len(raw)
+
+
+def zip_of(path: Path, pickled: bytes) -> Path:
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("archive/data.pkl", pickled)
+    return path
+
+
+BOMBS = {
+    "memo": b"\x80\x02}r\x00\x00\x00\x10.",
+    "memo of the largest index": b"\x80\x02}r\xff\xff\xff\x7f.",
+    "memo as text": b"\x80\x02}p268435456\n.",
+    "deep tuple": b"\x80\x02})" + b"\x85" * 1_000_000 + b"Ns.",
+    "deep tuple by marks": b"\x80\x02}" + b"(" * 200_000 + b"t" * 200_000 + b"Ns.",
+    "tuples that share": b"\x80\x02}N" + b"".join(b"q%ch%ch%c\x87" % (k, k, k) for k in range(60)) + b"Ns.",
+    "long text": b"\x80\x02X\xff\xff\xff\x7fabc.",
+    "long bytes": b"\x80\x04\x8e" + b"\xff" * 7 + b"\x7fabc.",
+    "many codes": b"\x80\x02}" + b"N0" * 2_000 + b".",
+    "underflow": b"\x80\x02s.",
+}
+
+
+@pytest.mark.parametrize("name", BOMBS)
+@pytest.mark.parametrize("form", ["zip", "legacy"])
+def test_small_files_that_ask_for_much(name: str, form: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    if name == "many codes":
+        monkeypatch.setattr(pickle_check, "MAX_CODES", 3_000)
+    path = tmp_path / "x.pth"
+    if form == "zip":
+        zip_of(path, BOMBS[name])
+    else:
+        path.write_bytes(BOMBS[name])
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(WeightsError, match=r"x\.pth"):
+        read_checkpoint(path)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 512 * 1024
+
+
+def test_shapes_are_a_few_whole_numbers(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="more than 8 sides"):
+        _sides((1,) * 300_000)
+    with pytest.raises(ValueError, match="whole numbers"):
+        _sides(((1,),))
+    assert _sides([2, 3]) == (2, 3)
+    assert _sides() == ()

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from singleshot.backends.cache import file_sha256
+from singleshot.backends.once import ForkSafeLock
 from singleshot.backends.package import Kind, Package, PackageInfo, read_package
 from singleshot.errors import WeightsError
 from singleshot.models.config import ModelSpec
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
     import openvino as ov
 
     from singleshot.models.network import Network
+
+_tracing = ForkSafeLock()
 
 HEADS = ("box_codes", "class_logits", "arm_box_codes", "arm_logits")
 
@@ -47,7 +50,7 @@ def convert_file(kind: Kind, weights: Path) -> Package:
 
 
 def convert_network(kind: Kind, network: Network, spec: ModelSpec, weights_sha256: str = "") -> Package:
-    """Convert a network in memory; it must be in eval mode and on the CPU.
+    """Convert a network in memory; it must be in eval mode and on the CPU. One at a time: tracing has global state.
 
     Args:
         kind: engine.
@@ -59,20 +62,19 @@ def convert_network(kind: Kind, network: Network, spec: ModelSpec, weights_sha25
 
     anchors = build_anchors(spec, network).numpy()
     make = _openvino_parts if kind == "openvino" else _onnx_parts
-    parts = make(network, spec.preprocess.size_hw)
+    with _tracing:
+        parts = make(network, spec.preprocess.size_hw)
     made_with = f"torch {version('torch')}" + (f", openvino {version('openvino')}" if kind == "openvino" else "")
     info = PackageInfo(kind=kind, weights_sha256=weights_sha256, made_with=made_with, spec=spec)
     return Package(info, anchors, parts)
 
 
 def _convert_file_here(kind: Kind, weights: Path) -> Package:
-    from singleshot.models.build import build_network
-    from singleshot.weights.file import load_state, read_spec, read_state
+    from singleshot.weights.file import read_spec, read_state
+    from singleshot.weights.network import load_network
 
     spec = read_spec(weights)
-    network = build_network(spec.network)
-    load_state(network, read_state(weights), weights)
-    return convert_network(kind, network.eval(), spec, file_sha256(weights))
+    return convert_network(kind, load_network(spec, read_state(weights), weights), spec, file_sha256(weights))
 
 
 def _openvino_parts(network: Network, size_hw: tuple[int, int]) -> tuple[bytes, bytes]:

@@ -47,6 +47,11 @@ def choose_device(name: str) -> torch.device:
     """
     import torch
 
+    if name != "cpu" and torch.cuda._is_in_bad_fork():
+        raise ConfigError(
+            "a GPU cannot be used in a process that was forked after its parent used one: start processes by 'spawn', "
+            "or use device 'cpu'"
+        )
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:

@@ -5,9 +5,11 @@ Which do is seen in a run on no image, so that it holds for any architecture.
 
 from __future__ import annotations
 
+import copy
 from collections import Counter
 from collections.abc import Callable
-from typing import Any
+from itertools import chain
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -22,6 +24,15 @@ from singleshot.models.mxnet_norm import MXNetBatchNorm2d
 # would be lost.
 CONVOLUTIONS = (nn.Conv2d, SameConv2d)
 NORMS = (nn.BatchNorm2d, MXNetBatchNorm2d)
+
+
+Module = TypeVar("Module", bound=nn.Module)
+
+
+def eval_copy(network: Module) -> Module:
+    """A copy in eval mode that shares all tensors, whose modules can be replaced and changed."""
+    shared: dict[int, object] = {id(tensor): tensor for tensor in chain(network.parameters(), network.buffers())}
+    return copy.deepcopy(network, shared).eval()
 
 
 @torch.no_grad()

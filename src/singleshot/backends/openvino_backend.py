@@ -1,6 +1,6 @@
 """The network as OpenVINO runs it, without torch.
 
-What comes behind the network is compiled C; without a C compiler, operators of the same graph where they can do it.
+What comes behind the network is compiled C; without a C compiler, a second graph where that can do it.
 """
 
 from __future__ import annotations
@@ -13,21 +13,22 @@ import numpy as np
 
 from singleshot.backends.base import FloatPrecision, PaddedArrays
 from singleshot.backends.finish import finish_of
+from singleshot.backends.once import needs_threads
 from singleshot.backends.package import Package
-from singleshot.config import PostprocessConfig
-from singleshot.errors import MissingExtraError
-from singleshot.kernels import detect
+from singleshot.errors import MissingExtraError, WeightsError
 
 try:
     import openvino as ov
 
     from singleshot.backends.openvino_core import openvino_core
-    from singleshot.backends.openvino_graph import add_detection, finish_rows, fits_graph
+    from singleshot.backends.openvino_graph import GraphFinish, fits_graph
 except ImportError:
     raise MissingExtraError("openvino", "openvino", "the OpenVINO backend") from None
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+    from singleshot.config import PostprocessConfig
 
 MAX_PADDED = 16
 """Images that are computed for nothing before a model for a smaller batch is compiled."""
@@ -35,30 +36,34 @@ MAX_PADDED = 16
 _HINTS = {"fp32": "f32", "bf16": "bf16"}
 
 
-class OpenVinoBackend:
+class OpenVinoEngine:
     """Runs a compiled network on the CPU.
 
     Args:
         package: the network.
-        settings: thresholds and NMS.
         precision: of the convolutions that are not int8. Decoding and NMS are always float32.
         parallel: batches that are computed at the same time, each on its share of the cores. 1 takes all cores for one
             batch: the shortest latency.
         threads: cores to use; ``None`` takes what OpenVINO finds.
+
+    Raises:
+        WeightsError: OpenVINO cannot read the graph.
     """
 
+    device = "cpu"
+
     def __init__(
-        self,
-        package: Package,
-        settings: PostprocessConfig,
-        precision: FloatPrecision = "fp32",
-        parallel: int = 1,
-        threads: int | None = None,
+        self, package: Package, precision: FloatPrecision = "fp32", parallel: int = 1, threads: int | None = None
     ) -> None:
-        self._package = package
-        self._settings = settings
-        self._in_graph = fits_graph(settings) and not detect.fits(settings)
-        self._finish_heads = finish_of(package, settings)
+        self._numbers = np.frombuffer(package.parts[1], dtype=np.uint8)  # the model reads them where they are
+        try:
+            self._model = openvino_core().read_model(package.parts[0], ov.Tensor(self._numbers))
+        except RuntimeError as error:
+            reason = str(error).strip().splitlines()[-1]
+            raise WeightsError(f"OpenVINO cannot read the compiled network: {reason}") from error
+        self._size_hw = package.info.spec.preprocess.size_hw
+        self._finish = finish_of(package)
+        self._graph = GraphFinish(*self._finish[:4])
         self._config = {
             "INFERENCE_PRECISION_HINT": _HINTS[precision],
             "PERFORMANCE_HINT": "LATENCY" if parallel == 1 else "THROUGHPUT",
@@ -66,6 +71,7 @@ class OpenVinoBackend:
         }
         if threads is not None:
             self._config["INFERENCE_NUM_THREADS"] = str(threads)
+        needs_threads(self)
         self._models: dict[int, ov.CompiledModel] = {}
         self._padded = 0
         self._lock = threading.Lock()
@@ -73,7 +79,7 @@ class OpenVinoBackend:
         self.parallel = parallel
         self.name = f"openvino {'int8' if package.info.quantized else precision}"
 
-    def predict(self, batch: NDArray[np.float32]) -> PaddedArrays:
+    def predict(self, batch: NDArray[np.float32], settings: PostprocessConfig) -> PaddedArrays:
         """Detect in a batch ``[B, 3, H, W]``; may be called from several threads at once."""
         count = len(batch)
         size, request = self._request(count)
@@ -82,7 +88,9 @@ class OpenVinoBackend:
             batch = np.concatenate([batch, np.zeros((size - count, *batch.shape[1:]), dtype=np.float32)])
         request.infer([batch], share_inputs=True)
         middle = perf_counter()
-        boxes, scores, class_ids, counts = self._finish([tensor.data for tensor in request.output_tensors], count)
+        finish = self._finish._replace(otherwise=self._graph if fits_graph(settings) else None)
+        heads = [tensor.data[:count] for tensor in request.output_tensors]
+        boxes, scores, class_ids, counts = finish(heads, settings)
         return PaddedArrays(boxes, scores, class_ids, counts, middle - start, perf_counter() - middle)
 
     def _request(self, count: int) -> tuple[int, Any]:
@@ -106,22 +114,10 @@ class OpenVinoBackend:
         return count
 
     def _compile(self, batch: int) -> ov.CompiledModel:
-        core = openvino_core()
-        xml, numbers = self._package.parts
-        model = core.read_model(xml, ov.Tensor(np.frombuffer(numbers, dtype=np.uint8)))
-        spec = self._package.info.spec
-        size_hw = spec.preprocess.size_hw
-        if self._in_graph:
-            anchors, classes = self._package.anchors_cxcywh, len(spec.class_names)
-            model = add_detection(model, anchors, self._settings, spec.coder, classes, size_hw)
-        model.reshape([batch, 3, *size_hw])
-        return core.compile_model(model, "CPU", self._config)
-
-    def _finish(self, outputs: list[NDArray[Any]], count: int) -> tuple[NDArray[Any], ...]:
-        """Detections of the first ``count`` images."""
-        if not self._in_graph:
-            return self._finish_heads([head[:count] for head in outputs])
-        rows, candidates, scores = outputs
-        size_hw = self._package.info.spec.preprocess.size_hw
-        found = finish_rows(rows, candidates, scores, self._settings, size_hw)
-        return tuple(array[:count] for array in found)
+        model = self._model.clone()
+        try:
+            model.reshape([batch, 3, *self._size_hw])
+            return openvino_core().compile_model(model, "CPU", self._config)
+        except RuntimeError as error:
+            reason = str(error).strip().splitlines()[-1]
+            raise WeightsError(f"OpenVINO cannot compile the network: {reason}") from error

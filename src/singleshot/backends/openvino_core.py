@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from functools import lru_cache
 
 import openvino as ov
+
+_users: list[int] = []
+"""The process that started it."""
 
 
 @lru_cache(maxsize=1)
@@ -15,4 +19,13 @@ def openvino_core() -> ov.Core:
     ends. Where several end out of order, that is memory already freed, and the next Ctrl-C is a segmentation fault
     (seen with OpenVINO 2026.4).
     """
+    _users.append(os.getpid())
     return ov.Core()
+
+
+def must_be_alone() -> bool:
+    """Whether a parent of this process had started OpenVINO before the fork: its threads are not here.
+
+    Whatever wants more than the calling thread would wait for them for ever; one thread computes as usual.
+    """
+    return bool(_users) and _users[0] != os.getpid()

@@ -1,8 +1,9 @@
-"""Scores, decoding and NMS as operators of an OpenVINO graph, so that one compiled model goes from image to boxes."""
+"""Scores, decoding and NMS as operators of an OpenVINO graph, for machines without a C compiler."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,8 @@ import openvino as ov
 from numpy.typing import NDArray
 from openvino import opset13 as op
 
+from singleshot.backends.once import Once
+from singleshot.backends.openvino_core import openvino_core
 from singleshot.config import CoderConfig, PostprocessConfig
 
 # ``MulticlassNms`` would also cut to the best of each class and image, but its sort compares scores with a tolerance:
@@ -18,23 +21,71 @@ from singleshot.config import CoderConfig, PostprocessConfig
 
 def fits_graph(settings: PostprocessConfig) -> bool:
     """Whether ``NonMaxSuppression`` computes what the settings say."""
-    return settings.nms == "greedy" and (not settings.class_agnostic or settings.candidates == "best_class")
+    is_plain = settings.nms == "greedy" and settings.nms_union_eps == 0
+    return is_plain and (not settings.class_agnostic or settings.candidates == "best_class")
 
 
-def add_detection(
-    model: ov.Model,
+class GraphFinish:
+    """Detections from raw heads by OpenVINO: a graph of its own behind the network's, so that both are compiled once.
+
+    Thresholds are inputs of the graph; only what changes its operators (dialects, agnostic NMS) makes another one.
+
+    Args:
+        anchors_cxcywh: ``[A, 4]``.
+        coder: how codes and boxes relate.
+        size_hw: network input in pixels, for clipping.
+        num_classes: public classes.
+    """
+
+    def __init__(
+        self, anchors_cxcywh: NDArray[np.float32], coder: CoderConfig, size_hw: tuple[int, int], num_classes: int
+    ) -> None:
+        self._parts = anchors_cxcywh, coder, size_hw, num_classes
+        self._compiled = Once()
+
+    def __call__(self, heads: Sequence[NDArray[np.float32]], settings: PostprocessConfig) -> tuple[NDArray[Any], ...]:
+        """Boxes, scores, class ids and counts, as in ``PaddedArrays``; ``fits_graph`` holds. From any thread."""
+        anchors, coder, size_hw, num_classes = self._parts
+        widths = tuple(head.shape[2] for head in heads)
+
+        def compile() -> ov.CompiledModel:
+            model = detection_model(widths, anchors, settings, coder, num_classes, size_hw)
+            return openvino_core().compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+
+        compiled = self._compiled.get((widths, _operators(settings)), compile)
+        request = compiled.create_infer_request()
+        request.infer([*heads, *thresholds(settings)])
+        rows, candidates, scores = (tensor.data for tensor in request.output_tensors)
+        return finish_rows(rows, candidates, scores, settings, size_hw)
+
+
+def _operators(settings: PostprocessConfig) -> PostprocessConfig:
+    """The settings without what `thresholds` and `finish_rows` read: equal ones have the same graph."""
+    same = {"score_threshold": 0.5, "nms_iou": 0.5, "max_detections": 1, "max_per_class": None, "pre_nms_top_k": None}
+    return settings.model_copy(update=same)
+
+
+def thresholds(settings: PostprocessConfig) -> tuple[np.int64, np.float32, np.float32]:
+    """What `detection_model` takes besides heads: most boxes of a class, IoU, score."""
+    limit = min(settings.max_per_class or settings.max_detections, settings.max_detections)
+    iou = _above(settings.nms_iou) if settings.nms_compare == ">" else settings.nms_iou
+    return np.int64(limit), np.float32(iou), np.float32(settings.score_threshold)
+
+
+def detection_model(
+    widths: tuple[int, ...],
     anchors_cxcywh: NDArray[np.float32],
     settings: PostprocessConfig,
     coder: CoderConfig,
     num_classes: int,
     image_size_hw: tuple[int, int],
 ) -> ov.Model:
-    """Continue a network from its raw heads to detections; equal to ``multibox.decode.postprocess``.
+    """From raw heads to detections; equal to ``multibox.decode.postprocess``.
 
     Args:
-        model: outputs ``box_codes, class_logits`` and, for RefineDet, ``arm_box_codes, arm_logits``.
+        widths: last sizes of ``box_codes, class_logits`` and, for RefineDet, ``arm_box_codes, arm_logits``.
         anchors_cxcywh: ``[A, 4]``.
-        settings: thresholds and dialect; ``fits_graph`` holds.
+        settings: dialect; ``fits_graph`` holds. `thresholds` are inputs, behind the heads.
         coder: how codes and boxes relate.
         num_classes: public classes.
         image_size_hw: network input in pixels, for clipping.
@@ -43,7 +94,9 @@ def add_detection(
         A model whose outputs ``finish_rows`` understands: survivors as rows ``[N, 7]`` (image, class id, score, x1, y1,
         x2, y2) in any order; how many candidates each class of an image has, ``[B, C]``; all scores, ``[B, C, A]``.
     """
-    codes, logits, *refine = [output.get_node().input_value(0) for output in model.outputs]
+    heads = [op.parameter([-1, len(anchors_cxcywh), width], np.float32) for width in widths]
+    limit, iou, least = (op.parameter([], kind) for kind in (np.int64, np.float32, np.float32))
+    codes, logits, *refine = heads
     anchors: Any = op.constant(anchors_cxcywh[None])
     scores = op.softmax(logits, 2) if settings.score_function == "softmax" else op.sigmoid(logits)
     if refine:
@@ -64,13 +117,12 @@ def add_detection(
             is_best = op.equal(best_ids, op.constant(np.arange(num_classes, dtype=np.int64)))
             scores = op.select(is_best, scores, np.float32(0))
     scores = op.transpose(scores, np.array([0, 2, 1]))
-    limit = min(settings.max_per_class or settings.max_detections, settings.max_detections)
     found = op.non_max_suppression(
         boxes,
         scores,
-        np.int64(limit),
-        np.float32(_above(settings.nms_iou) if settings.nms_compare == ">" else settings.nms_iou),
-        np.float32(settings.score_threshold),
+        limit,
+        iou,
+        least,
         box_encoding="corner",
         sort_result_descending=False,
         output_type="i64",
@@ -84,10 +136,10 @@ def add_detection(
         class_ids = op.convert(_columns(places, (1,), axis=1), "f32")
     images, values = (_columns(found.output(1), (column,), axis=1) for column in (0, 2))
     rows = op.concat([images, class_ids, values, op.gather_nd(boxes, image_and_anchor)], 1)
-    is_candidate = op.convert(op.greater(scores, np.float32(settings.score_threshold)), "i32")
+    is_candidate = op.convert(op.greater(scores, least), "i32")
     counts = op.reduce_sum(is_candidate, np.int64(2))
     results = [op.result(output) for output in (rows, counts, scores)]
-    return ov.Model(results, model.get_parameters(), "detector")
+    return ov.Model(results, [*heads, limit, iou, least], "detection")
 
 
 def finish_rows(
@@ -103,7 +155,7 @@ def finish_rows(
     among them: whether a box survives is up to better ones alone. So the others are dropped here.
 
     Args:
-        rows, candidates, scores: outputs of `add_detection`.
+        rows, candidates, scores: outputs of `detection_model`.
         settings: as there.
         image_size_hw: network input in pixels.
 
@@ -111,10 +163,12 @@ def finish_rows(
         Boxes ``[B, D, 4]``, scores ``[B, D]``, class ids ``[B, D]`` (-1 where padded) and counts ``[B]``.
     """
     top_k = settings.pre_nms_top_k
+    if settings.top_k_scope == "image":  # all classes of an image as one
+        candidates, scores = candidates.sum(axis=1, keepdims=True), scores.reshape(len(scores), 1, -1)
     if top_k is not None and (crowded := candidates > top_k).any():
         least = np.zeros(candidates.shape, dtype=np.float32)
         least[crowded] = np.partition(scores[crowded], -top_k, axis=1)[:, -top_k]
-        groups = 0 if settings.class_agnostic else rows[:, 1].astype(np.int64)
+        groups = 0 if candidates.shape[1] == 1 else rows[:, 1].astype(np.int64)
         rows = rows[rows[:, 2] >= least[rows[:, 0].astype(np.int64), groups]]
     rows = rows[np.lexsort((-rows[:, 2], rows[:, 0]))]
     images = rows[:, 0].astype(np.int64)

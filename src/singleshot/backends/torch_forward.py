@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import os
 import shutil
 import sys
@@ -10,7 +9,6 @@ import threading
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from importlib.util import find_spec
-from itertools import chain
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -20,7 +18,7 @@ from torch import Tensor, nn
 
 from singleshot.allocator import keep_freed_memory
 from singleshot.backends.base import FloatPrecision
-from singleshot.backends.fold import CONVOLUTIONS, fold_batch_norms, use_winograd
+from singleshot.backends.fold import CONVOLUTIONS, eval_copy, fold_batch_norms, use_winograd
 from singleshot.errors import ConfigError
 from singleshot.kernels.library import processor_flags
 from singleshot.models.network import Network
@@ -60,15 +58,14 @@ def prepare_network(
     Tensors that need no change are shared with the network; the network itself stays as it is.
 
     Args:
-        network: in eval mode.
+        network: what to copy.
         size_hw: of its images.
         device: for the copy.
         precision: ``bf16`` keeps the weights of convolutions so; else autocast would convert them for every batch. CPUs
             without matrix units compute the 3x3 ones in float32 all the same: by Winograd that is quicker.
         compiled: whether torch compiles it, which it cannot where a kernel of ours runs.
     """
-    shared: dict[int, object] = {id(tensor): tensor for tensor in chain(network.parameters(), network.buffers())}
-    network = copy.deepcopy(network, shared)
+    network = eval_copy(network)
     fold_batch_norms(network, network.backbone.in_channels, size_hw)
     in_float32: set[nn.Module] = set()
     if device.type == "cpu" and not compiled and (precision == "fp32" or "amx_bf16" not in processor_flags()):

@@ -7,6 +7,8 @@ stays quick. A user's mistake is raised as a ``SingleshotError`` and printed her
 
 from __future__ import annotations
 
+import logging
+import sys
 from difflib import get_close_matches
 from importlib import import_module
 from typing import Annotated, Any
@@ -14,6 +16,8 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
+from singleshot.cli.console import discard_output, prepare_streams
+from singleshot.cli.signals import end_like_ctrl_c, interrupt_code
 from singleshot.errors import SingleshotError
 
 # Verb -> where its function or Typer lives, in the order of ``singleshot --help``.
@@ -59,15 +63,24 @@ class Verbs(TyperGroup):
         return list(super().parse_args(ctx, args))
 
     def invoke(self, ctx: Any) -> Any:
-        """Run the verb; mistakes of the user and of the file system end with exit code 2."""
+        """Run the verb; mistakes of the user and of the file system end with exit code 2, Ctrl-C with 130."""
         try:
             return super().invoke(ctx)
+        except KeyboardInterrupt as error:
+            typer.echo("Interrupted.", err=True)
+            raise typer.Exit(interrupt_code(error)) from error
         except (SingleshotError, OSError) as error:
             if ctx.params.get("debug") or isinstance(error, BrokenPipeError):
                 raise
             typer.secho("Error: ", fg=typer.colors.RED, bold=True, nl=False, err=True)
-            typer.echo(str(error), err=True)
+            typer.echo(_message(error), err=True)
             raise typer.Exit(2) from error
+
+
+def _message(error: Exception) -> str:
+    if isinstance(error, OSError) and not isinstance(error, SingleshotError) and error.strerror:
+        return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+    return str(error)
 
 
 app = typer.Typer(
@@ -97,8 +110,31 @@ def _singleshot(
     debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
 ) -> None:
     """Single-shot object detectors: predict, train, evaluate, import, ship."""
+    _show_log()
+
+
+class _ToStderr(logging.Handler):
+    """Prints what the library logs: that kernels are compiled, that a damaged file is not used."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        typer.echo(record.getMessage(), err=True)
+
+
+def _show_log() -> None:
+    logger = logging.getLogger("singleshot")
+    if not any(isinstance(handler, _ToStderr) for handler in logger.handlers):
+        logger.addHandler(_ToStderr())
+    logging.getLogger("singleshot.kernels").setLevel(logging.INFO)
 
 
 def main() -> None:
     """Run the command line."""
-    app()
+    prepare_streams()
+    end_like_ctrl_c()
+    try:
+        app()
+    finally:
+        try:
+            sys.stdout.flush()
+        except OSError:  # nobody reads any more (`| head`)
+            discard_output()

@@ -7,6 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from singleshot.cli.console import open_console
+from singleshot.wording import counted
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -39,8 +42,6 @@ def benchmark(
     Postprocessing is included, reading images is not. The last column compares the arithmetic of the network with a
     large matrix product on the same device, in bfloat16 for bf16 and in float32 for the others.
     """
-    from rich.console import Console
-
     from singleshot.backends.select import check_backend, check_torch_only
     from singleshot.benchmark import COMBINATIONS, machine, peak_gflops
     from singleshot.benchmark import benchmark as run
@@ -54,7 +55,7 @@ def benchmark(
         pair for pair in COMBINATIONS if all(asked in ("auto", own) for asked, own in zip(names, pair, strict=True))
     ]
     detector = find_model(model)
-    console = Console()
+    console = open_console()
     with console.status("Measuring ..."):
         rows = []
         for row in run(detector, batch or (1, 8), seconds, wanted, device, compile):
@@ -62,10 +63,10 @@ def benchmark(
             console.print(f"{row.backend}, batch {row.batch}: {row.skipped or f'{row.latency_ms:.1f} ms'}", style="dim")
         peaks = {name: peak_gflops(name) for name in sorted({row.peak for row in rows if not row.skipped})}
     if not peaks:
-        console.print("[red]Nothing was measured:[/] the lines above say why.")
+        console.print("Nothing was measured: the lines above say why.", style="red")
         raise typer.Exit(2)
     facts = machine()
-    console.print(f"{detector.spec.name} on {facts['cpu']}, {facts['cores']} cores", highlight=False)
+    console.print(f"{detector.spec.name} on {facts['cpu']}, {counted(int(facts['cores']), 'core')}", highlight=False)
     console.print(_table(rows, peaks))
     told = ", ".join(f"{name} {peak:,.0f} GFLOP/s" for name, peak in peaks.items())
     console.print(f"Peak of torch's matrix product: {told}", highlight=False)

@@ -8,6 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
 import typer
 
+from singleshot.cli.console import open_console
+from singleshot.wording import counted
+
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -48,12 +51,10 @@ def check(
 
     With `--bad-data error` a record that has to be repaired counts too.
     """
-    from rich.console import Console
-
     from singleshot.data.check import check as check_data
 
     report = check_data(path, split, format, bad_data, deep=deep, track=_progress("Decoding images"))
-    console = Console(highlight=False)
+    console = open_console()
     _print_report(console, report)
     if json is not None:
         from json import dumps
@@ -103,8 +104,6 @@ def convert(
 
     The exit code is 1 when a record of the source had to be left out.
     """
-    from rich.console import Console
-
     from singleshot.data.convert import convert as convert_data
 
     done = convert_data(
@@ -118,12 +117,14 @@ def convert(
         overwrite=overwrite,
         track=_progress("Linking images" if link else "Copying images"),
     )
-    console = Console(highlight=False)
-    console.print(f"{done.images} images with {done.objects} objects -> {destination} ({to})", markup=False)
+    console = open_console()
+    console.print(
+        f"{counted(done.images, 'image')} with {counted(done.objects, 'object')} -> {destination} ({to})", markup=False
+    )
     for name, count in done.splits.items():
-        console.print(f"  {name}: {count} images", markup=False)
+        console.print(f"  {name}: {counted(count, 'image')}", markup=False)
     for sentence in (*done.losses, *done.notes):
-        console.print(f"  Note: {sentence}.", soft_wrap=True, markup=False)
+        console.print(f"  Note: {sentence}.", soft_wrap=True)
     _print_problems(console, done.problems)
     asked = {"unknown-class"} if classes is not None else set()
     left_out = any(problem.action == "skipped" and problem.kind not in asked for problem in done.problems)
@@ -141,15 +142,14 @@ def scenes(
     from singleshot.data.scenes import make_scenes
 
     make_scenes(destination, count, seed, difficulty=difficulty, track=_progress("Rendering scenes"))
-    typer.echo(f"{count} images -> {destination}")
+    typer.echo(f"{counted(count, 'image')} -> {destination}")
 
 
 def _progress(text: str) -> Callable[[Sequence[T]], Iterable[T]]:
     """A progress bar that stays off when the output is not a terminal."""
-    from rich.console import Console
     from rich.progress import track
 
-    console = Console(stderr=True)
+    console = open_console(stderr=True)
     return lambda items: track(items, text, console=console, disable=not console.is_terminal, transient=True)
 
 
@@ -158,9 +158,9 @@ def _print_report(console: Console, report: DataReport) -> None:
     split = f", split {dataset.split}" if dataset.split else ""
     console.print(f"{dataset.path}: {dataset.format}{split}", style="bold", markup=False, soft_wrap=True)
     share = f" ({images['without_objects']} without objects, at most {images['most_objects']} in one)"
-    console.print(f"{images['images']} images, {images['objects']} objects{share}")
+    console.print(f"{counted(images['images'], 'image')}, {counted(images['objects'], 'object')}{share}")
     if report.splits:
-        parts = (f"{name} {row['images']} ({row['objects']} objects)" for name, row in report.splits.items())
+        parts = (f"{name} {row['images']} ({counted(row['objects'], 'object')})" for name, row in report.splits.items())
         console.print(f"Splits: {', '.join(parts)}", markup=False, soft_wrap=True)
     elif dataset.split is None:
         console.print("Splits: none")
@@ -177,7 +177,6 @@ def _print_report(console: Console, report: DataReport) -> None:
 
 
 def _class_table(rows: Sequence[dict[str, Any]]) -> Any:
-    from rich.markup import escape
     from rich.table import Table
 
     counts = [key for key in COUNTS if key not in ("difficult", "crowd") or any(row[key] for row in rows)]
@@ -188,7 +187,7 @@ def _class_table(rows: Sequence[dict[str, Any]]) -> Any:
     shown = [row for row in rows if row["objects"]] if len(rows) > CLASSES_SHOWN else rows
     for row in shown[:CLASSES_SHOWN]:
         median = f"{row['median_width_px']:.0f} x {row['median_height_px']:.0f}" if row["objects"] else "-"
-        table.add_row(escape(row["name"]), *(str(row[key]) for key in counts), median)
+        table.add_row(row["name"], *(str(row[key]) for key in counts), median)
     if len(rows) > CLASSES_SHOWN:
         unused = sum(not row["objects"] for row in rows)
         more = max(len(shown) - CLASSES_SHOWN, 0)
@@ -200,7 +199,7 @@ def _print_problems(console: Console, problems: Sequence[Any]) -> None:
     from singleshot.data.problems import count_kinds
 
     if not problems:
-        console.print("[green]No problems.[/]")
+        console.print("No problems.", style="green")
     for (kind, action), count in count_kinds(problems).items():
         colour = {"skipped": "red", "repaired": "yellow", "noted": "none"}[action]
         console.print(f"{action} {count} x {kind}", style=colour)

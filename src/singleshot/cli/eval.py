@@ -10,6 +10,9 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from singleshot.cli.console import open_console, print_note
+from singleshot.wording import counted, printable
+
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
@@ -89,8 +92,6 @@ def evaluate(
 
         singleshot eval best.safetensors VOCdevkit --split 2007_test --metric voc
     """
-    from rich.console import Console
-
     from singleshot.backends.device import check_device
     from singleshot.backends.select import check_backend
     from singleshot.data.parts import open_held_out, remarks
@@ -98,14 +99,14 @@ def evaluate(
     from singleshot.engine.evaluate import evaluate as run
     from singleshot.report.result import check_outputs
 
-    console = Console()
+    console = open_console()
     shown = [name for name in ALL_METRICS if not metric or name in metric]
     backend_name, precision_name = check_backend(backend, precision)
     dataset = open_held_out(data, split, format, learnt=Path(weights).is_file())
     if out:
         check_outputs(out, dataset.samples, overwrite=overwrite)
     for remark in remarks(dataset):
-        console.print(f"[yellow]Note:[/] {_plain(remark)}", highlight=False, soft_wrap=True)
+        print_note(console, printable(remark))
     with _progress(len(dataset)) as on_progress:
         result = run(
             weights,
@@ -133,36 +134,35 @@ def evaluate(
 
 def _save(console: Console, result: EvalResult, out: Path, worst: int, overwrite: bool) -> bool:
     """Write the files; whether that went well. What was measured has been printed: a full disk does not undo it."""
+    from rich.text import Text
+
     from singleshot.errors import SingleshotError
 
     try:
         page = result.save(out, worst=worst, overwrite=overwrite)
     except (SingleshotError, OSError) as error:
-        console.print(f"[red]Not written:[/] {_plain(str(error))}", highlight=False, soft_wrap=True)
+        console.print(Text("Not written: ", "red").append(printable(str(error)), "default"), soft_wrap=True)
         return False
-    console.print(f"Report: {_plain(str(page))}", highlight=False, soft_wrap=True)
+    console.print(f"Report: {printable(str(page))}", highlight=False, soft_wrap=True)
     return True
 
 
 @contextmanager
 def _progress(count: int) -> Iterator[Callable[[int, int], None]]:
     """A bar on the terminal; nothing where output goes to a file."""
-    from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     columns = (TextColumn("evaluating"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+    with Progress(*columns, console=open_console(stderr=True), transient=True) as bar:
         task = bar.add_task("", total=count)
         yield lambda done, total: bar.update(task, completed=done, total=total)
 
 
 def _print(console: Console, result: EvalResult, shown: Sequence[str]) -> None:
-    from singleshot.report.words import counted
-
     split = f", split {result.split}" if result.split else ""
     speed = result.speed
     console.print(
-        f"{_plain(f'{result.model} on {result.data}{split}')}: {counted(len(result.samples), 'image')}, "
+        f"{printable(f'{result.model} on {result.data}{split}')}: {counted(len(result.samples), 'image')}, "
         f"{counted(result.objects, 'object')}; {speed.backend}",
         highlight=False,
         soft_wrap=True,
@@ -177,17 +177,8 @@ def _print(console: Console, result: EvalResult, shown: Sequence[str]) -> None:
         soft_wrap=True,
     )
     for remark in result.remarks:
-        console.print(f"[yellow]Note:[/] {_plain(remark)}", highlight=False, soft_wrap=True)
-    console.print(f"[bold]{result.headline}[/]", highlight=False, soft_wrap=True)
-
-
-def _plain(text: str) -> str:
-    """Text that is shown as it is: neither markup nor bytes that are no text."""
-    from rich.markup import escape
-
-    from singleshot.report.words import printable
-
-    return escape(printable(text))
+        print_note(console, printable(remark))
+    console.print(result.headline, style="bold", soft_wrap=True)
 
 
 def _summary_table(result: EvalResult, shown: Sequence[str]) -> Table:
@@ -227,7 +218,7 @@ def _class_table(result: EvalResult, shown: Sequence[str]) -> Table:
         cells = [item.voc_area, item.voc_07] if "voc" in shown else []
         cells += [item.coco_ap, item.coco_ap50] if "coco" in shown else []
         point = [f"{item.f1:.3f}", f"{item.threshold:.2f}"]
-        table.add_row(_plain(item.name), f"{item.objects:,}", *map(_number, cells), *point)
+        table.add_row(printable(item.name), f"{item.objects:,}", *map(_number, cells), *point)
     return table
 
 

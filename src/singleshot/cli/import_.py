@@ -2,18 +2,30 @@
 
 from __future__ import annotations
 
+import os
+import secrets
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from singleshot.cli.console import open_console, shown
+
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from singleshot.models.config import ModelSpec
     from singleshot.weights.importers import ImportReport
     from singleshot.weights.selfcheck import SelfCheck
 
 # More names than this are counted instead of being listed.
 LISTED_NAMES = 8
+KINDS = (
+    ".pth", ".pt", ".pkl", ".bin", ".tar", ".ckpt", ".safetensors", ".params", ".caffemodel", ".prototxt", ".txt",
+    ".pb", ".json",
+)  # fmt: skip
+"""Endings that are no part of a checkpoint's own name."""
 
 
 def import_(
@@ -22,6 +34,7 @@ def import_(
     out: Annotated[
         Path | None, typer.Option(help="The weights file to write.", show_default="FILE's name with .safetensors")
     ] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the output where it exists.")] = False,
     classes: Annotated[
         Path | None, typer.Option(help="Text file with one class name per line, background left out.")
     ] = None,
@@ -29,6 +42,12 @@ def import_(
         str | None, typer.Option(help="Subtract from pixels of 0..255, e.g. 104,117,123, in the network's order.")
     ] = None,
     scale: Annotated[float | None, typer.Option(help="Multiply pixels with this after the mean.")] = None,
+    size: Annotated[
+        str | None,
+        typer.Option(
+            metavar="HEIGHTxWIDTH", help="Input size, for MXNet's checkpoints, which do not say it, e.g. 321x321."
+        ),
+    ] = None,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="List every parameter and its origin.")] = False,
 ) -> None:
     """Turn a checkpoint of another system into a weights file of singleshot.
@@ -37,28 +56,73 @@ def import_(
 
     * `singleshot import ssd300_vgg16_coco-b556d3b4.pth`
     * `singleshot import mobilenet_ssd/ --out mobilenet.safetensors --classes names.txt`
-    * `singleshot import ssd_300-0240.params --from mxnet`
+    * `singleshot import ssd_resnet101_321-0240.params --size 321x321`
 
     Nothing inside a checkpoint is run. The result is read back, compared, and tried on an image of noise.
     """
-    from singleshot.weights.file import save_weights
+    from singleshot.cli.models import parse_size
     from singleshot.weights.importers import read_foreign
-    from singleshot.weights.selfcheck import check_saved
 
     names = None if classes is None else _read_names(classes)
-    spec, state, report = read_foreign(path, source, names, None if mean is None else _read_mean(mean), scale)
-    out = out or Path(f"{path.resolve().name.partition('.')[0]}.safetensors")
-    save_weights(out, spec, state)
-    _print_report(spec, report, check_saved(out, spec, state), verbose)
+    pixels, size_hw = None if mean is None else _read_mean(mean), None if size is None else parse_size(size)
+    out = _target(path, out, overwrite)
+    spec, state, report = read_foreign(path, source, names, pixels, scale, size_hw)
+    _print_report(spec, report, _save_checked(out, spec, state), out, verbose)
+
+
+def default_name(path: Path) -> str:
+    """Name of the weights file: the checkpoint's without its kind, ``-imported`` where that is a safetensors too."""
+    name = path.resolve().name
+    stem = name
+    while (suffix := Path(stem).suffix) and suffix.lower() in KINDS and not path.is_dir():
+        stem = stem.removesuffix(suffix)
+    stem = stem.removesuffix("-symbol")
+    return f"{stem}-imported.safetensors" if name.lower().endswith(".safetensors") else f"{stem}.safetensors"
+
+
+def _target(path: Path, out: Path | None, overwrite: bool) -> Path:
+    """The file to write, which is none of those that are read, and none that exists unless it may be replaced."""
+    from singleshot.errors import OutputError
+    from singleshot.files import check_output
+
+    target = out or Path(default_name(path))
+    folder = path if path.is_dir() else path.parent
+    sources = [path, *(file for file in folder.iterdir() if file.suffix != ".safetensors")] if folder.is_dir() else []
+    try:
+        check_output(target, overwrite=True, sources=sources)
+    except OutputError as error:
+        raise OutputError(f"{error} with --out") from None
+    if os.path.lexists(target) and not overwrite:
+        raise OutputError(f"{target}: exists already: name another file with --out, or replace it with --overwrite")
+    return target
+
+
+def _save_checked(out: Path, spec: ModelSpec, state: dict[str, Tensor]) -> SelfCheck:
+    """Write a weights file that is checked before it has its name."""
+    from singleshot.weights.file import save_weights
+    from singleshot.weights.selfcheck import check_saved
+
+    draft = out.with_name(f".{secrets.token_hex(8)}.safetensors")
+    try:
+        save_weights(draft, spec, state)
+        check = check_saved(draft, spec, state, out)
+        draft.replace(out)
+    finally:
+        draft.unlink(missing_ok=True)
+    return check
 
 
 def _read_names(file: Path) -> list[str]:
     from singleshot.errors import ConfigError
+    from singleshot.files import read_text
 
     try:
-        return [line.strip() for line in file.read_text(encoding="utf-8").splitlines() if line.strip()]
+        text, encoding, guessed = read_text(file)
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"--classes {file}: cannot be read as text: {error}") from error
+    if guessed:
+        typer.echo(f"{file}: read as {encoding}, which nothing in it says; save it as UTF-8 to be sure", err=True)
+    return [line.strip() for line in text.splitlines() if line.strip()]
 
 
 def _read_mean(text: str) -> list[float]:
@@ -73,30 +137,32 @@ def _read_mean(text: str) -> list[float]:
     return values * 3 if len(values) == 1 else values
 
 
-def _print_report(spec: ModelSpec, report: ImportReport, check: SelfCheck, verbose: bool) -> None:
-    from rich.console import Console
+def _print_report(spec: ModelSpec, report: ImportReport, check: SelfCheck, out: Path, verbose: bool) -> None:
     from rich.table import Table
 
-    console = Console(highlight=False)
-    table = Table(title=f"{report.source}: {spec.name}", title_justify="left", show_header=False)
+    console = open_console()
+    table = Table(title=shown(f"{report.source}: {spec.name}"), title_justify="left", show_header=False)
     table.add_column(style="bold")
     table.add_column(overflow="fold")
     height, width = spec.preprocess.size_hw
-    table.add_row("input", f"{width} x {height}")
-    table.add_row("classes", f"{len(spec.class_names)}: {_some(spec.class_names)}")
-    table.add_row("mapped", f"{len(report.mapped)} parameters")
-    table.add_row("left over", _counted(report.left_over))
-    table.add_row("missing", _counted(report.missing))
-    for note in report.notes:
-        table.add_row("note", note)
     low, high = check.logits
-    table.add_row("checked", f"{check.anchors} anchors = rows of the heads; logits of noise {low:.2f}..{high:.2f}")
-    table.add_row("", "the file reads back equal and gives identical outputs")
+    rows = [
+        ("input", f"{height} x {width} (h x w){f': {check.doubt}' if check.doubt else ''}"),
+        ("classes", f"{len(spec.class_names)}: {_some(spec.class_names)}"),
+        ("mapped", f"{len(report.mapped)} parameters"),
+        ("left over", _counted(report.left_over)),
+        ("missing", _counted(report.missing)),
+        *(("note", note) for note in report.notes),
+        ("checked", f"{check.anchors:,} default boxes = rows of the heads; logits of noise {low:.2f}..{high:.2f}"),
+        ("", "the file reads back equal and gives identical outputs"),
+    ]
+    for row in rows:
+        table.add_row(*map(shown, row))
     console.print(table)
     if verbose:
         for ours, theirs in report.mapped:
-            typer.echo(f"{ours} <- {theirs}")
-    typer.echo(f"Wrote {check.file}. Try: singleshot predict photo.jpg --weights {check.file}")
+            console.print(shown(f"{ours} <- {theirs}"), soft_wrap=True)
+    typer.echo(f"Wrote {out}. Try: singleshot predict photo.jpg --weights {shlex.quote(str(out))}")
 
 
 def _counted(names: tuple[str, ...]) -> str:

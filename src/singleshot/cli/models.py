@@ -7,6 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from singleshot.cli.console import open_console, shown
+from singleshot.wording import counted
+
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
@@ -33,11 +36,9 @@ def models(
     * `singleshot models ssd300_vgg16`
     * `singleshot models ssdlite300_mobilenet_v2 --size 300x480 --classes 3`
     """
-    from rich.console import Console
-
     from singleshot.models.catalogue import model_entry, model_spec
 
-    console = Console()
+    console = open_console()
     size_hw = parse_size(size) if size else None
     if name is None:
         _print_all(console, classes, size_hw)
@@ -59,11 +60,12 @@ def parse_size(text: str) -> tuple[int, int]:
     Raises:
         ConfigError: it is none.
     """
+    from singleshot.config import MAX_SIDE
     from singleshot.errors import ConfigError
 
     sides = text.lower().split("x")
-    if len(sides) != 2 or not all(side.isdecimal() and 1 <= int(side) <= 10_000 for side in sides):
-        raise ConfigError(f"--size is HEIGHTxWIDTH in pixels, for instance 300x480, not '{text}'")
+    if len(sides) != 2 or not all(side.isdecimal() and len(side) < 6 and 1 <= int(side) <= MAX_SIDE for side in sides):
+        raise ConfigError(f"--size is HEIGHTxWIDTH in pixels up to {MAX_SIDE}, for instance 300x480, not '{text}'")
     return int(sides[0]), int(sides[1])
 
 
@@ -79,7 +81,7 @@ def _print_all(console: Console, classes: int, size_hw: tuple[int, int] | None) 
     from singleshot.models.summary import summarise
 
     table = _table("Model", ">Input", ">Params", ">GFLOPs", ">Anchors", "Weights")
-    for name in track(model_names(), "Measuring", console=console, transient=True):
+    for name in track(model_names(), "Measuring", console=console, transient=True, disable=not console.is_terminal):
         spec = model_spec(name, class_placeholders(classes), size_hw)
         summary = summarise(spec)
         height, width = spec.preprocess.size_hw
@@ -93,43 +95,46 @@ def _print_all(console: Console, classes: int, size_hw: tuple[int, int] | None) 
         )
     console.print(table)
     console.print(
-        f"Parameters and FLOPs (a multiplication and an addition are two) with {classes} classes and background. "
-        "Input is height x width; any other size works. Weights: coco is bundled, imagenet a backbone to start from. "
+        f"Parameters and FLOPs (a multiplication and an addition are two) with {counted(classes, 'class')} and "
+        "background. Input is height x width; any other size works. Weights: coco is bundled, imagenet a backbone to "
+        "start from. "
         "'singleshot models NAME' shows one."
     )
 
 
 def _print_one(console: Console, spec: ModelSpec, description: str) -> None:
+    from rich.text import Text
+
     from singleshot.models.summary import summarise
 
     summary = summarise(spec)
     height, width = spec.preprocess.size_hw
-    console.print(f"[bold]{spec.name}[/bold]  {description}", highlight=False)
+    console.print(Text(shown(spec.name), "bold").append(f"  {shown(description)}", "not bold"))
     console.print(
-        f"input {height} x {width} (h x w), {len(spec.class_names)} classes, {summary.anchors:,} anchors, "
-        f"{summary.total_parameters:,} parameters, {summary.flops / 1e9:.2f} GFLOPs",
-        highlight=False,
+        f"input {height} x {width} (h x w), {counted(len(spec.class_names), 'class')}, {summary.anchors:,} anchors, "
+        f"{summary.total_parameters:,} parameters, {summary.flops / 1e9:.2f} GFLOPs"
     )
     console.print(_level_table(summary))
     parts = _table("Part", ">Parameters")
     for part, count in summary.parameters.items():
         parts.add_row(part, f"{count:,}")
     console.print(parts)
-    console.print(f"backbone {spec.network.backbone.name}, neck {spec.network.neck.kind}", highlight=False)
+    console.print(f"backbone {shown(spec.network.backbone.name)}, neck {spec.network.neck.kind}")
     for label, settings in (("preprocess", spec.preprocess), ("postprocess", spec.postprocess), ("coder", spec.coder)):
         changed = ", ".join(f"{key}={value}" for key, value in settings.model_dump().items() if key != "class_columns")
-        console.print(f"{label}: {changed}", highlight=False)
+        console.print(f"{label}: {changed}")
     at_hand = ", ".join(f"{source} ({where})" for source, where in weights_at_hand(spec))
-    console.print(f"weights at hand: {at_hand or 'none'}", highlight=False)
+    console.print(f"weights at hand: {at_hand or 'none'}")
 
 
 def _level_table(summary: NetworkSummary) -> Table:
+
     table = _table("Source", ">Channels", ">Map", ">Stride", ">Boxes per cell", ">Box sides (px)", ">Anchors")
     for level in summary.levels:
         rows, columns = level.size_hw
         down, across = level.stride_hw
         table.add_row(
-            level.source,
+            shown(level.source),
             str(level.channels),
             f"{rows} x {columns}",
             f"{down:.4g}" if down == across else f"{down:.4g} x {across:.4g}",

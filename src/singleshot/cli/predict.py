@@ -3,21 +3,29 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from singleshot.cli.console import discard_output, open_console, shown
+from singleshot.wording import counted
+
 if TYPE_CHECKING:
     from rich.status import Status
 
     from singleshot.predict.job import JobSummary
-    from singleshot.predict.runner import Result
+    from singleshot.predict.runner import Predictor, Result
+    from singleshot.predict.sinks import Sink
 
-# More images than this are counted by a progress bar instead of being listed one by one.
+# More images than this are counted by a progress bar instead of being listed one by one, and have a table of times.
 LISTED_IMAGES = 20
+# Of a long list of errors, what the terminal shows; detections.json has the failed images, all of them.
+LISTED_ERRORS = 20
+
+OUT = Path("predictions")
 
 STAGE_NAMES = {
     "decode": "read and decode",
@@ -25,18 +33,30 @@ STAGE_NAMES = {
     "network": "network",
     "postprocess": "postprocess",
     "write": "write",
-    "wait": "writer waiting",
+    "wait": "waiting for results",
 }
 
 
 def predict(
     sources: Annotated[list[str], typer.Argument(metavar="SOURCE...", help="Image files, folders, globs.")],
     weights: Annotated[str, typer.Option(help="Bundled weights by name, or a weights file.")] = "coco",
-    out: Annotated[Path, typer.Option(help="Folder for the results.")] = Path("predictions"),
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Folder for the results.", show_default="a new one: predictions, predictions-2, ..."),
+    ] = None,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace what is in --out; an earlier run's results are removed.")
+    ] = False,
     score: Annotated[float, typer.Option(help="Least confidence of a detection, 0..1.")] = 0.3,
-    save: Annotated[str, typer.Option(help="What to write: images, json, csv, coco, crops (with commas).")] = (
-        "images,json"
-    ),
+    save: Annotated[
+        str, typer.Option(help="What to write: images, json, jsonl, csv, coco, crops (with commas).")
+    ] = "images,json",
+    classes: Annotated[
+        list[str] | None, typer.Option(help="Only these classes, by name: person,dog.", show_default="all")
+    ] = None,
+    agnostic: Annotated[
+        bool, typer.Option("--agnostic", help="Of overlapping boxes only the surest stays, whatever their classes.")
+    ] = False,
     batch: Annotated[int, typer.Option(help="Images that the network sees at once; more than 1 pays on a GPU.")] = 1,
     backend: Annotated[str, typer.Option(help="What runs the network: auto, torch, openvino, onnx.")] = "auto",
     precision: Annotated[str, typer.Option(help="In which numbers: auto, fp32, bf16, int8.")] = "auto",
@@ -50,6 +70,17 @@ def predict(
     max_detections: Annotated[
         int | None, typer.Option(help="Most detections per image.", show_default="the model's")
     ] = None,
+    clip: Annotated[
+        bool,
+        typer.Option("--clip/--no-clip", help="Let boxes end at the picture, or leave them as the network has them."),
+    ] = True,
+    labels: Annotated[bool, typer.Option("--labels/--no-labels", help="Names and scores in pictures.")] = True,
+    line_width: Annotated[
+        int | None, typer.Option(help="Of boxes in pictures, in pixels.", show_default="by the picture's size")
+    ] = None,
+    times: Annotated[
+        bool | None, typer.Option("--times/--no-times", help="Say where the time went.", show_default="of many images")
+    ] = None,
     max_pixels: Annotated[int, typer.Option(help="Larger images are refused.")] = 178_956_970,
 ) -> None:
     """Detect objects in images.
@@ -59,24 +90,32 @@ def predict(
     * `singleshot predict street.jpg`
     * `singleshot predict photos/ --recursive --score 0.5 --save images,json,csv`
     * `singleshot predict "photos/*.jpg" --weights runs/train/best.safetensors --out found`
+    * `singleshot predict photos/ --classes person,dog --agnostic`
 
-    An image that cannot be read ends nothing: it is listed at the end, and the exit code is 1.
-    Exit code 2 means that nothing was done (a wrong option, path or weights file).
+    An image that cannot be read, or whose results cannot be written, ends nothing: it is listed at the end, and the
+    exit code is 1. Exit code 2 means that nothing was done (a wrong option, path or weights file). Ctrl-C keeps what
+    was found until then.
     """
     from singleshot.backends.device import check_device
     from singleshot.backends.select import check_backend
-    from singleshot.detections import check_score
-    from singleshot.detector import check_batch, load
-    from singleshot.images import quiet_decoders
-    from singleshot.predict.job import run_job
-    from singleshot.predict.sinks import check_kinds, open_sinks
-    from singleshot.predict.sources import find_images
+    from singleshot.cli.signals import interrupt_code
+    from singleshot.detections import check_line_width, check_score
+    from singleshot.detector import load
+    from singleshot.predict.folder import new_folder
+    from singleshot.predict.settings import check_batch
+    from singleshot.predict.sinks import check_sinks, open_sinks
+    from singleshot.predict.sources import search_images
 
     kinds = [kind.strip() for kind in save.split(",") if kind.strip()]
-    check_kinds(kinds)
+    check_sinks(kinds, out or OUT, (), overwrite or out is None)
     check_score(score, "--score")
     check_batch(batch)
-    images = find_images(sources, recursive=recursive, exclude=out)
+    check_line_width(line_width)
+    found = search_images(sources, recursive=recursive, exclude=out)
+    images = found.images
+    _check_not_all_others(images)
+    if out is not None and kinds:
+        check_sinks(kinds, out, images, overwrite)
     detector = load(weights)
     backend_name, precision_name = check_backend(backend, precision)
     with _status("Getting the network ready (a conversion is made once, and kept) ..."):
@@ -84,6 +123,9 @@ def predict(
             score,
             nms_iou=nms_iou,
             max_detections=max_detections,
+            agnostic=agnostic,
+            classes=_classes(classes, detector.class_names),
+            clip=clip,
             max_pixels=max_pixels,
             backend=backend_name,
             precision=precision_name,
@@ -91,35 +133,87 @@ def predict(
             compile=compile,
             images=len(images),
         )
-    results = predictor.stream(images, min(batch, len(images)))
-    with (
-        quiet_decoders(),
-        _progress(len(images)) as on_result,
-        open_sinks(kinds, out, images, detector.class_names, detector.spec.class_ids) as sinks,
-    ):
-        summary = run_job(results, sinks, predictor.times, on_result)
-    _print_summary(summary, predictor.backend.name, out if kinds else None)
-    if summary.failures:
+    for line in (*found.missed, *found.notes):
+        typer.echo(f"Note: {shown(line)}", err=True)
+    folder = out or (new_folder(OUT) if kinds else OUT)
+    notes: list[str] = []
+    sinks = open_sinks(
+        kinds,
+        folder,
+        images,
+        detector.class_names,
+        detector.spec.class_ids,
+        overwrite=overwrite,
+        labels=labels,
+        line_width=line_width,
+        note=notes.append,
+    )
+    summary = _run(predictor, images, min(batch, len(images)), sinks)
+    told = _tell(summary, predictor.backend.name, len(images), times, folder if kinds else None)
+    for note in notes:
+        typer.echo(f"Note: {shown(note)}", err=True)
+    _print_problems(summary, found.missed)
+    if summary.interruption:
+        raise typer.Exit(interrupt_code(summary.interruption))
+    if summary.failures or summary.problems or found.missed or not told:
         raise typer.Exit(1)
+
+
+def _run(
+    predictor: Predictor, images: Sequence[Path], batch: int, sinks: AbstractContextManager[list[Sink]]
+) -> JobSummary:
+    """The job itself."""
+    from singleshot.images import quiet_decoders
+    from singleshot.predict.job import OutputProblem, describe, run_job
+
+    summary: JobSummary | None = None
+    try:
+        with quiet_decoders(), _progress(len(images)) as on_result, sinks as opened:
+            summary = run_job(predictor.stream(images, batch), opened, predictor.times, on_result)
+    except OSError as error:
+        if summary is None:
+            raise
+        summary.problems.append(OutputProblem(None, describe(error)))  # the end of a file: what came before is there
+    return summary
+
+
+def _check_not_all_others(images: Sequence[Path]) -> None:
+    """A video or a list of files among photos is one that fails; alone it is a mistake."""
+    from singleshot.errors import ImageError
+    from singleshot.predict.sources import other_file
+
+    others = [other_file(path) for path in images[:LISTED_IMAGES]]
+    if len(images) <= LISTED_IMAGES and all(others):
+        raise ImageError(f"{images[0]}: {others[0]}")
+
+
+def _classes(options: Sequence[str] | None, class_names: Sequence[str]) -> list[str | int] | None:
+    """Names, or ids that are no names, from ``person,dog``; a name may hold a comma."""
+    if not options:
+        return None
+    words = [
+        word
+        for option in options
+        for word in ([option] if option in class_names else (part.strip() for part in option.split(",")))
+        if word
+    ]
+    return [int(word) if word.isdecimal() and word not in class_names else word for word in words]
 
 
 def _status(message: str) -> Status:
     """A spinner while something takes seconds."""
-    from rich.console import Console
-
-    return Console(stderr=True).status(message)
+    return open_console(stderr=True).status(message)
 
 
 @contextmanager
 def _progress(count: int) -> Iterator[Callable[[Result], None]]:
     """A bar for many images, a line each for few."""
-    from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     from singleshot.predict.runner import Failure
 
     columns = (BarColumn(), MofNCompleteColumn(), TextColumn("images"), TimeRemainingColumn())
-    console = Console()
+    console = open_console()
     silent = count <= LISTED_IMAGES or not console.is_terminal
     with Progress(*columns, console=console, transient=True, disable=silent) as bar:
         task = bar.add_task("", total=count)
@@ -129,41 +223,70 @@ def _progress(count: int) -> Iterator[Callable[[Result], None]]:
             if count > LISTED_IMAGES:
                 return
             if isinstance(result, Failure):
-                line = f"{result.path}: failed"
+                typer.echo(f"{shown(result.path)}: failed")
             else:
-                line = f"{result.detections.path}: {_counted(Counter(result.detections.names)) or 'nothing found'}"
-            bar.console.print(line, markup=False, highlight=False, soft_wrap=True)
+                objects = _listed(Counter(result.detections.names)) or "nothing found"
+                typer.echo(f"{shown(result.detections.path)}: {objects}")
 
         yield on_result
 
 
 def _print_times(summary: JobSummary) -> None:
-    """Where the time went. Stages overlap, so that their seconds may add up to more than the wall clock."""
-    from rich.console import Console
+    """Where the time went. Stages run at the same time, so that their seconds may add up to more than the run took."""
     from rich.table import Table
 
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for heading in ("stage", "seconds", "ms per image", "share of the run"):
+    for heading in ("stage", "seconds", "ms per image"):
         table.add_column(heading, justify="left" if heading == "stage" else "right")
     for stage, seconds in summary.times.seconds.items():
-        share = 100 * seconds / summary.wall_s if summary.wall_s else 0.0
-        per_image = 1000 * seconds / max(summary.images, 1)
-        table.add_row(STAGE_NAMES[stage], f"{seconds:.2f}", f"{per_image:.2f}", f"{share:.0f} %")
-    Console().print(table, highlight=False)
+        table.add_row(STAGE_NAMES[stage], f"{seconds:.2f}", f"{1000 * seconds / max(summary.done, 1):.2f}")
+    open_console().print(table)
 
 
-def _counted(objects: Counter[str]) -> str:
-    return ", ".join(f"{count:,} {name}" for name, count in objects.most_common())
+def _listed(objects: Counter[str]) -> str:
+    return ", ".join(f"{count:,} {shown(name)}" for name, count in objects.most_common())
 
 
-def _print_summary(summary: JobSummary, backend: str, out: Path | None) -> None:
-    typer.echo(f"{summary.images:,} images, {summary.objects.total():,} objects in {summary.time_line()}, {backend}")
-    _print_times(summary)
+def _tell(summary: JobSummary, backend: str, count: int, times: bool | None, folder: Path | None) -> bool:
+    """What was done; whether that could be said. The results are written by now, whatever becomes of the text."""
+    if summary.interruption:
+        typer.echo(
+            f"Interrupted after {summary.done:,} of {counted(count, 'image')}; what was found is kept.", err=True
+        )
+    try:
+        _print_summary(summary, backend, count > LISTED_IMAGES if times is None else times)
+        if folder is not None:
+            typer.echo(f"Results: {shown(folder)}")
+    except BrokenPipeError:  # `| head` has read enough
+        discard_output()
+    except OSError as error:
+        discard_output()
+        typer.echo(f"The standard output cannot be written: {error.strerror}", err=True)
+        return False
+    return True
+
+
+def _print_summary(summary: JobSummary, backend: str, times: bool) -> None:
+    images, objects = counted(summary.images, "image"), counted(summary.objects.total(), "object")
+    typer.echo(f"{images}, {objects} in {summary.time_line()}, {backend}")
+    if times:
+        _print_times(summary)
     if summary.images > LISTED_IMAGES and summary.objects:
-        typer.echo(f"Found: {_counted(summary.objects)}")
-    if out is not None:
-        typer.echo(f"Results: {out}")
-    if summary.failures:
-        typer.secho(f"{len(summary.failures):,} could not be read:", fg=typer.colors.RED, err=True)
-        for failure in summary.failures:
-            typer.echo(f"  {failure.error}", err=True)
+        typer.echo(f"Found: {_listed(summary.objects)}")
+
+
+def _print_problems(summary: JobSummary, missed: Sequence[str]) -> None:
+    _print_errors("could not be read", [str(failure.error) for failure in summary.failures])
+    lines = [f"{path}: {error}" if path and str(path) not in error else error for path, error in summary.problems]
+    _print_errors("could not be written", lines)
+    _print_errors("could not be searched", missed)
+
+
+def _print_errors(what: str, lines: Sequence[str]) -> None:
+    if not lines:
+        return
+    typer.secho(f"{len(lines):,} {what}:", fg=typer.colors.RED, err=True)
+    for line in lines[:LISTED_ERRORS]:
+        typer.echo(f"  {shown(line)}", err=True)
+    if len(lines) > LISTED_ERRORS:
+        typer.echo(f"  ... and {len(lines) - LISTED_ERRORS:,} more", err=True)

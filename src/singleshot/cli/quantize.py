@@ -17,6 +17,7 @@ def quantize(
     backend: Annotated[str, typer.Option(help="Who will run it: openvino, onnx.")] = "openvino",
     images: Annotated[int, typer.Option(min=10, help="Images to calibrate on, at most.")] = 300,
     recursive: Annotated[bool, typer.Option("--recursive", "-r", help="Look into subfolders.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an int8 file that is there.")] = False,
 ) -> None:
     """Make a detector's int8 form, which CPUs run several times as fast, calibrated on your images (no labels needed).
 
@@ -32,13 +33,15 @@ def quantize(
     from singleshot.backends.quantize import quantize as run
     from singleshot.backends.select import check_kind, compiled_file, int8_path
     from singleshot.detector import find_weights
+    from singleshot.files import check_output
     from singleshot.predict.sources import find_images
 
     path, kind = find_weights(weights), check_kind(backend)
-    found = find_images(data, recursive=recursive)
+    target, found = out or int8_path(path, kind), find_images(data, recursive=recursive)
+    check_output(target, overwrite=overwrite, sources=[path, *found])
     with Console(stderr=True).status("Quantising (minutes for large networks) ..."):
         package = run(compiled_file(kind, path), found, images)
-        target = package.save(out or int8_path(path, kind))
+        package.save(target)
     size_mb = target.stat().st_size / 1e6
     typer.echo(f"{target}: {size_mb:.1f} MB, calibrated on {int(package.info.quantization['images'])} images")
     if out is not None and out.absolute() != int8_path(path, kind).absolute():

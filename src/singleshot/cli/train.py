@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, cast
 
 import typer
 
@@ -38,13 +39,21 @@ def train(
     steps: Annotated[int | None, typer.Option(help="Length in optimiser steps.")] = None,
     minutes: Annotated[float | None, typer.Option(help="Length in minutes, evaluations included.")] = None,
     batch: Annotated[str | None, typer.Option(help="Images per step, or auto (default).")] = None,
+    lr: Annotated[str | None, typer.Option(help="Learning rate, or auto (default).")] = None,
     size: Annotated[str | None, typer.Option(help="Network input: 300, or HEIGHTxWIDTH.")] = None,
     train_split: Annotated[str | None, typer.Option("--train", help="Split to learn from; join several by +.")] = None,
     val_split: Annotated[str | None, typer.Option("--val", help="Split to measure on, or none.")] = None,
     format: Annotated[str | None, typer.Option("--format", help="Format of the labels; default: by evidence.")] = None,
     out: Annotated[Path | None, typer.Option(help="Folder of the run; default: a new one below runs/.")] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the run in --out.")] = False,
     recipe: Annotated[str | None, typer.Option(help="A recipe's name, or a YAML file of settings.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue the run in --out, or the latest.")] = False,
+    anchors: Annotated[
+        str | None, typer.Option(help="Default boxes: auto scales the model's to the training objects.")
+    ] = None,
+    anchor_scale: Annotated[
+        float | None, typer.Option(help="Factor for the sizes of the default boxes, such as 0.5 for small objects.")
+    ] = None,
     augment: Annotated[str | None, typer.Option(help="Random changes: ssd, ssdlite, light, none.")] = None,
     freeze: Annotated[
         list[str] | None, typer.Option(help="Part that stays as it is, such as backbone; repeatable.")
@@ -62,21 +71,6 @@ def train(
     """Train a detector on labelled images; by default from the bundled COCO detector."""
     from singleshot.engine.train import train as run
 
-    settings: dict[str, Any] = {
-        "size_hw": _size(size) if size else None,
-        "data.train": train_split,
-        "data.val": val_split,
-        "data.bad_data": bad_data,
-        "data.format": format,
-        "augment": augment,
-        "freeze": freeze,
-        "amp": amp,
-        "workers": _number_or_text(workers),
-        "seed": seed,
-        "tensorboard": tensorboard or None,
-        **_assignments(set_ or []),
-    }
-    given = {key: value for key, value in settings.items() if value is not None}
     result = run(
         data,
         model,
@@ -85,11 +79,26 @@ def train(
         steps=steps,
         minutes=minutes,
         batch=_number_or_text(batch),
+        lr=_number_or_text(lr),
+        size=size,
+        train=train_split,
+        val=val_split,
+        format=cast(Any, format),
         out=out,
+        overwrite=overwrite,
         recipe=recipe,
         resume=resume,
+        anchors=cast(Any, anchors),
+        anchor_scale=anchor_scale,
+        augment=augment,
+        freeze=freeze,
+        amp=amp,
         device=device,
-        settings=given,
+        workers=_number_or_text(workers),
+        seed=seed,
+        bad_data=cast(Any, bad_data),
+        tensorboard=tensorboard or None,
+        settings=_assignments(set_ or []),
     )
     if result.ending == "interrupted":
         raise typer.Exit(INTERRUPTED)
@@ -99,20 +108,18 @@ train.__doc__ = f"{train.__doc__}\n{EXAMPLES}"
 
 
 def _number_or_text(text: str | None) -> Any:
-    return int(text) if text is not None and text.isdigit() else text
-
-
-def _size(text: str) -> list[int]:
-    """``300`` or ``300x480`` as [height, width]."""
-    parts = text.lower().split("x")
-    if len(parts) > 2 or not all(part.isdigit() and int(part) for part in parts):
-        raise typer.BadParameter(f"'{text}' is no size: give one side, or HEIGHTxWIDTH", param_hint="--size")
-    return [int(parts[0]), int(parts[-1])]
+    """``8`` and ``1e-3`` are numbers; what is neither, such as ``auto``, is left to the settings to judge."""
+    for kind in (int, float):
+        with suppress(ValueError, TypeError):
+            return kind(text)  # type: ignore[arg-type]
+    return text
 
 
 def _assignments(texts: list[str]) -> dict[str, Any]:
     """``KEY=VALUE`` pairs; values are read as YAML."""
     import yaml
+
+    from singleshot.engine.config import parse_yaml
 
     pairs = {}
     for text in texts:
@@ -120,7 +127,7 @@ def _assignments(texts: list[str]) -> dict[str, Any]:
         if not equals or not key:
             raise typer.BadParameter(f"'{text}' must be KEY=VALUE, such as optimizer.lr=0.01", param_hint="--set")
         try:
-            pairs[key.strip()] = yaml.safe_load(value)
+            pairs[key.strip()] = parse_yaml(value)
         except yaml.YAMLError as error:
             raise typer.BadParameter(f"'{text}': the value is no YAML: {error}", param_hint="--set") from error
     return pairs

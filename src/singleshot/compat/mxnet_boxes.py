@@ -40,7 +40,7 @@ def box_nms(
         id_index: column of the class id; negative if there is none, and all rows suppress each other.
         background_id: rows of this id are dropped; only with ``id_index``.
         force_suppress: suppress across ids.
-        in_format, out_format: corners, or centre and size.
+        in_format, out_format: corners, or centre and size. Rows whose first coordinate is negative stay as they are.
 
     Returns:
         ``[..., n, k]``. The gradient goes to each survivor's original row.
@@ -68,7 +68,9 @@ def box_nms(
         flat.detach(), overlap_thresh, valid_thresh, topk, coord_start, score_index, id_index, background_id,
         force_suppress, in_format,
     )  # fmt: skip
-    survivors = _reformat(flat[images, rows], coord_start, in_format, out_format)
+    chosen = flat[images, rows]
+    is_left = chosen[:, coord_start, None] < 0  # MXNet takes a negative first coordinate for a row of -1
+    survivors = torch.where(is_left, chosen, _reformat(chosen, coord_start, in_format, out_format))
     result = torch.full_like(flat, -1.0).index_put((images, rank_in_groups(images)), survivors)
     return result.view(data.shape)
 

@@ -15,7 +15,7 @@ from typing import Any, Literal
 import numpy as np
 
 from singleshot.data.dataset import DetectionDataset, open_found
-from singleshot.data.parts import choose_training, count_images
+from singleshot.data.parts import choose_training
 from singleshot.data.problems import BadData, Problem, count_kinds
 from singleshot.data.recognise import Format, Found, own_splits, recognise
 from singleshot.data.split_names import HELD_OUT, TRAINING, split_role
@@ -23,6 +23,7 @@ from singleshot.data.splitting import PARTS, assign_splits
 from singleshot.errors import DataError, ImageError
 from singleshot.image_header import read_header
 from singleshot.images import read_image
+from singleshot.wording import counted
 
 THREADS = 4
 # COCO's limits of small and medium objects, in square pixels.
@@ -149,7 +150,7 @@ def _training(found: Found, whole: DetectionDataset, parts: dict[str, DetectionD
     except DataError as error:
         return (f"train would stop: {error}",)
     measured = f"measures on {len(val_set)} of '{val_set.split}'" if val_set else "measures on nothing"
-    first = f"train learns from {count_images(train_set)} of '{train_set.split}' and {measured}"
+    first = f"train learns from {counted(len(train_set), 'image')} of '{train_set.split}' and {measured}"
     return (first, *train_set.notes, *(val_set.notes if val_set else ()))
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Callable, Sequence, Sized
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -14,6 +14,7 @@ from singleshot.data.recognise import Format, Found, own_splits, recognise
 from singleshot.data.split_names import HELD_OUT, TRAINING, Role, choose_split, split_role
 from singleshot.data.splitting import MIN_HELD_OUT
 from singleshot.errors import DataError
+from singleshot.wording import counted
 
 Load = Callable[[str | None, Sequence[str] | None], DetectionDataset]
 """Opens a split, or everything, with some classes, or the data set's own."""
@@ -138,13 +139,15 @@ def _measured(train_set: DetectionDataset, val_set: DetectionDataset, asked: boo
 
 def _remark(val_set: DetectionDataset) -> DetectionDataset:
     """Add what makes numbers worth little: no objects, few images."""
-    notes = list(val_set.notes)
+    notes, images = list(val_set.notes), counted(len(val_set), "image")
     if not any(len(sample) - int(sample.iscrowd.sum()) for sample in val_set):
         why = next((f": {p.message}" for p in val_set.problems if p.kind == "no-labels"), "")
-        notes.append(f"nothing can be measured on '{val_set.split}' ({count_images(val_set)}): there is no object{why}")
+        notes.append(f"nothing can be measured on '{val_set.split}' ({images}): there is no object{why}")
     elif len(val_set) < MIN_HELD_OUT:
         few = "is little" if len(val_set) == 1 else "are few"
-        notes.append(f"{count_images(val_set)} to measure on {few}: differences between numbers are mostly chance")
+        notes.append(
+            f"{images} to measure on {few}: differences between numbers, and which weights are best, are mostly chance"
+        )
     return dataclasses.replace(val_set, notes=tuple(notes))
 
 
@@ -154,13 +157,8 @@ def _or_nothing(
     """The two parts of a division; too few images leave none to measure on."""
     if len(val_set):
         return train_set, _remark(dataclasses.replace(val_set, notes=()))
-    note = f"{count_images(train_set)}: too few to hold some out, so nothing is measured"
+    note = f"{counted(len(train_set), 'image')}: too few to hold some out, so nothing is measured"
     return dataclasses.replace(train_set, notes=(*train_set.notes, note)), None
-
-
-def count_images(images: Sized) -> str:
-    """``1 image``, ``5 images``."""
-    return f"{len(images):,} image{'' if len(images) == 1 else 's'}"
 
 
 def remarks(*datasets: DetectionDataset | None) -> list[str]:

@@ -69,10 +69,12 @@ def _claim(out: Path) -> None:
 
 
 def _print_ending(context: DemoContext, report: Path, results: Sequence[StageResult]) -> None:
+    from rich.markup import escape
+
     say = context.say
     say("\n[bold]Open[/bold]")
     for path in (report, *(path for result in results for path in result.files)):
-        say(f"  {path}")
+        say(f"  {escape(str(path))}")
     say("\n[bold]Try next[/bold]")
     for command in (command for result in results for command in result.commands):
-        say(f"  {command}")
+        say(f"  {escape(command)}")

@@ -59,9 +59,12 @@ def detect_photos(context: DemoContext) -> StageResult:
     Raises:
         MissingExtraError: scikit-image, which ships the photos, is not installed.
     """
+    from singleshot.kernels import prepare
+
     folder = photo_folder()
     photos = [photo for photo in SAMPLE_PHOTOS if (folder / photo.file).exists()]
     context.say(f"[bold]Detecting[/bold] in {len(photos)} photos with the bundled detector (COCO, 80 classes)")
+    prepare()
     first_s, _ = _load()
     load_s, predictor = _load()
     write_results(context.out, [folder / photo.file for photo in photos], predictor)
@@ -104,13 +107,16 @@ def photo_folder() -> Path:
 
 
 def write_results(out: Path, images: Sequence[Path], predictor: Predictor) -> None:
-    """Annotated pictures and ``detections.json``, as ``singleshot predict`` writes them."""
+    """Annotated pictures and ``detections.json``, as ``singleshot predict`` writes them, in place of former ones."""
+    from singleshot.predict.folder import holds_results
     from singleshot.predict.job import run_job
     from singleshot.predict.sinks import open_sinks
 
     labels = (predictor.class_names, predictor.category_ids)
-    with open_sinks(("images", "json"), out, images, *labels) as sinks:
-        run_job(predictor.stream(images), sinks, predictor.times)
+    with open_sinks(("images", "json"), out, images, *labels, overwrite=holds_results(out)) as sinks:
+        summary = run_job(predictor.stream(images), sinks, predictor.times)
+    if summary.interruption:
+        raise summary.interruption
 
 
 def _time(predictor: Predictor, path: Path, photo: SamplePhoto) -> _Timed:

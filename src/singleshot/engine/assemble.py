@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
@@ -16,9 +17,11 @@ from singleshot.engine.ema import Ema
 from singleshot.engine.evaluate import evaluate_network
 from singleshot.engine.guards import LossGuard
 from singleshot.engine.loader import LoaderConfig, TrainLoader
+from singleshot.engine.logs import EvaluationRecord, StepRecord
 from singleshot.engine.machine import choose_amp, choose_batch, precision_of
-from singleshot.engine.optimizer import build_optimizer, has_batch_norm, learning_rate, still_norms
+from singleshot.engine.optimizer import build_optimizer, has_batch_norm, learning_rate, set_norm_momentum, still_norms
 from singleshot.engine.schedule import RunLength
+from singleshot.engine.small_maps import has_small_maps, single_norms
 from singleshot.engine.start import Start
 from singleshot.engine.trainer import Criterion, ImageNormalizer, Intervals, Store, Trainer
 from singleshot.errors import ConfigError
@@ -29,11 +32,13 @@ from singleshot.multibox.loss import multibox_loss
 from singleshot.multibox.refine import refine_loss
 from singleshot.report.result import EvalResult
 from singleshot.structures import Batch, HeadOutput, RefineOutput
+from singleshot.weights.file import load_state, read_state
 
 # On an accelerator a look at the loss waits for the device.
 GUARD_EVERY = 16
 # So many a run, but no more than one an epoch.
 AUTO_EVALUATIONS = 10
+EVALUATION_SHARE = 0.15
 
 
 def resolve(config: TrainConfig, start: Start, images: int, device: torch.device) -> TrainConfig:
@@ -61,10 +66,20 @@ def resolve(config: TrainConfig, start: Start, images: int, device: torch.device
             "optimizer.lr": learning_rate(config.optimizer, batch * config.accumulate, has_norm).value,
             "optimizer.lr_batch": None,
             "evaluation.every": every,
+            "evaluation.share": share_of_time(config),
+            "anchors": start.spec.anchors.model_dump(mode="json") if config.anchors or config.anchor_scale else None,
+            "anchor_scale": None,
             "evaluation.batch": batch if config.evaluation.batch == "auto" else config.evaluation.batch,
             "amp": choose_amp(config.amp, device, share),
         }
     )
+
+
+def share_of_time(config: TrainConfig) -> float:
+    """Most of the time that evaluations before the last may take; who says how often they are gets them."""
+    if config.evaluation.share != "auto":
+        return config.evaluation.share
+    return EVALUATION_SHARE if config.evaluation.every == "auto" else 1.0
 
 
 def build_trainer(
@@ -89,9 +104,11 @@ def build_trainer(
     assert isinstance(config.optimizer.lr, float)
     assert config.amp != "auto"
     assert config.evaluation.every != "auto"
+    assert config.evaluation.share != "auto"
     torch.manual_seed(config.seed)
     layout = torch.channels_last if config.channels_last else torch.contiguous_format
     network = start.network.to(device, memory_format=layout)  # type: ignore[call-overload]
+    set_norm_momentum(network, config.batch_norm_momentum)
     size_hw = start.spec.preprocess.size_hw
     loader = TrainLoader(
         train_set.samples,
@@ -122,14 +139,17 @@ def build_trainer(
         schedule=config.schedule,
         guard=LossGuard(paths.__getitem__, 1 if device.type == "cpu" else GUARD_EVERY),
         store=store,
-        intervals=Intervals(config.log_every, config.evaluation.every, config.save_minutes * 60),
+        intervals=Intervals(
+            config.log_every, config.evaluation.every, config.save_minutes * 60, config.evaluation.share
+        ),
         evaluate=evaluation,
+        held_out=evaluation.images if evaluation else 0,
         metric=config.evaluation.metric,
         patience=config.evaluation.patience,
-        precision=precision_of(config.amp, config.compile),
+        precision=precision_of(config.amp, config.compile, has_small_maps(network, size_hw)),
         accumulate=config.accumulate,
         clip_norm=config.optimizer.clip_norm,
-        still=still_norms(network, config.batch_norm),
+        still=[*still_norms(network, config.batch_norm), *single_norms(network, size_hw, config.batch)],
         compiled=torch.compile(network) if config.compile else None,
     )
 
@@ -148,7 +168,7 @@ def criterion(spec: ModelSpec, network: Network, config: TrainConfig, device: to
 
 
 class Evaluation:
-    """Measures the network on held-out images and remembers the best result.
+    """Measures the network on held-out images and remembers the best result; an observer of the run.
 
     Args:
         spec: what belongs to the network.
@@ -162,7 +182,18 @@ class Evaluation:
         self._val_set = val_set
         self._batch = config.evaluation.batch
         self._metric = config.evaluation.metric
+        self._latest: EvalResult | None = None
         self.best: EvalResult | None = None
+
+    @property
+    def images(self) -> int:
+        """Held-out images."""
+        return len(self._val_set)
+
+    @property
+    def objects(self) -> int:
+        """Held-out objects that count."""
+        return sum(int((~sample.iscrowd).sum()) for sample in self._val_set)
 
     def __call__(self, network: nn.Module) -> Mapping[str, float]:
         """Numbers by name.
@@ -171,11 +202,30 @@ class Evaluation:
             ConfigError: the deciding metric is not among them.
         """
         assert isinstance(network, Network)
-        result = evaluate_network(network, self._spec, self._val_set, batch_size=self._batch)
-        numbers = result.summary
+        self._latest = evaluate_network(network, self._spec, self._val_set, batch_size=self._batch)
+        numbers = self._latest.summary
         if self._metric not in numbers:
             raise ConfigError(f"evaluation.metric: no '{self._metric}'; there are {', '.join(numbers)}")
-        value, best = numbers[self._metric], self.best.summary[self._metric] if self.best else -1.0
-        if self.best is None or value > best or value == best == 0:
-            self.best = result
         return numbers
+
+    def on_step(self, record: StepRecord) -> None:
+        """Nothing."""
+
+    def on_evaluation(self, record: EvaluationRecord) -> None:
+        """Keep the result if the loop, which alone knows, calls it the best."""
+        if record.best:
+            self.best = self._latest
+
+    def close(self) -> None:
+        """Nothing."""
+
+    def of_file(self, path: Path, network: nn.Module) -> EvalResult:
+        """The result of a weights file.
+
+        Args:
+            path: the file.
+            network: of the same kind; gets its numbers.
+        """
+        assert isinstance(network, Network)
+        load_state(network, read_state(path), path)
+        return evaluate_network(network.eval(), self._spec, self._val_set, batch_size=self._batch)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import pickle
 import zipfile
+import zlib
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -14,9 +16,12 @@ from torch import nn
 
 from singleshot.engine.ema import Ema
 from singleshot.errors import WeightsError
-from singleshot.files import write_atomically
+from singleshot.files import is_regular, write_atomically
 
 FORMAT = 1
+# Behind the archive, where its readers do not look: a flipped bit between its files changes no checksum of theirs.
+SEAL = b"singleshot-sha256:"
+SEAL_BYTES = len(SEAL) + hashlib.sha256().digest_size
 
 
 @dataclass(slots=True)
@@ -32,6 +37,7 @@ class RunState:
         best_step: where it was reached.
         stale: evaluations since then.
         evaluation_s: duration of the latest evaluation.
+        evaluations_s: of all of them.
     """
 
     step: int = 0
@@ -41,6 +47,7 @@ class RunState:
     best_step: int = 0
     stale: int = 0
     evaluation_s: float = 0.0
+    evaluations_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +69,8 @@ def save_checkpoint(path: Path, learner: Learner, run: RunState) -> None:
     """Write the state of a run; the old file is replaced only when the new one is complete."""
     buffer = io.BytesIO()
     torch.save(_snapshot(learner, run), buffer)
-    write_atomically(path, buffer.getvalue())
+    content = buffer.getvalue()
+    write_atomically(path, content + SEAL + hashlib.sha256(content).digest())
 
 
 def load_checkpoint(path: Path, learner: Learner) -> RunState:
@@ -71,15 +79,14 @@ def load_checkpoint(path: Path, learner: Learner) -> RunState:
     Raises:
         WeightsError: the file is missing, damaged, of another version, or of another network or optimiser.
     """
-    if not zipfile.is_zipfile(path):
-        raise WeightsError(f"{path} is missing or damaged, not a training state; start a new run")
+    content = _intact(path)
     try:
         # The learner's tensors decide the device; weights_only keeps foreign code out.
-        saved = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
-        raise WeightsError(f"cannot read the training state {path}: {error}") from error
+        saved = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+    except (OSError, RuntimeError, EOFError, ValueError, pickle.UnpicklingError) as error:
+        raise WeightsError(f"cannot read the training state {path}: {error}; {_instead(path)}") from error
     if not isinstance(saved, dict) or saved.get("format") != FORMAT:
-        raise WeightsError(f"{path} is not a training state of format {FORMAT}; start a new run")
+        raise WeightsError(f"{path} is not a training state of format {FORMAT}; {_instead(path)}")
     try:
         learner.network.load_state_dict(saved["network"])
         learner.optimizer.load_state_dict(saved["optimizer"])
@@ -93,6 +100,27 @@ def load_checkpoint(path: Path, learner: Learner) -> RunState:
         raise WeightsError(f"{path} belongs to a run with other settings: {error}") from error
     _restore_generators(saved["generators"])
     return run
+
+
+def _intact(path: Path) -> bytes:
+    """The archive, if its digest (in files of before there was one, its checksums) says that no bit has changed."""
+    try:
+        content = path.read_bytes() if is_regular(path) else b""
+        archive, seal = content[:-SEAL_BYTES], content[-SEAL_BYTES:]
+        if seal.startswith(SEAL):
+            if seal == SEAL + hashlib.sha256(archive).digest():
+                return archive
+        elif zipfile.is_zipfile(path) and zipfile.ZipFile(path).testzip() is None:
+            return content
+    except OSError as error:
+        raise WeightsError(f"cannot read the training state {path}: {error.strerror}") from error
+    except (zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError, ValueError, EOFError):
+        pass
+    raise WeightsError(f"{path} is missing or damaged, not a training state; {_instead(path)}")
+
+
+def _instead(path: Path) -> str:
+    return f"start a new run from its weights: --weights {path.parent / 'last.safetensors'}"
 
 
 def _snapshot(learner: Learner, run: RunState) -> dict[str, Any]:

@@ -50,20 +50,27 @@ class AnchorFit:
             if count
         ]
 
-    def warnings(self) -> list[str]:
-        """What to worry about, and the remedy."""
+    def warnings(self, is_fitted: bool = False) -> list[str]:
+        """What to worry about, and the remedy.
+
+        Args:
+            is_fitted: whether the boxes are already scaled to the objects.
+        """
+        factor = max(self.median_side / self.smallest_anchor, 0.01)
+        remedy = "try --anchors auto" + (f", or --anchor-scale {factor:.2g}" if factor < 1 else "")
+        if is_fitted:
+            remedy = "a larger --size, or large photos cut into tiles, may help"
         poor = [name for name, recall in zip(self.class_names, self.recall, strict=True) if recall < LOW_RECALL]
         found = []
         if poor:
             found.append(
                 f"few default boxes fit {_names(poor)}: fewer than {LOW_RECALL:.0%} of their objects overlap one by "
-                f"{RECALL_IOU:g}. They still learn from their best box; set 'anchors' to boxes of their sizes for more"
+                f"{RECALL_IOU:g}. They still learn from their best box; {remedy}"
             )
         if self.smallest_anchor > self.median_side:
             found.append(
                 f"the smallest default box ({self.smallest_anchor:.0f} px of the network input) is larger than half of "
-                f"the objects (median {self.median_side:.0f} px): set 'anchors' to smaller boxes, or cut large photos "
-                "into tiles"
+                f"the objects (median {self.median_side:.0f} px): {remedy}"
             )
         return found
 
@@ -88,8 +95,9 @@ def check_samples(samples: Sequence[Sample], class_map: ClassMap, keep_empty: bo
                 "nothing is learnt: set iscrowd to 0 where a box holds one object"
             )
         raise DataError(
-            f"none of the {len(samples)} training images has an object, so nothing can be learnt from them; "
-            "`singleshot data check` says which labels were left out, and why"
+            f"none of the {len(samples)} training images has an object, so nothing can be learnt from them: images "
+            "without objects teach background, but only beside others; `singleshot data check` says which labels were "
+            "left out, and why"
         )
     counts = np.bincount(ids, minlength=len(class_map))
     absent = [name for name, count in zip(class_map.names, counts, strict=True) if not count]
@@ -113,7 +121,7 @@ def anchor_fit(
         anchors_cxcywh: in pixels of the network input, ``[A, 4]``.
         size_hw: network input.
     """
-    boxes, ids = _network_boxes(samples, size_hw)
+    boxes, ids = network_boxes(samples, size_hw)
     chosen = np.linspace(0, len(boxes) - 1, min(len(boxes), MAX_BOXES)).astype(int)
     boxes, ids = boxes[chosen], ids[chosen]
     anchors_xyxy = cxcywh_to_xyxy(anchors_cxcywh)
@@ -135,7 +143,7 @@ def anchor_fit(
     )
 
 
-def _network_boxes(samples: Sequence[Sample], size_hw: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+def network_boxes(samples: Sequence[Sample], size_hw: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
     """All objects in pixels of the network input ``[N, 4]`` float32, and their classes ``[N]``."""
     if not samples:
         return np.zeros((0, 4), np.float32), np.zeros(0, np.int64)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import reprlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -13,7 +14,7 @@ from pydantic import BaseModel, BeforeValidator, Field, ValidationError, model_v
 from singleshot.augment.config import AugmentConfig, parse_augment, preset
 from singleshot.config import AnchorConfig, Frozen, LossConfig, MatchConfig, SizeHW, UnitFloat
 from singleshot.errors import ConfigError
-from singleshot.files import write_atomically
+from singleshot.files import read_text, write_atomically
 
 PositiveInt = Annotated[int, Field(gt=0)]
 PositiveFloat = Annotated[float, Field(gt=0)]
@@ -21,6 +22,13 @@ NonNegative = Annotated[float, Field(ge=0)]
 
 Unit = Literal["epochs", "steps", "minutes"]
 DEFAULT_EPOCHS = 50.0
+
+MAX_SETTINGS_BYTES = 4 * 2**20
+MAX_WRONG = 10
+# A few lines of YAML can name a value of gigabytes, and a message must not spell it out.
+SHORT = reprlib.Repr()
+SHORT.maxlevel = 2
+SHORT.maxstring = SHORT.maxother = 100
 
 
 class OptimizerConfig(Frozen):
@@ -93,18 +101,27 @@ class EmaConfig(Frozen):
     decay: Annotated[float, Field(gt=0, lt=1)] = 0.9998
 
 
+def _metric_name(name: Any) -> Any:
+    """COCO's numbers may be named without their prefix."""
+    return f"coco_{name}" if isinstance(name, str) and name.startswith(("AP", "AR")) else name
+
+
 class EvaluationConfig(Frozen):
     """Evaluation during training.
 
     Attributes:
         every: distance of evaluations in the unit of the run's length; ``auto`` makes about ten, ``0`` only the last.
-        metric: which number decides the best checkpoint and early stopping.
+        share: most of the time that evaluations before the last may take; those beyond it are put off. ``auto`` is
+            0.15 where ``every`` is ``auto``, else 1.
+        metric: which number decides the best checkpoint and early stopping: ``coco_AP`` (or ``AP``), ``voc_area`` ...
+            Evaluations before the end of the warm-up do not count; of equal numbers the later one is the best.
         patience: evaluations without a better number before the run stops; ``None`` never stops early.
         batch: images per forward of the evaluation; ``auto`` takes the training batch.
     """
 
     every: NonNegative | Literal["auto"] = "auto"
-    metric: str = "voc_area"
+    share: UnitFloat | Literal["auto"] = "auto"
+    metric: Annotated[str, BeforeValidator(_metric_name)] = "coco_AP"
     patience: PositiveInt | None = None
     batch: PositiveInt | Literal["auto"] = "auto"
 
@@ -159,12 +176,14 @@ class TrainConfig(Frozen):
         accumulate: forwards per optimiser step; the effective batch is ``batch * accumulate``.
         optimizer, schedule, ema, evaluation: see there; ``ema: null`` averages nothing.
         loss, match: the multibox loss; ``loss.classification`` also decides how scores are read afterwards.
-        anchors: default boxes to use in place of the model's.
+        anchors: default boxes to use in place of the model's; ``auto`` scales the model's to the training objects.
+        anchor_scale: factor for the sizes of the model's default boxes.
         augment: random changes: a preset (``ssd``, ``ssdlite``, ``light``, ``none``), or a mapping that changes one,
             such as ``{preset: light, flip: 0.5}``.
         amp: precision of the forward pass; ``auto`` takes bf16 where the machine is quicker with it.
         freeze: parts of the network that stay as they are: prefixes or patterns (``backbone``, ``backbone.conv1_*``).
         batch_norm: ``train`` updates statistics, ``eval`` keeps those of the starting point.
+        batch_norm_momentum: share of a batch in the running statistics; ``None`` is the model's (PyTorch's .1).
         keep_empty: train on images without objects as background.
         use_difficult: learn from objects marked difficult, as VOC's detectors do.
         repeat_threshold: show images of classes that are in fewer than this share of the images more often (LVIS); 0
@@ -194,11 +213,13 @@ class TrainConfig(Frozen):
     evaluation: EvaluationConfig = EvaluationConfig()
     loss: LossConfig = LossConfig()
     match: MatchConfig = MatchConfig()
-    anchors: AnchorConfig | None = None
+    anchors: AnchorConfig | Literal["auto"] | None = None
+    anchor_scale: PositiveFloat | None = None
     augment: Annotated[AugmentConfig, BeforeValidator(parse_augment)] = preset("light")
     amp: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     freeze: tuple[str, ...] = ()
     batch_norm: Literal["train", "eval"] = "train"
+    batch_norm_momentum: Annotated[float, Field(gt=0, le=1)] | None = None
     keep_empty: bool = True
     use_difficult: bool = True
     repeat_threshold: UnitFloat = 0.0
@@ -216,6 +237,8 @@ class TrainConfig(Frozen):
         given = [unit for unit in ("epochs", "steps", "minutes") if getattr(self, unit) is not None]
         if len(given) > 1:
             raise ValueError(f"a run has one length; given: {', '.join(given)}. Keep one of them")
+        if self.anchors is not None and self.anchor_scale is not None:
+            raise ValueError("anchors and anchor_scale both say how large default boxes are; keep one of them")
         if self.schedule.milestones and self.schedule.milestones[-1] >= self.length[1]:
             raise ValueError(
                 f"schedule.milestones end at {self.schedule.milestones[-1]:g} but the run has only "
@@ -262,8 +285,10 @@ def parse_config(data: Mapping[str, Any], origin: str) -> TrainConfig:
     try:
         return TrainConfig.model_validate(data)
     except ValidationError as error:
-        lines = [f"  {_explain(detail)}" for detail in error.errors()]
-        raise ConfigError("\n".join([f"{origin}: {len(lines)} wrong setting(s)", *lines])) from None
+        details = error.errors(include_url=False, include_context=False)
+        lines = [f"  {_explain(detail)}" for detail in details[:MAX_WRONG]]
+        more = [f"  and {len(details) - MAX_WRONG:,} more"] if len(details) > MAX_WRONG else []
+        raise ConfigError("\n".join([f"{origin}: {len(details)} wrong setting(s)", *lines, *more])) from None
 
 
 def read_config(path: str | Path) -> TrainConfig:
@@ -273,14 +298,26 @@ def read_config(path: str | Path) -> TrainConfig:
         ConfigError: the file is missing, is not YAML, or holds wrong settings.
     """
     try:
-        data = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+        data = parse_yaml(read_text(path, MAX_SETTINGS_BYTES).text)
     except OSError as error:
-        raise ConfigError(f"cannot read the settings {path}: {error.strerror}") from error
+        raise ConfigError(f"cannot read the settings {path}: {error.strerror or error}") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path} is not YAML: {error}") from error
     if data is not None and not isinstance(data, dict):
         raise ConfigError(f"{path} must be a mapping of settings such as 'batch: 32'; it is a {type(data).__name__}")
     return parse_config(data or {}, str(path))
+
+
+def parse_yaml(text: str) -> Any:
+    """A YAML value.
+
+    Raises:
+        yaml.YAMLError: it is none.
+    """
+    try:
+        return yaml.safe_load(text)
+    except (RecursionError, ValueError, TypeError, AttributeError, OverflowError) as error:  # odd dates, deep nesting
+        raise yaml.YAMLError(f"{type(error).__name__}: {error}") from error
 
 
 def write_config(config: TrainConfig, path: Path, comment: str = "") -> None:
@@ -333,7 +370,7 @@ def _explain(detail: Mapping[str, Any]) -> str:
         hint = f"did you mean '{near[0]}'?" if near else f"known: {', '.join(known)}"
         return f"{key}: no such setting; {hint}"
     message = str(detail["msg"]).removeprefix("Value error, ")
-    return f"{key}: {message} (given: {detail['input']!r})" if key else message
+    return f"{key}: {message} (given: {SHORT.repr(detail['input'])})" if key else message
 
 
 def _fields_at(names: list[str]) -> list[str]:

@@ -12,16 +12,17 @@ import numpy as np
 from singleshot.backends.select import BackendName, Precision
 from singleshot.data import DetectionDataset
 from singleshot.data.parts import open_held_out, remarks
-from singleshot.detector import BATCH_SIZE, Detector, check_batch, load
+from singleshot.detector import BATCH_SIZE, Detector, load
 from singleshot.errors import ConfigError, DataError
 from singleshot.metrics import DetectionTable, GroundTruth, VocConfig, evaluate_detections
 from singleshot.metrics.class_match import match_classes
 from singleshot.metrics.coco import MAX_DETECTIONS
 from singleshot.metrics.evaluate import VOC
 from singleshot.predict.runner import Failure, Predictor, StageTimes
+from singleshot.predict.settings import check_batch
 from singleshot.report.result import EvalResult, Speed
-from singleshot.report.words import counted
 from singleshot.structures import Sample
+from singleshot.wording import counted
 
 if TYPE_CHECKING:
     from singleshot.detections import Detections
@@ -94,6 +95,7 @@ def evaluate(
         score_threshold,
         nms_iou=nms_iou,
         max_detections=max_detections,
+        clip=None,
         backend=backend,
         precision=precision,
         device=device,
@@ -131,15 +133,11 @@ def evaluate_network(
         dataset: opened data set.
         score_threshold, batch_size, metrics: as in `evaluate`.
     """
-    from singleshot.backends.torch_backend import TorchBackend
-    from singleshot.backends.torch_forward import EagerForward
-    from singleshot.models.build import build_anchors
+    from singleshot.backends.torch_backend import network_backend
 
     settings = spec.postprocess.model_copy(update={"score_threshold": score_threshold})
-    anchors = build_anchors(spec, network)
-    backend = TorchBackend(EagerForward(network), anchors, spec.coder, settings, len(spec.class_names))
     return evaluate_predictor(
-        Predictor(backend, spec.preprocess, spec.class_names, spec.class_ids),
+        Predictor(network_backend(network, spec, settings), spec.preprocess, spec.class_names, spec.class_ids),
         dataset,
         name=spec.name,
         score_threshold=score_threshold,

@@ -10,7 +10,7 @@ import logging
 import os
 import signal
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Literal
 
@@ -22,7 +22,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from singleshot.augment.pipeline import Augmenter
 from singleshot.engine.order import CHANGES, REPLACEMENT, EpochOrder, repeat_weights
-from singleshot.errors import DataError, ImageError
+from singleshot.errors import DataError, ImageError, SingleshotError
 from singleshot.structures import Batch, Sample
 
 logger = logging.getLogger(__name__)
@@ -67,6 +67,10 @@ class Skipped:
 
     index: int
     reason: str
+
+
+class WorkerError(SingleshotError, RuntimeError):
+    """A process that prepares batches died, as when the system ends it for want of memory."""
 
 
 class TrainLoader:
@@ -150,6 +154,27 @@ class TrainLoader:
             self.skipped[image.index] = image.reason
 
 
+@contextmanager
+def explaining_workers(workers: int | Literal["auto"]) -> Iterator[None]:
+    """Say what to do when a process that prepares images is killed.
+
+    torch raises it from a signal handler, wherever the main process happens to be; or its queue ends before that.
+
+    Raises:
+        WorkerError: it was.
+    """
+    try:
+        yield
+    except (RuntimeError, EOFError, ConnectionResetError) as error:
+        if isinstance(error, RuntimeError) and "DataLoader worker" not in str(error):
+            raise
+        reason = (str(error).strip() or "it sends no more").splitlines()[0]
+        raise WorkerError(
+            f"a process that prepares images died ({reason}). Most often the memory is full: continue with --resume "
+            f"and fewer --workers (now {workers}; 0 prepares images in the main process)"
+        ) from error
+
+
 def auto_workers() -> int:
     """A process for each core this process may use, but one for the network."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -187,6 +212,9 @@ _Fetched = tuple[_Item | None, list[Skipped]]
 """An image, ``None`` when too many in a row were bad, and the bad ones. (An error in a worker would arrive with the
 worker's traceback around it.)
 """
+
+
+_Collated = tuple[Batch | None, list[Skipped]]
 
 
 class _BatchKeys(Sampler[list[tuple[int, int]]]):

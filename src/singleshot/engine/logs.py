@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import csv
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, TextIO
 
 from singleshot.errors import MissingExtraError
-from singleshot.files import write_atomically
+from singleshot.files import is_regular, write_atomically
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,13 +75,17 @@ class CsvLog:
 
     Args:
         path: the file; rows of a former session up to ``step`` are kept, later ones are dropped, since a resumed run
-            makes those steps again.
+            makes those steps again. A damaged file is put aside.
         step: where the run begins.
+
+    Attributes:
+        damage: what was wrong with the file of a former session, and where it is now; empty if nothing was.
     """
 
     def __init__(self, path: Path, step: int = 0) -> None:
         self._path = path
-        self._columns, rows = read_log(path) if path.is_file() else (["step", "epoch"], [])
+        self.damage = ""
+        self._columns, rows = self._former() if os.path.lexists(path) else (["step", "epoch"], [])
         kept = [row for row in rows if int(row["step"]) <= step and step > 0]
         self._write_all(kept)
         self._file: TextIO = self._open()
@@ -98,6 +103,20 @@ class CsvLog:
     def close(self) -> None:
         """Close the file."""
         self._file.close()
+
+    def _former(self) -> tuple[list[str], list[dict[str, str]]]:
+        try:
+            if not is_regular(self._path):
+                raise ValueError("no ordinary file")
+            return _checked(*read_log(self._path))
+        except (OSError, ValueError, csv.Error) as error:  # UnicodeDecodeError is a ValueError
+            numbers = ("", *(f"-{number}" for number in range(2, 10_000)))
+            names = (self._path.with_name(f"{self._path.stem}-damaged{n}{self._path.suffix}") for n in numbers)
+            aside = next(name for name in names if not os.path.lexists(name))
+            self._path.rename(aside)
+            reason = str(error).partition("\n")[0][:100]
+            self.damage = f"{self._path} is damaged ({reason}): kept as {aside.name}, a new log begins"
+            return ["step", "epoch"], []
 
     def _add(self, step: int, epoch: float, numbers: Mapping[str, float]) -> None:
         new = [name for name in numbers if name not in self._columns]
@@ -117,6 +136,17 @@ class CsvLog:
     def _write_all(self, rows: list[dict[str, str]]) -> None:
         lines = [",".join(self._columns), *(",".join(row.get(c, "") for c in self._columns) for row in rows)]
         write_atomically(self._path, "\r\n".join(lines) + "\r\n")
+
+
+def _checked(columns: list[str], rows: list[dict[str, str]]) -> tuple[list[str], list[dict[str, str]]]:
+    """The same, if everything that must be a number is one."""
+    if columns[:1] != ["step"]:
+        raise ValueError("no column 'step'")
+    for row in rows:
+        int(row["step"])
+        for value in row.values():
+            float(value)
+    return columns, rows
 
 
 def read_log(path: Path) -> tuple[list[str], list[dict[str, str]]]:

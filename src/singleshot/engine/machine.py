@@ -59,9 +59,10 @@ def cpu_bf16_units() -> list[str]:
     return [name for name in ("avx512_bf16", "amx_bf16") if capabilities.get(name, False)]
 
 
-def precision_of(amp: Amp, compiled: bool = False) -> Precision:
+def precision_of(amp: Amp, compiled: bool = False, small_maps: bool = False) -> Precision:
     """How the forward pass computes."""
-    return Precision({"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}[amp], winograd=not compiled)
+    formats = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
+    return Precision(formats[amp], winograd=not compiled, small_maps=small_maps)
 
 
 def choose_batch(network: Network, size_hw: tuple[int, int], device: torch.device, images: int) -> int:

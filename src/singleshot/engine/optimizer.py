@@ -121,6 +121,13 @@ def still_norms(network: nn.Module, batch_norm: str) -> list[nn.Module]:
     return [m for m in layers if batch_norm == "eval" or (m.weight is not None and not m.weight.requires_grad)]
 
 
+def set_norm_momentum(network: nn.Module, momentum: float | None) -> None:
+    """Set the share of a batch in the running statistics of every BatchNorm; ``None`` leaves them."""
+    for module in network.modules():
+        if momentum is not None and isinstance(module, nn.modules.batchnorm._BatchNorm):
+            module.momentum = momentum
+
+
 def _treatment(name: str, parameter: nn.Parameter, config: OptimizerConfig) -> tuple[str, float, float]:
     """(kind, learning-rate factor, weight decay) of a parameter."""
     decay = AUTO_DECAY[config.name] if config.weight_decay == "auto" else config.weight_decay

@@ -11,7 +11,7 @@ from singleshot.engine.logs import EvaluationRecord, StepRecord
 
 LINE_EVERY_S = 15.0
 # What a line shows besides the deciding metric; the log has the rest.
-HEADLINES = ("voc_area", "coco_AP", "coco_AP50")
+HEADLINES = ("coco_AP", "coco_AP50", "voc_area")
 
 
 class ProgressBar:

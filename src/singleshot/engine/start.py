@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -10,13 +10,14 @@ import torch
 from torch import Tensor, nn
 
 from singleshot.config import AnchorConfig, LossConfig, SizeHW
+from singleshot.engine.anchor_fitting import fit_anchors, scale_anchors
 from singleshot.engine.config import TrainConfig
 from singleshot.models.build import build_network
 from singleshot.models.catalogue import model_spec
 from singleshot.models.config import ModelSpec, Provenance
 from singleshot.models.heads.multibox import set_class_prior
 from singleshot.models.network import Network
-from singleshot.structures import ClassMap
+from singleshot.structures import ClassMap, Sample
 from singleshot.weights.bundled import bundled_path
 from singleshot.weights.file import read_spec, read_state
 from singleshot.weights.imagenet import load_imagenet
@@ -72,12 +73,13 @@ class Start:
     report: StartReport
 
 
-def build_start(config: TrainConfig, classes: ClassMap) -> Start:
+def build_start(config: TrainConfig, classes: ClassMap, samples: Sequence[Sample] = ()) -> Start:
     """Build the detector of a run and give it the numbers of its starting point.
 
     Args:
         config: model, weights, input size, anchors, loss and seed.
         classes: of the training data.
+        samples: the training data, where ``anchors: auto`` looks at its objects.
 
     Raises:
         ConfigError: the model is unknown, or does not fit the input size.
@@ -86,6 +88,8 @@ def build_start(config: TrainConfig, classes: ClassMap) -> Start:
     source = _source_file(config)
     old = read_spec(source) if source else None
     spec = _target_spec(config, classes, old)
+    if config.anchors == "auto":
+        spec = spec.model_copy(update={"anchors": fit_anchors(spec, samples)})
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
         network = build_network(spec.network)
@@ -213,7 +217,10 @@ def _target_spec(config: TrainConfig, classes: ClassMap, old: ModelSpec | None) 
         base = model_spec(default_model(config), classes.names, config.size_hw)
     else:
         base = old
-    return adapt_spec(base, classes, config.loss, config.size_hw, config.anchors)
+    anchors = config.anchors if config.anchors != "auto" else None
+    if config.anchor_scale is not None:
+        anchors = scale_anchors(base.anchors, [config.anchor_scale] * len(base.anchors.levels))
+    return adapt_spec(base, classes, config.loss, config.size_hw, anchors)
 
 
 def _shared_columns(spec: ModelSpec, old: ModelSpec) -> list[tuple[int, int]]:

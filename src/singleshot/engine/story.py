@@ -24,8 +24,10 @@ from singleshot.errors import SingleshotError
 from singleshot.models.build import build_anchors
 from singleshot.report.page import Section, Text
 from singleshot.report.result import EvalResult
+from singleshot.wording import counted
 
 if TYPE_CHECKING:
+    from singleshot.engine.assemble import Evaluation
     from singleshot.engine.train import TrainResult
 
 PREVIEW_IMAGES = 12
@@ -63,25 +65,29 @@ def introduce(
         "data": _describe_data(train_set, val_set),
         "model": f"{start.spec.name}, input {width} x {height}, {parameters / 1e6:.2f} million parameters",
         "start": "\n".join(start.report.lines()),
-        "boxes": "\n".join(fit.lines()),
+        "boxes": "\n".join([*_scaled(asked, fit.smallest_anchor), *fit.lines()]),
         "run": f"{total:g} {unit}, batch {effective}, {config.optimizer.name}, {device}, {config.amp}",
         "lr": learning_rate(asked.optimizer, effective, has_batch_norm(start.network)).reason,
     }
     if frozen:
         facts["frozen"] = f"{len(frozen)} tensors: {', '.join(frozen[:6])}{' ...' if len(frozen) > 6 else ''}"
-    return _table(facts, [*warnings, *fit.warnings(), *remarks(train_set, val_set)])
+    fit_warnings = fit.warnings(is_fitted=asked.anchors == "auto")
+    return _table(facts, [*warnings, *fit_warnings, *remarks(train_set, val_set)])
 
 
-def conclude(result: TrainResult, config: TrainConfig) -> RichText:
-    """What was reached, and what to do next."""
+def conclude(result: TrainResult, config: TrainConfig, evaluation: Evaluation | None) -> RichText:
+    """What was reached, on how much, and what to do next."""
     metric = config.evaluation.metric
-    reached = f"{metric} {result.metrics[metric]:.4f}, " if metric in result.metrics else ""
+    reached = ""
+    if metric in result.metrics and evaluation:
+        on = f"{counted(evaluation.images, 'held-out image')} with {counted(evaluation.objects, 'object')}"
+        reached = f"{metric} {result.metrics[metric]:.3f} on {on}; "
     text = RichText()
     if result.ending == "interrupted":
         again = f"singleshot train --resume --out {result.folder}"
         return text.append(f"stopped at step {result.steps:,}; everything is saved. Continue with: {again}\n")
     early = " (stopped early: no longer improved)" if result.ending == "early" else ""
-    text.append(f"{reached}{result.steps:,} steps in {clock(result.duration_s)}{early}\n", style="bold")
+    text.append(f"{reached}{counted(result.steps, 'step')} in {clock(result.duration_s)}{early}\n", style="bold")
     facts = {"weights": str(result.best), "try": f"singleshot predict IMAGES --weights {result.best}"}
     if result.report:
         facts["report"] = str(result.report)
@@ -115,7 +121,7 @@ def write_report(
     log = folder / "metrics.csv"
     columns, _ = read_log(log)
     losses = {name.removeprefix("loss/"): log_series(log, name) for name in columns if name.startswith("loss/")}
-    shown = [name for name in ("voc_area", "voc_07", "coco_AP", "coco_AP50") if name in columns]
+    shown = [name for name in ("coco_AP", "coco_AP50", "voc_area", "voc_07") if name in columns]
     scores: Series = {name: log_series(log, name) for name in shown}
     sections = [
         curve_section(losses, scores, {"learning rate": log_series(log, "lr")}),
@@ -143,17 +149,23 @@ def describe_run_data(
     return [*sections, batch_section(batch, train_set.class_map.names, names)]
 
 
+def _scaled(asked: TrainConfig, smallest: float) -> list[str]:
+    how = "to the training objects" if asked.anchors == "auto" else f"by {asked.anchor_scale or 1:g}"
+    changed = asked.anchors == "auto" or asked.anchor_scale
+    return [f"the model's default boxes are scaled {how}: the smallest is now {smallest:.0f} px"] if changed else []
+
+
 def _describe_data(train_set: DetectionDataset, val_set: DetectionDataset | None) -> str:
     names = train_set.class_map.names
     classes = ", ".join(names[:10]) + (f" and {len(names) - 10} more" if len(names) > 10 else "")
     objects = sum(len(sample) for sample in train_set)
     lines = [
-        f"{train_set.path} ({train_set.format}): {len(train_set):,} images, {objects:,} objects in split "
-        f"'{train_set.split}'",
-        f"{len(names)} classes: {classes}",
+        f"{train_set.path} ({train_set.format}): {counted(len(train_set), 'image')}, {counted(objects, 'object')} "
+        f"in split '{train_set.split}'",
+        f"{counted(len(names), 'class')}: {classes}",
     ]
-    if val_set:
-        lines.append(f"measured on {len(val_set):,} images of split '{val_set.split}'")
+    if val_set is not None:
+        lines.append(f"measured on {counted(len(val_set), 'image')} of split '{val_set.split}'")
     return "\n".join(lines)
 
 

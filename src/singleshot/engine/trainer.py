@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
@@ -19,6 +19,7 @@ from singleshot.engine.convolution import WinogradConvolutions
 from singleshot.engine.guards import LossGuard, interruption
 from singleshot.engine.logs import EvaluationRecord, Observer, StepRecord
 from singleshot.engine.schedule import RunLength, lr_factor
+from singleshot.engine.small_maps import SmallMapConvolutions
 from singleshot.structures import Batch, HeadOutput, RefineOutput
 
 Criterion = Callable[[HeadOutput | RefineOutput, Batch], Mapping[str, Tensor]]
@@ -28,6 +29,9 @@ Ending = Literal["finished", "interrupted", "early"]
 
 # On an accelerator records come every ``log_every`` steps, since each waits for the device. Slow steps are told sooner.
 RECORD_EVERY_S = 2.0
+
+# Before the first evaluation its time is guessed: an image takes about half of what it takes to learn from.
+FORWARD_SHARE = 0.5
 
 # Positions are quotients: a third of 1.2 epochs must count as 0.4.
 ROUNDING = 1e-6
@@ -66,11 +70,13 @@ class Intervals:
         log: optimiser steps between two records.
         evaluate: distance of evaluations in the unit of the run's length; 0 evaluates only at the end.
         save_s: seconds between two saves of the state.
+        evaluation_share: most of the run's time that evaluations before the last may take; those beyond it wait.
     """
 
     log: int = 20
     evaluate: float = 0.0
     save_s: float = 120.0
+    evaluation_share: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,15 +86,21 @@ class Precision:
     Attributes:
         autocast: number format of the convolutions; ``None`` is float32 throughout.
         winograd: whether CPUs compute float32 convolutions by our kernel, which torch cannot compile.
+        small_maps: whether the network has maps smaller than its kernels, whose gradients need `SmallMapConvolutions`.
     """
 
     autocast: torch.dtype | None = None
     winograd: bool = False
+    small_maps: bool = False
 
     def forward(self, device: torch.device) -> AbstractContextManager[object]:
         """The context in which a forward pass runs."""
         if self.autocast:
-            return torch.autocast(device.type, self.autocast)
+            context = ExitStack()
+            context.enter_context(torch.autocast(device.type, self.autocast))
+            if self.small_maps and device.type == "cpu":
+                context.enter_context(SmallMapConvolutions())
+            return context
         return WinogradConvolutions() if self.winograd and device.type == "cpu" else nullcontext()
 
 
@@ -129,8 +141,11 @@ class Trainer:
         guard: stops on a loss that is not finite.
         store: keeps weights and state.
         evaluate: network to metrics; ``None`` never evaluates.
-        metric: the metric that decides what is best.
+        metric: the metric that decides what is best. Equal values go to the later; evaluations before the end of the
+            warm-up and values that are not numbers do not count.
         patience: evaluations without a better metric before the run ends.
+        held_out: images that an evaluation looks at.
+        say: hears what the loop decides on its own.
         precision: of the forward pass.
         accumulate: batches per optimiser step.
         clip_norm: largest norm of the gradient.
@@ -152,6 +167,8 @@ class Trainer:
     evaluate: Callable[[nn.Module], Mapping[str, float]] | None = None
     metric: str = "AP50"
     patience: int | None = None
+    held_out: int = 0
+    say: Callable[[str], None] = lambda text: None
     precision: Precision = Precision()
     accumulate: int = 1
     clip_norm: float | None = None
@@ -160,6 +177,7 @@ class Trainer:
     run: RunState = field(default_factory=RunState)
     compiled: Callable[[Tensor], HeadOutput | RefineOutput] | None = None
     _window: _Window = field(init=False, repr=False)
+    _waiting: bool = field(init=False, repr=False, default=False)
 
     def fit(self) -> Ending:
         """Train until the run is over, the metric no longer improves, or someone asks to stop.
@@ -168,7 +186,7 @@ class Trainer:
             How it ended. In each case the state and the last weights are saved.
 
         Raises:
-            NonFiniteLossError: the loss is NaN or infinite; nothing learnt from it is saved.
+            NonFiniteLossError: the loss or a weight is NaN or infinite; nothing of it is saved.
         """
         self._window = _Window()
         self._train_mode()
@@ -183,14 +201,17 @@ class Trainer:
                     self._evaluate()
                     saved_s = self.run.elapsed_s
                     if self.patience is not None and self.run.stale >= self.patience:
+                        self._record()
                         return "early"
                 if stop_asked():
+                    self._record()
                     self._save()
                     return "interrupted"
                 if self.run.elapsed_s - saved_s >= self.intervals.save_s:
                     self._save()
                     saved_s = self.run.elapsed_s
-        self._evaluate()
+        self._record()
+        self._evaluate(is_last=True)
         return "finished"
 
     def _step(self, stream: Iterator[Batch]) -> None:
@@ -219,7 +240,7 @@ class Trainer:
         with self.precision.forward(device):
             output = (self.compiled or self.learner.network)(images)
         losses = self.criterion(_in_float32(output), batch)
-        self.guard.watch(self.run.step, losses["total"], batch.indices)
+        self.guard.watch(self.run.step, losses["total"], batch)
         loss = losses["total"] / self.accumulate
         scaler = self.learner.scaler
         (scaler.scale(loss) if scaler else loss).backward()  # type: ignore[no-untyped-call]
@@ -242,9 +263,9 @@ class Trainer:
         if self.learner.ema:
             self.learner.ema.update()
 
-    def _evaluate(self) -> None:
+    def _evaluate(self, is_last: bool = False) -> None:
         """Evaluate, remember whether it is the best, and save everything."""
-        self.guard.check()
+        self._check()
         if self.evaluate is None:
             self._save()
             return
@@ -253,8 +274,9 @@ class Trainer:
         metrics = dict(self.evaluate(network.eval()))
         self._train_mode()
         duration_s = time.perf_counter() - started
-        best = self._note(metrics[self.metric])
+        best = self._note(metrics[self.metric], is_last)
         self.run.evaluation_s = duration_s
+        self.run.evaluations_s += duration_s
         self.run.elapsed_s += duration_s
         if best:
             self.store.save_weights("best", network, metrics)
@@ -264,25 +286,35 @@ class Trainer:
             observer.on_evaluation(record)
         self._window.restart()
 
-    def _note(self, value: float) -> bool:
-        """Whether this evaluation is the best so far."""
+    def _note(self, value: float, is_last: bool) -> bool:
+        """Whether this evaluation is the best so far; of equal ones the later has learnt more."""
         if self.intervals.evaluate:
             passed = math.floor(self._position() / self.intervals.evaluate + ROUNDING)
             self.run.next_evaluation = (passed + 1) * self.intervals.evaluate
+        counts = is_last or self.run.step >= self.schedule.warmup_steps
+        if not counts or math.isnan(value):
+            return False
         improved = self.run.best is None or value > self.run.best
         self.run.stale = 0 if improved else self.run.stale + 1
-        # As long as nothing is found, the latest weights have at least learnt most.
-        if not improved and not value == self.run.best == 0:
+        if not improved and value != self.run.best:
             return False
         self.run.best, self.run.best_step = value, self.run.step
         return True
 
-    def _save(self, metrics: Mapping[str, float] | None = None) -> None:
+    def _check(self) -> None:
+        """Nothing that is not finite is measured or saved."""
         self.guard.check()
+        self.guard.check_weights(self.run.step, self.learner.network, self.learner.deployable)
+
+    def _save(self, metrics: Mapping[str, float] | None = None) -> None:
+        self._check()
         self.store.save_weights("last", self.learner.deployable, metrics or {})
         self.store.save_state(self.learner, self.run)
 
     def _record(self) -> None:
+        """Tell the observers about the steps since the last record, if there are any."""
+        if not self._window.has_steps:
+            return
         losses, images_per_s, wait_share = self._window.take()
         steps = self.length.steps(self.run.step, self.run.elapsed_s)
         left_s = self.run.elapsed_s / self.run.step * max(steps - self.run.step, 0)
@@ -303,13 +335,34 @@ class Trainer:
     def _evaluation_due(self) -> bool:
         if self.evaluate is None or not self.intervals.evaluate or self._finished():
             return False
-        return self._position() >= self.run.next_evaluation - ROUNDING
+        return self._position() >= self.run.next_evaluation - ROUNDING and self._affordable()
+
+    def _affordable(self) -> bool:
+        """Whether an evaluation now keeps to its share of the time; decides what is measured, not what is learnt."""
+        run, share = self.run, self.intervals.evaluation_share
+        likely_s = self._evaluation_s()
+        if share >= 1 or run.evaluations_s + likely_s <= share * (run.elapsed_s + likely_s):
+            return True
+        if not self._waiting:
+            self._waiting = True
+            self.say(
+                f"an evaluation of {self.held_out:,} images takes about {likely_s:.0f} s: there will be fewer, so that "
+                f"they take at most {share:.0%} of the time (evaluation.every says otherwise)"
+            )
+        return False
+
+    def _evaluation_s(self) -> float:
+        """Seconds that the next evaluation will take: as the latest, before the first one as far as one can tell."""
+        if self.evaluate is None or self.run.evaluation_s or not self.run.step:
+            return self.run.evaluation_s
+        images = self.run.step * self.accumulate * self.batches.batch_size
+        return FORWARD_SHARE * self.held_out * self.run.elapsed_s / images
 
     def _total(self) -> float:
         """Length of the run; a time budget keeps room for the last evaluation."""
         if self.length.unit != "minutes":
             return self.length.total
-        return max(self.length.total - self.run.evaluation_s / 60, self.length.total / 2)
+        return max(self.length.total - self._evaluation_s() / 60, self.length.total / 2)
 
     def _finished(self) -> bool:
         if self.length.unit == "minutes":
@@ -342,6 +395,11 @@ class _Window:
         """Forget the time that passed, as after an evaluation."""
         self._images, self._wait_s = 0, 0.0
         self._since_s = self._wait_since_s = time.perf_counter()
+
+    @property
+    def has_steps(self) -> bool:
+        """Whether there were steps since the last record."""
+        return self._batches > 0
 
     def age_s(self) -> float:
         """Seconds since the last record."""

@@ -37,11 +37,13 @@ typedef struct {
     int64_t classes;      /* C */
     int64_t background;   /* a column that is no class; -1: `reach` alone decides */
     int64_t top_k;        /* candidates of a group that enter */
+    int64_t top_k_of_image; /* candidates of an image that enter */
     int64_t max_of_group; /* survivors of a group */
     int64_t max_of_image; /* D */
     int32_t sigmoid, best_class, agnostic, greedy, at_threshold, clip_before, clip_after, swapped;
     float reach; /* a logit below this (plus the background's) cannot score enough */
     float score, iou, objectness;
+    float union_eps; /* added to the area of a union */
     float variances[4]; /* cx, cy, w, h */
     float max_log_ratio;
     float width, height;
@@ -325,7 +327,7 @@ static int is_struck(const Settings *s, const Scratch *scratch, const Group *gro
         const Block *b = scratch->blocks + at;
         const floats common = overlap(load(b->x0), load(b->x1), box.x0, box.x1)
             * overlap(load(b->y0), load(b->y1), box.y0, box.y1);
-        floats whole = (load(b->area) + area) - common;
+        floats whole = ((load(b->area) + area) - common) + s->union_eps;
         whole = choose(whole < __FLT_MIN__, all(__FLT_MIN__), whole);
         const floats iou = common / whole;
         if (packed(s->at_threshold ? iou >= s->iou : iou > s->iou)) return 1;
@@ -362,8 +364,8 @@ static int64_t select_best(const Settings *s, const Heads *heads, const float *a
     for (int64_t i = scratch->size / 2 - 1; i >= 0; i--) sift(heap, scratch->size, i);
     for (int64_t g = 0; g < (s->agnostic ? 1 : s->classes); g++) scratch->groups[g] = (Group){0, 0, -1};
     scratch->blocks_used = 0;
-    int64_t count = 0;
-    while (scratch->size > 0 && count < s->max_of_image) {
+    int64_t count = 0, left = s->top_k_of_image;
+    while (scratch->size > 0 && count < s->max_of_image && left-- > 0) {
         const uint64_t key = heap[0];
         heap[0] = heap[--scratch->size];
         sift(heap, scratch->size, 0);

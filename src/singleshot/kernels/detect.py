@@ -52,10 +52,10 @@ class Found(NamedTuple):
 class _Settings(ctypes.Structure):
     _fields_ = (
         *((name, ctypes.c_int64) for name in ("anchors", "columns", "classes", "background")),
-        *((name, ctypes.c_int64) for name in ("top_k", "max_of_group", "max_of_image")),
+        *((name, ctypes.c_int64) for name in ("top_k", "top_k_of_image", "max_of_group", "max_of_image")),
         *((name, ctypes.c_int32) for name in ("sigmoid", "best_class", "agnostic", "greedy", "at_threshold")),
         *((name, ctypes.c_int32) for name in ("clip_before", "clip_after", "swapped")),
-        *((name, ctypes.c_float) for name in ("reach", "score", "iou", "objectness")),
+        *((name, ctypes.c_float) for name in ("reach", "score", "iou", "objectness", "union_eps")),
         ("variances", ctypes.c_float * 4),
         *((name, ctypes.c_float) for name in ("max_log_ratio", "width", "height")),
     )
@@ -67,7 +67,12 @@ class _Heads(ctypes.Structure):
 
 def fits(settings: PostprocessConfig) -> bool:
     """Whether `detect` can do what the settings say: there is a compiler, and NMS is greedy or none."""
-    return settings.nms in ("greedy", "none") and _function() is not None
+    return settings.nms in ("greedy", "none") and is_compiled()
+
+
+def is_compiled() -> bool:
+    """Whether there is a compiled form at all; compiles it where that was never done."""
+    return _function() is not None
 
 
 def detect(
@@ -129,7 +134,7 @@ def detect(
 
 @cache
 def _function() -> Any:
-    library = load("detect", *FLAGS)
+    library = load("detect", *FLAGS, functions=("detect",))
     if library is None:
         return None
     function = library.detect
@@ -190,12 +195,14 @@ def _describe(
     image_size_hw: tuple[int, int],
 ) -> _Settings:
     background, reach = _reach(width, columns, settings)
+    top_k = min(settings.pre_nms_top_k or NO_LIMIT, NO_LIMIT)
     return _Settings(
         anchors=anchors,
         columns=width,
         classes=len(columns),
         background=background,
-        top_k=min(settings.pre_nms_top_k or NO_LIMIT, NO_LIMIT),
+        top_k=top_k if settings.top_k_scope == "class" else NO_LIMIT,
+        top_k_of_image=top_k if settings.top_k_scope == "image" else NO_LIMIT,
         max_of_group=min(settings.max_per_class or NO_LIMIT, NO_LIMIT),
         max_of_image=most,
         sigmoid=settings.score_function == "sigmoid",
@@ -210,6 +217,7 @@ def _describe(
         score=settings.score_threshold,
         iou=settings.nms_iou,
         objectness=settings.min_objectness,
+        union_eps=settings.nms_union_eps * math.prod(image_size_hw),
         variances=(ctypes.c_float * 4)(*coder.variances),
         max_log_ratio=math.inf if coder.max_log_ratio is None else coder.max_log_ratio,
         width=image_size_hw[1],

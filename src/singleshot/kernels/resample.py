@@ -53,12 +53,14 @@ def filter_image(image: NDArray[np.uint8], down: Filter, across: Filter) -> NDAr
 
     Raises:
         RuntimeError: there is no compiled form (`has_kernel`).
+        ValueError: not an image, or a filter that begins too far outside it.
         MemoryError: there is no memory.
     """
     library = _library()
     if library is None:
         raise RuntimeError("this has no compiled form here")
-    assert image.dtype == np.uint8
+    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or not image.size:
+        raise ValueError(f"an image of {image.dtype} {image.shape}: expected uint8 [H, W, 3], not empty")
     if image.strides[1:] != (3, 1):
         image = np.ascontiguousarray(image)
     height, width = image.shape[:2]
@@ -72,7 +74,7 @@ def filter_image(image: NDArray[np.uint8], down: Filter, across: Filter) -> NDAr
 
 @cache
 def _library() -> ctypes.CDLL | None:
-    library = load("resample")
+    library = load("resample", functions=("filter_image",))
     if library is not None:
         pointer, integer, filters = ctypes.c_void_p, ctypes.c_int64, ctypes.POINTER(_Filter)
         library.filter_image.argtypes = (pointer, integer, integer, integer, filters, filters, pointer)
@@ -81,7 +83,10 @@ def _library() -> ctypes.CDLL | None:
 
 def _checked(table: Filter, size: int) -> Filter:
     first, weights = np.ascontiguousarray(table.first, np.int64), np.ascontiguousarray(table.weights, np.float32)
-    assert len(first) == len(weights)
-    assert first.min() >= -weights.shape[1]
-    assert first.max() <= size
+    if weights.ndim != 2 or first.shape != weights.shape[:1] or not weights.size:
+        raise ValueError(
+            f"places {first.shape} and weights {weights.shape}: expected [size] and [size, taps], not empty"
+        )
+    if first.min() < -weights.shape[1] or first.max() > size:
+        raise ValueError(f"places {first.min()}..{first.max()}: expected {-weights.shape[1]}..{size}")
     return Filter(first, weights)

@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
+FUNCTIONS = ("resize_bilinear", "normalise_bytes", "weigh_rows")
+
+
 class AxisTaps(NamedTuple):
     """Where the output of a bilinear resize reads the image along one axis.
 
@@ -74,16 +77,20 @@ def resize_bilinear(
 
     Returns:
         Whether ``out`` was written: not without a kernel, nor where ``out`` is not contiguous.
+
+    Raises:
+        ValueError: sizes do not go together, or places lie outside the image.
     """
     library = _library()
     if library is None or not _is_plain(out):
         return False
-    assert image.dtype == np.uint8
+    _check_image(image)
     if image.strides[1:] != (3, 1):
         image = np.ascontiguousarray(image)
     height, width = image.shape[:2]
-    _check_places(across, width, out.shape[2])
-    _check_places(down, height, out.shape[1])
+    if len(out) != 3 or out.ndim != 3:
+        raise ValueError(f"out has the shape {out.shape}: expected (3, height, width)")
+    across, down = _checked(across, width, out.shape[2]), _checked(down, height, out.shape[1])
     where, stride = image.ctypes.data, image.strides[0]
     taps = _pointers(across), _pointers(down)
     return not library.resize_bilinear(where, width, stride, *taps, _numbers(numbers), out.ctypes.data)
@@ -94,8 +101,9 @@ def normalise_bytes(image: NDArray[np.uint8], numbers: Normalisation, out: NDArr
     library = _library()
     if library is None or not _is_plain(out):
         return False
-    assert image.dtype == np.uint8
-    assert out.shape == (3, *image.shape[:2])
+    _check_image(image)
+    if out.shape != (3, *image.shape[:2]):
+        raise ValueError(f"out has the shape {out.shape}: expected {(3, *image.shape[:2])}")
     image = np.ascontiguousarray(image)
     library.normalise_bytes(image.ctypes.data, out[0].size, _numbers(numbers), out.ctypes.data)
     return True
@@ -114,16 +122,19 @@ def weigh_rows(
 
     Returns:
         ``[rows, ...]``; ``None`` without a kernel.
+
+    Raises:
+        ValueError: sizes do not go together, or rows lie outside the image.
     """
     library = _library()
     if library is None or not image.size:
         return None
-    assert image.dtype == np.uint8
-    assert indices.shape == weights.shape
-    assert indices.min() >= 0
-    assert indices.max() < len(image)
+    indices, weights = np.ascontiguousarray(indices, np.int64), np.ascontiguousarray(weights, np.int32)
+    if image.dtype != np.uint8 or indices.ndim != 2 or indices.shape != weights.shape or not 1 <= bits <= 30:
+        raise ValueError(f"{image.dtype}, indices {indices.shape}, weights {weights.shape}, {bits} bits: do not fit")
+    if indices.size and not 0 <= indices.min() <= indices.max() < len(image):
+        raise ValueError(f"rows {indices.min()}..{indices.max()} of an image of {len(image)}")
     image = np.ascontiguousarray(image)
-    indices, weights = np.ascontiguousarray(indices), np.ascontiguousarray(weights)
     taps, rows = indices.shape
     out = np.empty((rows, *image.shape[1:]), dtype=np.uint8)
     sizes, tables = (image[0].size, taps, rows), (indices.ctypes.data, weights.ctypes.data, bits)
@@ -131,9 +142,14 @@ def weigh_rows(
     return None if failed else out
 
 
+def has_kernel() -> bool:
+    """Whether the compiled forms are there."""
+    return _library() is not None
+
+
 @cache
 def _library() -> ctypes.CDLL | None:
-    library = load("resize", "-ffp-contract=off")
+    library = load("resize", "-ffp-contract=off", functions=FUNCTIONS)
     if library is not None:
         pointer, integer = ctypes.c_void_p, ctypes.c_int64
         taps = ctypes.POINTER(_AxisTaps)
@@ -156,10 +172,22 @@ def _numbers(numbers: Normalisation) -> _Normalisation:
     return _Normalisation(numbers.scale, three(*numbers.mean), three(*numbers.std), numbers.reverse)
 
 
-def _check_places(taps: AxisTaps, size: int, positions: int) -> None:
-    assert len(taps.low) == len(taps.high) == len(taps.share) == positions
-    assert taps.low[0] >= 0
-    assert taps.high[-1] < size  # it never falls
+def _check_image(image: NDArray[np.uint8]) -> None:
+    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or not image.size:
+        raise ValueError(f"an image of {image.dtype} {image.shape}: expected uint8 [H, W, 3], not empty")
+
+
+def _checked(taps: AxisTaps, size: int, positions: int) -> AxisTaps:
+    """Places as C reads them, all of them within ``size``."""
+    low, high = (np.ascontiguousarray(places, np.int64) for places in (taps.low, taps.high))
+    share = np.ascontiguousarray(taps.share, np.float32)
+    if not low.shape == high.shape == share.shape == (positions,):
+        raise ValueError(f"places {low.shape}, {high.shape} and shares {share.shape} of {positions} positions")
+    if positions and not (low[0] >= 0 and (low[1:] >= low[:-1]).all() and low[-1] < size):
+        raise ValueError(f"low places are not rising within 0..{size - 1}")
+    if positions and not 0 <= high.min() <= high.max() < size:
+        raise ValueError(f"high places lie outside 0..{size - 1}")
+    return AxisTaps(low, high, share)
 
 
 def _pointers(taps: AxisTaps) -> _AxisTaps:

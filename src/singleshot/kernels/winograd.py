@@ -42,6 +42,7 @@ _PARTS = 16
 FloatArray = NDArray[np.float32]
 Pool = Literal["", "floor", "ceil"]
 
+FUNCTIONS = ("convolve", "differentiate", "transform_filters", "workspace_size", "gradient_workspace_size")
 _FLAGS = ("-fopenmp", "-ffp-contract=fast", "-Wno-psabi")
 
 
@@ -117,7 +118,7 @@ def kernel() -> ctypes.CDLL | None:
     """The compiled kernel; ``None`` where it cannot be had."""
     # On processors with whole vectors the compiler takes half ones unless told; others' does not know the flag.
     whole = ("-mprefer-vector-width=512",) if platform.machine() in ("x86_64", "AMD64") else ()
-    return bind(load("winograd", *_FLAGS, *whole))
+    return bind(load("winograd", *_FLAGS, *whole, functions=FUNCTIONS))
 
 
 def bind(library: ctypes.CDLL | None) -> ctypes.CDLL | None:

@@ -29,6 +29,9 @@ from singleshot.models.config import (
 )
 from singleshot.multibox.shapes import mxnet_anchors, mxnet_sizes
 
+ALL_BOXES = 100_000
+"""More than any of these networks has."""
+
 MEAN_RGB = (123.0, 117.0, 104.0)
 PREACT_EPS = 2e-5
 """Of the BatchNorms in mxnet-dssd's residual extra blocks; its neck has an eps of its own."""
@@ -65,7 +68,8 @@ class AssembledConfig(Frozen):
         prediction_module: before the predictors (DSSD figure 2; ``mxnet`` is mxnet-dssd's).
         module_channels: width of that module where it has one of its own (c, d, residual).
         prediction_layers: 1 where a source has that module, -1 where not; empty means all.
-        nms_thresh, force_suppress, nms_topk: of MultiBoxDetection: overlap, across classes or not, candidates.
+        nms_thresh, force_suppress, nms_topk: of MultiBoxDetection: overlap, across classes or not, how many boxes of
+            an image enter, all classes together; -1 takes all.
         score_threshold: detections below it are dropped.
     """
 
@@ -93,7 +97,7 @@ class AssembledConfig(Frozen):
     prediction_layers: tuple[Switch, ...] = ()
     nms_thresh: UnitFloat = 0.5
     force_suppress: bool = False
-    nms_topk: PositiveInt = 400
+    nms_topk: PositiveInt | Literal[-1] = 400
     score_threshold: UnitFloat = 0.01
 
     @model_validator(mode="after")
@@ -248,11 +252,12 @@ class AssembledConfig(Frozen):
         return PostprocessConfig(
             score_threshold=self.score_threshold,
             candidates="best_class",
-            pre_nms_top_k=self.nms_topk,
+            pre_nms_top_k=None if self.nms_topk < 0 else self.nms_topk,
+            top_k_scope="image",
             nms_iou=self.nms_thresh,
             nms_compare=">=",
             class_agnostic=self.force_suppress,
-            max_detections=self.nms_topk,
+            max_detections=ALL_BOXES if self.nms_topk < 0 else self.nms_topk,
             clip="before",
         )
 

@@ -88,5 +88,7 @@ def _check_levels(config: NetworkConfig, levels: int) -> None:
             f"network.head.boxes_per_cell has {len(config.head.boxes_per_cell)} levels but the backbone's taps and "
             f"network.extras give {levels} sources"
         )
+    if config.head.kernels and len(config.head.kernels) != levels:
+        raise ConfigError(f"network.head.kernels has {len(config.head.kernels)} entries for {levels} sources")
     if len(config.l2_norms) > levels:
         raise ConfigError(f"network.l2_norms has {len(config.l2_norms)} entries for {levels} sources")

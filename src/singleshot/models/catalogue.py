@@ -137,7 +137,7 @@ def ssd_vgg16(name: str, class_names: tuple[str, ...], size_hw: SizeHW) -> Model
     recipes: dict[tuple[bool, bool], Recipe] = {
         (True, False): "voc300", (True, True): "coco300", (False, False): "voc512", (False, True): "coco512",
     }  # fmt: skip
-    anchors = ssd_anchors(recipes[is_300, is_coco])
+    anchors = ssd_anchors(recipes[is_300, is_coco], truncate=True)
     network = NetworkConfig(
         backbone=BackboneConfig(name="vgg16_reduced"),
         extras=SSD_EXTRAS_300 if is_300 else SSD_EXTRAS_512,

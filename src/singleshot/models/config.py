@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import math
 from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from singleshot.config import AnchorConfig, CoderConfig, Frozen, PostprocessConfig, PreprocessConfig
+from singleshot.config import MAX_LEVELS, AnchorConfig, CoderConfig, Frozen, PostprocessConfig, PreprocessConfig
 
-PositiveInt = Annotated[int, Field(gt=0)]
+MAX_CHANNELS = 65536
+MAX_CLASSES = 65535
+MAX_LAYERS = 10_000
 
+PositiveInt = Annotated[int, Field(gt=0, le=MAX_CHANNELS)]
+"""A number of channels, or of something that there are fewer of."""
 
 Window = Annotated[int, Field(gt=0, le=1024)]
 Pair = tuple[Window, Window]
@@ -38,7 +43,7 @@ class GraphLayer(Frozen):
         "relu6", "prelu", "elu", "sigmoid", "tanh", "power", "sum", "product", "max", "concat", "l2_norm",
     ]  # fmt: skip
     inputs: tuple[str, ...]
-    channels: Annotated[int, Field(ge=0, le=65536)] = 0
+    channels: Annotated[int, Field(ge=0, le=MAX_CHANNELS)] = 0
     kernel_hw: Pair = (1, 1)
     stride_hw: Pair = (1, 1)
     padding_hw: tuple[Annotated[int, Field(ge=0, le=1024)], Annotated[int, Field(ge=0, le=1024)]] = (0, 0)
@@ -58,12 +63,14 @@ class BackboneConfig(Frozen):
         taps: layer names whose outputs are sources, finest first; empty takes the backbone's default taps.
         in_channels: channels of the input image.
         layers: of the backbone ``graph``, which is nothing but them.
+        batch_norm_eps: of its BatchNorms; ``None`` is the backbone's own.
     """
 
     name: str
     taps: tuple[str, ...] = ()
     in_channels: PositiveInt = 3
-    layers: tuple[GraphLayer, ...] = ()
+    layers: Annotated[tuple[GraphLayer, ...], Field(max_length=MAX_LAYERS)] = ()
+    batch_norm_eps: Annotated[float, Field(gt=0, le=1)] | None = None
 
 
 class ExtraBlock(Frozen):
@@ -82,18 +89,21 @@ class ExtraBlock(Frozen):
         activation: after every convolution.
         squeeze: channels of a squeeze-and-excitation gate before the activation of the depthwise convolution (lufficc's
             MobileNetV3); 0 builds none.
+        window: which convolutions of a ``residual`` block have the kernel, stride and padding: the ``middle`` one (and
+            the shortcut, where the size changes), or both ``branches``' first, before a 3x3 (DSSD's scripts).
         fire: (squeeze, expand) channels of a SqueezeNet module that runs first and is no source (pytorch-ssd).
     """
 
     kind: Literal["conv", "separable", "inverted_residual", "residual", "residual_preact", "single"] = "conv"
     mid_channels: PositiveInt
     out_channels: PositiveInt
-    kernel: PositiveInt = 3
-    stride: PositiveInt = 2
-    padding: int | Literal["same"] = 1
+    kernel: Window = 3
+    stride: Window = 2
+    padding: Annotated[int, Field(ge=0, le=1024)] | Literal["same"] = 1
     batch_norm: bool = False
     activation: Literal["relu", "relu6", "hardswish"] = "relu"
-    squeeze: Annotated[int, Field(ge=0)] = 0
+    squeeze: Annotated[int, Field(ge=0, le=MAX_CHANNELS)] = 0
+    window: Literal["middle", "branches"] = "middle"
     fire: tuple[PositiveInt, PositiveInt] | None = None
 
 
@@ -124,6 +134,8 @@ class NeckConfig(Frozen):
         fusion: how DSSD joins deep and lateral maps.
         output_conv: TDM's 1x1 convolution after the concatenation.
         batch_norm: BatchNorm after the neck's convolutions (RefineDet ResNet).
+        deconvolution_norm: BatchNorm after RefineDet's transposed convolutions, too.
+        deconvolution_bias: biases in DSSD's transposed convolutions, as in the authors' scripts.
         upsampling: (kernel, stride) of the transposed convolution from each level to the next finer one, finest level
             first; empty means (2, 2) everywhere.
         l2_norms: normalisation between TDM and what follows it (mxnet-dssd), one entry per source, finest first.
@@ -136,7 +148,9 @@ class NeckConfig(Frozen):
     fusion: Literal["product", "sum"] = "product"
     output_conv: bool = True
     batch_norm: bool = False
-    upsampling: tuple[tuple[PositiveInt, PositiveInt], ...] = ()
+    deconvolution_norm: bool = False
+    deconvolution_bias: bool = False
+    upsampling: tuple[Pair, ...] = ()
     l2_norms: tuple[L2NormConfig | None, ...] = ()
 
 
@@ -149,6 +163,7 @@ class HeadConfig(Frozen):
         logits: columns of the class logits, background included.
         boxes_per_cell: default boxes per cell of each source; equals the anchors'.
         kernel: of the predictors of kind ``conv``; 1 in some of TensorFlow's.
+        kernels: the same for each source, finest first, where they differ (DSSD's scripts); empty means ``kernel``.
         layout: how channels are read: ``cell`` (row, column, box) or ``shape`` (box, row, column; NVIDIA).
         prediction_module: DSSD figure 2: none (a), ``b``, ``c``, ``d``; ``residual``, whose middle convolution is 3x3
             (RefineDet ResNet); or mxnet-dssd's linear form.
@@ -164,14 +179,15 @@ class HeadConfig(Frozen):
     """
 
     kind: Literal["conv", "separable", "graph"] = "conv"
-    logits: Annotated[int, Field(ge=1)]
+    logits: Annotated[int, Field(ge=1, le=MAX_CLASSES + 1)]
     boxes_per_cell: tuple[PositiveInt, ...]
-    kernel: PositiveInt = 3
+    kernel: Window = 3
+    kernels: tuple[Window, ...] = ()
     layout: Literal["cell", "shape"] = "cell"
     prediction_module: Literal["none", "b", "c", "d", "residual", "mxnet"] = "none"
     module_channels: PositiveInt = 1024
     module_levels: tuple[bool, ...] = ()
-    intermediate_channels: Annotated[int, Field(ge=0)] = 0
+    intermediate_channels: Annotated[int, Field(ge=0, le=MAX_CHANNELS)] = 0
     depthwise_bias: bool = False
     depthwise_norm: bool = True
     activation: Literal["relu", "relu6"] = "relu6"
@@ -190,7 +206,7 @@ class NetworkConfig(Frozen):
     """
 
     backbone: BackboneConfig
-    extras: tuple[ExtraBlock, ...] = ()
+    extras: Annotated[tuple[ExtraBlock, ...], Field(max_length=MAX_LEVELS)] = ()
     l2_norms: tuple[L2NormConfig | None, ...] = ()
     neck: NeckConfig = NeckConfig()
     head: HeadConfig
@@ -225,7 +241,7 @@ class ModelSpec(Frozen):
     preprocess: PreprocessConfig
     postprocess: PostprocessConfig = PostprocessConfig()
     class_names: tuple[str, ...]
-    class_ids: tuple[int, ...] = ()
+    class_ids: tuple[Annotated[int, Field(ge=-(2**63), lt=2**63)], ...] = ()
     provenance: Provenance = Provenance()
 
     @model_validator(mode="after")
@@ -240,6 +256,14 @@ class ModelSpec(Frozen):
             raise ValueError(
                 f"postprocess.class_columns names {len(columns)} columns for {len(self.class_names)} class_names"
             )
+        if not all(math.isfinite(side) for level in self.anchors.levels for box in level.shapes_wh for side in box):
+            raise ValueError("anchors.levels.shapes_wh holds sides that are not finite")
+        if len(set(columns)) != len(columns):
+            raise ValueError("postprocess.class_columns names a column twice")
+        if len(set(self.class_names)) != len(self.class_names):
+            raise ValueError("class_names must differ")
+        if self.class_ids and len(self.class_ids) != len(self.class_names):
+            raise ValueError(f"class_ids has {len(self.class_ids)} entries for {len(self.class_names)} class_names")
         if columns and max(columns) >= self.network.head.logits:
             raise ValueError(
                 f"network.head.logits is {self.network.head.logits}, too few for {len(self.class_names)} classes "

@@ -66,12 +66,17 @@ class ResidualExtra(nn.Module):
         block = partial(conv_block, batch_norm=config.batch_norm, eps=eps)
         # The shortcut is sampled where the k x k convolution is: its kernel is 1, so only the stride carries over
         # when the padding keeps the size; otherwise it takes the same kernel.
+        window = (config.kernel, config.stride, config.padding)
+        if config.window == "branches":
+            self.reduce = block(in_channels, mid, *window, activation=config.activation)
+            self.conv = block(mid, mid, 3, 1, 1, activation=config.activation)
+        else:
+            self.reduce = block(in_channels, mid, activation=config.activation)
+            self.conv = block(mid, mid, *window, activation=config.activation)
         keeps_size = config.padding == "same" or config.padding == (config.kernel - 1) / 2
-        window = (1, config.stride, 0) if keeps_size else (config.kernel, config.stride, config.padding)
-        self.reduce = block(in_channels, mid, activation=config.activation)
-        self.conv = block(mid, mid, config.kernel, config.stride, config.padding, activation=config.activation)
+        is_plain = keeps_size and config.window == "middle"
         self.expand = block(mid, out, activation="none")
-        self.shortcut = block(in_channels, out, *window, activation="none")
+        self.shortcut = block(in_channels, out, *((1, config.stride, 0) if is_plain else window), activation="none")
         self.act = ACTIVATIONS[config.activation]()
 
     def forward(self, x: Tensor) -> Tensor:

@@ -14,9 +14,17 @@ from singleshot.models.config import (
     NeckConfig,
     NetworkConfig,
 )
-from singleshot.multibox.shapes import PixelSizes, dssd_anchors, pixel_levels, refinedet_anchors, ssd_anchors
+from singleshot.multibox.shapes import (
+    PixelSizes,
+    dssd321_released_anchors,
+    dssd_anchors,
+    pixel_levels,
+    refinedet_anchors,
+    ssd_anchors,
+)
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+RELEASED_EPS = 1e-3
 BOTH_TAPS = 2
 """Sources that VGG16-reduced and DSSD's ResNet give; the others are appended."""
 
@@ -112,6 +120,33 @@ def dssd_resnet101(name: str, class_names: tuple[str, ...], size_hw: SizeHW) -> 
     return ModelSpec(name=name, network=network, anchors=anchors, preprocess=preprocess, class_names=class_names)
 
 
+# 20 10 5 3 1 by windows that fit exactly, on both branches of each block.
+RELEASED_WINDOWS = ((2, 2), (2, 2), (3, 1), (3, 1))
+
+
+@register_model("dssd321_resnet101_released", "DSSD321 as its authors' scripts build it", (321, 321))
+def dssd321_resnet101_released(name: str, class_names: tuple[str, ...], size_hw: SizeHW) -> ModelSpec:
+    """DSSD321 by the released scripts, which differ from the paper's figures: see docs/family.md."""
+    anchors = dssd321_released_anchors()
+    extras = tuple(
+        _residual(kernel, stride, 0).model_copy(update={"window": "branches"}) for kernel, stride in RELEASED_WINDOWS
+    )
+    network = NetworkConfig(
+        backbone=BackboneConfig(name="resnet101_dssd", batch_norm_eps=RELEASED_EPS),
+        extras=extras,
+        neck=NeckConfig(kind="dssd", upsampling=upsampling(BOTH_TAPS, extras), deconvolution_bias=True),
+        head=HeadConfig(
+            logits=len(class_names) + 1,
+            boxes_per_cell=anchors.boxes_per_cell,
+            kernels=(5, 5, *[3] * (len(anchors.levels) - 2)),
+            prediction_module="residual",
+        ),
+        batch_norm_eps=RELEASED_EPS,
+    )
+    preprocess = PreprocessConfig(size_hw=size_hw)
+    return ModelSpec(name=name, network=network, anchors=anchors, preprocess=preprocess, class_names=class_names)
+
+
 @register_model("tdm512_vgg16", "SSD512 with top-down modulation (arXiv 1612.06851)", (512, 512))
 @register_model("tdm300_vgg16", "SSD300 with top-down modulation (arXiv 1612.06851)", (300, 300))
 @register_model("dssd512_vgg16", "SSD512 with DSSD's deconvolution and prediction modules", (512, 512))
@@ -162,6 +197,6 @@ def _refinedet_resnet101(head: HeadConfig) -> NetworkConfig:
     return NetworkConfig(
         backbone=BackboneConfig(name="resnet101"),
         extras=(ExtraBlock(kind="residual", mid_channels=128, out_channels=512, batch_norm=True),),
-        neck=NeckConfig(kind="tcb", batch_norm=True),
+        neck=NeckConfig(kind="tcb", batch_norm=True, deconvolution_norm=True),
         head=head.model_copy(update={"prediction_module": "residual"}),
     )

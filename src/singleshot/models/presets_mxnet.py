@@ -154,8 +154,15 @@ def ssd_config(network: str, size: int) -> AssembledConfig:
     """
     large = f"{network}_large"
     preset, sizes = SSD_PRESETS[large if size >= LARGE and large in SSD_PRESETS else network]
-    changes: dict[str, Any] = {} if size in sizes or "steps" not in preset.more else {"steps": ()}
-    return preset.config(size, **changes)
+    config = preset.config(sizes[0])
+    return preset.config(size) if size in sizes else preset_at(config, (size, size))
+
+
+def preset_at(config: AssembledConfig, size_hw: SizeHW) -> AssembledConfig:
+    """A preset's lists at another input size, as both systems have them: steps were written for its own size only."""
+    return (
+        config if size_hw == config.input_size_hw else config.model_copy(update={"input_size_hw": size_hw, "steps": ()})
+    )
 
 
 def dssd_config(network_size: str, *variants: str) -> AssembledConfig:

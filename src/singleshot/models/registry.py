@@ -135,7 +135,11 @@ def build_backbone(config: BackboneConfig) -> Backbone:
     family = config.name.partition(":")[0]  # "timm:convnext_tiny" is built by "timm"
     if family not in _builders:
         raise ConfigError(f"network.backbone.name: no backbone '{config.name}'{_hint(config.name, _builders)}")
-    return _builders[family](config)
+    backbone = _builders[family](config)
+    for module in backbone.modules():
+        if config.batch_norm_eps is not None and isinstance(module, nn.modules.batchnorm._BatchNorm):
+            module.eps = config.batch_norm_eps
+    return backbone
 
 
 def _hint(name: str, known: Mapping[str, object]) -> str:

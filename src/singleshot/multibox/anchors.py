@@ -49,8 +49,10 @@ def _level_boxes(
     """Boxes of one map as fractions, cxcywh, ``[H * W * shapes, 4]`` float64."""
     rows, columns = map_hw
     step_y, step_x = step_hw or (1 / rows, 1 / columns)
-    y = (torch.arange(rows, dtype=torch.float64) + config.offset_yx[0]) * step_y
-    x = (torch.arange(columns, dtype=torch.float64) + config.offset_yx[1]) * step_x
+    # An offset of a level's own belongs to its own spacing.
+    offset_y, offset_x = level.offset_yx if level.offset_yx and step_hw else config.offset_yx
+    y = (torch.arange(rows, dtype=torch.float64) + offset_y) * step_y
+    x = (torch.arange(columns, dtype=torch.float64) + offset_x) * step_x
     shapes = torch.tensor(level.shapes_wh, dtype=torch.float64)
     if config.aspect == "map":
         shapes = shapes * torch.tensor([rows / columns, 1.0], dtype=torch.float64)

@@ -70,6 +70,9 @@ def postprocess(
     """
     columns = class_columns(output.class_logits.shape[-1], postprocess, num_classes)
     found = _candidates(output, columns, postprocess)
+    top_k = postprocess.pre_nms_top_k
+    if postprocess.top_k_scope == "image" and top_k is not None:
+        found, top_k = found.pick(_best_of_groups(found.scores, found.images, top_k)), None
     groups = found.images if postprocess.class_agnostic else found.images * len(columns) + found.class_ids
 
     def boxes_of(rows: Tensor) -> Tensor:
@@ -77,12 +80,14 @@ def postprocess(
         return clip_to_image(boxes, image_size_hw) if postprocess.clip == "before" else boxes
 
     if postprocess.nms in ("greedy", "none"):
-        kept = greedy_nms(found.scores, found.images, groups, boxes_of, _nms_config(postprocess))
+        kept = greedy_nms(found.scores, found.images, groups, boxes_of, _nms_config(postprocess, top_k, image_size_hw))
         found, boxes = found.pick(kept.rows), kept.boxes_xyxy
     else:
-        rows = _best_of_groups(found.scores, groups, postprocess.pre_nms_top_k)
+        rows = _best_of_groups(found.scores, groups, top_k)
         found, boxes = found.pick(rows), boxes_of(rows)
-        chosen, scores = soft_nms(found.scores, found.images, groups[rows], boxes, _soft_config(postprocess))
+        chosen, scores = soft_nms(
+            found.scores, found.images, groups[rows], boxes, _soft_config(postprocess, image_size_hw)
+        )
         found, boxes = found.pick(chosen)._replace(scores=scores), boxes[chosen]
     if postprocess.clip == "after":
         boxes = clip_to_image(boxes, image_size_hw)
@@ -180,12 +185,13 @@ def _true_places(mask: Tensor) -> Tensor:
     return words[word] * 8 + byte
 
 
-def _nms_config(config: PostprocessConfig) -> NmsConfig:
+def _nms_config(config: PostprocessConfig, top_k: int | None, image_size_hw: tuple[int, int]) -> NmsConfig:
     iou = config.nms_iou if config.nms == "greedy" else math.inf
-    return NmsConfig(iou, config.nms_compare, config.pre_nms_top_k, config.max_per_class, config.max_detections)
+    eps = config.nms_union_eps * math.prod(image_size_hw)
+    return NmsConfig(iou, config.nms_compare, top_k, config.max_per_class, config.max_detections, eps)
 
 
-def _soft_config(config: PostprocessConfig) -> SoftNmsConfig:
+def _soft_config(config: PostprocessConfig, image_size_hw: tuple[int, int]) -> SoftNmsConfig:
     return SoftNmsConfig(
         "linear" if config.nms == "soft_linear" else "gaussian",
         config.nms_iou,
@@ -193,6 +199,7 @@ def _soft_config(config: PostprocessConfig) -> SoftNmsConfig:
         config.score_threshold,
         config.max_per_class,
         config.max_detections,
+        config.nms_union_eps * math.prod(image_size_hw),
     )
 
 

@@ -29,6 +29,7 @@ class NmsConfig(NamedTuple):
         top_k: best candidates of each group that enter; ``None`` lets all.
         max_per_group: survivors of each group; ``None`` keeps all.
         max_per_image: survivors of each image; ``None`` keeps all.
+        union_eps: added to the area of every union.
     """
 
     iou: float
@@ -36,6 +37,7 @@ class NmsConfig(NamedTuple):
     top_k: int | None = None
     max_per_group: int | None = None
     max_per_image: int | None = None
+    union_eps: float = 0.0
 
 
 class Kept(NamedTuple):
@@ -177,6 +179,8 @@ def _overlapping(of_a: Kept, of_b: Kept, a: Tensor, b: Tensor, config: NmsConfig
     width, height = torch.minimum(boxes_a[2:], boxes_b[2:]).sub_(torch.maximum(boxes_a[:2], boxes_b[:2])).clamp_(min=0)
     intersection = width * height
     union = (_area(boxes_a) + _area(boxes_b)).sub_(intersection)
+    if config.union_eps:
+        union += config.union_eps
     iou = intersection.div_(union.clamp_(min=torch.finfo(union.dtype).tiny))
     overlap = iou > config.iou if config.compare == ">" else iou >= config.iou
     return a[overlap], b[overlap]

@@ -251,3 +251,17 @@ def dssd_anchors(size: int) -> AnchorConfig:
     first, low, high, levels = (10, 20, 95, 6) if size < 400 else (4, 10, 95, 7)
     sizes = percent_sizes(size, first, low, high, levels)
     return AnchorConfig(levels=pixel_levels(sizes, [(1.6, 2.0, 3.0)] * levels, (size, size)))
+
+
+DSSD321_CENTRES = ((2.5, 8), (2.5, 16), (10.5, 32), (26.5, 64), (90.5, 64), (160.5, 321))
+"""(first centre, spacing) in pixels of each map: the middle of what a cell's convolutions see, then of the image."""
+
+
+def dssd321_released_anchors() -> AnchorConfig:
+    """Default boxes of DSSD321's scripts: `dssd_anchors` about the middle of what each cell sees."""
+    size = 321
+    levels = [
+        level.model_copy(update={"step_hw": (step / size,) * 2, "offset_yx": (start / step,) * 2})
+        for level, (start, step) in zip(dssd_anchors(size).levels, DSSD321_CENTRES, strict=True)
+    ]
+    return AnchorConfig(levels=tuple(levels), reference_hw=(size, size))

@@ -19,6 +19,7 @@ class SoftNmsConfig(NamedTuple):
             exp(-IoU^2 / sigma) everywhere.
         min_score: boxes whose lowered score is not above this are not chosen.
         max_per_group, max_per_image: boxes chosen at most; ``None`` does not limit a group.
+        union_eps: added to the area of every union.
     """
 
     kind: Literal["linear", "gaussian"]
@@ -27,6 +28,7 @@ class SoftNmsConfig(NamedTuple):
     min_score: float
     max_per_group: int | None
     max_per_image: int
+    union_eps: float = 0.0
 
 
 def soft_nms(
@@ -56,7 +58,7 @@ def soft_nms(
             break
         chosen, values = torch.cat([chosen, pick], dim=1), torch.cat([values, value], dim=1)
         kind = kinds.gather(1, pick)
-        overlap = pairwise_iou(boxes.gather(1, pick[..., None].expand(-1, 1, 4)), boxes).squeeze(1)
+        overlap = pairwise_iou(boxes.gather(1, pick[..., None].expand(-1, 1, 4)), boxes, config.union_eps).squeeze(1)
         left.mul_(torch.where(kinds == kind, _factor(overlap, config), 1.0)).scatter_(1, pick, -torch.inf)
         if config.max_per_group is not None:
             full = (kinds.gather(1, chosen) == kind).sum(dim=1, keepdim=True) >= config.max_per_group

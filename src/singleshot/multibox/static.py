@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -45,6 +47,8 @@ def postprocess_static(
         numbers = torch.arange(len(columns), device=scores.device)[:, None]
         scores = torch.where(numbers == best.indices, scores, 0.0)
     scores = torch.where(scores > postprocess.score_threshold, scores, 0.0)
+    if postprocess.top_k_scope == "image":
+        scores = _best_of_images(scores, postprocess.pre_nms_top_k or TOP_K)
     if postprocess.class_agnostic:
         scores = scores.flatten(1)[:, None]
     top = scores.topk(min(postprocess.pre_nms_top_k or TOP_K, scores.shape[2]), dim=2)
@@ -54,7 +58,7 @@ def postprocess_static(
         boxes = clip_to_image(boxes, image_size_hw)
     keep = top.values > 0
     if postprocess.nms == "greedy":
-        keep = _greedy(boxes, keep, postprocess)
+        keep = _greedy(boxes, keep, postprocess, postprocess.nms_union_eps * math.prod(image_size_hw))
     if postprocess.max_per_class is not None:
         keep = keep & (keep.cumsum(dim=2) <= postprocess.max_per_class)
     return _best(boxes, torch.where(keep, top.values, 0.0), class_ids, postprocess, image_size_hw)
@@ -79,15 +83,23 @@ def _boxes_of(output: HeadOutput | RefineOutput, anchors_cxcywh: Tensor, anchor:
     return boxes.view(*anchor.shape, 4)
 
 
-def _greedy(boxes: Tensor, valid: Tensor, config: PostprocessConfig) -> Tensor:
+def _best_of_images(scores: Tensor, limit: int) -> Tensor:
+    """Scores ``[B, C, A]`` with 0 for all but the ``limit`` best of each image."""
+    flat = scores.flatten(1)
+    best = flat.topk(min(limit, flat.shape[1]), dim=1)
+    return torch.zeros_like(flat).scatter(1, best.indices, best.values).view_as(scores)
+
+
+def _greedy(boxes: Tensor, valid: Tensor, config: PostprocessConfig, union_eps: float) -> Tensor:
     """Greedy NMS in every row of sorted boxes at once, as the fixed point that ``nms.greedy_nms`` finds.
 
     Args:
         boxes: ``[B, G, k, 4]``.
         valid: which take part, ``[B, G, k]``.
         config: threshold.
+        union_eps: added to the area of every union.
     """
-    iou = pairwise_iou(boxes, boxes)
+    iou = pairwise_iou(boxes, boxes, union_eps)
     strikes = (iou > config.nms_iou if config.nms_compare == ">" else iou >= config.nms_iou).triu(1)
 
     def unsettled(keep: Tensor, changed: Tensor) -> Tensor:

@@ -3,12 +3,28 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 from time import perf_counter
+from typing import NamedTuple
 
+from singleshot.errors import SingleshotError
 from singleshot.predict.runner import Failure, Result, StageTimes
 from singleshot.predict.sinks import Sink
+
+
+class OutputProblem(NamedTuple):
+    """Something that could not be written.
+
+    Attributes:
+        path: the image that it belongs to; ``None`` for a file of the whole run.
+        error: what and why.
+    """
+
+    path: Path | None
+    error: str
 
 
 @dataclass(slots=True)
@@ -19,6 +35,8 @@ class JobSummary:
         images: images that were detected in.
         objects: detections by class name.
         failures: images that could not be read, in order.
+        problems: what could not be written, in order.
+        interruption: what ended the run before its last image (Ctrl-C); ``None`` where nothing did.
         wall_s: seconds from the first image to the last.
         times: seconds by stage.
     """
@@ -27,12 +45,19 @@ class JobSummary:
     images: int = 0
     objects: Counter[str] = field(default_factory=Counter)
     failures: list[Failure] = field(default_factory=list)
+    problems: list[OutputProblem] = field(default_factory=list)
+    interruption: KeyboardInterrupt | None = None
     wall_s: float = 0.0
+
+    @property
+    def done(self) -> int:
+        """Images that were looked at, also in vain."""
+        return self.images + len(self.failures)
 
     @property
     def images_per_s(self) -> float:
         """Throughput, everything included."""
-        return (self.images + len(self.failures)) / self.wall_s if self.wall_s else 0.0
+        return self.done / self.wall_s if self.wall_s else 0.0
 
     def time_line(self) -> str:
         """How long it took, in one line."""
@@ -45,30 +70,55 @@ def run_job(
     times: StageTimes,
     on_result: Callable[[Result], None] | None = None,
 ) -> JobSummary:
-    """Send results to sinks as they come; a failed image is noted and the run goes on.
+    """Send results to sinks as they come. What cannot be read, written or shown belongs to its image; the run goes on.
+
+    Ctrl-C ends it with what was done: see ``JobSummary.interruption``.
 
     Args:
         results: from `Predictor.stream`.
         sinks: opened sinks.
         times: the predictor's, to which the writing is added.
-        on_result: called after each image, for progress.
+        on_result: called after each image, for progress; an error of it is passed over.
     """
     summary = JobSummary(times)
     begin = perf_counter()
-    for result in results:
-        start = perf_counter()
-        for sink in sinks:
+    try:
+        for result in results:
+            start = perf_counter()
+            for sink in sinks:
+                _send(result, sink, summary.problems)
+            times.add("write", start)
             if isinstance(result, Failure):
-                sink.fail(result)
+                summary.failures.append(result)
             else:
-                sink.write(result)
-        times.add("write", start)
-        if isinstance(result, Failure):
-            summary.failures.append(result)
-        else:
-            summary.images += 1
-            summary.objects.update(result.detections.names)
-        if on_result:
-            on_result(result)
+                summary.images += 1
+                summary.objects.update(result.detections.names)
+            if on_result:
+                with suppress(Exception):  # a closed pipe, a full disk behind it: the results matter more
+                    on_result(result)
+    except KeyboardInterrupt as error:
+        summary.interruption = error
+        if isinstance(results, Generator):
+            results.close()
     summary.wall_s = perf_counter() - begin
     return summary
+
+
+def _send(result: Result, sink: Sink, problems: list[OutputProblem]) -> None:
+    try:
+        if isinstance(result, Failure):
+            sink.fail(result)
+        else:
+            sink.write(result)
+    except Exception as error:  # whatever it is, it is this image's, and the others are to be written
+        path = result.path if isinstance(result, Failure) else result.detections.path
+        problems.append(OutputProblem(path, describe(error)))
+
+
+def describe(error: Exception) -> str:
+    """An error in one line that names what it is about."""
+    if isinstance(error, SingleshotError):
+        return str(error)
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+    return f"{type(error).__name__}: {error}"

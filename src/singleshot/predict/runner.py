@@ -6,6 +6,7 @@ ahead of the networks, these ahead of the caller, and a window bounds how far, s
 
 from __future__ import annotations
 
+import os
 import threading
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
@@ -14,7 +15,7 @@ from dataclasses import dataclass, field
 from itertools import chain, islice
 from pathlib import Path
 from time import perf_counter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -24,12 +25,13 @@ from singleshot.config import PreprocessConfig
 from singleshot.detections import Detections
 from singleshot.errors import ImageError
 from singleshot.images import MAX_PIXELS, check_rgb, read_image
+from singleshot.predict.inputs import as_iterable, as_source, is_one
+from singleshot.predict.settings import check_batch
+from singleshot.predict.sources import check_readable
 from singleshot.preprocess import preprocess_image
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
-
-    Source = Path | NDArray[np.uint8]
 
 # Bytes for each thread: the photos that it holds at once, unless they are very large.
 _KEPT_MEMORY = 2**24
@@ -92,7 +94,7 @@ class StageTimes:
 class _Group:
     """A batch on its way: what was read of each source, and the network input of those that could be read."""
 
-    sources: Sequence[Source]
+    sources: Sequence[Any]
     loaded: Sequence[NDArray[np.uint8] | Failure]
     batch: NDArray[np.float32]
 
@@ -106,6 +108,8 @@ class Predictor:
         preprocess: how images become network input.
         class_names, category_ids: what class ids mean.
         max_pixels: larger images become failures.
+        kept_ids: class ids that are reported; ``None`` reports all.
+        most: detections of an image that are reported, best first.
         parallel: batches that the backend computes at the same time.
         times: where the time goes; shared by all stages.
     """
@@ -117,17 +121,27 @@ class Predictor:
     max_pixels: int | None = MAX_PIXELS
     parallel: int = 1
     times: StageTimes = field(default_factory=StageTimes)
+    kept_ids: tuple[int, ...] | None = None
+    most: int | None = None
 
-    def stream(self, sources: Iterable[Source], batch_size: int = 8) -> Iterator[Result]:
+    def stream(self, sources: Iterable[Any], batch_size: int = 8) -> Iterator[Result]:
         """Detect in any number of images, a bounded number of them in memory.
 
         Args:
-            sources: paths and RGB arrays.
+            sources: images as `as_source` takes them: paths, RGB arrays, Pillow images, tensors; or one of these.
             batch_size: images that the network sees at once.
 
-        Yields:
-            One result per source, in their order.
+        Returns:
+            One result per source, in their order; what is no image is a `Failure`, too.
+
+        Raises:
+            ConfigError: a batch size that makes no sense.
+            ImageError: the sources are neither an image nor a list of some.
         """
+        check_batch(batch_size)
+        return self._stream([sources] if is_one(sources) else as_iterable(sources), batch_size)
+
+    def _stream(self, sources: Iterable[Any], batch_size: int) -> Iterator[Result]:
         rest = iter(sources)
         groups = iter(lambda: list(islice(rest, batch_size)), [])
         first, second = next(groups, None), next(groups, None)
@@ -136,15 +150,20 @@ class Predictor:
         elif first is not None and second is not None:
             yield from self._overlapped(chain([first, second], groups))
 
-    def load(self, source: Source) -> NDArray[np.uint8] | Failure:
+    def load(self, item: Any) -> NDArray[np.uint8] | Failure:
         """Read and check one image."""
         start = perf_counter()
         try:
+            source = as_source(item)
             if isinstance(source, Path):
+                check_readable(source)
                 return read_image(source, max_pixels=self.max_pixels)
             return check_rgb(source)
         except ImageError as error:
-            return Failure(source if isinstance(source, Path) else None, error)
+            return Failure(_path_of(item), error)
+        except Exception as error:  # whatever a decoder makes of a damaged file: it belongs to this image
+            reason = f"{type(error).__name__}: {error}".rstrip(": ")
+            return Failure(_path_of(item), ImageError(f"{_path_of(item) or 'an array'}: cannot be read: {reason}"))
         finally:
             self.times.add("decode", start)
 
@@ -159,7 +178,7 @@ class Predictor:
         self.times.count("postprocess", found.postprocess_s)
         return found
 
-    def finish(self, found: PaddedArrays, row: int, image: NDArray[np.uint8], source: Source) -> Prediction:
+    def finish(self, found: PaddedArrays, row: int, image: NDArray[np.uint8], source: Any) -> Prediction:
         """Detections of one image of a batch, in pixels of that image."""
         height, width = image.shape[:2]
         input_wh = np.array(self.preprocess.size_hw[::-1] * 2, dtype=np.float32)
@@ -171,12 +190,14 @@ class Predictor:
             class_ids=found.class_ids[row, :count],
             class_names=self.class_names,
             image_size_hw=(height, width),
-            path=source if isinstance(source, Path) else None,
+            path=_path_of(source),
             category_ids=self.category_ids,
         )
+        if self.kept_ids is not None:
+            detections = detections[np.isin(detections.class_ids, self.kept_ids)][: self.most]
         return Prediction(image, detections)
 
-    def _overlapped(self, groups: Iterable[Sequence[Source]]) -> Iterator[Result]:
+    def _overlapped(self, groups: Iterable[Sequence[Any]]) -> Iterator[Result]:
         """Reading, network and caller at the same time; results in order."""
         keep_freed_memory(_KEPT_MEMORY)
         readers = ThreadPoolExecutor(cores(), "singleshot-read")
@@ -200,7 +221,7 @@ class Predictor:
         self.times.add("wait", start)
         return found
 
-    def _read(self, sources: Sequence[Source]) -> _Group:
+    def _read(self, sources: Sequence[Any]) -> _Group:
         """Read and preprocess a batch."""
         loaded = [self.load(source) for source in sources]
         good = [image for image in loaded if not isinstance(image, Failure)]
@@ -226,3 +247,8 @@ class Predictor:
                 results.append(self.finish(found, row, outcome, source))
                 row += 1
         return results
+
+
+def _path_of(item: Any) -> Path | None:
+    """The file of a source; an array, or what is no image, has none."""
+    return Path(item) if isinstance(item, (str, os.PathLike)) and isinstance(os.fspath(item), str) else None

@@ -1,25 +1,40 @@
-"""Where results go: pictures, JSON, CSV, COCO results, crops. Each sink is a context manager with ``write``.
+"""Where results go: pictures, JSON, JSON Lines, CSV, COCO results, crops. Each sink is a context manager.
 
-Files appear when the sink closes without an error, whole; an interrupted run leaves those of the last good run.
+Numbers are kept as they come: each of their files is whole and valid after every image, so that an interrupted run, or
+a full disk, loses none that was written. A sink that cannot write an image raises; what it wrote before stays good.
 """
 
 from __future__ import annotations
 
 import csv
+import io
 import json
-import os
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Any, Protocol, Self
+from typing import IO, TYPE_CHECKING, Any, Protocol, Self
 
 from singleshot.detections import CSV_COLUMNS, Detections
 from singleshot.draw import draw_detections
 from singleshot.errors import ConfigError
 from singleshot.images import write_image
+from singleshot.predict.folder import ResultFolder, check_folder, check_not_sources
+from singleshot.predict.names import OutputNames, folder_names
 from singleshot.predict.runner import Failure, Prediction
 from singleshot.version import __version__
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+MAX_JPEG_SIDE = 65_500
+"""libjpeg writes no picture that is wider or higher."""
+
+Note = Callable[[str], object]
 
 
 class Sink(Protocol):
@@ -38,24 +53,42 @@ class Sink(Protocol):
         """Take note of an image that could not be read."""
 
 
-class OutputNames:
-    """Output names that differ wherever the inputs differ: the path below the inputs' common folder.
+@dataclass(frozen=True, slots=True)
+class Run:
+    """What the sinks of a run share.
 
-    Args:
-        images: all inputs.
+    Attributes:
+        folder: where they write.
+        names: of the pictures.
+        images: how many there will be.
+        class_names, category_ids: what class ids mean.
+        labels: whether boxes have names.
+        line_width: of boxes, in pixels; ``None`` follows the picture's size.
+        note: is told what is done otherwise than asked.
     """
 
-    def __init__(self, images: Sequence[Path]) -> None:
-        self._root = Path(os.path.commonpath([path.absolute().parent for path in images])) if images else Path.cwd()
+    folder: ResultFolder
+    names: OutputNames
+    images: int
+    class_names: tuple[str, ...] = ()
+    category_ids: tuple[int, ...] = ()
+    labels: bool = True
+    line_width: int | None = None
+    note: Note = warnings.warn
 
-    def relative(self, path: Path) -> Path:
-        """Path below the common folder."""
-        return Path(os.path.relpath(path.absolute(), self._root))
+    def write_picture(self, name: Callable[[str], Path], picture: NDArray[np.uint8]) -> None:
+        """Write a picture below the folder, as PNG where JPEG cannot hold it.
 
-    def picture(self, path: Path) -> Path:
-        """The same with a suffix that everyone can open; other formats keep theirs inside the name."""
-        name = self.relative(path)
-        return name if name.suffix.lower() in (".jpg", ".jpeg", ".png") else name.with_name(name.name + ".jpg")
+        Args:
+            name: its path, with a suffix added.
+            picture: ``[H, W, 3]`` uint8.
+        """
+        place = name("")
+        if max(picture.shape[:2]) > MAX_JPEG_SIDE and place.suffix.lower() in (".jpg", ".jpeg"):
+            place = name(".png")
+            height, width = picture.shape[:2]
+            self.note(f"{self.folder.path / place}: is a PNG, since {width} x {height} pixels are too many for JPEG")
+        write_image(self.folder.claim(place), picture)
 
 
 def _path_of(prediction: Prediction) -> Path:
@@ -68,12 +101,12 @@ def _path_of(prediction: Prediction) -> Path:
 class _FolderSink:
     """Writes files of their own for every image; nothing is open between images."""
 
-    def __init__(self, folder: Path, names: OutputNames) -> None:
-        self._folder = folder
-        self._names = names
+    def __init__(self, top: str, run: Run) -> None:
+        self._top = Path(top)
+        self._run = run
 
     def __enter__(self) -> Self:
-        self._folder.mkdir(parents=True, exist_ok=True)
+        (self._run.folder.path / self._top).mkdir(exist_ok=True)
         return self
 
     def __exit__(
@@ -90,112 +123,163 @@ class ImageSink(_FolderSink):
 
     def write(self, prediction: Prediction) -> None:
         """Draw and save one picture."""
+        run = self._run
         path = _path_of(prediction)
-        target = self._folder / self._names.picture(path)
-        if target.exists() and target.samefile(path):
-            raise ConfigError(f"{target}: would overwrite the photo itself: choose another --out")
-        target.parent.mkdir(parents=True, exist_ok=True)
-        write_image(target, draw_detections(prediction.image, prediction.detections))
+        picture = draw_detections(prediction.image, prediction.detections, labels=run.labels, line_width=run.line_width)
+        run.write_picture(lambda suffix: self._top / run.names.picture(path, suffix), picture)
 
 
 class CropSink(_FolderSink):
     """Every object as a picture of its own, in a folder per class."""
 
+    def __init__(self, top: str, run: Run) -> None:
+        super().__init__(top, run)
+        self._folders: Mapping[str, str] = dict(zip(run.class_names, folder_names(run.class_names), strict=True))
+
     def write(self, prediction: Prediction) -> None:
         """Save the objects of one image; boxes without a whole pixel are left out."""
         height, width = prediction.image.shape[:2]
-        place = self._names.relative(_path_of(prediction))
-        stem = place.stem if place.suffix.lower() == ".jpg" else place.name  # 1.jpg and 1.png differ
+        path = _path_of(prediction)
         for number, (box, _, _, name) in enumerate(prediction.detections, start=1):
             x1, y1, x2, y2 = box.round().astype(int)
-            crop = prediction.image[max(y1, 0) : min(y2, height), max(x1, 0) : min(x2, width)]
+            crop = prediction.image[max(y1, 0) : max(min(y2, height), 0), max(x1, 0) : max(min(x2, width), 0)]
             if crop.size:
-                folder = self._folder / _as_file_name(name) / place.parent
-                folder.mkdir(parents=True, exist_ok=True)
-                write_image(folder / f"{stem}_{number}.jpg", crop)
+                self._run.write_picture(partial(self._place, path, number, name), crop)
 
-
-def _as_file_name(name: str) -> str:
-    """A class name as a folder name: separators and leading dots would lead elsewhere."""
-    return "".join("_" if character in '/\\:*?"<>|\0' else character for character in name).lstrip(".") or "_"
+    def _place(self, path: Path, number: int, class_name: str, suffix: str) -> Path:
+        return self._top / self._folders[class_name] / self._run.names.crop(path, number, suffix)
 
 
 class _FileSink:
-    """One file for the whole run, written as results come, renamed into place at the end."""
+    """One file for the whole run that is valid after every write: its end is always there, and written over.
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-        self._file: IO[str]
+    What UTF-8 cannot hold (file names of another encoding) is written as ``\\udc..`` escapes, which JSON reads back.
+    """
+
+    def __init__(self, name: str, run: Run) -> None:
+        self._name = Path(name)
+        self._run = run
+        self._seen = 0
+        self._begin_at = self._at = 0
+        self._tail = _encoded(self._end(complete=False))
+        self._file: IO[bytes]
 
     def __enter__(self) -> Self:
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        self._file = self._temporary.open("w", encoding="utf-8", newline="")
-        self._begin()
+        path = self._run.folder.claim(self._name)
+        path.unlink(missing_ok=True)  # a link, too: what it leads to is not ours
+        self._file = path.open("xb", buffering=0)
+        try:
+            self._append(self._begin())
+        except BaseException:
+            self._file.close()
+            raise
+        self._begin_at = self._at
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        try:
-            with self._file:
-                if kind is None:
-                    self._end()
-            if kind is None:
-                self._temporary.replace(self._path)
-        finally:
-            self._temporary.unlink(missing_ok=True)
+        with self._file:
+            self._put(_encoded(self._end(complete=self._seen == self._run.images and kind is None)))
 
-    def _begin(self) -> None:
-        """Write what comes before the first result."""
-
-    def _end(self) -> None:
-        """Write what comes after the last one."""
+    def write(self, prediction: Prediction) -> None:
+        """Add one image."""
+        self._append(self._text(prediction))
+        self._seen += 1
 
     def fail(self, failure: Failure) -> None:
         """Most tables have no place for failures."""
+        self._seen += 1
+
+    def _begin(self) -> str:
+        """What comes before the first result."""
+        return ""
+
+    def _text(self, prediction: Prediction) -> str:
+        """What is written of an image."""
+        raise NotImplementedError
+
+    def _end(self, *, complete: bool) -> str:
+        """What comes after the last result."""
+        return ""
+
+    def _listed(self, rows: Sequence[str]) -> str:
+        """Rows of a JSON list, a line each."""
+        lead = ",\n" if self._at > self._begin_at else "\n"
+        return lead + ",\n".join(rows) if rows else ""
+
+    def _append(self, text: str) -> None:
+        data = _encoded(text)
+        self._put(data + self._tail)
+        self._at += len(data)
+
+    def _put(self, data: bytes) -> None:
+        """Write it all behind the results, or leave them with the usual end, which needs no further room."""
+        try:
+            self._write(data)
+        except BaseException as error:
+            self._write(self._tail)
+            if isinstance(error, OSError):
+                raise OSError(error.errno, error.strerror, str(self._run.folder.path / self._name)) from error
+            raise
+
+    def _write(self, data: bytes) -> None:
+        rest = memoryview(data)
+        self._file.seek(self._at)
+        while rest:
+            rest = rest[self._file.write(rest) :]
+        self._file.truncate()
 
 
 class CsvSink(_FileSink):
     """One row per object."""
 
-    def _begin(self) -> None:
-        self._rows = csv.writer(self._file)
-        self._rows.writerow(CSV_COLUMNS)
+    def _begin(self) -> str:
+        return _csv_lines([CSV_COLUMNS])
 
-    def write(self, prediction: Prediction) -> None:
-        """Add the rows of one image."""
-        self._rows.writerows(prediction.detections.to_rows())
+    def _text(self, prediction: Prediction) -> str:
+        return _csv_lines(prediction.detections.to_rows())
 
 
 class JsonSink(_FileSink):
-    """One JSON document, one image per line: singleshot, class_names, images, failed.
+    """One JSON document, one image per line: singleshot, class_names, images, failed, complete.
 
-    `read_json` gives the `Detections` back.
+    ``complete`` is false while the run goes on, and stays so when it is interrupted. `read_json` gives the `Detections`
+    back.
     """
 
-    def __init__(self, path: Path, class_names: Sequence[str], category_ids: Sequence[int] = ()) -> None:
-        super().__init__(path)
-        self._head = {"class_names": list(class_names), "category_ids": list(category_ids)}
+    def __init__(self, name: str, run: Run) -> None:
         self._failed: list[dict[str, str]] = []
-        self._separator = "\n"
+        super().__init__(name, run)
 
-    def _begin(self) -> None:
-        head = json.dumps({"singleshot": __version__, **self._head}, ensure_ascii=False)
-        self._file.write(head[:-1] + ', "images": [')
+    def _begin(self) -> str:
+        return _to_json(_head(self._run))[:-1] + ', "images": ['
 
-    def write(self, prediction: Prediction) -> None:
-        """Add one image."""
-        record = json.dumps(prediction.detections.to_dict(vocabulary=False), ensure_ascii=False)
-        self._file.write(self._separator + record)
-        self._separator = ",\n"
+    def _text(self, prediction: Prediction) -> str:
+        return self._listed([_to_json(prediction.detections.to_dict(vocabulary=False))])
 
     def fail(self, failure: Failure) -> None:
         """Remember a failed image for the end of the document."""
-        self._failed.append({"path": str(failure.path), "error": str(failure.error)})
+        super().fail(failure)
+        self._failed.append(_failed(failure))
 
-    def _end(self) -> None:
-        self._file.write(f'\n], "failed": {json.dumps(self._failed, ensure_ascii=False)}}}\n')
+    def _end(self, *, complete: bool) -> str:
+        return f'\n], "failed": {_to_json(self._failed)}, "complete": {_to_json(complete)}}}\n'
+
+
+class JsonLinesSink(_FileSink):
+    """JSON Lines: a line about the run, then one per image as in the JSON document; a failed one has an ``error``."""
+
+    def _begin(self) -> str:
+        return _to_json(_head(self._run)) + "\n"
+
+    def _text(self, prediction: Prediction) -> str:
+        return _to_json(prediction.detections.to_dict(vocabulary=False)) + "\n"
+
+    def fail(self, failure: Failure) -> None:
+        """Add the reason."""
+        super().fail(failure)
+        self._append(_to_json(_failed(failure)) + "\n")
 
 
 class CocoSink(_FileSink):
@@ -204,66 +288,115 @@ class CocoSink(_FileSink):
     The image id is the number that the file's name is (COCO's own images), else the path below the common folder.
     """
 
-    def __init__(self, path: Path, names: OutputNames) -> None:
-        super().__init__(path)
-        self._names = names
+    def __init__(self, name: str, run: Run) -> None:
+        super().__init__(name, run)
         self._ids: set[int] = set()
-        self._separator = "\n"
 
-    def _begin(self) -> None:
-        self._file.write("[")
+    def _begin(self) -> str:
+        return "["
 
-    def write(self, prediction: Prediction) -> None:
-        """Add the rows of one image."""
-        for row in prediction.detections.to_coco(self._image_id(_path_of(prediction))):
-            self._file.write(self._separator + json.dumps(row, ensure_ascii=False))
-            self._separator = ",\n"
+    def _text(self, prediction: Prediction) -> str:
+        rows = prediction.detections.to_coco(self._image_id(_path_of(prediction)))
+        return self._listed([_to_json(row) for row in rows])
 
     def _image_id(self, path: Path) -> int | str:
-        number = int(path.stem) if path.stem.isdecimal() and path.stem.isascii() else None
-        if number is None or number in self._ids:
-            return self._names.relative(path).as_posix()
-        self._ids.add(number)
-        return number
+        digits = path.stem if path.stem.isdecimal() and path.stem.isascii() and len(path.stem) <= 15 else ""
+        if not digits or int(digits) in self._ids:
+            return self._run.names.relative(path).as_posix()
+        self._ids.add(int(digits))
+        return int(digits)
 
-    def _end(self) -> None:
-        self._file.write("\n]\n")
+    def _end(self, *, complete: bool) -> str:
+        return "\n]\n"
 
 
-SinkMaker = Callable[[Path, OutputNames, Sequence[str], Sequence[int]], Sink]
+def _head(run: Run) -> dict[str, Any]:
+    return {"singleshot": __version__, "class_names": run.class_names, "category_ids": run.category_ids}
 
-SINKS: dict[str, tuple[str, SinkMaker]] = {
-    "images": ("images", lambda path, names, _classes, _ids: ImageSink(path, names)),
-    "json": ("detections.json", lambda path, _names, classes, ids: JsonSink(path, classes, ids)),
-    "csv": ("detections.csv", lambda path, _names, _classes, _ids: CsvSink(path)),
-    "coco": ("coco.json", lambda path, names, _classes, _ids: CocoSink(path, names)),
-    "crops": ("crops", lambda path, names, _classes, _ids: CropSink(path, names)),
+
+def _failed(failure: Failure) -> dict[str, str]:
+    return {"path": str(failure.path), "error": str(failure.error)}
+
+
+def _to_json(value: object) -> str:
+    return json.dumps(value, ensure_ascii=False)
+
+
+def _csv_lines(rows: Iterable[Sequence[object]]) -> str:
+    text = io.StringIO(newline="")
+    csv.writer(text).writerows(rows)
+    return text.getvalue()
+
+
+def _encoded(text: str) -> bytes:
+    return text.encode("utf-8", "backslashreplace")
+
+
+SINKS: dict[str, tuple[str, Callable[[str, Run], Sink]]] = {
+    "json": ("detections.json", JsonSink),
+    "jsonl": ("detections.jsonl", JsonLinesSink),
+    "csv": ("detections.csv", CsvSink),
+    "coco": ("coco.json", CocoSink),
+    "images": ("images", ImageSink),
+    "crops": ("crops", CropSink),
 }
-"""Name that ``--save`` knows -> what it writes below the output folder, and its maker."""
+"""Name that ``--save`` knows -> what it writes below the output folder, and its maker. Numbers come before pictures, so
+that no picture is without them."""
 
 
 @contextmanager
 def open_sinks(
-    kinds: Sequence[str], folder: Path, images: Sequence[Path], class_names: Sequence[str], category_ids: Sequence[int]
+    kinds: Sequence[str],
+    folder: Path,
+    images: Sequence[Path],
+    class_names: Sequence[str],
+    category_ids: Sequence[int],
+    *,
+    overwrite: bool = False,
+    labels: bool = True,
+    line_width: int | None = None,
+    note: Note = warnings.warn,
 ) -> Iterator[list[Sink]]:
-    """Open sinks together; their files appear when the block ends well.
+    """Open sinks together.
 
     Args:
         kinds: keys of `SINKS`.
         folder: where to write.
         images: all images of the run, for names that do not collide.
         class_names, category_ids: what class ids mean.
+        overwrite: whether files that are there may be replaced; those that an earlier run recorded are removed first.
+        labels, line_width: how boxes are drawn.
+        note: is told what is done otherwise than asked.
 
     Raises:
         ConfigError: an unknown kind.
+        OutputError: something is there that may not be replaced.
     """
-    from contextlib import ExitStack
-
-    check_kinds(kinds)
-    names = OutputNames(images)
+    check_sinks(kinds, folder, images, overwrite)
     with ExitStack() as stack:
-        makers = (SINKS[kind] for kind in dict.fromkeys(kinds))
-        yield [stack.enter_context(make(folder / where, names, class_names, category_ids)) for where, make in makers]
+        if not kinds:
+            yield []
+            return
+        made = stack.enter_context(ResultFolder(folder, images, overwrite))
+        labels_of = (tuple(class_names), tuple(category_ids))
+        run = Run(made, OutputNames(images), len(images), *labels_of, labels, line_width, note)
+        yield [stack.enter_context(make(top, run)) for kind, (top, make) in SINKS.items() if kind in kinds]
+
+
+def check_sinks(kinds: Sequence[str], folder: Path, images: Sequence[Path], overwrite: bool = False) -> None:
+    """Refuse, before any work, what `open_sinks` would refuse.
+
+    Raises:
+        ConfigError: an unknown kind.
+        OutputError: something is there that may not be replaced.
+    """
+    check_kinds(kinds)
+    if not kinds:
+        return
+    check_folder(folder, [SINKS[kind][0] for kind in kinds], images, overwrite)
+    if overwrite and "images" in kinds and folder.is_dir():
+        names = OutputNames(images)
+        check_not_sources([folder / SINKS["images"][0] / names.picture(image) for image in images], images)
 
 
 def check_kinds(kinds: Sequence[str]) -> None:
@@ -274,13 +407,18 @@ def check_kinds(kinds: Sequence[str]) -> None:
 
 
 def read_json(path: Path) -> list[Detections]:
-    """Read a document that `JsonSink` wrote.
+    """Read a document that `JsonSink` or `JsonLinesSink` wrote; images that failed are not among the results.
 
     Raises:
         ValueError: another document.
     """
-    document: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    if "images" not in document or "class_names" not in document:
+    text = Path(path).read_text(encoding="utf-8")
+    try:
+        document: Any = json.loads(text)
+    except ValueError:
+        head, *records = (json.loads(line) for line in text.split("\n") if line)
+        document = head | {"images": [record for record in records if "detections" in record]}
+    if not isinstance(document, dict) or "class_names" not in document:
         raise ValueError(f"{path}: not a detections file of singleshot")
     ids = {"category_ids": document.get("category_ids", ())}
-    return [Detections.from_dict(record | ids, document["class_names"]) for record in document["images"]]
+    return [Detections.from_dict(record | ids, document["class_names"]) for record in document.get("images", ())]

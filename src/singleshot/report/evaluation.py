@@ -11,7 +11,7 @@ from singleshot.report import plots
 from singleshot.report.page import Cell, Figure, Figures, Section, Table, Text, Tile, Tiles
 from singleshot.report.pictures import LEGEND, draw_comparison, find_mistakes
 from singleshot.report.result import EvalResult
-from singleshot.report.words import counted
+from singleshot.wording import counted
 
 MEAN = "mean of all classes"
 MOST_CONFUSED = 10

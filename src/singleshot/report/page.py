@@ -19,8 +19,8 @@ import numpy as np
 
 from singleshot.errors import MissingExtraError
 from singleshot.files import write_atomically
-from singleshot.report.words import printable
 from singleshot.version import __version__
+from singleshot.wording import printable
 
 Cell = str | int | float | None
 """What a table may hold; ``None`` and NaN show as a dash."""

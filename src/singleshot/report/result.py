@@ -20,8 +20,8 @@ from singleshot.metrics.coco import best_possible_ap
 from singleshot.metrics.curves import f1_on_grid, precision_on_grid
 from singleshot.metrics.diagnosis import diagnose
 from singleshot.metrics.interval import ap_intervals
-from singleshot.report.words import counted, listed, printable
 from singleshot.structures import Sample
+from singleshot.wording import counted, listed, printable
 
 OUTPUTS = ("eval.json", "curves.csv", "report.html")
 """What `EvalResult.save` writes."""

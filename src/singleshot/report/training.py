@@ -11,8 +11,8 @@ from singleshot.data import DetectionDataset
 from singleshot.draw import class_colour, draw_box, draw_label
 from singleshot.report.page import Cell, Figure, Figures, Section, Table, Text
 from singleshot.report.plots import PAGE_PX, Series, training_curve
-from singleshot.report.words import counted, listed
 from singleshot.structures import Batch
+from singleshot.wording import counted, listed
 
 DIGEST_LETTERS = 16
 MOST_CLASSES = 300

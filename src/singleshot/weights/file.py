@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +28,10 @@ VERSION = 1
 MAX_HEADER_BYTES = 16 * 1024 * 1024
 MAX_TENSORS = 20_000
 MAX_FILE_BYTES = 8 * 1024**3
+MAX_DIMENSIONS = 8
+COUNTER = "num_batches_tracked"
+"""BatchNorm's count of training steps: what files of other systems may lack."""
+
 ITEM_BYTES = {
     "BOOL": 1, "U8": 1, "I8": 1, "I16": 2, "U16": 2, "F16": 2, "BF16": 2, "I32": 4, "U32": 4, "F32": 4, "I64": 8,
     "U64": 8, "F64": 8,
@@ -60,7 +65,17 @@ def save_weights(path: str | Path, spec: ModelSpec, state: dict[str, Tensor], dt
             tensor = tensor.to(dtype)
         stored[name] = tensor.clone()
     metadata = {"format": "pt", VERSION_KEY: str(VERSION), SPEC_KEY: spec.model_dump_json()}
-    return write_atomically(path, save(stored, metadata))
+    return write_atomically(path, _in_order(save(stored, metadata)))
+
+
+def _in_order(content: bytes) -> bytes:
+    """The same file with sorted metadata, which safetensors writes in random order: equal numbers give equal bytes."""
+    length = int.from_bytes(content[:8], "little")
+    header = json.loads(content[8 : 8 + length])
+    header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+    raw = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+    raw += b" " * (-len(raw) % 8)
+    return b"".join([len(raw).to_bytes(8, "little"), raw, memoryview(content)[8 + length :]])
 
 
 def read_spec(path: str | Path) -> ModelSpec:
@@ -120,9 +135,19 @@ def load_state(network: nn.Module, state: dict[str, Tensor], origin: str | Path 
     Raises:
         WeightsError: names or shapes differ. The message counts and shows them.
     """
+    check_state(network, state, origin)
+    counters = {name: tensor for name, tensor in network.state_dict().items() if name.endswith(COUNTER)}
+    network.load_state_dict(counters | state)
+
+
+def check_state(network: nn.Module, state: Mapping[str, Tensor], origin: str | Path = "the weights") -> None:
+    """Compare names and shapes of weights with a network's, which may be on the ``meta`` device.
+
+    Raises:
+        WeightsError: they differ. The message counts and shows them.
+    """
     own = network.state_dict()
-    state = {name: tensor for name, tensor in own.items() if name.endswith("num_batches_tracked")} | state
-    missing = [name for name in own if name not in state]
+    missing = [name for name in own if name not in state and not name.endswith(COUNTER)]
     extra = [name for name in state if name not in own]
     wrong = [
         f"{name} is {tuple(state[name].shape)}, needed {tuple(tensor.shape)}"
@@ -132,7 +157,6 @@ def load_state(network: nn.Module, state: dict[str, Tensor], origin: str | Path 
     problems = [_count("missing", missing), _count("not of this network", extra), _count("of another shape", wrong)]
     if any(problems):
         raise WeightsError(f"{origin} does not fit the network: {'; '.join(filter(None, problems))}")
-    network.load_state_dict(state)
 
 
 def read_header(path: str | Path) -> tuple[dict[str, str], dict[str, Any]]:
@@ -173,10 +197,14 @@ def _parse_header(path: Path, raw: bytes, data_bytes: int) -> tuple[dict[str, st
             raise ValueError("an absurd header")
         end = 0
         for name, entry in header.items():
+            if not isinstance(entry["shape"], list) or len(entry["shape"]) > MAX_DIMENSIONS:
+                raise ValueError(f"'{name[:80]}' has more than {MAX_DIMENSIONS} sides")
             first, last = entry["data_offsets"]
+            if any(type(number) is not int or number > MAX_FILE_BYTES for number in (first, last, *entry["shape"])):
+                raise ValueError(f"'{name[:80]}' claims impossible sizes")
             count = math.prod(entry["shape"])
             if min(first, last, count, *entry["shape"], 0) < 0 or last - first != count * ITEM_BYTES[entry["dtype"]]:
-                raise ValueError(f"the size of '{name}' does not fit its shape")
+                raise ValueError(f"the size of '{name[:80]}' does not fit its shape")
             end = max(end, last)
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise WeightsError(f"{path}: a damaged safetensors header ({error}); get the file again") from error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 import tempfile
 import urllib.error
@@ -10,9 +11,12 @@ import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from singleshot.errors import WeightsError
 from singleshot.files import cache_folder
+
+_log = logging.getLogger(__name__)
 
 PYTORCH = "https://download.pytorch.org/models/"
 CHUNK_BYTES = 1 << 20
@@ -75,7 +79,9 @@ def fetch(download: Download, folder: Path | None = None) -> Path:
     folder = folder or cache_folder()
     path = folder / download.file_name
     if path.is_file():
-        return path
+        if _sha256(path).startswith(download.sha256):
+            return path
+        _log.warning("%s is damaged (its sha256 is not %s...); downloading it anew", path, download.sha256)
     by_hand = f"Download {download.url} elsewhere and put it at {path}, or give its path"
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -102,14 +108,36 @@ def fetch(download: Download, folder: Path | None = None) -> Path:
     return path
 
 
+class _HttpsOnly(urllib.request.HTTPRedirectHandler):
+    """Follows at most five redirects, and none away from https."""
+
+    max_redirections = 5
+
+    def redirect_request(self, req: Any, fp: Any, code: Any, msg: Any, headers: Any, newurl: str) -> Any:
+        if not newurl.startswith("https://"):
+            raise urllib.error.URLError(f"redirected to {newurl}, which is not https")
+        return super().redirect_request(req, fp, code, msg, headers, newurl)
+
+
+def _opener() -> urllib.request.OpenerDirector:
+    return urllib.request.build_opener(_HttpsOnly)
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
 def _chunks(download: Download) -> Iterator[bytes]:
     """The file piece by piece, with a progress bar on a terminal."""
     from rich.console import Console
     from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
+    if not download.url.startswith("https://"):
+        raise WeightsError(f"{download.url}: is not https")
     columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
     with (
-        urllib.request.urlopen(download.url, timeout=TIMEOUT_S) as response,
+        _opener().open(download.url, timeout=TIMEOUT_S) as response,
         Progress(*columns, console=Console(stderr=True), transient=True) as progress,
     ):
         total = int(response.headers.get("Content-Length") or 0)

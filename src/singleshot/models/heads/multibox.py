@@ -77,11 +77,11 @@ def build_head(config: HeadConfig, channels: tuple[int, ...], eps: float = 1e-5,
         return _graph_head(config, channels, columns)
     last = len(channels) - 1
     boxes = [
-        _predictor(config, width, per_cell * 4, eps, config.last_plain and level == last)
+        _predictor(config, width, per_cell * 4, eps, level, config.last_plain and level == last)
         for level, (width, per_cell) in enumerate(zip(widths, config.boxes_per_cell, strict=True))
     ]
     classes = [
-        _predictor(config, width, per_cell * columns, eps, config.last_plain and level == last)
+        _predictor(config, width, per_cell * columns, eps, level, config.last_plain and level == last)
         for level, (width, per_cell) in enumerate(zip(widths, config.boxes_per_cell, strict=True))
     ]
     plain = all(isinstance(module, nn.Identity) for module in shared)
@@ -102,10 +102,12 @@ def _graph_head(config: HeadConfig, channels: tuple[int, ...], columns: int) -> 
     return MultiBoxHead(boxes, logits, columns, (), config.layout)
 
 
-def _predictor(config: HeadConfig, in_channels: int, out_channels: int, eps: float, plain: bool) -> nn.Module:
+def _predictor(
+    config: HeadConfig, in_channels: int, out_channels: int, eps: float, level: int, plain: bool
+) -> nn.Module:
     """One convolution (SSD), or depthwise 3x3 and 1x1 (SSDLite), or 1x1 where ``plain``."""
     if config.kind == "conv":
-        return conv2d(in_channels, out_channels, config.kernel)
+        return conv2d(in_channels, out_channels, config.kernels[level] if config.kernels else config.kernel)
     if plain:
         return conv2d(in_channels, out_channels, 1)
     parts: OrderedDict[str, nn.Module] = OrderedDict()

@@ -32,6 +32,7 @@ class DeconvolutionModule(nn.Module):
         fusion: element product (the paper's choice) or sum.
         norm: makes the normalisation of so many channels.
         bias: biases in the 3x3 convolutions (mxnet-dssd), although BatchNorm follows.
+        deconvolution_bias: a bias in the deconvolution (DSSD's scripts).
     """
 
     def __init__(
@@ -44,10 +45,11 @@ class DeconvolutionModule(nn.Module):
         norm: Callable[[int], nn.Module],
         *,
         bias: bool,
+        deconvolution_bias: bool = False,
     ) -> None:
         super().__init__()
         conv = partial(nn.Conv2d, kernel_size=3, padding=1, bias=bias)
-        self.deconvolution = nn.ConvTranspose2d(deep_channels, channels, *upsampling, bias=False)
+        self.deconvolution = nn.ConvTranspose2d(deep_channels, channels, *upsampling, bias=deconvolution_bias)
         self.deep = nn.Sequential(OrderedDict(conv=conv(channels, channels), bn=norm(channels)))
         self.lateral = nn.Sequential(
             OrderedDict(
@@ -96,6 +98,13 @@ def build_dssd(config: NeckConfig, channels: tuple[int, ...], eps: float) -> Top
         if parts[level]:
             out[level] = config.channels or (channels[level + 1] if mxnet else PAPER_CHANNELS)
             merges[level] = DeconvolutionModule(
-                out[level + 1], channels[level], out[level], upsampling[level], config.fusion, norm, bias=mxnet
+                out[level + 1],
+                channels[level],
+                out[level],
+                upsampling[level],
+                config.fusion,
+                norm,
+                bias=mxnet,
+                deconvolution_bias=config.deconvolution_bias,
             )
     return TopDownNeck(nn.Identity(), merges, tuple(out))

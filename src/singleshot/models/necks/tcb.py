@@ -21,18 +21,22 @@ class TransferConnection(nn.Module):
         lateral_channels: of the source.
         channels: of the result and of the deeper result.
         batch_norm: BatchNorm after every convolution (RefineDet ResNet).
+        deconvolution_norm: BatchNorm after the transposed one, too.
         eps: of the BatchNorms.
     """
 
-    def __init__(self, lateral_channels: int, channels: int, *, batch_norm: bool, eps: float) -> None:
+    def __init__(
+        self, lateral_channels: int, channels: int, *, batch_norm: bool, deconvolution_norm: bool, eps: float
+    ) -> None:
         super().__init__()
         self.before = _before(lateral_channels, channels, batch_norm, eps)
-        self.deconvolution = nn.ConvTranspose2d(channels, channels, 2, 2)
+        self.deconvolution = nn.ConvTranspose2d(channels, channels, 2, 2, bias=not deconvolution_norm)
+        self.norm = nn.BatchNorm2d(channels, eps=eps) if deconvolution_norm else nn.Identity()
         self.after = _after(channels, batch_norm, eps)
 
     def forward(self, deep: Tensor, lateral: Tensor) -> Tensor:
         """``[B, channels, h, w]`` and ``[B, L, H, W]`` to ``[B, channels, H, W]``."""
-        summed = self.before(lateral) + cut_to(upsample(self.deconvolution, deep, lateral), lateral)
+        summed = self.before(lateral) + cut_to(self.norm(upsample(self.deconvolution, deep, lateral)), lateral)
         out: Tensor = self.after(summed)
         return out
 
@@ -57,5 +61,10 @@ def build_tcb(config: NeckConfig, channels: tuple[int, ...], eps: float) -> TopD
             before=_before(channels[-1], width, config.batch_norm, eps), after=_after(width, config.batch_norm, eps)
         )
     )
-    merges = [TransferConnection(count, width, batch_norm=config.batch_norm, eps=eps) for count in channels[:-1]]
+    merges = [
+        TransferConnection(
+            count, width, batch_norm=config.batch_norm, deconvolution_norm=config.deconvolution_norm, eps=eps
+        )
+        for count in channels[:-1]
+    ]
     return TopDownNeck(deepest, merges, (width,) * len(channels))

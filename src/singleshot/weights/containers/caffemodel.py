@@ -99,5 +99,5 @@ def _shaped(data: NDArray[np.float32], shape: list[int]) -> NDArray[np.float32]:
     if not shape:
         shape = [len(data)]
     if len(shape) > MAX_DIMENSIONS or min(shape) < 0 or math.prod(shape) != len(data):
-        raise WireError(f"a blob claims the shape {str(shape)[:80]} and holds {len(data)} numbers")
+        raise WireError(f"a blob claims the shape {shape[:MAX_DIMENSIONS]} and holds {len(data)} numbers")
     return data.reshape(shape)

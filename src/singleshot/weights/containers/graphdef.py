@@ -97,16 +97,16 @@ def _tensor(message: memoryview) -> Array | None:
             raw = nested(value)
         elif number in (FLOATS, DOUBLES):
             listed.append(numbers(value, "<f4" if number == FLOATS else "<f8"))
-    count = math.prod(shape)
     if kind not in DTYPES or (not raw and not listed):
         return None
     if len(shape) > MAX_DIMENSIONS or min(shape, default=0) < 0:
-        raise WireError(f"a constant claims the shape {str(shape)[:80]}")
+        raise WireError(f"a constant claims the impossible shape {shape[:MAX_DIMENSIONS]}")
+    count = math.prod(shape)
     data = numbers(raw, DTYPES[kind]) if raw else np.concatenate(listed)
     if len(data) == 1 and 1 < count <= MAX_FILLED:
         data = np.repeat(data, count)
     if len(data) != count:
-        raise WireError(f"a constant claims the shape {str(shape)[:80]} and holds {len(data)} numbers")
+        raise WireError(f"a constant claims the shape {shape} and holds {len(data)} numbers")
     return data.reshape(shape)
 
 

@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 from singleshot.errors import WeightsError
+from singleshot.files import read_text
 
 MAX_FILE_BYTES = 16 * 1024**2
 MAX_DEPTH = 32
@@ -75,10 +76,10 @@ def read_prototxt(path: Path) -> Message:
     Raises:
         WeightsError: it is too large, no text, or not well-formed; the message names the line.
     """
-    if path.stat().st_size > MAX_FILE_BYTES:
-        raise WeightsError(f"{path}: larger than {MAX_FILE_BYTES} bytes; a description of a network is not")
     try:
-        return parse_prototxt(path.read_text(encoding="utf-8"))
+        return parse_prototxt(read_text(path, MAX_FILE_BYTES).text)
+    except OSError as error:
+        raise WeightsError(f"{path}: cannot be read as a description of a network: {error}") from error
     except UnicodeDecodeError as error:
         raise WeightsError(f"{path}: not text; a .prototxt is") from error
     except ValueError as error:

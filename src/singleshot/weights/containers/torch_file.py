@@ -18,9 +18,10 @@ import zlib
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, NamedTuple
+from typing import IO, TYPE_CHECKING, Any, NamedTuple, cast
 
 from singleshot.errors import WeightsError
+from singleshot.weights.containers.pickle_check import check_opcodes
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -49,9 +50,6 @@ WRAPPERS = ("model", "state_dict", "model_state_dict", "net", "network", "weight
 """Keys under which training scripts put the state dict, in the order of trust."""
 
 
-# Of protocol 5: CPython reserves the length that they claim, and where there is no room for it, frees memory that it
-# has not filled in. Of protocol 0: text with escapes, whose damage is a warning of Python's.
-_REFUSED = ("BYTEARRAY8", "NEXT_BUFFER", "READONLY_BUFFER", "STRING")
 # What the unpickler and zipfile raise on bytes that make no sense.
 _DAMAGE = (
     OSError, EOFError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RuntimeError, MemoryError,
@@ -183,8 +181,12 @@ def find_state(tree: object, path: Path) -> dict[str, TensorRecord]:
             state = {key: value for key, value in candidate.items() if isinstance(value, TensorRecord)}
             if state and all(isinstance(key, str) for key in state):
                 return {key.removeprefix("module."): value for key, value in state.items()}
-    keys = ", ".join(str(key) for key in list(tree)[:8]) if isinstance(tree, Mapping) else type(tree).__name__
+    keys = ", ".join(map(_brief, list(tree)[:8])) if isinstance(tree, Mapping) else type(tree).__name__
     raise WeightsError(f"{path}: no state dict in it (it holds: {keys[:200]}); save model.state_dict()")
+
+
+def _brief(key: object) -> str:
+    return key[:80] if isinstance(key, str) else type(key).__name__
 
 
 def _candidates(tree: Mapping[Any, Any]) -> Iterator[Mapping[Any, Any]]:
@@ -203,11 +205,15 @@ def _materialise(
 
     blocks: dict[Storage, Tensor] = {}
     tensors = {}
-    budget = MAX_COPIES * path.stat().st_size
+    unread = path.stat().st_size
+    budget = MAX_COPIES * unread
     for name, record in state.items():
         storage = record.storage
         if storage not in blocks:
             raw = numbers(storage)
+            unread -= len(raw)
+            if unread < 0:
+                raise WeightsError(f"{path}: blocks of numbers that lie upon each other; get it again")
             if len(raw) < storage.numbers * ITEM_BYTES[storage.dtype]:
                 raise WeightsError(f"{path}: '{name}' claims {storage.numbers} numbers, {len(raw)} bytes are there")
             dtype = getattr(torch, storage.dtype)
@@ -224,8 +230,8 @@ def _materialise(
 
 def _check(record: TensorRecord, name: str, path: Path) -> None:
     shape, strides, offset, count = record.shape, record.strides, record.offset, record.storage.numbers
-    whole = all(type(number) is int and number >= 0 for number in (*shape, *strides, offset))
-    if not whole or len(shape) != len(strides) or len(shape) > MAX_DIMENSIONS or math.prod(shape) > count:
+    whole = all(type(number) is int and 0 <= number <= MAX_FILE_BYTES for number in (*shape, *strides, offset))
+    if not whole or len(shape) != len(strides) or math.prod(shape) > count:
         raise WeightsError(f"{path}: '{name}' claims the impossible shape {str(shape)[:80]}")
     last = offset + sum((side - 1) * stride for side, stride in zip(shape, strides, strict=True))
     if math.prod(shape) and last >= count:
@@ -233,22 +239,28 @@ def _check(record: TensorRecord, name: str, path: Path) -> None:
 
 
 def _unpickle(file: IO[bytes], storages: dict[str, Storage] | None = None) -> object:
-    start = file.tell()
+    start, end = file.tell(), file.seek(0, io.SEEK_END)
+    file.seek(start)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        refused = next((code.name for code, _, _ in pickletools.genops(file) if code.name in _REFUSED), None)
-    if refused:
-        raise pickle.UnpicklingError(f"{refused} in it, which PyTorch never writes")
+        check_opcodes(pickletools.genops(cast("IO[bytes]", _Reader(file, end))))
     file.seek(start)
-    return _Unpickler(_Reader(file), encoding="utf-8", storages={} if storages is None else storages).load()
+    return _Unpickler(_Reader(file, end), encoding="utf-8", storages={} if storages is None else storages).load()
 
 
 class _Reader:
-    """A file without ``readinto``: CPython's unpickler, cut off in there, frees memory that is still in use."""
+    """A file that is never asked for more than it holds, whatever length its content claims.
 
-    def __init__(self, file: IO[bytes]) -> None:
-        self.read = file.read
+    Without ``readinto``: CPython's unpickler, cut off in there, frees memory that is still in use.
+    """
+
+    def __init__(self, file: IO[bytes], end: int) -> None:
+        self.file, self.end = file, end
         self.readline = file.readline
+        self.tell = file.tell
+
+    def read(self, size: int) -> bytes:
+        return self.file.read(min(size, self.end - self.file.tell()))
 
 
 class _Unpickler(pickle.Unpickler):  # the class whose find_class is the safety
@@ -269,13 +281,17 @@ class _Unpickler(pickle.Unpickler):  # the class whose find_class is the safety
 
     def persistent_load(self, pid: Any) -> Storage:
         kind, dtype, key, _, count = pid[:5]
-        if kind != "storage" or not isinstance(dtype, _Name) or type(count) is not int or count < 0:
+        if kind != "storage" or not isinstance(dtype, _Name) or type(count) is not int or count < 0 or not _is_key(key):
             raise ValueError("an unknown kind of record")
         if len(pid) > 5 and pid[5] is not None:
             raise ValueError("views of storages, as PyTorch 0.1 wrote them")
         storage = Storage(dtype.name, str(key), count)
         self.storages[storage.key] = storage
         return storage
+
+
+def _is_key(key: object) -> bool:
+    return isinstance(key, str) or (isinstance(key, int) and 0 <= key < 2**64)
 
 
 class _Name:
@@ -298,14 +314,17 @@ class _Ignored:
 def _rebuild_tensor(storage: Storage, offset: int, shape: Any, strides: Any, *_: object) -> TensorRecord:
     if not isinstance(storage, Storage):
         raise ValueError("a tensor without a storage")
-    return TensorRecord(storage, offset, tuple(shape), tuple(strides))
+    return TensorRecord(storage, offset, _sides(shape), _sides(strides))
 
 
 def _rebuild_parameter(data: TensorRecord, *_: object) -> TensorRecord:
     return data
 
 
-def _as_tuple(items: Any = ()) -> tuple[Any, ...]:
+def _sides(items: Any = ()) -> tuple[int, ...]:
+    """A shape or the like, as ``torch.Size``: a few whole numbers, and nothing that hides more."""
+    if len(items) > MAX_DIMENSIONS or any(type(number) is not int for number in items):
+        raise ValueError(f"the impossible shape of more than {MAX_DIMENSIONS} sides, or not of whole numbers")
     return tuple(items)
 
 
@@ -315,7 +334,7 @@ _ALLOWED: dict[tuple[str, str], Any] = {
     ("torch._utils", "_rebuild_tensor_v2"): _rebuild_tensor,
     ("torch._utils", "_rebuild_tensor"): _rebuild_tensor,
     ("torch._utils", "_rebuild_parameter"): _rebuild_parameter,
-    ("torch", "Size"): _as_tuple,
+    ("torch", "Size"): _sides,
     ("torch", "device"): _Ignored,
     ("argparse", "Namespace"): _Ignored,
     ("numpy", "dtype"): _Ignored,

@@ -9,6 +9,7 @@ which looks at a file or folder without reading it all and never raises for a re
 from __future__ import annotations
 
 import pkgutil
+import struct
 from collections.abc import Mapping, Sequence
 from functools import cache
 from importlib import import_module
@@ -16,7 +17,9 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING
 
-from singleshot.errors import WeightsError
+from singleshot.config import SizeHW
+from singleshot.errors import MissingExtraError, SingleshotError, WeightsError
+from singleshot.files import is_regular
 from singleshot.models.config import ModelSpec
 from singleshot.weights.importers.report import ImportReport
 
@@ -30,6 +33,13 @@ __all__ = ["ImportReport", "importers", "read_foreign"]
 CHECKPOINT_SUFFIXES = (".pth", ".pt", ".pkl", ".bin", ".tar", ".ckpt", ".safetensors")
 CHECKPOINT_STARTS = (b"PK\x03\x04", b"\x80")
 """Zip archives and pickles."""
+
+MAX_REASON = 300
+MALFORMED = (
+    ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RuntimeError, AssertionError, MemoryError,
+    EOFError, struct.error,
+)  # fmt: skip
+"""What readers trip over in files that make no sense, wherever they had not foreseen it."""
 
 
 @cache
@@ -45,6 +55,7 @@ def read_foreign(
     class_names: Sequence[str] | None = None,
     mean: Sequence[float] | None = None,
     scale: float | None = None,
+    size_hw: SizeHW | None = None,
 ) -> tuple[ModelSpec, dict[str, Tensor], ImportReport]:
     """Convert weights of another system.
 
@@ -54,6 +65,7 @@ def read_foreign(
         class_names: names of the classes without background; ``None`` takes what their number is known to mean.
         mean: what to subtract from pixels of 0..255, in the network's channel order; ``None`` takes the system's.
         scale: what to multiply pixels with after that; ``None`` takes the system's.
+        size_hw: the network's input, for files that do not tell (MXNet's); ``None`` guesses, and the report says how.
 
     Returns:
         The detector's spec, the numbers by our parameter names, and what was done.
@@ -66,25 +78,39 @@ def read_foreign(
     path = Path(path)
     if not path.exists():
         raise WeightsError(f"{path}: no such file or folder")
+    if not path.is_dir() and not is_regular(path):
+        raise WeightsError(f"{path}: is no ordinary file")
     if source != "auto" and source not in importers():
         raise WeightsError(f"no importer '{source}'; there are {', '.join(importers())}")
-    spec, state, report = _read(path, source)
+    try:
+        spec, state, report = _read(path, source, size_hw)
+    except (WeightsError, MissingExtraError, OSError):
+        raise
+    except (SingleshotError, *MALFORMED) as error:
+        raise WeightsError(f"{path}: damaged, or another kind of network: {_reason(error)}") from error
     if class_names is not None:
         spec = with_names(spec, class_names, path)
     return with_pixels(spec, mean, scale), state, report
 
 
-def _read(path: Path, source: str) -> Imported:
-    if source != "auto" and hasattr(importers()[source], "read"):
-        result: Imported = importers()[source].read(path)
-        return result
-    if source == "auto":
-        for module in importers().values():
-            if hasattr(module, "recognises") and module.recognises(path):
-                result = module.read(path)
-                return result
+def _reason(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}"[:MAX_REASON]
+
+
+def _read(path: Path, source: str, size_hw: SizeHW | None) -> Imported:
+    modules = importers()
+    own = [source] if source != "auto" else [name for name in modules if hasattr(modules[name], "recognises")]
+    for name in own:
+        module = modules[name]
+        if hasattr(module, "read") and (source != "auto" or module.recognises(path)):
+            if size_hw is not None and not hasattr(module, "TAKES_SIZE"):
+                raise WeightsError(f"{path}: {name} says its input size itself; leave size_hw (--size) out")
+            result: Imported = module.read(path) if size_hw is None else module.read(path, size_hw)
+            return result
     if not _is_checkpoint(path):
         raise WeightsError(f"{path}: not recognised. {_known()}")
+    if size_hw is not None:
+        raise WeightsError(f"{path}: a state dict, whose system has input sizes of its own; leave size_hw (--size) out")
     return _read_state_dict(path, source)
 
 

@@ -159,10 +159,10 @@ def _preprocess(net: Net, is_face: bool) -> PreprocessConfig:
             mean, scale = (127.5,) * 3, 0.007843
         else:
             mean = FACE_MEAN_BGR if is_face else DEFAULT_MEAN_BGR
-    mean = mean * 3 if len(mean) == 1 else mean
-    return PreprocessConfig(
-        size_hw=net.size_hw, channel_order="bgr", scale=scale, mean=tuple(value * scale for value in mean)
-    )
+    if net.channels != 3 or len(mean) not in (1, 3):
+        raise ValueError(f"images of {net.channels} channels, less {len(mean)} means; photos have 3")
+    blue, green, red = (value * scale for value in (mean * 3 if len(mean) == 1 else mean))
+    return PreprocessConfig(size_hw=net.size_hw, channel_order="bgr", scale=scale, mean=(blue, green, red))
 
 
 def _groups(node: Node) -> float:

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from glob import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from singleshot.config import SizeHW
 from singleshot.errors import ConfigError, WeightsError
 from singleshot.models.assembled import AssembledConfig, parse_assembled
 from singleshot.models.catalogue import model_names
 from singleshot.models.config import ModelSpec
-from singleshot.models.presets_mxnet import DSSD_PRESETS, assembled_config, dssd_config
+from singleshot.models.presets_mxnet import DSSD_PRESETS, assembled_config, dssd_config, preset_at
 from singleshot.weights.containers.mxnet_params import is_params, read_params
 from singleshot.weights.importers.mxnet_names import Automatic, Repository, mxnet_names
 from singleshot.weights.importers.mxnet_settings import (
-    EPOCH,
     HEAD,
     Shapes,
     automatic_names,
@@ -26,6 +27,7 @@ from singleshot.weights.importers.mxnet_settings import (
     variants_of,
     with_modules,
 )
+from singleshot.weights.importers.mxnet_size import EPOCH, InputSize, input_size, size_in_name
 from singleshot.weights.importers.mxnet_symbol import read_symbol
 from singleshot.weights.importers.report import ImportReport
 from singleshot.weights.importers.translate import Translation, columns_of, convert, with_classes
@@ -36,6 +38,8 @@ if TYPE_CHECKING:
 DESCRIPTION = "MXNet .params of mxnet-ssd or mxnet-dssd (and -symbol.json; any from_layers)"
 
 SYMBOL = "-symbol.json"
+TAKES_SIZE = True
+"""Its numbers fit any input size, and nothing in them tells it."""
 
 
 class Found(NamedTuple):
@@ -46,12 +50,14 @@ class Found(NamedTuple):
         config: its lists.
         names: MXNet's names of our parameters.
         columns: of the logits, background included.
+        size: of the input, and where that is known from.
     """
 
     name: str
     config: AssembledConfig
     names: Mapping[str, str]
     columns: int
+    size: InputSize
 
     @property
     def spec(self) -> ModelSpec:
@@ -66,13 +72,14 @@ def recognises(path: Path) -> bool:
     return path.name.endswith(SYMBOL) or (path.is_file() and is_params(path))
 
 
-def read(path: str | Path) -> tuple[ModelSpec, dict[str, Tensor], ImportReport]:
+def read(path: str | Path, size_hw: SizeHW | None = None) -> tuple[ModelSpec, dict[str, Tensor], ImportReport]:
     """Convert a detector of mxnet-ssd or mxnet-dssd.
 
     With a symbol file the lists (from_layers, sizes, ratios, ...) are read from it; without one the presets are tried.
 
     Args:
         path: the ``.params`` file, the symbol beside it, or their folder.
+        size_hw: input size; ``None`` takes what the symbol or the file's name tells.
 
     Raises:
         WeightsError: it is damaged, or no network of those systems.
@@ -86,17 +93,20 @@ def read(path: str | Path) -> tuple[ModelSpec, dict[str, Tensor], ImportReport]:
     originals = {modern(name) if legacy else name: name for name in state}
     shapes = {name: tuple(state[original].shape) for name, original in originals.items()}
     try:
-        found = _described(shapes, legacy, symbol, params) if symbol else _preset(shapes, legacy, params)
+        found = (
+            _described(shapes, legacy, symbol, params, size_hw) if symbol else _preset(shapes, legacy, params, size_hw)
+        )
         spec = found.spec
     except (ConfigError, KeyError, IndexError) as error:
         raise WeightsError(f"{symbol or params}: no network of mxnet-ssd or mxnet-dssd: {error}") from error
-    note = f"no {SYMBOL} beside it: read as the preset {found.name}, whose sizes and steps are taken"
+    preset = f"no {SYMBOL} beside it: read as the preset {found.name}, whose lists are taken"
+    notes = (found.size.note,) if symbol else (found.size.note, preset)
 
     def rename(ours: str) -> str:
         theirs = found.names.get(ours, ours)
         return originals.get(theirs, theirs)
 
-    return convert(Translation(spec, rename, notes=() if symbol else (note,)), state, params, "mxnet")
+    return convert(Translation(spec, rename, notes=notes), state, params, "mxnet")
 
 
 def find_files(path: Path) -> tuple[Path, Path | None]:
@@ -107,7 +117,7 @@ def find_files(path: Path) -> tuple[Path, Path | None]:
     """
     if path.is_dir() or path.name.endswith(SYMBOL):
         folder, prefix = (path, "") if path.is_dir() else (path.parent, path.name.removesuffix(SYMBOL))
-        found = sorted(folder.glob(f"{prefix}*.params"))
+        found = sorted(folder.glob(f"{escape(prefix)}*.params"))
         if len(found) != 1:
             names = ", ".join(one.name for one in found) or "none"
             raise WeightsError(f"{path}: {len(found)} .params files ({names}); name the one of the epoch you want")
@@ -116,37 +126,39 @@ def find_files(path: Path) -> tuple[Path, Path | None]:
     return path, symbol if symbol.is_file() else None
 
 
-def _described(shapes: Shapes, legacy: bool, symbol: Path, origin: Path) -> Found:
+def _described(shapes: Shapes, legacy: bool, symbol: Path, origin: Path, given: SizeHW | None) -> Found:
     """The network that a symbol describes."""
     described = read_symbol(symbol, modern if legacy else str)
     repository = repository_of(shapes)
-    config = parse_assembled(settings(described, shapes, repository, origin), str(symbol))
+    entries, size = settings(described, shapes, repository, origin, given)
+    config = parse_assembled(entries, str(symbol))
     automatic = automatic_names(shapes, config.network, described.heads)
     first = described.heads[0]
     columns = columns_of(shapes, f"{first}_cls_pred_conv_weight", f"{first}{HEAD}", origin)
     name = f"mxnet_{repository}_{config.network.removesuffix('_mxnet')}_{config.input_size_hw[0]}"
-    found, _ = _found(name, config, shapes, repository, automatic)
+    found, _ = _found(name, config, size, shapes, repository, automatic)
     return found._replace(columns=columns)
 
 
-def _preset(shapes: Shapes, legacy: bool, origin: Path) -> Found:
-    """The preset whose parameters these are; the file's name decides between input sizes."""
-    backbone, levels, repository = (
-        backbone_of(shapes, origin),
-        sum(name.endswith(HEAD) for name in shapes),
-        repository_of(shapes),
-    )
+def _preset(shapes: Shapes, legacy: bool, origin: Path, given: SizeHW | None = None) -> Found:
+    """The preset whose parameters these are, at the input size that the file's name tells."""
+    backbone, repository = backbone_of(shapes, origin), repository_of(shapes)
+    levels = sum(name.endswith(HEAD) for name in shapes)
     automatic = automatic_names(shapes, backbone)
+    prefix = EPOCH.sub("", origin.stem)
+    wanted = given or size_in_name(prefix)
     fitting = []
     for name, config in _presets(shapes, legacy, repository):
         if config.network == backbone and len(config.from_layers) == levels:
-            found, fits = _found(name, config, shapes, repository, automatic)
+            size = input_size(prefix, config.input_size_hw, given)
+            found, fits = _found(name, preset_at(config, size.size_hw), size, shapes, repository, automatic)
+            if fits and config.input_size_hw == wanted:
+                return found
             if fits:
                 fitting.append(found)
     if not fitting:
         raise WeightsError(f"{origin}: no preset has these parameters; put its {SYMBOL} beside it")
-    named = [found for found in fitting if str(found.config.input_size_hw[0]) in origin.name]
-    return (named or fitting)[0]
+    return fitting[0]
 
 
 def _presets(shapes: Shapes, legacy: bool, repository: Repository) -> Iterator[tuple[str, AssembledConfig]]:
@@ -162,7 +174,12 @@ def _presets(shapes: Shapes, legacy: bool, repository: Repository) -> Iterator[t
 
 
 def _found(
-    name: str, config: AssembledConfig, shapes: Shapes, repository: Repository, orders: Sequence[Automatic]
+    name: str,
+    config: AssembledConfig,
+    size: InputSize,
+    shapes: Shapes,
+    repository: Repository,
+    orders: Sequence[Automatic],
 ) -> tuple[Found, bool]:
     """These lists with MXNet's names by the first order of unnamed operations that fits, and whether one does."""
     attempts = []
@@ -172,7 +189,7 @@ def _found(
         own = _own_shapes(spec)
         names = mxnet_names(spec.network, own, repository, automatic)
         channels = shapes.get(names["head.logits.0.weight"], (0,))[0]
-        found = Found(name, changed, names, int(channels) // spec.anchors.boxes_per_cell[0])
+        found = Found(name, changed, names, int(channels) // spec.anchors.boxes_per_cell[0], size)
         if all(
             theirs in shapes and (ours.startswith("head.logits") or _sides(shapes[theirs]) == _sides(own[ours]))
             for ours, theirs in names.items()

@@ -7,16 +7,18 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from singleshot.config import SizeHW
 from singleshot.errors import ConfigError, WeightsError
 from singleshot.models.assembled import AssembledConfig
 from singleshot.models.config import BackboneConfig
 from singleshot.models.presets_mxnet import DSSD_VARIANTS
 from singleshot.weights.importers.mxnet_names import Automatic, Repository, backbone_sums, head_inputs, tap_name
+from singleshot.weights.importers.mxnet_size import EPOCH, InputSize, input_size
 from singleshot.weights.importers.mxnet_symbol import Symbol
 
 Shapes = Mapping[str, tuple[int, ...]]
 
-EPOCH = re.compile(r"-\d{4}$")
+DEFAULT_SIZE_HW = (300, 300)
 HEAD = "_loc_pred_conv_weight"
 SCALE = "_scale"
 MODULE = "conv1_1pre_weight"
@@ -120,8 +122,17 @@ def with_modules(
     return config.model_copy(update={"prediction_module": "mxnet", "prediction_layers": switches})
 
 
-def settings(symbol: Symbol, shapes: Shapes, repository: Repository, origin: Path) -> dict[str, Any]:
+def settings(
+    symbol: Symbol, shapes: Shapes, repository: Repository, origin: Path, given: SizeHW | None = None
+) -> tuple[dict[str, Any], InputSize]:
     """The entries of an assembled detector that a symbol and its parameters mean, prediction modules apart.
+
+    Args:
+        symbol: the description.
+        shapes: of all parameters, by name.
+        repository: whose names these are.
+        origin: the file with the parameters.
+        given: the input size, if the user says it.
 
     Raises:
         ConfigError: they do not belong together, or a source is no layer of the backbone.
@@ -145,10 +156,12 @@ def settings(symbol: Symbol, shapes: Shapes, repository: Repository, origin: Pat
     # The strided convolution of a residual block has a quarter of its channels.
     channels = [shapes[f"{one.number}_conv3_weight"][0] if is_residual else one.channels for one in blocks]
     steps = [step[0] for step in symbol.steps]
-    size = _size(origin, steps)
-    return {
+    size = input_size(
+        EPOCH.sub("", origin.stem), DEFAULT_SIZE_HW, given, symbol.input_hw, steps, _first_stride(network, taps)
+    )
+    entries = {
         "network": network,
-        "input_size_hw": (size, size),
+        "input_size_hw": size.size_hw,
         "from_layers": (*taps, *appended),
         "num_filters": (*passed, *channels),
         "strides": (*passed, *(block.stride for block in blocks)),
@@ -165,6 +178,7 @@ def settings(symbol: Symbol, shapes: Shapes, repository: Repository, origin: Pat
         **_top_down(shapes, levels),
         **_detection(symbol.detection),
     }
+    return entries, size
 
 
 def _has_modules(shapes: Shapes) -> bool:
@@ -205,12 +219,14 @@ def _taps(network: str, theirs: tuple[str, ...]) -> Iterator[str]:
         yield ours[name]
 
 
-def _size(origin: Path, steps: list[float]) -> int:
-    """Input size: the first step is 8 pixels where there are steps, else the file's name tells, else 300."""
-    if min(steps) > 0:
-        return round(8 / steps[0])
-    match = re.search(r"(?<!\d)(\d{3})(?!\d)", EPOCH.sub("", origin.stem))
-    return int(match[1]) if match else 300
+def _first_stride(network: str, taps: tuple[str, ...]) -> int:
+    """Pixels of the input from cell to cell of the finest source."""
+    import torch
+
+    from singleshot.models.registry import build_backbone
+
+    with torch.device("meta"):
+        return build_backbone(BackboneConfig(name=network, taps=taps[:1])).strides[0]
 
 
 def _detection(attributes: Mapping[str, str]) -> dict[str, Any]:
@@ -219,5 +235,7 @@ def _detection(attributes: Mapping[str, str]) -> dict[str, Any]:
         value = float(attributes.get(theirs, "-1"))
         if value > 0:
             entries[ours] = int(value) if theirs == "nms_topk" else value
+    if attributes:
+        entries.setdefault("nms_topk", -1)
     entries["force_suppress"] = attributes.get("force_suppress", "False") in ("True", "1")
     return entries

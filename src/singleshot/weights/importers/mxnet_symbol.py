@@ -49,6 +49,7 @@ class Symbol(NamedTuple):
         heads: what the location predictors are named after, in order.
         blocks: appended to the backbone.
         detection: settings of MultiBoxDetection as text; empty in a network for training.
+        input_hw: height and width of the input, where it is written down.
     """
 
     sizes: tuple[tuple[float, ...], ...]
@@ -58,6 +59,7 @@ class Symbol(NamedTuple):
     heads: tuple[str, ...]
     blocks: tuple[Block, ...]
     detection: Mapping[str, str]
+    input_hw: tuple[int, int] | None = None
 
 
 def read_symbol(path: Path, rename: Callable[[str], str] = str) -> Symbol:
@@ -99,7 +101,14 @@ def _symbol(nodes: list[tuple[str, str, dict[str, str]]]) -> Symbol:
         tuple(name.removesuffix(LOCATION) for name in heads),
         tuple(sorted(blocks)),
         found[-1] if found else {},
+        next(filter(None, (_input_hw(attributes) for _, name, attributes in nodes if name == "data")), None),
     )
+
+
+def _input_hw(attributes: Mapping[str, str]) -> tuple[int, int] | None:
+    shape = attributes.get("__shape__")
+    sides = [int(number) for number in _numbers(shape)] if shape else []
+    return (sides[2], sides[3]) if len(sides) == 4 and min(sides[2:]) > 0 else None
 
 
 def _attributes(node: Mapping[str, Any]) -> dict[str, str]:

@@ -46,9 +46,14 @@ def translate(shapes: Shapes, origin: str) -> Translation:
     raise WeightsError(f"{origin}: a checkpoint of pytorch-ssd with a base network that is not known: {DESCRIPTION}")
 
 
+UNION_EPS = 1e-5
+"""Its IoU of boxes as fractions of the image divides by union + 1e-5."""
+
+
 def _dialect(spec: ModelSpec, columns: int) -> ModelSpec:
     """Up to 200 candidates of every class, and no limit over all."""
     best = {"pre_nms_top_k": BEST_PER_CLASS, "max_detections": BEST_PER_CLASS * (columns - 1), "clip": "none"}
+    best["nms_union_eps"] = UNION_EPS
     return with_classes(changed(spec, coder={"max_log_ratio": None}, postprocess=best), columns)
 
 

@@ -21,6 +21,7 @@ DESCRIPTION = "TensorFlow.js graph model folder (SSD and SSDLite, MobileNet v1 a
 MAX_JSON_BYTES = 64 * 1024 * 1024
 MAX_WEIGHT_BYTES = 1024**3
 MAX_ENTRIES = 20_000
+MAX_DIMENSIONS = 8
 DTYPES = {"float32": "<f4", "int32": "<i4", "bool": "u1", "uint8": "u1"}
 QUANTIZED = {"uint8": "u1", "uint16": "<u2", "float16": "<f2"}
 
@@ -114,8 +115,10 @@ def _read_entry(buffer: bytes, offset: int, entry: dict[str, Any], origin: Path)
     kinds, kind = (QUANTIZED, quantization["dtype"]) if quantization else (DTYPES, entry["dtype"])
     if kind not in kinds:
         raise WeightsError(f"{origin}: '{name}' has the unknown type '{kind}'")
-    if not all(isinstance(side, int) and side >= 0 for side in shape):
-        raise WeightsError(f"{origin}: '{name}' has the impossible shape {shape}")
+    sides = shape if isinstance(shape, list) and len(shape) <= MAX_DIMENSIONS else [-1]
+    if not all(type(side) is int and 0 <= side < 2**63 for side in sides):
+        what = shape[:MAX_DIMENSIONS] if isinstance(shape, list) else type(shape).__name__
+        raise WeightsError(f"{origin}: '{name}' has the impossible shape {what}")
     dtype, count = np.dtype(kinds[kind]), math.prod(shape)
     end = offset + count * dtype.itemsize
     if end > len(buffer):

@@ -87,12 +87,14 @@ def with_classes(spec: ModelSpec, columns: int) -> ModelSpec:
 
 
 def with_names(spec: ModelSpec, names: Sequence[str], origin: object) -> ModelSpec:
-    """A spec with a user's class names: one per logit column but the background, or per known class.
+    """A spec with a user's class names: one per logit column (a first ``background`` may be left out), or known class.
 
     Raises:
         WeightsError: their number does not fit, or one comes twice.
     """
     columns = spec.network.head.logits
+    if len(names) == columns and names[0].strip("_ ").lower() == "background":
+        names = names[1:]  # as in the label files of pytorch-ssd and TensorFlow
     if len(set(names)) != len(names):
         raise WeightsError(f"{origin}: class names must differ; given: {', '.join(names)}")
     if len(names) == columns - 1:

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from singleshot.report.words import counted, listed, printable
+from singleshot.wording import counted, listed, printable
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Numbers and names in sentences."""
+"""How numbers and names are said."""
 
 from __future__ import annotations
 
@@ -8,10 +8,16 @@ from collections.abc import Sequence
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 
-def counted(count: int, thing: str, things: str = "") -> str:
-    """``1 image``, ``2,000 images``, ``0 classes``."""
-    plural = things or (f"{thing}es" if thing.endswith("s") else f"{thing}s")
-    return f"{count:,} {thing if count == 1 else plural}"
+def counted(count: int, noun: str, nouns: str | None = None) -> str:
+    """``1 image``, ``2,000 images``.
+
+    Args:
+        count: how many.
+        noun: the thing.
+        nouns: several of them; ``noun`` with an s by default, and ``classes`` of ``class``.
+    """
+    several = nouns or f"{noun}{'es' if noun.endswith('s') else 's'}"
+    return f"{count:,} {noun if count == 1 else several}"
 
 
 def listed(items: Sequence[str], most: int = 12) -> str:

@@ -1,0 +1,56 @@
+"""A network from what a weights file says of it and its numbers, compared before anything is allocated."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from singleshot.errors import ConfigError, WeightsError
+from singleshot.weights.file import check_state, load_state
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from torch import Tensor
+
+    from singleshot.models.config import ModelSpec
+    from singleshot.models.network import Network
+
+
+def load_network(spec: ModelSpec, state: Mapping[str, Tensor], origin: str | Path = "the weights") -> Network:
+    """The network of a spec with these numbers, in eval mode.
+
+    Args:
+        spec: how it is built; nothing of the size that it claims is allocated unless the numbers have that size.
+        state: numbers by parameter name.
+        origin: the file, for messages.
+
+    Raises:
+        WeightsError: the network cannot be built, or names or shapes differ.
+    """
+    network = _unfilled(spec, state, origin)
+    load_state(network, dict(state), origin)
+    return network.eval()
+
+
+def _unfilled(spec: ModelSpec, state: Mapping[str, Tensor], origin: str | Path) -> Network:
+    """The network with memory for its numbers; drawing first ones that are replaced at once would take longer."""
+    import torch
+
+    from singleshot.models.build import assemble_network
+
+    try:
+        with torch.device("meta"):
+            network = assemble_network(spec.network)
+    except (ConfigError, ValueError, TypeError, RuntimeError, ArithmeticError, LookupError) as error:
+        if spec.network.backbone.name.startswith("timm:") and not isinstance(error, ConfigError):
+            return assemble_network(spec.network)  # some models of timm compute with numbers when they are made
+        raise WeightsError(f"{origin}: the network that it describes cannot be built: {error}") from error
+    check_state(network, state, origin)
+    if not {name for name, _ in network.named_buffers()} <= network.state_dict().keys():
+        return assemble_network(spec.network)  # tables that no file holds, as some models of timm have
+    network = network.to_empty(device="cpu")
+    for name, buffer in network.named_buffers():
+        if name.endswith("num_batches_tracked"):
+            buffer.zero_()
+    return network

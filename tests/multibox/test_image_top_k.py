@@ -1,0 +1,102 @@
+"""Candidates counted over an image (MXNet) and unions with something added (pytorch-ssd), in every form."""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from singleshot.boxes import cxcywh_to_xyxy
+from singleshot.compat.mxnet import multibox_detection
+from singleshot.config import CoderConfig, PostprocessConfig
+from singleshot.kernels.detect import detect, fits
+from singleshot.models.catalogue import model_spec
+from singleshot.multibox.decode import PaddedDetections, postprocess
+from singleshot.multibox.nms import NmsConfig, greedy_nms
+from singleshot.multibox.static import postprocess_static
+from singleshot.structures import HeadOutput
+
+SIZE = (60, 60)
+ANCHORS = torch.tensor([[x, y, 16.0, 12.0] for x in range(4, 60, 8) for y in range(4, 60, 8)], dtype=torch.float32)
+CODER = CoderConfig()
+ROWS = [
+    {"pre_nms_top_k": top_k, "candidates": candidates, "class_agnostic": agnostic, "nms": nms, "nms_union_eps": eps}
+    for top_k, candidates, agnostic, nms, eps in itertools.product(
+        (1, 9, None), ("per_class", "best_class"), (False, True), ("greedy", "none"), (0.0, 0.02)
+    )
+]
+
+
+def heads(seed: int) -> HeadOutput:
+    generator = torch.Generator().manual_seed(seed)
+    return HeadOutput(*(torch.randn(3, len(ANCHORS), width, generator=generator) * 2 for width in (4, 6)))
+
+
+def assert_same(ours: Any, theirs: PaddedDetections) -> None:
+    size = int(theirs.counts.max())
+    np.testing.assert_array_equal(np.asarray(ours[3]), theirs.counts.numpy())
+    np.testing.assert_array_equal(np.asarray(ours[2])[:, :size], theirs.class_ids.numpy()[:, :size])
+    np.testing.assert_allclose(np.asarray(ours[1])[:, :size], theirs.scores.numpy()[:, :size], atol=1e-6)
+    np.testing.assert_allclose(np.asarray(ours[0])[:, :size], theirs.boxes_xyxy.numpy()[:, :size], atol=1e-4)
+
+
+def settings(**options: Any) -> PostprocessConfig:
+    return PostprocessConfig(top_k_scope="image", score_threshold=0.1, max_detections=400, nms_iou=0.3, **options)
+
+
+@pytest.mark.parametrize("options", ROWS, ids=lambda row: "-".join(map(str, row.values())))
+def test_all_forms_agree(options: dict[str, Any]) -> None:
+    config = settings(**options)
+    output = heads(3)
+    expected = postprocess(output, ANCHORS, config, CODER, SIZE)
+    if options["pre_nms_top_k"]:
+        assert int(expected.counts.max()) <= options["pre_nms_top_k"]
+    if options["pre_nms_top_k"] or options["candidates"] == "best_class":
+        assert_same(postprocess_static(output, ANCHORS, config, CODER, SIZE), expected)
+    if fits(config):
+        assert_same(detect([part.numpy() for part in output], ANCHORS.numpy(), config, CODER, SIZE), expected)
+
+
+@pytest.mark.parametrize("top_k", [1, 8, 30, -1])
+@pytest.mark.parametrize("forced", [False, True])
+def test_equals_mxnets_operator(top_k: int, forced: bool) -> None:
+    base = model_spec("mxnet_ssd_vgg16_reduced_300", ["a"]).postprocess
+    assert base.top_k_scope == "image"
+    limit = None if top_k < 0 else top_k
+    config = base.model_copy(update={"pre_nms_top_k": limit, "max_detections": 1000, "class_agnostic": forced})
+    output = heads(5)
+    found = postprocess(output, ANCHORS, config, CODER, SIZE)
+    rows = multibox_detection(
+        output.class_logits.softmax(-1).transpose(1, 2),
+        output.box_codes.flatten(1),
+        cxcywh_to_xyxy(ANCHORS)[None] / 60,
+        force_suppress=forced,
+        nms_topk=top_k,
+    )
+    for image in range(3):
+        theirs = rows[image][rows[image, :, 0] >= 0]
+        count = int(found.counts[image])
+        assert count == len(theirs)
+        torch.testing.assert_close(found.class_ids[image, :count].float(), theirs[:, 0])
+        torch.testing.assert_close(found.scores[image, :count], theirs[:, 1])
+        torch.testing.assert_close(found.boxes_xyxy[image, :count] / 60, theirs[:, 2:], rtol=1e-5, atol=1e-5)
+
+
+def test_a_class_scope_adds_weaker_boxes() -> None:
+    output = heads(7)
+    by_class = settings(pre_nms_top_k=4, candidates="best_class").model_copy(update={"top_k_scope": "class"})
+    by_image = settings(pre_nms_top_k=4, candidates="best_class")
+    counts = [postprocess(output, ANCHORS, config, CODER, SIZE).counts for config in (by_class, by_image)]
+    assert (counts[0] > counts[1]).all()
+    assert (counts[1] <= 4).all()
+
+
+@pytest.mark.parametrize(("eps", "kept"), [(0.0, 1), (20.0, 2)])
+def test_an_added_union_spares_boxes_at_the_threshold(eps: float, kept: int) -> None:
+    boxes = torch.tensor([[0.0, 0.0, 10.0, 10.0], [0.0, 0.0, 10.0, 5.5]])  # IoU .55, with 20 more in the union .458
+    none = torch.zeros(2, dtype=torch.int64)
+    config = NmsConfig(0.5, union_eps=eps)
+    assert len(greedy_nms(torch.tensor([0.9, 0.8]), none, none, lambda rows: boxes[rows], config).rows) == kept
