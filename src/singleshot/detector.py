@@ -292,9 +292,15 @@ class Detector:
         )
 
     def save(self, path: PathLike) -> Path:
-        """Write a weights file that `load` reads."""
-        from singleshot.weights.file import save_weights
+        """Write a weights file that `load` reads; an older one is replaced.
 
+        Raises:
+            OutputError: another file of that name exists: a photo, a checkpoint of another system.
+        """
+        from singleshot.files import check_output
+        from singleshot.weights.file import is_weights_file, save_weights
+
+        check_output(path, overwrite=is_weights_file(Path(path)))
         return save_weights(Path(path), self.spec, self._network.state_dict())
 
     def _backend(self, wish: Wish) -> Backend:
