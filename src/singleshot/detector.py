@@ -342,6 +342,7 @@ def find_weights(weights: PathLike) -> Path:
     Raises:
         WeightsError: there is none; the message names the nearest.
     """
+    from singleshot.files import is_regular
     from singleshot.weights.bundled import bundled_names, bundled_path
 
     path, names = Path(weights), bundled_names()
@@ -350,6 +351,8 @@ def find_weights(weights: PathLike) -> Path:
     if path.is_dir():
         raise WeightsError(f"{path}: is a folder: name a .safetensors file in it, or use 'singleshot import {path}'")
     if path.exists():
+        if not is_regular(path):
+            raise WeightsError(f"{path}: a pipe or a device, not a weights file")
         return path
     if path.suffix or len(path.parts) > 1:
         from singleshot.images import nearest_hint

@@ -13,6 +13,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from singleshot.detector import find_weights
 from singleshot.errors import WeightsError
 from singleshot.models.build import build_network
 from singleshot.models.catalogue import model_spec
@@ -179,3 +180,5 @@ def test_a_pipe_is_no_weights_file(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe.safetensors")
     with pytest.raises(WeightsError, match="a pipe or a device"):
         read_header(tmp_path / "pipe.safetensors")
+    with pytest.raises(WeightsError, match="a pipe or a device"):
+        find_weights(tmp_path / "pipe.safetensors")
