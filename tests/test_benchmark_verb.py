@@ -135,3 +135,18 @@ def test_nothing_measured_is_no_success(tmp_path: Path) -> None:
     assert "no int8 file" in result.output
     assert "Nothing was measured" in result.output
     assert not target.exists()
+
+
+@pytest.mark.usefixtures("_quick")
+@pytest.mark.parametrize(
+    ("option", "value", "message"),
+    [
+        ("--batch", "0", "batch_size must lie in 1..1024"),
+        ("--batch", "99999999999", "batch_size must lie in 1..1024"),
+        ("--seconds", "inf", "--seconds must be a number of seconds, not inf"),
+    ],
+)
+def test_numbers_that_make_no_sense(option: str, value: str, message: str) -> None:
+    result = CliRunner().invoke(app, ["benchmark", "coco", "--seconds", "0.1", option, value])
+    assert result.exit_code == 2
+    assert message in result.output

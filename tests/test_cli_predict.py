@@ -267,3 +267,25 @@ def test_names_with_control_characters_stay_on_their_line(run: Run) -> None:
     result = run("photos", "--save", "json")
     assert "photos/b\\x1b[2J\\x0a.jpg: 1 person" in result.stdout.splitlines()
     assert json.loads(Path("predictions/detections.json").read_text())["images"][1]["path"] == "photos/b\x1b[2J\n.jpg"
+
+
+def test_a_file_named_predictions_is_left_alone(run: Run) -> None:
+    Path("predictions").write_text("mine")
+    assert run("photos").exit_code == 0
+    assert Path("predictions").read_text() == "mine"
+    assert Path("predictions-2/detections.json").exists()
+
+
+@pytest.mark.parametrize("value", ["", ",", " , "])
+def test_classes_that_name_none(run: Run, value: str) -> None:
+    result = run("photos", "--classes", value)
+    assert result.exit_code == 2
+    assert "--classes names no class" in result.output
+
+
+def test_into_the_folder_of_the_photos(run: Run) -> None:
+    before = Path("photos/b.jpg").read_bytes()
+    for _ in range(2):
+        assert run("photos", "--recursive", "--out", "photos", "--overwrite").exit_code == 0
+        assert len(json.loads(Path("photos/detections.json").read_text())["images"]) == 3
+    assert Path("photos/b.jpg").read_bytes() == before

@@ -301,3 +301,27 @@ def test_supervision_understands() -> None:
 def test_importing_needs_neither_torch_nor_opencv() -> None:
     code = "import sys, singleshot.detections as d; sys.exit(any(m in sys.modules for m in ('torch', 'cv2')))"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.parametrize("ids", [{0: 1, 1: 2, 2: 3}, "123", {1, 2, 3}])
+def test_category_ids_without_an_order_are_refused(ids: Any) -> None:
+    with pytest.raises(ValueError, match="must be a list of one id for each class"):
+        three().to_coco(1, ids)
+
+
+def test_ids_of_any_library_become_numbers() -> None:
+    torch = pytest.importorskip("torch")
+    rows = three().to_coco(torch.tensor(7), torch.arange(3))
+    assert json.loads(json.dumps(rows))[0] == {"image_id": 7, "category_id": 2, "bbox": [0, 0, 10, 20], "score": 0.75}
+
+
+def test_true_is_no_number() -> None:
+    with pytest.raises(ConfigError, match=r"score must be a number in 0\.\.1, not True"):
+        check_score(True)
+    with pytest.raises(ConfigError, match="line_width must be a whole number"):
+        three().plot(np.zeros((40, 50, 3), np.uint8), line_width=True)
+
+
+def test_what_is_drawn_on_is_checked() -> None:
+    with pytest.raises(ImageError, match="not int"):
+        three().plot(3)  # type: ignore[arg-type]

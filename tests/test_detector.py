@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import safetensors.torch
 import torch
 
 import singleshot
@@ -14,7 +15,7 @@ from singleshot.boxes import pairwise_iou
 from singleshot.config import PostprocessConfig
 from singleshot.detections import Detections
 from singleshot.detector import Detector, find_weights, load
-from singleshot.errors import ConfigError, ImageError, WeightsError
+from singleshot.errors import ConfigError, ImageError, OutputError, WeightsError
 from singleshot.images import read_image, write_image
 from singleshot.predict.runner import Failure, Prediction
 
@@ -255,3 +256,15 @@ def test_import_weights_reads_another_system(reference: Path, tmp_path: Path, no
     assert load(tmp_path / "mine.safetensors").predict(noise, 0.02) == imported.predict(noise, 0.02)
     with pytest.raises(WeightsError, match="no such file"):
         singleshot.import_weights(tmp_path / "none.pth")
+
+
+def test_saving_replaces_nothing_but_weights(coco: Detector, tmp_path: Path) -> None:
+    photo, foreign, own = (tmp_path / name for name in ("a.jpg", "theirs.safetensors", "own.safetensors"))
+    photo.write_bytes(b"a photo")
+    foreign.write_bytes(safetensors.torch.save({"conv.weight": torch.zeros(2)}))
+    for path in (photo, foreign):
+        before = path.read_bytes()
+        with pytest.raises(OutputError, match="exists already: name another file"):
+            coco.save(path)
+        assert path.read_bytes() == before
+    assert coco.save(coco.save(own)) == own

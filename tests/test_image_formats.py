@@ -9,6 +9,7 @@ import io
 import struct
 from collections.abc import Iterator
 from itertools import product
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ import pytest
 from PIL import Image, ImageOps
 
 from picture_writers import Page, bmp, chunk, netpbm, png, tiff
+from singleshot.data.headers import read_headers
 from singleshot.errors import ImageError
 from singleshot.images import image_size, read_image
 
@@ -329,3 +331,41 @@ def test_cut_files_are_refused_or_hold_all_pixels(group: str) -> None:
                 wrong.append(f"{name}: {part:.0%} are read as a picture")
     assert refused
     assert not wrong, f"{len(wrong)}:\n" + "\n".join(wrong)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("size", [20, 400])
+def test_an_orientation_after_the_pixels_of_a_png(tmp_path: Path, orientation: int, size: int) -> None:
+    """As ImageMagick writes it; 400 x 400 of noise do not fit the first part of the file that headers are read from."""
+    stored = np.random.default_rng(0).integers(0, 256, (size, size + 9, 3), np.uint8)
+    early, late = tmp_path / "early.png", tmp_path / "late.png"
+    block = Image.Exif()
+    block[274] = orientation
+    Image.fromarray(stored).save(early, exif=block.tobytes())
+    Image.fromarray(stored).save(late)
+    tail = struct.pack(">2sHIHHHIHHI", b"MM", 42, 8, 1, 274, 3, 1, orientation, 0, 0)
+    data = late.read_bytes()
+    late.write_bytes(data[:-12] + chunk(b"eXIf", tail) + data[-12:])
+    assert np.array_equal(read_image(late), read_image(early))
+    assert image_size(late) == image_size(early) == read_image(late).shape[:2]
+    assert read_headers([late]) == read_headers([early])
+
+
+def test_a_damaged_orientation_after_the_pixels_is_none(tmp_path: Path) -> None:
+    path = tmp_path / "a.png"
+    Image.fromarray(RGB).save(path)
+    data = path.read_bytes()
+    tail = struct.pack(">2sHIHHHIHHI", b"MM", 42, 8, 1, 274, 3, 1, 6, 0, 0)
+    late = bytearray(chunk(b"eXIf", tail))
+    late[-1] ^= 1
+    path.write_bytes(data[:-12] + late + data[-12:])
+    assert image_size(path) == RGB.shape[:2]
+
+
+def test_a_palette_of_bytes_in_a_tiff() -> None:
+    """Some writers take 255 for white, where the tag wants 65535: libtiff has always seen to it."""
+    indices = np.arange(40 * 52, dtype=np.uint8).reshape(40, 52, 1)
+    colours = np.random.default_rng(1).integers(0, 256, (3, 256))
+    colours[:, 7] = 255
+    data = tiff(Page(indices, 3, tags={320: colours.ravel().tolist()}))
+    assert np.array_equal(read_image(data), colours.T[indices[..., 0]])

@@ -194,3 +194,22 @@ def test_wrong_bytes_give_an_image_of_the_promised_size_or_an_image_error(data: 
     except ImageError:
         return
     assert image_size(bytes(changed)) == image.shape[:2]
+
+
+@pytest.mark.parametrize("cut", [1, 2, 50])
+def test_a_tiff_without_its_last_pixels(tmp_path: Path, cut: int) -> None:
+    """Not even one byte is taken from elsewhere: tags may lie before the pixels."""
+    path = tmp_path / "a.tif"
+    Image.fromarray(RGB).save(path)
+    data = bytearray(path.read_bytes())
+    (at,) = struct.unpack_from("<I", data, 4)
+    (count,) = struct.unpack_from("<H", data, at)
+    for entry in range(at + 2, at + 2 + 12 * count, 12):
+        if struct.unpack_from("<H", data, entry) == (273,):
+            struct.pack_into("<HII", data, entry + 2, 4, 1, len(data))
+    whole = bytes(data) + RGB.tobytes()
+    assert np.array_equal(read_image(whole), RGB)
+    path.write_bytes(whole[:-cut])
+    with pytest.raises(ImageError, match="the TIFF is cut off"):
+        read_image(path)
+    assert read_headers([path]) == ["the TIFF is cut off (its end is missing)"]

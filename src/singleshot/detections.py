@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from importlib import import_module
 from pathlib import Path
@@ -242,6 +242,10 @@ class Detections:
         Raises:
             ValueError: ``category_ids`` has not one id for each class.
         """
+        if isinstance(category_ids, (str, bytes, Mapping, Set)):
+            raise ValueError(
+                f"category_ids must be a list of one id for each class, not a {type(category_ids).__name__}"
+            )
         ids = _plain(self.category_ids if category_ids is None else category_ids) or range(len(self.class_names))
         if len(ids) != len(self.class_names):
             raise ValueError(f"category_ids has {len(ids)} ids for {len(self.class_names)} class_names")
@@ -339,7 +343,7 @@ class Detections:
         source = known if image is None else image
         if source is None:
             raise ImageError("no image is known of these detections: pass it, as in detections.plot(image)")
-        pixels = check_rgb(source) if isinstance(source, np.ndarray) else read_image(source)
+        pixels = read_image(source) if isinstance(source, (str, os.PathLike)) else check_rgb(source)
         if pixels.shape[:2] != self.image_size_hw:
             raise ImageError(f"the image is {pixels.shape[:2]} (height, width), the detections' {self.image_size_hw}")
         return np.asarray(pixels)
@@ -386,6 +390,8 @@ def check_score(score: float, name: str = "score") -> float:
     Raises:
         ConfigError: it is not a number in 0..1.
     """
+    if isinstance(score, bool):
+        raise ConfigError(f"{name} must be a number in 0..1, not {score!r}")
     try:
         value = float(score)
     except (TypeError, ValueError):
@@ -402,7 +408,8 @@ def check_line_width(line_width: int | None) -> int | None:
     Raises:
         ConfigError: it does not.
     """
-    if line_width is not None and not (isinstance(line_width, (int, np.integer)) and 1 <= line_width <= 1000):
+    whole = isinstance(line_width, (int, np.integer)) and not isinstance(line_width, bool)
+    if line_width is not None and not (whole and 1 <= line_width <= 1000):
         raise ConfigError(f"line_width must be a whole number of pixels in 1..1000, not {line_width!r}")
     return line_width
 
@@ -432,8 +439,8 @@ def class_ids_of(classes: Collection[str | int] | str | int, class_names: Sequen
 
 
 def _plain(ids: Any) -> list[Any]:
-    """Ids without NumPy's types, which JSON does not know."""
-    return [item.item() if isinstance(item, np.generic) else item for item in ids]
+    """Ids without the types of NumPy and torch, which JSON does not know."""
+    return [item.item() if hasattr(item, "item") else item for item in ids]
 
 
 def _shortest(values: NDArray[np.float32]) -> Any:

@@ -286,9 +286,15 @@ class Detector:
         )
 
     def save(self, path: PathLike) -> Path:
-        """Write a weights file that `load` reads."""
-        from singleshot.weights.file import save_weights
+        """Write a weights file that `load` reads; an older one is replaced.
 
+        Raises:
+            OutputError: another file of that name exists: a photo, a checkpoint of another system.
+        """
+        from singleshot.files import check_output
+        from singleshot.weights.file import is_weights_file, save_weights
+
+        check_output(path, overwrite=is_weights_file(Path(path)))
         return away_from_fork(lambda: save_weights(Path(path), self.spec, self._engines.network().state_dict()))
 
     def _backend(self, wish: Wish, settings: PostprocessConfig) -> Backend:
@@ -316,6 +322,7 @@ def find_weights(weights: PathLike) -> Path:
     Raises:
         WeightsError: there is none; the message names the nearest.
     """
+    from singleshot.files import is_regular
     from singleshot.weights.bundled import bundled_names, bundled_path
 
     path, names = Path(weights), bundled_names()
@@ -324,6 +331,8 @@ def find_weights(weights: PathLike) -> Path:
     if path.is_dir():
         raise WeightsError(f"{path}: is a folder: name a .safetensors file in it, or use 'singleshot import {path}'")
     if path.exists():
+        if not is_regular(path):
+            raise WeightsError(f"{path}: a pipe or a device, not a weights file")
         return path
     if path.suffix or len(path.parts) > 1:
         from singleshot.images import nearest_hint

@@ -19,7 +19,7 @@ import numpy as np
 from singleshot.image_bmp import MaskedPixels, masked_pixels
 from singleshot.image_header import Header, holds_every_scan, png_chunks
 from singleshot.image_pnm import decode_pnm
-from singleshot.image_tiff import CMYK_BANDS, Samples, one_page, photo_page, stored_samples
+from singleshot.image_tiff import CMYK_BANDS, Samples, one_page, palette_of_bytes, photo_page, stored_samples
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -259,7 +259,7 @@ def _decode_tiff(data: bytes) -> Bytes:
     page = photo_page(data)
     samples = stored_samples(page)
     if samples is None:
-        return _from_pillow(open_pillow(one_page(page), "TIFF", page.size_hw))
+        return _from_pillow(open_pillow(one_page(page, palette_of_bytes(page)), "TIFF", page.size_hw))
     height, width = page.size_hw
     stored_hw = height, width * samples.pixel_bytes
     planes = [open_pillow(file, "TIFF", stored_hw) for file in samples.files]

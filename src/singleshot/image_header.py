@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import re
 import struct
+import zlib
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
@@ -61,6 +62,26 @@ def read_header(data: bytes) -> Header | None:
     return None
 
 
+LATE_BYTES = 65536
+"""How far from its end a PNG is searched for an orientation that follows its pixels."""
+
+
+def turned_late(header: Header, tail: bytes) -> Header:
+    """The header with the orientation that a PNG names after its pixels, where ImageMagick writes it.
+
+    Args:
+        header: from `read_header` of the file's beginning.
+        tail: the file's last `LATE_BYTES`.
+    """
+    at = tail.rfind(b"eXIf")
+    if header.format != "PNG" or header.orientation != 1 or at < 4:
+        return header
+    end = at + 4 + int.from_bytes(tail[at - 4 : at], "big")
+    if tail[end : end + 4] != zlib.crc32(tail[at:end]).to_bytes(4, "big"):  # compressed pixels that look like it
+        return header
+    return header._replace(orientation=_exif_orientation(tail[at + 4 : end]))
+
+
 def is_cut_off(data: bytes, header: Header) -> bool:
     """Whether the end of a whole file is missing, where that is cheap to know (decoders may fill with gray)."""
     match header.format:
@@ -72,6 +93,8 @@ def is_cut_off(data: bytes, header: Header) -> bool:
             return len(data) < int.from_bytes(data[4:8], "little") + 8
         case "BMP":
             return len(data) < int.from_bytes(data[2:6], "little")
+        case "TIFF":
+            return photo_page(data).is_cut_off
     return False
 
 
@@ -198,7 +221,8 @@ def _png(data: bytes) -> Header:
             orientation = _exif_orientation(data[at + 8 : at + 8 + length])
         at += 12 + length
     pixel_bytes = 3 if plain else 7 if not keyed or depth < 16 else 16
-    return Header("PNG", (height, width), orientation, plain, pixel_bytes=pixel_bytes)
+    header = Header("PNG", (height, width), orientation, plain, pixel_bytes=pixel_bytes)
+    return turned_late(header, data[-LATE_BYTES:])
 
 
 def _gif(data: bytes) -> Header:

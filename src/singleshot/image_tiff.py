@@ -20,6 +20,7 @@ SUBFILE, OLD_SUBFILE, WIDTH, HEIGHT, BITS, COMPRESSION, PHOTOMETRIC = 254, 255, 
 STRIP_OFFSETS, ORIENTATION, BANDS, STRIP_ROWS, STRIP_BYTES, PLANAR, PREDICTOR = 273, 274, 277, 278, 279, 284, 317
 TILE_WIDTH, TILE_HEIGHT, TILE_OFFSETS, TILE_BYTES, SUB_PAGES = 322, 323, 324, 325, 330
 INK_SET, EXTRA_BANDS, SAMPLE_FORMAT, YCBCR_SUBSAMPLING, CFA_PATTERN, DNG_VERSION = 332, 338, 339, 530, 33422, 50706
+COLOUR_MAP = 320
 
 _COPIED = frozenset(  # all that a decoder needs; texts, profiles and other pages are not its business
     {
@@ -37,7 +38,18 @@ _COPIED = frozenset(  # all that a decoder needs; texts, profiles and other page
         292,
         293,
     }
-    | {PREDICTOR, 320, TILE_WIDTH, TILE_HEIGHT, TILE_OFFSETS, TILE_BYTES, INK_SET, EXTRA_BANDS, SAMPLE_FORMAT, 347}
+    | {
+        PREDICTOR,
+        COLOUR_MAP,
+        TILE_WIDTH,
+        TILE_HEIGHT,
+        TILE_OFFSETS,
+        TILE_BYTES,
+        INK_SET,
+        EXTRA_BANDS,
+        SAMPLE_FORMAT,
+        347,
+    }
     | {*range(512, 522), 529, YCBCR_SUBSAMPLING, 531, 532}
 )
 _INTEGERS = {1: "B", 3: "H", 4: "I", 13: "I", 16: "Q", 18: "Q"}
@@ -51,6 +63,9 @@ _COLOUR_BANDS = {WHITE_IS_ZERO: 1, BLACK_IS_ZERO: 1, RGB: 3, CMYK: CMYK_BANDS}
 _RAW_PHOTOMETRICS = (32803, 34892)
 _BYTE_COMPRESSIONS = (1, 5, 8, 32773, 32946, 34925, 50000)
 """Compressions of bytes, whatever they mean: none, LZW, deflate, PackBits, LZMA, Zstandard."""
+
+_OLD_JPEG = 6
+"""A compression whose strips say nothing dependable of their length."""
 
 _CANON = b"CR"
 CAMERA_RAW = "is a camera's raw file: develop it to JPEG or PNG"
@@ -118,6 +133,13 @@ class Page:
         return bool(self.value(SUBFILE, 0) & 0b101) or self.value(OLD_SUBFILE, 1) == 2
 
     @property
+    def is_cut_off(self) -> bool:
+        """Whether the file ends before the pixels that the page promises: decoders take other bytes for them."""
+        places, sizes = (STRIP_OFFSETS, STRIP_BYTES) if STRIP_OFFSETS in self.entries else (TILE_OFFSETS, TILE_BYTES)
+        ends = (at + size for at, size in zip(self.values(places), self.values(sizes), strict=False))
+        return max(ends, default=0) > len(self.data) and self.value(COMPRESSION, 1) != _OLD_JPEG
+
+    @property
     def sample_bytes(self) -> int:
         """Bytes that the samples of a pixel take."""
         return max(1, self.value(BITS, 1) * self.value(BANDS, 1) // 8)
@@ -178,6 +200,14 @@ def one_page(page: Page, changed: Mapping[int, Sequence[int]] | None = None) -> 
     struct.pack_into(order + layout.offset, data, layout.first_at, len(data))
     data += struct.pack(order + layout.number, len(entries)) + b"".join(entries[tag] for tag in sorted(entries))
     return bytes(data + struct.pack(order + layout.offset, 0))
+
+
+def palette_of_bytes(page: Page) -> dict[int, Sequence[int]]:
+    """The colour map of 16 bits in place of one whose writer took 255 for white (libtiff sees to it, too)."""
+    values = page.values(COLOUR_MAP)
+    if page.value(PHOTOMETRIC, BLACK_IS_ZERO) != PALETTE or max(values, default=256) > 255:
+        return {}
+    return {COLOUR_MAP: [257 * value for value in values]}
 
 
 class Samples(NamedTuple):

@@ -19,7 +19,7 @@ import numpy as np
 from singleshot.errors import ImageError
 from singleshot.files import is_regular, write_atomically
 from singleshot.image_decode import decode, decode_without_end
-from singleshot.image_header import Header, is_cut_off, read_header
+from singleshot.image_header import LATE_BYTES, Header, is_cut_off, read_header, turned_late
 from singleshot.image_tiff import CAMERA_RAW
 
 if TYPE_CHECKING:
@@ -85,7 +85,11 @@ def image_size(source: str | os.PathLike[str] | bytes) -> tuple[int, int]:
         header = read_header(_load(source, _HEAD_BYTES)[1])
     except (IndexError, struct.error, ValueError):
         header = None
-    return (header or _header(*_load(source))).upright_size_hw
+    if header is None:
+        header = _header(*_load(source))
+    elif header.format == "PNG" and not isinstance(source, bytes):
+        header = turned_late(header, _load(source, LATE_BYTES, from_end=True)[1])
+    return header.upright_size_hw
 
 
 def check_rgb(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -143,8 +147,8 @@ def quiet_decoders() -> Iterator[None]:
         levels.setLogLevel(before)
 
 
-def _load(source: str | os.PathLike[str] | bytes, limit: int = -1) -> tuple[str, bytes]:
-    """Name for messages and the (first) bytes of an image file."""
+def _load(source: str | os.PathLike[str] | bytes, limit: int = -1, *, from_end: bool = False) -> tuple[str, bytes]:
+    """Name for messages and the (first or last) bytes of an image file."""
     if isinstance(source, bytes):
         return f"image of {len(source):,} bytes", source
     path = Path(source)
@@ -152,8 +156,10 @@ def _load(source: str | os.PathLike[str] | bytes, limit: int = -1) -> tuple[str,
         if path.exists() and not path.is_dir() and not is_regular(path):
             raise ImageError(f"{path}: is not an ordinary file")
         with path.open("rb") as file:
-            if os.fstat(file.fileno()).st_size > _MAX_FILE_BYTES:
+            size = os.fstat(file.fileno()).st_size
+            if size > _MAX_FILE_BYTES:
                 raise ImageError(f"{path}: larger than {_MAX_FILE_BYTES:,} bytes: no image decoder takes it")
+            file.seek(max(0, size - limit) if from_end else 0)
             data = file.read(limit)
     except FileNotFoundError:
         raise ImageError(f"{path}: no such file{nearest_hint(path)}") from None

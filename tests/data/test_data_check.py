@@ -14,6 +14,7 @@ from typer.testing import CliRunner
 from singleshot import data
 from singleshot.cli import app
 from singleshot.data.check import check, pixel_format
+from singleshot.data.scenes import make_scenes
 
 
 def run(*words: object) -> tuple[int, str]:
@@ -159,3 +160,22 @@ def test_scenes_can_be_rendered_from_the_command_line(tmp_path: Path) -> None:
     code, text = run("scenes", tmp_path / "s", "--count", "3", "--seed", "5")
     assert (code, text) == (0, f"3 images -> {tmp_path / 's'}\n")
     assert len(data.open(tmp_path / "s", bad_data="error")) == 3
+
+
+def test_the_report_replaces_no_label_file(tmp_path: Path) -> None:
+    make_scenes(tmp_path / "voc", 4, 0)
+    label, photo = next((tmp_path / "voc").rglob("*.xml")), next((tmp_path / "voc").rglob("*.jpg"))
+    other = tmp_path / "mine.json"
+    other.write_text("mine")
+    for target in (label, photo, other):
+        before = target.read_bytes()
+        code, text = run("check", tmp_path / "voc", "--json", target)
+        assert code == 2
+        assert "exists already" in text
+        assert target.read_bytes() == before
+    for target in (label, photo):
+        code, text = run("check", tmp_path / "voc", "--json", target, "--overwrite")
+        assert code == 2
+        assert "is a source of this run" in text
+    assert run("check", tmp_path / "voc", "--json", other, "--overwrite")[0] == 0
+    assert json.loads(other.read_text())["format"] == "voc"

@@ -125,3 +125,9 @@ def test_a_record_names_nothing_outside(tmp_path: Path) -> None:
 def test_two_runs_cannot_share_a_folder(tmp_path: Path) -> None:
     with ResultFolder(tmp_path / "out"), pytest.raises(OutputError):
         ResultFolder(tmp_path / "out")
+
+
+def test_a_link_to_nothing_is_named(tmp_path: Path) -> None:
+    (tmp_path / "out").symlink_to("nowhere")
+    with pytest.raises(OutputError, match="is a link to nowhere, which does not exist: name a folder with --out"):
+        check_folder(tmp_path / "out", (), overwrite=True)

@@ -159,3 +159,25 @@ def test_bytes_of_a_path() -> None:
 
     with pytest.raises(ImageError, match="fsdecode"):
         as_source(Entry())
+
+
+def test_a_pillow_image_that_is_to_be_turned_is_told() -> None:
+    image = Pillow.fromarray(RGB)
+    exif = Pillow.Exif()
+    exif[274] = 6
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG", exif=exif.tobytes())
+    with pytest.warns(UserWarning, match=r"EXIF orientation 6.*exif_transpose"):
+        assert np.array_equal(as_source(Pillow.open(buffer)), RGB)
+
+
+@pytest.mark.parametrize("tensor", [torch.zeros(3, 4, 5, device="meta")])
+def test_a_tensor_without_pixels(tensor: torch.Tensor) -> None:
+    with pytest.raises(ImageError, match="holds no pixels"):
+        as_source(tensor)
+
+
+def test_an_open_file_is_no_list(tmp_path: Path) -> None:
+    (tmp_path / "a.jpg").write_bytes(b"\n\n")
+    with (tmp_path / "a.jpg").open("rb") as file, pytest.raises(ImageError, match="an open file: pass its path"):
+        as_iterable(file)

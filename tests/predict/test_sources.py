@@ -167,8 +167,8 @@ def odd(tmp_path: Path) -> Path:
     (root / "sub/round").symlink_to(root)
     (root / "broken.jpg").symlink_to("nowhere.jpg")
     os.mkfifo(root / "pipe.jpg")
-    with ResultFolder(root / "results", overwrite=True):
-        pass
+    with ResultFolder(root / "results", overwrite=True) as results:
+        results.claim(Path("images/a.jpg"))
     return root
 
 
@@ -249,3 +249,27 @@ def test_an_image_may_have_any_suffix(tmp_path: Path) -> None:
     check_readable(tmp_path / "a.txt")
     check_readable(tmp_path / "missing.mp4")
     assert other_file(tmp_path / "a.txt") is None
+
+
+def test_photos_beside_results_are_no_results(tmp_path: Path) -> None:
+    photos = tmp_path / "photos"
+    with ResultFolder(photos) as results:
+        for name in ("images/a.jpg", "crops/cat/a_1.jpg"):
+            target = results.claim(Path(name))
+            target.parent.mkdir(parents=True)
+            target.touch()
+    with pytest.raises(ImageError, match=r"results of an earlier run\): .*photos/crops/cat, .*photos/images"):
+        find_images(photos, recursive=True)
+    (photos / "a.jpg").touch()
+    (photos / "images" / "mine.jpg").touch()
+    for source in (photos, tmp_path, f"{tmp_path}/**/*.jpg"):
+        found = search_images(source, recursive=True)
+        assert names(found.images, photos) == ["a.jpg", "images/mine.jpg"]
+        assert "photos/crops/cat" in found.notes[0]
+    assert len(find_images(photos / "images")) == 2  # was asked for
+
+
+def test_a_link_to_itself_costs_nothing_else(photos: Path) -> None:
+    for name in ("self", "self.png"):
+        (photos / name).symlink_to(name)
+    assert "b.png" in names(find_images(photos), photos)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from contextlib import suppress
@@ -12,6 +13,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from singleshot.detector import find_weights
 from singleshot.errors import WeightsError
 from singleshot.models.build import build_network
 from singleshot.models.catalogue import model_spec
@@ -172,3 +174,11 @@ def test_state_that_does_not_fit() -> None:
 def test_metadata_is_the_whole_spec(good: Path) -> None:
     metadata, _ = read_header(good)
     assert ModelSpec.model_validate_json(metadata["singleshot"]) == SPEC
+
+
+def test_a_pipe_is_no_weights_file(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.safetensors")
+    with pytest.raises(WeightsError, match="a pipe or a device"):
+        read_header(tmp_path / "pipe.safetensors")
+    with pytest.raises(WeightsError, match="a pipe or a device"):
+        find_weights(tmp_path / "pipe.safetensors")

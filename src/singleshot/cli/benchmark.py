@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -45,9 +46,14 @@ def benchmark(
     from singleshot.backends.select import check_backend, check_torch_only
     from singleshot.benchmark import COMBINATIONS, machine, peak_gflops
     from singleshot.benchmark import benchmark as run
+    from singleshot.errors import ConfigError
     from singleshot.files import check_output
+    from singleshot.predict.settings import check_batch
 
     names = check_backend(backend, precision)
+    sizes = [check_batch(size) for size in batch or (1, 8)]
+    if not isfinite(seconds):
+        raise ConfigError(f"--seconds must be a number of seconds, not {seconds}")
     if json is not None:
         check_output(json, overwrite=overwrite, sources=[model])
     check_torch_only(names[0], device, compile)
@@ -58,7 +64,7 @@ def benchmark(
     console = open_console()
     with console.status("Measuring ..."):
         rows = []
-        for row in run(detector, batch or (1, 8), seconds, wanted, device, compile):
+        for row in run(detector, sizes, seconds, wanted, device, compile):
             rows.append(row)
             console.print(f"{row.backend}, batch {row.batch}: {row.skipped or f'{row.latency_ms:.1f} ms'}", style="dim")
         peaks = {name: peak_gflops(name) for name in sorted({row.peak for row in rows if not row.skipped})}

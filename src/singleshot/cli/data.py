@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
@@ -46,14 +47,20 @@ def check(
     bad_data: BadDataOption = "skip",
     deep: Annotated[bool, typer.Option("--deep/--fast", help="Decode every image, or read only the headers.")] = True,
     json: Annotated[Path | None, typer.Option(metavar="FILE", help="Also write everything to a JSON file.")] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace that file where it exists.")] = False,
 ) -> None:
     """Print splits, classes, sizes and every bad record; the exit code is 1 when a record has to be left out.
 
     With `--bad-data error` a record that has to be repaired counts too.
     """
     from singleshot.data.check import check as check_data
+    from singleshot.files import check_output
 
+    if json is not None:
+        check_output(json, overwrite=overwrite, sources=[path])
     report = check_data(path, split, format, bad_data, deep=deep, track=_progress("Decoding images"))
+    if json is not None:  # a label file, a list or a photo of the data set is nothing to overwrite, either
+        check_output(json, overwrite=overwrite, sources=_files_of(report))
     console = open_console()
     _print_report(console, report)
     if json is not None:
@@ -63,6 +70,14 @@ def check(
 
         console.print(f"Written: {write_atomically(json, dumps(report.to_dict(), indent=1))}")
     raise typer.Exit(1 if report.errors else 0)
+
+
+def _files_of(report: DataReport) -> Iterator[Path]:
+    """Pictures and label files."""
+    for sample in report.dataset.samples:
+        yield sample.image_path
+        yield Path(re.sub(r":\d+$", "", sample.source))
+    yield from (Path(problem.file) for problem in report.problems)
 
 
 @data.command()

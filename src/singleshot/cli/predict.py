@@ -103,11 +103,14 @@ def predict(
     from singleshot.detector import load
     from singleshot.predict.folder import new_folder
     from singleshot.predict.settings import check_batch
-    from singleshot.predict.sinks import check_sinks, open_sinks
+    from singleshot.predict.sinks import check_kinds, check_sinks, open_sinks
     from singleshot.predict.sources import search_images
 
     kinds = [kind.strip() for kind in save.split(",") if kind.strip()]
-    check_sinks(kinds, out or OUT, (), overwrite or out is None)
+    if out is None:
+        check_kinds(kinds)
+    else:
+        check_sinks(kinds, out, (), overwrite)
     check_score(score, "--score")
     check_batch(batch)
     check_line_width(line_width)
@@ -189,6 +192,8 @@ def _check_not_all_others(images: Sequence[Path]) -> None:
 
 def _classes(options: Sequence[str] | None, class_names: Sequence[str]) -> list[str | int] | None:
     """Names, or ids that are no names, from ``person,dog``; a name may hold a comma."""
+    from singleshot.errors import ConfigError
+
     if not options:
         return None
     words = [
@@ -197,6 +202,8 @@ def _classes(options: Sequence[str] | None, class_names: Sequence[str]) -> list[
         for word in ([option] if option in class_names else (part.strip() for part in option.split(",")))
         if word
     ]
+    if not words:
+        raise ConfigError("--classes names no class (an unset variable?): leave it out for all classes")
     return [int(word) if word.isdecimal() and word not in class_names else word for word in words]
 
 

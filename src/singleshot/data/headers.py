@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from singleshot.errors import ImageError
-from singleshot.image_header import Header, is_cut_off, read_header
+from singleshot.image_header import LATE_BYTES, Header, is_cut_off, read_header, turned_late
 from singleshot.images import read_image
 
 THREADS = 8
@@ -57,6 +57,9 @@ def _check_unchanged(path: str, size: int, _modified_ns: int) -> Header | str:
             header = _read(file)
             if header is None:
                 return "not an image that singleshot knows"
+            if header.format == "PNG":
+                file.seek(max(0, size - LATE_BYTES))
+                header = turned_late(header, file.read())
             if _is_cut_off(file, size, header):
                 return f"the {header.format} is cut off (its end is missing)"
     except OSError as error:

@@ -107,8 +107,9 @@ def check_folder(path: Path, tops: Iterable[str], sources: Iterable[Path] = (), 
         OutputError: names what is in the way, and what to do.
     """
     remedy = "name another folder with --out, or replace it with --overwrite"
-    if path.exists() and not path.is_dir():
-        raise OutputError(f"{path}: is a file: name a folder with --out")
+    if os.path.lexists(path) and not os.path.isdir(path):
+        what = "is a file" if os.path.exists(path) else f"is a link to {os.readlink(path)}, which does not exist"
+        raise OutputError(f"{path}: {what}: name a folder with --out")
     recorded = list(recorded_files(path))
     if not overwrite:
         if os.path.lexists(path / RECORD):

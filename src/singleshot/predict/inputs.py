@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import warnings
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from singleshot.errors import ImageError
+from singleshot.image_tiff import ORIENTATION
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -71,7 +73,8 @@ def as_iterable(source: Any) -> Iterable[Any]:
     Raises:
         ImageError: it is none.
     """
-    if isinstance(source, (bytes, bytearray, dict, set, frozenset)) or not isinstance(source, Iterable):
+    no_list = isinstance(source, (bytes, bytearray, dict, set, frozenset)) or hasattr(source, "read")  # an open file
+    if no_list or not isinstance(source, Iterable):
         raise ImageError(f"{_remedy(source)}; or pass a list of these")
     return source
 
@@ -92,6 +95,13 @@ def _as_path(item: PathLike) -> Path:
 
 
 def _from_pillow(image: Any) -> NDArray[np.uint8]:
+    turned = image.getexif().get(ORIENTATION, 1)
+    if turned in range(2, 9):
+        warnings.warn(
+            f"the Pillow image says that it is to be turned (EXIF orientation {turned}), and is taken as it lies: pass "
+            "PIL.ImageOps.exif_transpose(image), or the file's path",
+            stacklevel=2,
+        )
     if image.mode not in _PILLOW_MODES:
         raise ImageError(f"a Pillow image of mode {image.mode}: scale it to 0..255 and pass an RGB array of uint8")
     if image.mode in ("LA", "La", "PA", "RGBA", "RGBa") or "transparency" in image.info:
@@ -108,7 +118,10 @@ def _from_torch(tensor: Any) -> NDArray[np.uint8]:
     if len(shape) != 3 or 3 not in (shape[0], shape[2]):
         several = "pass several images as a list: list(batch)" if len(shape) == 4 else "a tensor is [3, H, W]"
         raise ImageError(f"a tensor of shape {shape}: {several}; gray images want .expand(3, -1, -1)")
-    pixels = tensor.detach().cpu()
+    try:
+        pixels = tensor.detach().to_dense().cpu()
+    except (RuntimeError, NotImplementedError) as error:
+        raise ImageError(f"a tensor that holds no pixels: {error}") from None
     if pixels.is_floating_point():
         pixels = pixels.float()
         if not bool(((pixels >= 0) & (pixels <= 1)).all()):

@@ -15,7 +15,7 @@ from urllib.request import url2pathname
 from singleshot.errors import ImageError
 from singleshot.files import is_regular
 from singleshot.images import IMAGE_SUFFIXES, image_size, nearest_hint
-from singleshot.predict.folder import holds_results
+from singleshot.predict.folder import holds_results, recorded_files
 
 PathLike = str | os.PathLike[str]
 
@@ -147,10 +147,17 @@ class _Search:
         return [_listed(paths, why) for why, paths in self._passed.items() if paths]
 
     def _pass(self, why: str, path: Path) -> None:
-        self._passed.setdefault(why, []).append(path)
+        paths = self._passed.setdefault(why, [])
+        if path not in paths[-1:]:
+            paths.append(path)
 
     def _folder(self, folder: Path) -> list[Path]:
-        images = sorted(self._walk(folder, self._inside(folder), {_identity(folder)}), key=_natural)
+        earlier, images = _EarlierResults(folder), []
+        for path in sorted(self._walk(folder, self._inside(folder), {_identity(folder)}), key=_natural):
+            if earlier.holds(path):
+                self._pass("results of an earlier run", path.parent)
+            else:
+                images.append(path)
         if not images:
             raise ImageError(self._nothing_in(folder))
         return images
@@ -169,13 +176,13 @@ class _Search:
             return
         for entry in entries:
             path = folder / entry.name
-            if entry.is_dir():
+            if os.path.isdir(path):  # never an error, not even for a link to itself
                 if self._may_enter(path, exclude, seen):
                     yield from self._walk(path, exclude, seen)
             elif path.suffix.lower() in IMAGE_SUFFIXES:
                 if entry.name.startswith("."):
                     self._pass("hidden", path)
-                elif entry.is_file() or not path.exists():  # a link to nothing is told when it is read
+                elif is_regular(path) or not os.path.exists(path):  # a link to nothing is told when it is read
                     yield path
                 else:
                     self._pass("a pipe or a device", path)
@@ -183,13 +190,11 @@ class _Search:
     def _may_enter(self, folder: Path, exclude: Path | None, seen: set[tuple[int, int]]) -> bool:
         if exclude is not None and folder.resolve() == exclude:
             return False
-        if holds_results(folder):
-            self._pass("results of an earlier run", folder)
-        elif folder.name.startswith("."):
+        if folder.name.startswith("."):
             if self._recursive:
                 self._pass("hidden", folder)
         elif not self._recursive:
-            self._pass("subfolders: add --recursive", folder)
+            self._pass("results of an earlier run" if holds_results(folder) else "subfolders: add --recursive", folder)
         elif _identity(folder) in seen:
             self._pass("a link to a folder that was searched already", folder)
         else:
@@ -210,7 +215,7 @@ class _Search:
                 if "**" not in text:
                     self._pass("folders that the pattern matches", path)
             elif earlier.holds(path):
-                self._pass("results of an earlier run", path)
+                self._pass("results of an earlier run", path.parent)
             elif exclude is None or exclude not in path.resolve().parents:
                 images.append(path)
         if not images:
@@ -228,20 +233,22 @@ class _Search:
 
 
 class _EarlierResults:
-    """Tells which files lie in the results of an earlier run somewhere below ``root``."""
+    """Tells which files an earlier run wrote, into the searched folder or into one below it."""
 
     def __init__(self, root: Path) -> None:
         self._root = root
-        self._known: dict[Path, bool] = {}
+        self._recorded: dict[Path, frozenset[Path]] = {}
 
     def holds(self, path: Path) -> bool:
-        """Whether a folder between the root and the file holds results."""
-        folder = path.parent
-        if folder == self._root or folder == folder.parent:
-            return False
-        if folder not in self._known:
-            self._known[folder] = holds_results(folder) or self.holds(folder)
-        return self._known[folder]
+        """Whether a folder between the root and the file has a record that names the file."""
+        for folder in path.parents:
+            if folder not in self._recorded:
+                self._recorded[folder] = frozenset(recorded_files(folder) if holds_results(folder) else ())
+            if path in self._recorded[folder]:
+                return True
+            if folder == self._root:
+                break
+        return False
 
 
 def _checked(source: PathLike) -> str:

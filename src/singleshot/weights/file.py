@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import ValidationError
 
 from singleshot.errors import WeightsError
-from singleshot.files import write_atomically
+from singleshot.files import is_regular, write_atomically
 from singleshot.models.config import ModelSpec
 
 if TYPE_CHECKING:
@@ -101,6 +101,14 @@ def read_spec(path: str | Path) -> ModelSpec:
         raise WeightsError(f"{path}: its description is damaged: {where}: {first['msg']}") from error
 
 
+def is_weights_file(path: str | Path) -> bool:
+    """Whether there is a weights file of singleshot, of whatever version."""
+    try:
+        return SPEC_KEY in read_header(path)[0]
+    except WeightsError:
+        return False
+
+
 def read_state(path: str | Path) -> dict[str, Tensor]:
     """Read the numbers of a weights file; 16-bit floats become float32.
 
@@ -171,6 +179,8 @@ def read_header(path: str | Path) -> tuple[dict[str, str], dict[str, Any]]:
     path = Path(path)
     if path.is_dir():
         raise WeightsError(f"{path}: a folder, not a weights file")
+    if path.exists() and not is_regular(path):
+        raise WeightsError(f"{path}: a pipe or a device, not a weights file")
     try:
         file_bytes = path.stat().st_size
         with path.open("rb") as file:
