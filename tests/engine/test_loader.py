@@ -257,13 +257,14 @@ def test_workers_may_be_started_anew_in_any_way(samples):
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="signals of POSIX")
-def test_workers_leave_ctrl_c_to_the_trainer(samples):
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_workers_leave_signals_to_the_trainer(samples, number):
     stream = loader_of(samples, workers=1).stream()
     next(stream)
     workers = multiprocessing.active_children()
     assert len(workers) == 1
     for worker in workers:
-        os.kill(worker.pid, signal.SIGINT)
+        os.kill(worker.pid, number)
     for _ in range(5):
         next(stream)
     stream.close()
