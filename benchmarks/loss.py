@@ -25,7 +25,7 @@ from singleshot.structures import HeadOutput
 GOAL = 2.0
 LossOf = Callable[[Tensor, Tensor], Tensor]
 
-SAME = {"match": MatchConfig(forced="last_wins"), "loss": LossConfig(min_negatives=0)}
+SAME = {"match": MatchConfig(forced="last_wins", ties="literal"), "loss": LossConfig(min_negatives=0)}
 """The dialect of ssd.pytorch and torchvision."""
 
 

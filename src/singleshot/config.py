@@ -109,12 +109,16 @@ class MatchConfig(Frozen):
             objects (Caffe, MXNet). ``last_wins``: each object's best anchor; a shared one goes to the last object
             (ssd.pytorch, lufficc, torchvision). ``none``: no forced step.
         min_forced_iou: the bipartite step needs an IoU above this.
+        ties: ``near``: IoUs that differ by less than rounding could make them differ are equal, and the lowest index
+            decides: unit, device and place of the boxes change nothing. ``literal``: as the floats compare, which is
+            what MXNet, Caffe and the ports do.
     """
 
     positive_iou: UnitFloat | None = 0.5
     compare: Literal[">=", ">"] = ">="
     forced: Literal["bipartite", "last_wins", "none"] = "bipartite"
     min_forced_iou: float = 1e-6
+    ties: Literal["near", "literal"] = "near"
 
 
 class LossConfig(Frozen):

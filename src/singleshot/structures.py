@@ -46,7 +46,8 @@ class Batch(NamedTuple):
     """A training batch on one device.
 
     Attributes:
-        images: network input, ``[B, 3, H, W]``: uint8 RGB before, float32 after normalisation.
+        images: network input, ``[B, 3, H, W]``: RGB before normalisation, uint8 (float32 where colours are not
+            limited); float32 after.
         boxes_xyxy: objects in pixels of the network input, zero-padded to the longest list of the batch, ``[B, M, 4]``.
         class_ids: 0..C-1, -1 where padded, ``[B, M]`` int64.
         valid: which rows are objects that the loss may use, ``[B, M]`` bool.

@@ -30,7 +30,7 @@ def photo(tmp_path_factory):
 def test_every_preset_takes_images_without_objects(name, size_hw):
     for seed in range(5):
         image, boxes, keep = Augmenter(name, size_hw)(IMAGE, np.zeros((0, 4), np.float32), rng(seed))
-        assert (image.shape, image.dtype) == ((*size_hw, 3), np.uint8)
+        assert (image.shape, image.dtype) == ((*size_hw, 3), np.float32 if name == "ssd_pytorch" else np.uint8)
         assert (boxes.shape, keep.shape) == ((0, 4), (0,))
 
 
@@ -97,3 +97,14 @@ def test_mistakes():
         Augmenter("sdd", (300, 300))
     with pytest.raises(ImageError, match="uint8"):
         Augmenter("ssd", (300, 300))(IMAGE.astype(np.float32), BOXES, rng())
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (40, 60)])
+def test_unlimited_colours_reach_the_training_input(shape):
+    """Every input is float32, distorted or not, and some lie outside 0 to 255; the fill keeps its colour."""
+    image = np.random.default_rng(0).integers(0, 256, (*shape, 3), np.uint8)
+    augmenter, rng = Augmenter("ssd_pytorch", (32, 32)), np.random.default_rng(1)
+    inputs = [augmenter(image, np.zeros((0, 4), np.float32), rng).image for _ in range(30)]
+    assert {(picture.dtype, picture.shape) for picture in inputs} == {(np.dtype(np.float32), (32, 32, 3))}
+    assert max(picture.max() for picture in inputs) > 256
+    assert any((picture == augmenter.config.fill_rgb).all(axis=-1).any() for picture in inputs)

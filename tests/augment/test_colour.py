@@ -59,6 +59,49 @@ def test_saturation_and_hue_equal_colorsys(arithmetic, saturation, hue):
         assert np.abs(expected - result).max() <= (9 if arithmetic == "uint8" else 1)
 
 
+def unlimited(image, brightness, contrast, saturation, hue, contrast_last):
+    """ssd.pytorch's steps by the definition of HSV, in float64; nothing is limited."""
+    pixels = image.astype(float) + brightness
+    pixels = pixels if contrast_last else pixels * contrast
+    value, least = pixels.max(-1), pixels.min(-1)
+    spread = np.where(value > least, value - least, 1.0)
+    r, g, b = np.moveaxis(pixels, -1, 0)
+    sector = np.where(value == r, (g - b) / spread, np.where(value == g, 2 + (b - r) / spread, 4 + (r - g) / spread))
+    sector = (sector + hue / 60) % 6
+    chroma = (value - least) * saturation
+    planes = [value - chroma * np.clip(np.minimum((n + sector) % 6, 4 - (n + sector) % 6), 0, 1) for n in (5, 3, 1)]
+    result = np.stack(planes, -1)
+    return result * contrast if contrast_last else result
+
+
+@pytest.mark.parametrize("contrast_last", [False, True])
+@pytest.mark.parametrize(
+    ("brightness", "contrast", "saturation", "hue"),
+    [(0, 1, 1, 0), (32, 1, 1, 0), (32, 1.5, 1, 0), (20, 1.4, 1.5, 0), (10, 1.5, 1.5, 18), (30, 0.5, 0.6, -18)],
+)
+def test_unlimited_colours_equal_a_plain_formula(brightness, contrast, saturation, hue, contrast_last):
+    """Also beyond 255 and below 0."""
+    found = changed(
+        brightness=float(brightness), contrast=contrast, saturation=saturation, hue_degrees=float(hue),
+        contrast_last=contrast_last, arithmetic="unlimited",
+    )  # fmt: skip
+    assert found.dtype == np.float32
+    expected = unlimited(IMAGE, brightness, contrast, saturation, hue, contrast_last)
+    np.testing.assert_allclose(found, expected, atol=0.02)
+    limited = changed(
+        brightness=float(brightness), contrast=contrast, saturation=saturation, hue_degrees=float(hue),
+        contrast_last=contrast_last, arithmetic="float",
+    )  # fmt: skip
+    assert np.abs(np.clip(found, 0, 255) - limited).max() <= 0.51
+    assert (saturation <= 1) or (found.max() > 255 and found.min() < 0)
+
+
+def test_unlimited_colours_reorder_channels_and_keep_undistorted_images():
+    image = changed(channels=(2, 0, 1), arithmetic="unlimited")
+    assert image.dtype == np.float32
+    np.testing.assert_array_equal(image, IMAGE[..., [2, 0, 1]])
+
+
 def test_hues_wrap():
     red = np.zeros((1, 1, 3), np.uint8)
     red[..., 0] = 200

@@ -109,6 +109,12 @@ def test_positions_do_not_depend_on_where_they_begin(first):
     assert list(itertools.islice(order.positions(first), 30 - first)) == whole[first:]
 
 
+def test_colours_without_limits_make_float_batches(samples):
+    for batch in take(loader_of(samples, "ssd_pytorch"), 3):
+        assert (batch.images.shape, batch.images.dtype) == ((4, 3, *SIZE), torch.float32)
+        assert batch.images.is_contiguous(memory_format=torch.channels_last)
+
+
 def test_batches(samples):
     loader = loader_of(samples)
     batches = take(loader, 5)

@@ -115,6 +115,33 @@ def test_a_resumed_run_keeps_its_spec(tmp_path: Path) -> None:
     assert resume_start(tmp_path).spec == spec
 
 
+@pytest.mark.parametrize(
+    ("part", "changes"),
+    [
+        ("head", {"logits": 2_000_000}),
+        ("head", {"logits": 2_000_000_000}),
+        ("extras", {"out_channels": 2**20}),
+        ("extras", {"mid_channels": 2**24}),
+    ],
+)
+def test_a_file_that_claims_a_larger_network_is_refused_before_that_is_built(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, part: str, changes: dict[str, int]
+) -> None:
+    """Neither a starting point nor a run to go on with."""
+    spec = model_spec("ssdlite300_mobilenet_v2", NEW.names)
+    state = build_network(spec.network).state_dict()
+    if part == "head":
+        network = spec.network.model_copy(update={"head": spec.network.head.model_copy(update=changes)})
+    else:
+        first, *rest = spec.network.extras
+        network = spec.network.model_copy(update={"extras": (first.model_copy(update=changes), *rest)})
+    path = save_weights(tmp_path / "last.safetensors", spec.model_copy(update={"network": network}), state)
+    monkeypatch.setattr("singleshot.engine.start.build_network", lambda config: pytest.fail("was built"))
+    for start in (lambda: build_start(TrainConfig(weights=str(path)), NEW), lambda: resume_start(tmp_path)):
+        with pytest.raises(WeightsError, match=r"last\.safetensors"):
+            start()
+
+
 def test_imagenet_gives_the_backbone_alone(reference: Path) -> None:
     file = reference / "weights" / "mobilenet_v2-b0353104.pth"
     start = build_start(TrainConfig(model="ssdlite300_mobilenet_v2", weights=f"imagenet:{file}"), NEW)

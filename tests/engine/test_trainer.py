@@ -361,9 +361,10 @@ def test_bf16_keeps_the_loss_and_the_weights_in_float32(make_trainer: MakeTraine
 
 @pytest.mark.parametrize("order", ["rgb", "bgr"])
 @pytest.mark.parametrize("channels_last", [False, True])
-def test_normalisation_is_the_formula(order: str, channels_last: bool) -> None:
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.float32])
+def test_normalisation_is_the_formula(order: str, channels_last: bool, dtype: torch.dtype) -> None:
     config = PreprocessConfig(size_hw=(2, 2), channel_order=order, scale=0.5, mean=(1.0, 2.0, 3.0), std=(0.1, 0.2, 0.4))
-    images = torch.arange(24, dtype=torch.uint8).view(2, 3, 2, 2)
+    images = torch.arange(24, dtype=dtype).view(2, 3, 2, 2)
     seen = images if order == "rgb" else images.flip(1)
     expected = (seen * 0.5 - torch.tensor([1.0, 2.0, 3.0]).view(3, 1, 1)) / torch.tensor([0.1, 0.2, 0.4]).view(3, 1, 1)
     found = ImageNormalizer(config, torch.device("cpu"), channels_last)(images)

@@ -6,12 +6,15 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch.nn.functional import pad
 
 from singleshot.boxes import cxcywh_to_xyxy, pairwise_iou
 from singleshot.config import MatchConfig
 from singleshot.multibox.matching import (
     _join_mutual_best,
+    _level_first_choices,
     _propose,
+    _round_iou,
     greedy_bipartite,
     match_anchors,
     match_boxes,
@@ -91,7 +94,7 @@ def test_equals_the_plain_reading(seed, anchors, objects, positive_iou, compare,
     rng = np.random.default_rng(seed)
     cells, boxes = random_boxes(rng, anchors), random_boxes(rng, 3, objects)
     valid = torch.from_numpy(rng.random((3, objects)) < 0.7)
-    config = MatchConfig(positive_iou=positive_iou, compare=compare, forced=forced)
+    config = MatchConfig(positive_iou=positive_iou, compare=compare, forced=forced, ties="literal")
     found = match_boxes(cells, boxes, valid, config)
     for b in range(3):
         rows = valid[b].nonzero().squeeze(1).tolist()
@@ -172,3 +175,70 @@ def test_a_batch_too_large_for_the_memory_is_matched_in_parts(monkeypatch):
     assert torch.equal(whole.best_iou, parts.best_iou)
     own = match_boxes(anchors.repeat(5, 1, 1), boxes, valid)
     assert torch.equal(whole.object_index, own.object_index)
+
+
+def grid_scene(seed):
+    """Anchors in regular places and objects between them, so that many IoUs are equal, in quarters of a pixel."""
+    rng = np.random.default_rng(seed)
+    y, x = np.mgrid[4:64:8, 4:64:8].reshape(2, -1)
+    anchors = np.concatenate([np.stack([x, y, w + 0 * x, h + 0 * y], 1) for w, h in ((10, 10), (14, 7), (7, 14))])
+    centres, sizes = rng.integers(0, 16, (2, 5, 2)) * 4, rng.integers(1, 25, (2, 5, 2))
+    objects = np.concatenate([centres - sizes / 2, centres + sizes / 2], axis=-1)
+    return cxcywh_to_xyxy(torch.from_numpy(anchors).double()), torch.from_numpy(objects), rng.random((2, 5)) < 0.8
+
+
+FORCED = pytest.mark.parametrize("forced", ["bipartite", "last_wins", "none"])
+
+
+@FORCED
+@settings(max_examples=100, deadline=None)
+@given(seed=st.integers(0, 10**6), noise=st.sampled_from([0.0, 1e-7]), scale=st.sampled_from([1.0, 1 / 300, 7.3]))
+def test_near_ties_do_not_depend_on_rounding(forced, seed, noise, scale):
+    """Unit, place, precision, padding and order of the images change nothing; nor do corners a little off."""
+    anchors, boxes, mask = grid_scene(seed)
+    valid, config = torch.from_numpy(mask), MatchConfig(forced=forced)
+    expected = match_boxes(anchors, boxes, valid, config).object_index
+    rng = np.random.default_rng(seed)
+    moved = [(t + torch.from_numpy(rng.uniform(-noise, noise, t.shape)) * 64 + 256) * scale for t in (anchors, boxes)]
+    for dtype in (torch.float32, torch.float64):
+        cells, objects = (t.to(dtype) for t in moved)
+        assert torch.equal(match_boxes(cells, objects, valid, config).object_index, expected)
+        padded = match_boxes(cells, pad(objects.flip(0), (0, 0, 0, 3)), pad(valid.flip(0), (0, 3)), config)
+        assert torch.equal(padded.object_index.flip(0), expected)
+
+
+def test_literal_ties_are_decided_by_the_last_bit():
+    above = torch.tensor(0.5).nextafter(torch.tensor(1.0)).item()
+    anchors = torch.tensor([[0.0, 0.0, 0.5, 1.0], [0.0, 0.0, above, 1.0]])
+    box, valid = torch.tensor([[[0.0, 0.0, 1.0, 1.0]]]), torch.ones(1, 1, dtype=torch.bool)
+    for forced in ("bipartite", "last_wins"):
+        for ties, expected in (("literal", [-1, 0]), ("near", [0, -1])):
+            found = match_boxes(anchors, box, valid, MatchConfig(positive_iou=0.9, forced=forced, ties=ties))
+            assert found.object_index[0].tolist() == expected
+
+
+@pytest.mark.parametrize("threshold", [0.5, 0.45, 0.35, 0.4, 0.7, 1.0])
+@pytest.mark.parametrize("step", [-1, 0, 1])
+def test_an_iou_at_the_threshold_reaches_it_however_it_rounds(threshold, step):
+    width = torch.tensor(threshold).nextafter(torch.tensor(float(step) * 2 if step else threshold)).item()
+    box, valid = torch.tensor([[[0.0, 0.0, min(width, 1.0), 1.0]]]), torch.ones(1, 1, dtype=torch.bool)
+    anchor = torch.tensor([[0.0, 0.0, 1.0, 1.0]])
+    found = match_boxes(anchor, box, valid, MatchConfig(positive_iou=threshold, forced="none"))
+    assert found.object_index.tolist() == [[0]]
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_rounded_ious_stay_near_and_in_order(dtype):
+    iou = torch.tensor([0.0, 1e-30, 1e-6, 0.1, 0.3, 0.49999997, 0.5, 0.50000003, 0.99999994, 1.0], dtype=dtype)
+    rounded = _round_iou(iou.clone())
+    assert rounded.tolist() == pytest.approx(iou.tolist(), rel=2**-15, abs=0)
+    assert rounded.diff().ge(0).all()
+    assert rounded[5:8].tolist() == [0.5] * 3
+    assert rounded[-2:].tolist() == [1.0] * 2
+
+
+def test_first_choices_are_levelled_object_by_object():
+    step = 2**-15  # from 0.5 on; half as much below
+    iou = torch.tensor([[0.5, 0.5 + step, 0.5 - step / 2, 0.0], [0.5 - step / 2, 0.5, 0.5 - step, 0.25]])
+    expected = [[0.5 + step, 0.5 + step, 0.5 - step / 2, 0.0], [0.5, 0.5, 0.5 - step, 0.25]]
+    assert _level_first_choices(iou).tolist() == expected

@@ -77,6 +77,16 @@ def test_training_images_show_their_objects(count: int) -> None:
     assert np.all(plain == 128)
 
 
+def test_training_images_may_lie_outside_the_range_of_bytes() -> None:
+    images = torch.tensor([-90.0, 30.6, 400.0]).repeat_interleave(64 * 64).view(1, 3, 64, 64)
+    boxes, ids = torch.zeros(1, 0, 4), torch.zeros((1, 0), dtype=torch.int64)
+    _, figures = batch_section(Batch(images, boxes, ids, ids >= 0, torch.tensor([0])), ["cat"], ["x"]).blocks
+    assert isinstance(figures, Figures)
+    picture = figures.figures[0].image
+    assert isinstance(picture, np.ndarray)
+    assert (picture == [0, 31, 255]).all()
+
+
 def test_curves_are_as_wide_as_the_page() -> None:
     pytest.importorskip("matplotlib")
     section = curve_section({"total": ([1, 2], [3.0, 2.0])}, {}, {"learning rate": ([1, 2], [0.1, 0.01])})

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from singleshot.augment.config import ColourConfig
+from singleshot.augment.config import Arithmetic, ColourConfig
 
 Image = NDArray[np.uint8]
+FloatImage = NDArray[np.float32]
 
 _FORWARD = (cv2.COLOR_RGB2HSV, cv2.COLOR_HSV2RGB)
 _BACKWARD = (cv2.COLOR_BGR2HSV, cv2.COLOR_HSV2BGR)
@@ -35,7 +36,7 @@ class Distortion(NamedTuple):
     saturation: float = 1.0
     hue_degrees: float = 0.0
     channels: tuple[int, ...] = (0, 1, 2)
-    arithmetic: Literal["uint8", "float"] = "uint8"
+    arithmetic: Arithmetic = "uint8"
 
 
 def sample_distortion(config: ColourConfig | None, rng: np.random.Generator) -> Distortion:
@@ -59,11 +60,18 @@ def _between(bounds: tuple[float, float], u: float) -> float:
     return bounds[0] + (bounds[1] - bounds[0]) * u
 
 
-def distort(image_rgb: Image, distortion: Distortion) -> Image:
-    """Apply a distortion to an RGB image, ``[H, W, 3]``. The result may take the image's memory: page faults cost more
-    than arithmetic here.
+def distort(image_rgb: Image, distortion: Distortion) -> Image | FloatImage:
+    """Apply a distortion to an RGB image, ``[H, W, 3]`` uint8; the result is float32 where colours are ``unlimited``.
+
+    It may take the image's memory: page faults cost more than arithmetic here.
     """
-    image = _in_uint8(image_rgb, distortion) if distortion.arithmetic == "uint8" else _in_float(image_rgb, distortion)
+    image: Image | FloatImage
+    if distortion.arithmetic == "uint8":
+        image = _in_uint8(image_rgb, distortion)
+    elif distortion.arithmetic == "unlimited":
+        image = _in_float(image_rgb, distortion)
+    else:
+        image = to_uint8(_in_float(image_rgb, distortion)) if _changes_levels(distortion) else image_rgb
     if distortion.channels != (0, 1, 2):
         planes = cv2.split(image)
         image = cv2.merge([planes[channel] for channel in distortion.channels])
@@ -89,11 +97,16 @@ def _in_uint8(image: Image, d: Distortion) -> Image:
     return image
 
 
-def _in_float(image: Image, d: Distortion) -> Image:
-    """No step is limited; the result is rounded and saturated once."""
-    if (d.brightness, d.contrast, d.saturation, d.hue_degrees) == (0.0, 1.0, 1.0, 0.0):
-        return image
+def _changes_levels(d: Distortion) -> bool:
+    """Whether more than the order of the channels changes."""
+    return (d.brightness, d.contrast, d.saturation, d.hue_degrees) != (0.0, 1.0, 1.0, 0.0)
+
+
+def _in_float(image: Image, d: Distortion) -> FloatImage:
+    """No step is limited or rounded."""
     pixels = image.astype(np.float32)
+    if not _changes_levels(d):
+        return pixels
     pixels += d.brightness
     if not d.contrast_last:
         pixels *= d.contrast
@@ -104,7 +117,7 @@ def _in_float(image: Image, d: Distortion) -> Image:
         pixels = cv2.cvtColor(cv2.transform(hsv, change, dst=hsv), cv2.COLOR_HSV2RGB, dst=pixels)
     if d.contrast_last:
         pixels *= d.contrast
-    return to_uint8(pixels)
+    return pixels
 
 
 def to_uint8(pixels: NDArray[np.float32]) -> Image:

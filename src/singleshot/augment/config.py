@@ -11,6 +11,7 @@ from singleshot.config import Frozen, UnitFloat
 from singleshot.errors import ConfigError
 
 Interpolation = Literal["linear", "area", "nearest", "cubic", "lanczos4"]
+Arithmetic = Literal["uint8", "float", "unlimited"]
 PresetName = Literal["ssd", "ssd_pytorch", "ssdlite", "light", "none"]
 
 
@@ -38,7 +39,8 @@ class ColourConfig(Frozen):
         saturation: range of the factor on S of HSV.
         hue_degrees: largest turn of H, at most 150. Caffe's 18 are steps of 2 degrees, ssd.pytorch's are degrees.
         shuffle_channels: probability of a random channel order.
-        arithmetic: ``uint8`` rounds and saturates after each step (Caffe); ``float`` only at the end (ssd.pytorch).
+        arithmetic: ``uint8`` rounds and saturates after each step (Caffe); ``float`` only at the end; ``unlimited``
+            never (ssd.pytorch): training inputs are float32 then, and may lie outside 0..255.
     """
 
     probability: UnitFloat = 0.5
@@ -47,7 +49,7 @@ class ColourConfig(Frozen):
     saturation: PositiveRange = (0.5, 1.5)
     hue_degrees: Annotated[float, Field(ge=0, le=150)] = 36.0
     shuffle_channels: UnitFloat = 0.0
-    arithmetic: Literal["uint8", "float"] = "uint8"
+    arithmetic: Arithmetic = "uint8"
 
 
 class ExpandConfig(Frozen):
@@ -128,7 +130,7 @@ PRESETS: Mapping[PresetName, AugmentConfig] = {
     ),
     # Its best-known port, with the acceptance rule put right (the port accepted every patch).
     "ssd_pytorch": AugmentConfig(
-        colour=ColourConfig(hue_degrees=18, shuffle_channels=0.5, arithmetic="float"),
+        colour=ColourConfig(hue_degrees=18, shuffle_channels=0.5, arithmetic="unlimited"),
         expand=ExpandConfig(),
         crop=CropConfig(proposal="ssd_pytorch", min_ious=(0.1, 0.3, 0.7, 0.9)),
         mirror=0.5,

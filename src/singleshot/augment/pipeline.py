@@ -20,12 +20,12 @@ class Augmented(NamedTuple):
     """A training input.
 
     Attributes:
-        image: RGB, ``[H, W, 3]`` uint8.
+        image: RGB, ``[H, W, 3]`` uint8; float32 where colours are ``unlimited``.
         boxes_xyxy: objects that stay, in its pixels, ``[K, 4]`` float32.
         keep: their rows among the objects given, ``[K]``: takes classes and flags along.
     """
 
-    image: NDArray[np.uint8]
+    image: NDArray[np.uint8] | NDArray[np.float32]
     boxes_xyxy: NDArray[np.float32]
     keep: NDArray[np.int64]
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import math
 import struct
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from singleshot.augment.colour import Distortion, distort, to_uint8
+from singleshot.augment.colour import Distortion, FloatImage, distort, to_uint8
 from singleshot.augment.config import Interpolation
 from singleshot.augment.filters import area_filter, lanczos_filter
 from singleshot.augment.geometry import Geometry
@@ -110,7 +110,7 @@ def render(
     interpolation: Interpolation,
     distortion: Distortion,
     fill_rgb: tuple[int, int, int],
-) -> Image:
+) -> Image | FloatImage:
     """Make the output image.
 
     An output pixel shows the image if its centre lies in it, and the fill colour otherwise.
@@ -123,14 +123,15 @@ def render(
         fill_rgb: what lies around the image.
 
     Returns:
-        ``[H, W, 3]`` uint8, contiguous.
+        ``[H, W, 3]`` uint8, or float32 where the distortion is ``unlimited``; contiguous.
     """
     height, width = geometry.out_hw
     x, y = (_visible(geometry, axis, pixels) for axis in (0, 1))
     if x.filled < 1 or y.filled < 1:
-        return np.full((height, width, 3), fill_rgb, dtype=np.uint8)
+        empty: Image = np.full((height, width, 3), fill_rgb, dtype=np.uint8)
+        return empty.astype(np.float32) if distortion.arithmetic == "unlimited" else empty
     crop = pixels.image[y.start : y.stop, x.start : x.stop]
-    image = distort(_resize(crop, x.factor, y.factor, _FLAGS[interpolation])[: y.filled, : x.filled], distortion)
+    image: Any = distort(_resize(crop, x.factor, y.factor, _FLAGS[interpolation])[: y.filled, : x.filled], distortion)
     below, right = height - y.before - image.shape[0], width - x.before - image.shape[1]
     if x.before or y.before or below or right:
         borders = (y.before, below, x.before, right)

@@ -114,7 +114,7 @@ def multibox_target(
     _check_target(anchor, label, cls_pred, variances)
     valid = _labelled(label)
     positive_iou = overlap_threshold if 0 < overlap_threshold <= 1 else None
-    config = MatchConfig(positive_iou=positive_iou, compare=">", forced="bipartite", min_forced_iou=1e-6)
+    config = MatchConfig(positive_iou=positive_iou, compare=">", forced="bipartite", ties="literal")
     matches = match_boxes(anchor[0], label[..., 1:5], valid, config)
     positive = matches.object_index >= 0
     own = matches.object_index.clamp(min=0)

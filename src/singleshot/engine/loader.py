@@ -201,7 +201,7 @@ def _trainable(sample: Sample, config: LoaderConfig) -> NDArray[np.bool_]:
 class _Item:
     """One image of a batch before collation, ``[H, W, 3]``, with its objects as in `Batch`."""
 
-    image: NDArray[np.uint8]
+    image: NDArray[np.uint8] | NDArray[np.float32]
     boxes_xyxy: NDArray[np.float32]
     class_ids: NDArray[np.int64]
     valid: NDArray[np.bool_]

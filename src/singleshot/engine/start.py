@@ -21,6 +21,7 @@ from singleshot.structures import ClassMap, Sample
 from singleshot.weights.bundled import bundled_path
 from singleshot.weights.file import read_spec, read_state
 from singleshot.weights.imagenet import load_imagenet
+from singleshot.weights.network import check_network, load_network
 
 DEFAULT_MODEL = "ssdlite300_mobilenet_v2"
 
@@ -83,10 +84,13 @@ def build_start(config: TrainConfig, classes: ClassMap, samples: Sequence[Sample
 
     Raises:
         ConfigError: the model is unknown, or does not fit the input size.
-        WeightsError: the starting point cannot be read.
+        WeightsError: the starting point cannot be read, or is not of the network that it describes.
     """
     source = _source_file(config)
     old = read_spec(source) if source else None
+    state = read_state(source) if source else {}
+    if source and old:
+        check_network(old, state, source)
     spec = _target_spec(config, classes, old)
     if config.anchors == "auto":
         spec = spec.model_copy(update={"anchors": fit_anchors(spec, samples)})
@@ -95,7 +99,7 @@ def build_start(config: TrainConfig, classes: ClassMap, samples: Sequence[Sample
         network = build_network(spec.network)
         set_class_prior(network.head)
     if source and old:
-        report = transfer(network, spec, read_state(source), old)
+        report = transfer(network, spec, state, old)
         report.origin = f"{config.weights} ({old.name})"
     elif _is_imagenet(config.weights):
         loaded = load_imagenet(network, spec, config.weights.partition(":")[2] or None)
@@ -108,8 +112,9 @@ def build_start(config: TrainConfig, classes: ClassMap, samples: Sequence[Sample
 
 def resume_start(folder: Path) -> Start:
     """The detector of a run that goes on; its numbers are those of the saved state, not of the starting point."""
-    spec = read_spec(folder / "last.safetensors")
-    network = build_network(spec.network)
+    last = folder / "last.safetensors"
+    spec = read_spec(last)
+    network = load_network(spec, read_state(last), last).train()
     return Start(spec, network, StartReport(origin=str(folder), loaded=list(network.state_dict())))
 
 

@@ -105,7 +105,7 @@ class Precision:
 
 
 class ImageNormalizer:
-    """uint8 RGB images to network input on the run's device: ``(pixel * scale - mean) / std`` as one multiply-add.
+    """RGB images on 0..255 to network input on the run's device: ``(pixel * scale - mean) / std`` as one multiply-add.
 
     Args:
         config: the numbers, and the channel order that they and the network are in.
@@ -122,7 +122,7 @@ class ImageNormalizer:
         self._layout = torch.channels_last if channels_last else torch.contiguous_format
 
     def __call__(self, images: Tensor) -> Tensor:
-        """``[B, 3, H, W]`` uint8 -> ``[B, 3, H, W]`` float32."""
+        """``[B, 3, H, W]`` uint8 or float32 -> ``[B, 3, H, W]`` float32."""
         pixels = images.flip(1) if self._reverse else images
         normal = torch.addcmul(self._offset, pixels.float(), self._factor)
         return normal.contiguous(memory_format=self._layout)
@@ -136,7 +136,7 @@ class Trainer:
         learner: network, optimiser, average and scaler; changed in place.
         criterion: the loss.
         batches: training data.
-        normalizer: from uint8 images to network input; its device is the run's.
+        normalizer: from RGB images to network input; its device is the run's.
         length, schedule, intervals: when things happen.
         guard: stops on a loss that is not finite.
         store: keeps weights and state.

@@ -6,6 +6,7 @@ Objects of a batch are worked on as rows: on the host only the real ones, so tha
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import torch
@@ -25,6 +26,10 @@ PAIRS_IN_CACHE = 2**19
 FIRST_CHOICES = 33
 # On a GPU a fixed number of rounds, without a look at what is left, is quicker for up to so many objects in an image.
 MOST_OBJECTS_UNCOUNTED = 64
+# IoUs that shall not depend on rounding keep so many bits after the leading one. Corners rounded to float32 move the
+# IoU of a box of 8 pixels in an image of 512 by about 2**-16.
+IOU_BITS = 14
+_AS_INTEGER = {torch.float32: torch.int32, torch.float64: torch.int64}
 
 
 class Matches(NamedTuple):
@@ -32,7 +37,8 @@ class Matches(NamedTuple):
 
     Attributes:
         object_index: object that each anchor learns, 0..M-1 of its image, -1 for none, ``[B, A]`` int64.
-        best_iou: each anchor's largest IoU with any object of its image, 0 without objects, ``[B, A]``.
+        best_iou: each anchor's largest IoU with any object of its image, 0 without objects, ``[B, A]``; to 15 bits
+            where ``MatchConfig.ties`` is ``near``.
     """
 
     object_index: Tensor
@@ -77,13 +83,13 @@ def match_boxes(anchors_xyxy: Tensor, boxes_xyxy: Tensor, valid: Tensor, config:
     if len(rows.slots) == 0 or anchors == 0:
         return Matches(object_index, best_iou)
     objects = boxes_xyxy.flatten(0, 1)[rows.slots]
-    iou = _pairwise_iou(objects, anchors_xyxy, rows.images)
+    iou = _pairwise_iou(objects, anchors_xyxy, rows.images, config)
     if not counting_is_free(valid):
         iou.masked_fill_(~valid.view(-1, 1), 0.0)
     best_iou.scatter_reduce_(0, rows.images[:, None].expand_as(iou), iou, "amax")
     if config.positive_iou is not None:
         # Whatever the threshold, no anchor takes an object that it does not touch.
-        least = max(config.positive_iou, torch.finfo(iou.dtype).tiny)
+        least = max(_threshold(config.positive_iou, iou.dtype, config), torch.finfo(iou.dtype).tiny)
         reached = best_iou >= least if config.compare == ">=" else best_iou > least
         object_index = torch.where(reached, _nearest_objects(iou, best_iou, rows, valid), -1)
     return Matches(_force(object_index, iou, rows, valid, config), best_iou)
@@ -96,16 +102,49 @@ def _object_rows(valid: Tensor) -> _Rows:
     return _Rows(slots, slots // max(1, objects))
 
 
-def _pairwise_iou(objects_xyxy: Tensor, anchors_xyxy: Tensor, images: Tensor) -> Tensor:
-    """IoU of every object with the anchors of its image, ``[R, A]``."""
+def _pairwise_iou(objects_xyxy: Tensor, anchors_xyxy: Tensor, images: Tensor, config: MatchConfig) -> Tensor:
+    """IoU of every object with the anchors of its image, ``[R, A]``; ``config`` says whether it is rounded."""
+    finish = _round_iou if config.ties == "near" else Tensor.contiguous
     pieces = _pieces(len(objects_xyxy) * anchors_xyxy.shape[-2], anchors_xyxy.device)
     iou = [
-        pairwise_iou(part[:, None], anchors_xyxy[of]).squeeze(1)
-        if anchors_xyxy.dim() == 3
-        else pairwise_iou(part, anchors_xyxy)
+        finish(
+            pairwise_iou(part[:, None], anchors_xyxy[of]).squeeze(1)
+            if anchors_xyxy.dim() == 3
+            else pairwise_iou(part, anchors_xyxy)
+        )
         for part, of in zip(objects_xyxy.tensor_split(pieces), images.tensor_split(pieces), strict=True)
     ]
     return torch.cat(iou) if pieces > 1 else iou[0]
+
+
+def _round_iou(iou: Tensor) -> Tensor:
+    """Round to 15 significant bits, in place and the same on every device: as integers, floats above 0 keep order."""
+    step = _step(iou.dtype)
+    iou.view(_AS_INTEGER[iou.dtype]).add_(step // 2).bitwise_and_(-step)
+    return iou
+
+
+def _step(dtype: torch.dtype) -> int:
+    """Distance of two neighbouring rounded IoUs, read as integers."""
+    mantissa_bits = -round(math.log2(torch.finfo(dtype).eps))
+    return 1 << (mantissa_bits - IOU_BITS)
+
+
+def _threshold(positive_iou: float, dtype: torch.dtype, config: MatchConfig) -> float:
+    """The threshold as IoUs are rounded: .45 is no multiple of a power of two."""
+    return _round_iou(torch.tensor(positive_iou, dtype=dtype)).item() if config.ties == "near" else positive_iou
+
+
+def _level_first_choices(iou: Tensor) -> Tensor:
+    """Let anchors that share an object's best IoU share it exactly, in place, ``[R, A]``.
+
+    Rounding parts two nearly equal IoUs where the border of a step lies between them: neighbouring steps are equal.
+    """
+    for part in iou.tensor_split(_pieces(iou.numel(), iou.device)):
+        steps = part.view(_AS_INTEGER[iou.dtype])
+        best = steps.amax(dim=1, keepdim=True)
+        torch.where(steps >= best - _step(iou.dtype), best, steps, out=steps)
+    return iou
 
 
 def _pieces(pairs: int, device: torch.device) -> int:
@@ -133,6 +172,8 @@ def _force(object_index: Tensor, iou: Tensor, rows: _Rows, valid: Tensor, config
     """Let every object have an anchor, as the dialect says; uses up ``iou``."""
     if config.forced == "none":
         return object_index
+    if config.ties == "near":
+        iou = _level_first_choices(iou)
     if config.forced == "bipartite":
         anchor = _greedy_rows(iou, rows.images, valid.shape[1], config.min_forced_iou)
     else:

@@ -81,11 +81,11 @@ def batch_section(batch: Batch, class_names: Sequence[str], image_names: Sequenc
     """Images of a training batch with their objects, as the network sees them.
 
     Args:
-        batch: images uint8.
+        batch: images on 0..255, before normalisation.
         class_names: by class id.
         image_names: of the whole data set, by the position that ``batch.indices`` says.
     """
-    images = batch.images.permute(0, 2, 3, 1).numpy()
+    images = batch.images.clamp(0, 255).round().byte().permute(0, 2, 3, 1).numpy()
     boxes_xyxy, class_ids, valid = batch.boxes_xyxy.numpy(), batch.class_ids.numpy(), batch.valid.numpy()
     figures = []
     for row, index in enumerate(batch.indices.tolist()):

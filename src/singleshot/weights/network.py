@@ -33,8 +33,31 @@ def load_network(spec: ModelSpec, state: Mapping[str, Tensor], origin: str | Pat
     return network.eval()
 
 
+def check_network(spec: ModelSpec, state: Mapping[str, Tensor], origin: str | Path = "the weights") -> None:
+    """Compare numbers with the network that a spec describes, without memory for it.
+
+    Raises:
+        WeightsError: the network cannot be built, or names or shapes differ.
+    """
+    _on_meta(spec, state, origin)
+
+
 def _unfilled(spec: ModelSpec, state: Mapping[str, Tensor], origin: str | Path) -> Network:
     """The network with memory for its numbers; drawing first ones that are replaced at once would take longer."""
+    from singleshot.models.build import assemble_network
+
+    network = _on_meta(spec, state, origin)
+    if network is None or not {name for name, _ in network.named_buffers()} <= network.state_dict().keys():
+        return assemble_network(spec.network)  # tables that no file holds, as some models of timm have
+    network = network.to_empty(device="cpu")
+    for name, buffer in network.named_buffers():
+        if name.endswith("num_batches_tracked"):
+            buffer.zero_()
+    return network
+
+
+def _on_meta(spec: ModelSpec, state: Mapping[str, Tensor], origin: str | Path) -> Network | None:
+    """The network without memory, compared with its numbers; ``None`` for models of timm that need memory."""
     import torch
 
     from singleshot.models.build import assemble_network
@@ -44,13 +67,7 @@ def _unfilled(spec: ModelSpec, state: Mapping[str, Tensor], origin: str | Path) 
             network = assemble_network(spec.network)
     except (ConfigError, ValueError, TypeError, RuntimeError, ArithmeticError, LookupError) as error:
         if spec.network.backbone.name.startswith("timm:") and not isinstance(error, ConfigError):
-            return assemble_network(spec.network)  # some models of timm compute with numbers when they are made
+            return None  # some of them compute with numbers when they are made
         raise WeightsError(f"{origin}: the network that it describes cannot be built: {error}") from error
     check_state(network, state, origin)
-    if not {name for name, _ in network.named_buffers()} <= network.state_dict().keys():
-        return assemble_network(spec.network)  # tables that no file holds, as some models of timm have
-    network = network.to_empty(device="cpu")
-    for name, buffer in network.named_buffers():
-        if name.endswith("num_batches_tracked"):
-            buffer.zero_()
     return network
