@@ -99,7 +99,7 @@ def split(
     for note in done.notes:
         typer.echo(note)
     for file, count in done.files.items():
-        typer.echo(f"{count} images -> {file}")
+        typer.echo(f"{counted(count, 'image')} -> {file}")
 
 
 @data.command()
