@@ -55,6 +55,7 @@ def built(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 def messages(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> Iterator[pytest.LogCaptureFixture]:
     logger = logging.getLogger(select.__name__)
     monkeypatch.setattr(logger, "propagate", False)
+    caplog.set_level(logging.INFO, logger=logger.name)  # other libraries raise levels when they are imported
     logger.addHandler(caplog.handler)
     yield caplog
     logger.removeHandler(caplog.handler)

@@ -402,9 +402,9 @@ def test_left_out_images_end_with_exit_code_1(folder: Path) -> None:
     (folder / "images/b.png").write_bytes((folder / "images/b.png").read_bytes()[:60])
     outcome = CliRunner().invoke(app, ["eval", "coco", str(folder), "--backend", "torch"])
     assert outcome.exit_code == 1, outcome.output
-    assert "1 bad record in the data (1 unreadable-image, skipped)" in " ".join(outcome.output.split())
+    assert "Note: unreadable-image: 1 skipped: " in " ".join(outcome.output.split())
     assert outcome.output.index("b.png") < outcome.output.index("VOC AP")  # before the work
-    assert "1 bad record" in json.loads(run(EVERYTHING, folder).to_json())["remarks"][0]
+    assert "unreadable-image: 1 skipped" in json.loads(run(EVERYTHING, folder).to_json())["remarks"][0]
 
 
 def test_files_of_others_stay(folder: Path) -> None:

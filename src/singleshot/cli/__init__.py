@@ -124,6 +124,7 @@ def _show_log() -> None:
     logger = logging.getLogger("singleshot")
     if not any(isinstance(handler, _ToStderr) for handler in logger.handlers):
         logger.addHandler(_ToStderr())
+        logger.setLevel(logging.WARNING)  # whatever libraries that are imported later do to the root's level
     logging.getLogger("singleshot.kernels").setLevel(logging.INFO)
 
 
