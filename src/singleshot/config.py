@@ -31,7 +31,7 @@ UnitFloat = Annotated[float, Field(ge=0.0, le=1.0)]
 class Frozen(BaseModel):
     """A setting: immutable, and unknown keys are errors."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class Variances(NamedTuple):

@@ -40,7 +40,8 @@ def test_whole_network(name: str, reference: Path) -> None:
     losses = golden["train_loc_loss"]
     assert float(outputs.loc_loss.detach().sum()) == pytest.approx(losses.sum(), rel=loss_tolerance)
     assert relative_error(outputs.loc_loss, losses) < 10 * loss_tolerance
-    assert relative_error(outputs.cls_prob, golden["train_cls_prob"]) < 10 * loss_tolerance
+    # Logits reach 913 in the first of these: a rounding of 1e-6 moves a probability by a thousandth.
+    assert relative_error(outputs.cls_prob, golden["train_cls_prob"]) < max(10 * loss_tolerance, 1e-3)
     assert_same_detections(outputs.det_out[0, :400].numpy(), golden["train_det"][0], 10 * loss_tolerance)
 
     (outputs.cls_prob.sum() + outputs.loc_loss.sum()).backward()

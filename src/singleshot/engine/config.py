@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, Field, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from singleshot.augment.config import AugmentConfig, parse_augment, preset
 from singleshot.config import AnchorConfig, Frozen, LossConfig, MatchConfig, SizeHW, UnitFloat
@@ -198,6 +198,8 @@ class TrainConfig(Frozen):
         reference: what the recipe should reach; ``None`` where nothing is published.
     """
 
+    model_config = ConfigDict(allow_inf_nan=False)
+
     data: DataConfig | None = None
     model: str | None = None
     weights: str = "coco"
@@ -370,7 +372,7 @@ def _explain(detail: Mapping[str, Any]) -> str:
         hint = f"did you mean '{near[0]}'?" if near else f"known: {', '.join(known)}"
         return f"{key}: no such setting; {hint}"
     message = str(detail["msg"]).removeprefix("Value error, ")
-    return f"{key}: {message} (given: {SHORT.repr(detail['input'])})" if key else message
+    return f"{key}: {message} (given: {SHORT.repr(detail['input']):.80})" if key else message
 
 
 def _fields_at(names: list[str]) -> list[str]:

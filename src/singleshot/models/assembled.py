@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import difflib
+import reprlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -327,7 +328,7 @@ def _explain(detail: Mapping[str, Any]) -> str:
         hint = f"did you mean '{near[0]}'?" if near else f"known: {', '.join(AssembledConfig.model_fields)}"
         return f"{key}: no such setting; {hint}"
     message = str(detail["msg"]).removeprefix("Value error, ")
-    return f"{key}: {message} (given: {detail['input']!r})" if key else message
+    return f"{key}: {message} (given: {reprlib.repr(detail['input']):.80})" if key else message
 
 
 def _require_length(name: str, values: Sequence[object], levels: int, *, optional: bool = True) -> None:
