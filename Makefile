@@ -17,10 +17,10 @@ test: $(VENV)/.dev-installed  ## Install what the tests need and run them on all
 	@$(BIN)/python -m pytest -n auto
 
 test-oldest:  ## Run the tests with the oldest versions that are allowed (an environment of its own, 5 GB).
-	@$(PYTHON) scripts/versions.py oldest
+	@$(PYTHON) scripts/versions.py oldest $(if $(TORCH),--torch $(TORCH)) -- -n auto $(TESTS)
 
 test-newest:  ## Run the tests with the newest versions.
-	@$(PYTHON) scripts/versions.py newest
+	@$(PYTHON) scripts/versions.py newest -- -n auto $(TESTS)
 
 check: lint types contracts  ## Lint, types and import contracts.
 

@@ -1,11 +1,13 @@
 """Run the tests with the oldest or the newest versions that ``pyproject.toml`` allows.
 
     python scripts/versions.py oldest
+    python scripts/versions.py oldest --torch 2.13.0
     python scripts/versions.py newest -- -k images
 
 Makes an environment of its own (``.venv-oldest``, ``.venv-newest``) and keeps it; ``--install-only`` stops there. The
 oldest versions are the lower bounds themselves, of the package and of the extras that its tests use, with what goes
-together with them (``constraints-oldest.txt``). On Linux an old PyTorch is the CUDA build, which is several gigabytes.
+together with them (``constraints-oldest.txt``). On Linux an old PyTorch is the CUDA build, which is several gigabytes;
+``--torch`` takes another one with the oldest of all else.
 """
 
 from __future__ import annotations
@@ -20,6 +22,9 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 EXTRAS = ("report", "tensorboard", "openvino", "onnx", "demo")
+OF_TORCH = ("torch", "triton", "sympy", "nvidia-")
+"""What comes with a PyTorch, by the beginnings of names."""
+
 BOUND = re.compile(r"^([A-Za-z0-9_.-]+)>=([0-9][0-9A-Za-z.]*)$")
 
 
@@ -41,14 +46,25 @@ def lower_bounds() -> dict[str, str]:
     return bounds
 
 
-def install(which: str, folder: Path) -> Path:
+def constraints(torch: str | None) -> str:
+    """The oldest versions, one a line; with another PyTorch, if one is named."""
+    lines = (ROOT / "constraints-oldest.txt").read_text().splitlines()
+    if torch is None:
+        return "\n".join(lines)
+    return "\n".join([f"torch=={torch}", *(line for line in lines if not line.startswith(OF_TORCH))])
+
+
+def install(which: str, folder: Path, torch: str | None) -> Path:
     """Make the environment; returns its Python."""
     python = folder / "bin" / "python"
     if not python.exists():
         subprocess.run([sys.executable, "-m", "venv", str(folder)], check=True)
     pip = [str(python), "-m", "pip", "install", "--disable-pip-version-check", "--quiet"]
-    oldest = ["--constraint", "constraints-oldest.txt"]
-    how = oldest if which == "oldest" else ["--upgrade", "--upgrade-strategy", "eager"]
+    how = ["--upgrade", "--upgrade-strategy", "eager"]
+    if which == "oldest":
+        pins = folder / "constraints.txt"
+        pins.write_text(constraints(torch))
+        how = ["--constraint", str(pins)]
     print(f"Installing the {which} versions into {folder.name} ...", flush=True)
     subprocess.run([*pip, *how, "--editable", ".[dev]"], check=True, cwd=ROOT)
     return python
@@ -66,10 +82,11 @@ def main() -> int:
     """Install, then run pytest."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("which", choices=("oldest", "newest"))
+    parser.add_argument("--torch", help="with oldest: this PyTorch in place of the oldest")
     parser.add_argument("--install-only", action="store_true", help="run no test")
     parser.add_argument("pytest", nargs="*", help="arguments for pytest, behind --; default: -n auto")
     options = parser.parse_args()
-    python = install(options.which, ROOT / f".venv-{options.which}")
+    python = install(options.which, ROOT / f".venv-{options.which}", options.torch)
     show_versions(python)
     if options.install_only:
         return 0
