@@ -231,7 +231,7 @@ def test_ctrl_c_keeps_what_was_found(
             return super().predict(batch)
 
     backend = Interrupted()
-    monkeypatch.setattr(Detector, "_backend", lambda self, wish: backend)
+    monkeypatch.setattr(Detector, "_backend", lambda self, wish, settings: backend)
     result = run("photos", "-r", "--save", "images,json,csv")
     assert result.exit_code == code
     assert "Interrupted after 1 of 3 images; what was found is kept." in result.stderr

@@ -11,6 +11,7 @@ import safetensors.torch
 import torch
 
 import singleshot
+from singleshot.backends.base import EngineBackend
 from singleshot.boxes import pairwise_iou
 from singleshot.config import PostprocessConfig
 from singleshot.detections import Detections
@@ -230,8 +231,12 @@ def test_bundled_names_come_before_files(tmp_path: Path, monkeypatch: pytest.Mon
 def test_default_threshold_keeps_the_models_other_settings(coco: Detector) -> None:
     settings = coco.spec.postprocess
     assert isinstance(settings, PostprocessConfig)
-    assert coco.predictor(settings.score_threshold).backend is not coco.predictor(0.5).backend
-    assert coco.predictor(0.5).backend is coco.predictor(0.5).backend
+    own, other = (coco.predictor(score, clip=None).backend for score in (settings.score_threshold, 0.5))
+    assert isinstance(own, EngineBackend)
+    assert isinstance(other, EngineBackend)
+    assert own.engine is other.engine
+    assert own.settings == settings
+    assert other.settings == settings.model_copy(update={"score_threshold": 0.5})
 
 
 def test_photos_like_the_real_runtime(coco: Detector, reference: Path) -> None:
