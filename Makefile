@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PIP_INSTALL := $(BIN)/python -m pip install --disable-pip-version-check --quiet --constraint constraints.txt
 
-.PHONY: help demo test test-oldest test-newest check lint types contracts format clean
+.PHONY: help demo test test-all test-oldest test-newest check lint types contracts format clean
 
 help:  ## List the commands.
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -14,6 +14,9 @@ demo: $(VENV)/.demo-installed  ## Install, then detect in photos, learn new clas
 
 test: $(VENV)/.dev-installed  ## Install what the tests need and run them on all cores.
 	@echo "Running the tests (those that compare with other systems skip without the reference data)."
+	@$(BIN)/python -m pytest -n auto -m "not heavy"
+
+test-all: $(VENV)/.dev-installed  ## The same with the heaviest tests: trainings of large networks.
 	@$(BIN)/python -m pytest -n auto
 
 test-oldest:  ## Run the tests with the oldest versions that are allowed (an environment of its own, 5 GB).

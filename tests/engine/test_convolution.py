@@ -92,6 +92,7 @@ def test_frozen_parts_have_no_gradients() -> None:
     assert conv.bias.grad is not None
 
 
+@pytest.mark.heavy
 @needs_kernel
 def test_a_network_learns_the_same() -> None:
     """A step of SSD300-VGG16: losses and all gradients, with the precision that training takes."""

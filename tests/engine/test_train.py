@@ -362,6 +362,7 @@ def test_help_has_examples() -> None:
     assert "singleshot train photos --minutes 20" in result.output
 
 
+@pytest.mark.heavy
 @pytest.mark.slow
 def test_eight_images_are_learnt_by_heart(tmp_path: Path) -> None:
     """If this fails, nothing else can work: the whole way from files to AP."""

@@ -38,7 +38,7 @@ HEAVY = {
 }
 TABLE = [
     *(pytest.param(name, size, id=name) for name, size in LIGHT.items()),
-    *(pytest.param(name, size, id=name, marks=pytest.mark.slow) for name, size in HEAVY.items()),
+    *(pytest.param(name, size, id=name, marks=pytest.mark.heavy) for name, size in HEAVY.items()),
 ]
 
 
