@@ -122,7 +122,7 @@ def test_a_training_step_is_three_forward_passes():
     assert train_step.step_flops(1) / 3 == pytest.approx(2 * 31.4e9, rel=0.02)
 
 
-@pytest.mark.slow
+@pytest.mark.heavy
 def test_training_step_row():
     ours, *others = train_step.measure_row(TINY)
     assert ours.ratio > 0

@@ -95,7 +95,7 @@ def test_only_candidates_that_reach_nms_are_decoded(monkeypatch):
 
 def test_all_contenders_find_the_same():
     heads = loads.crowded_heads(2, len(ANCHORS), 500, generator(4))
-    contenders = postprocess.contenders(2, ANCHORS, SETTINGS)
+    contenders = postprocess.contenders(ANCHORS, SETTINGS)
     expected = [rows.numpy() for rows in contenders["reference form, torchvision"](*heads)]
     assert all(len(rows) == 200 for rows in expected)
     for name in (name for name in contenders if name.startswith("singleshot")):
