@@ -60,7 +60,7 @@ def golden_detections(golden: Golden, arrays: dict[str, Any], size_hw: tuple[int
 def assert_detections_found(detector: Detector, result: PaddedDetections, labels: Any, scores: Any, boxes: Any) -> None:
     """The golden detections of classes that exist are among ours; near ties may change places.
 
-    A hundredth may differ: where two boxes overlap by the NMS threshold, a processor's rounding decides which one stays.
+    A hundredth may differ: where two boxes overlap by the NMS threshold, a processor's rounding decides which stays.
     """
     count = int(result.counts[0])
     columns = detector.spec.postprocess.class_columns or tuple(range(1, len(detector.class_names) + 1))
