@@ -32,16 +32,17 @@ def test_whole_network(name: str, reference: Path) -> None:
 
     golden = data.arrays
     norm_tolerance, loss_tolerance = TOLERANCES[name]
-    trained = data.network.train()(data.images)
+    # In float64: logits reach 913, and a processor's rounding of one in float32 moves a probability by 4e-4.
+    trained = data.network.double().train()(data.images.double())
     assert isinstance(trained, HeadOutput)
+    trained = HeadOutput(*(tensor.float() for tensor in trained))
     label, corners = torch.from_numpy(golden["label"]), torch.from_numpy(golden["anchors"][0])
     outputs = training_outputs(trained, corners, label, nms_thresh=0.45)
     np.testing.assert_array_equal(outputs.cls_label.numpy(), golden["train_cls_target"])
     losses = golden["train_loc_loss"]
     assert float(outputs.loc_loss.detach().sum()) == pytest.approx(losses.sum(), rel=loss_tolerance)
     assert relative_error(outputs.loc_loss, losses) < 10 * loss_tolerance
-    # Logits reach 913 in the first of these: a rounding of 1e-6 moves a probability by a thousandth.
-    assert relative_error(outputs.cls_prob, golden["train_cls_prob"]) < max(10 * loss_tolerance, 1e-3)
+    assert relative_error(outputs.cls_prob, golden["train_cls_prob"]) < 10 * loss_tolerance
     assert_same_detections(outputs.det_out[0, :400].numpy(), golden["train_det"][0], 10 * loss_tolerance)
 
     (outputs.cls_prob.sum() + outputs.loc_loss.sum()).backward()

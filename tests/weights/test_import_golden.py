@@ -24,8 +24,9 @@ def test_heads_anchors_and_detections(golden: Golden, reference: Path, tmp_path:
     detector = singleshot.import_weights(w1_file(reference, golden, tmp_path))
     arrays = golden_arrays(reference, golden)
     images = detector.preprocess(golden_image(golden))[None]
+    # In float64, so that a processor's rounding decides nothing where two boxes overlap by the NMS threshold.
     with torch.no_grad():
-        output = detector.network(images)
+        output = detector.network.double()(images.double())
 
     errors = head_errors(output, arrays)
     assert len(errors) >= 2
@@ -58,17 +59,14 @@ def golden_detections(golden: Golden, arrays: dict[str, Any], size_hw: tuple[int
 
 
 def assert_detections_found(detector: Detector, result: PaddedDetections, labels: Any, scores: Any, boxes: Any) -> None:
-    """The golden detections of classes that exist are among ours; near ties may change places.
-
-    A hundredth may differ: where two boxes overlap by the NMS threshold, a processor's rounding decides which stays.
-    """
+    """Every golden detection of a class that exists is among ours; near ties may change places."""
     count = int(result.counts[0])
     columns = detector.spec.postprocess.class_columns or tuple(range(1, len(detector.class_names) + 1))
     ours = np.array(columns)[result.class_ids[0, :count].numpy()]
     our_scores, our_boxes = result.scores[0, :count].numpy(), result.boxes_xyxy[0, :count].numpy()
-    missing = 0
     for label, score, box in zip(labels, scores, boxes, strict=True):
-        if label in columns:
-            near = (ours == label) & (np.abs(our_scores - score) < 1e-3)
-            missing += not (near.any() and np.abs(our_boxes[near] - box).max(axis=1).min() < 0.01)
-    assert missing <= len(labels) // 100
+        if label not in columns:
+            continue
+        near = (ours == label) & (np.abs(our_scores - score) < 1e-3)
+        assert near.any()
+        assert np.abs(our_boxes[near] - box).max(axis=1).min() < 0.01
