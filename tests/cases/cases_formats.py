@@ -149,7 +149,7 @@ def anchor_bomb(case: Path) -> None:
             data.open(case / name)
     with pytest.raises(ConfigError) as caught:
         read_config(case / "recipe.yaml")
-    assert len(str(caught.value)) < 3000
+    assert len(str(caught.value)) < 2000
 
 
 def class_id_99999(case: Path) -> None:

@@ -288,7 +288,9 @@ def parse_config(data: Mapping[str, Any], origin: str) -> TrainConfig:
         return TrainConfig.model_validate(data)
     except ValidationError as error:
         details = error.errors(include_url=False, include_context=False)
-        lines = [f"  {_explain(detail)}" for detail in details[:MAX_WRONG]]
+        explained = dict.fromkeys(_explain(detail) for detail in details[:MAX_WRONG])
+        hints = [hint for _, hint in explained]
+        lines = [f"  {what}{hint if hint not in hints[:i] else ''}" for i, (what, hint) in enumerate(explained)]
         more = [f"  and {len(details) - MAX_WRONG:,} more"] if len(details) > MAX_WRONG else []
         raise ConfigError("\n".join([f"{origin}: {len(details)} wrong setting(s)", *lines, *more])) from None
 
@@ -362,17 +364,17 @@ def _assign(data: dict[str, Any], dotted: str, value: Any) -> None:
     data[last] = value
 
 
-def _explain(detail: Mapping[str, Any]) -> str:
-    """One line about one wrong setting: dotted key, what is wrong, what was given."""
+def _explain(detail: Mapping[str, Any]) -> tuple[str, str]:
+    """One line about one wrong setting: dotted key, what is wrong, what was given; and a hint, to be said once."""
     names = [str(part) for part in detail["loc"]]
     key = ".".join(names)
     if detail["type"] == "extra_forbidden":
         known = _fields_at(names[:-1])
         near = difflib.get_close_matches(names[-1], known, n=1)
         hint = f"did you mean '{near[0]}'?" if near else f"known: {', '.join(known)}"
-        return f"{key}: no such setting; {hint}"
+        return f"{key}: no such setting", f"; {hint}"
     message = str(detail["msg"]).removeprefix("Value error, ")
-    return f"{key}: {message} (given: {SHORT.repr(detail['input']):.80})" if key else message
+    return f"{key}: {message} (given: {SHORT.repr(detail['input']):.80})" if key else message, ""
 
 
 def _fields_at(names: list[str]) -> list[str]:
