@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 from importlib import import_module
+from pathlib import Path
 
 import pytest
 import typer
@@ -15,6 +16,7 @@ from typer.testing import CliRunner
 from singleshot import cli
 from singleshot.cli.console import open_console, print_note
 from singleshot.cli.signals import end_like_ctrl_c
+from singleshot.data.scenes import make_scenes
 from singleshot.errors import DataError
 from singleshot.version import __version__
 from singleshot.wording import counted
@@ -208,3 +210,15 @@ def test_names_are_no_markup(monkeypatch: pytest.MonkeyPatch) -> None:
 )
 def test_numbers_are_said_in_english(count: int, words: tuple[str, ...], expected: str) -> None:
     assert counted(count, *words) == expected
+
+
+def test_errors_speak_the_command_line_and_move_no_cursor(tmp_path: Path) -> None:
+    target = tmp_path / "mine\x1b[2J.json"
+    target.write_text("{}")
+    data = tmp_path / "data"
+    make_scenes(data, count=1)
+    outcome = runner.invoke(cli.app, ["data", "check", str(data), "--json", str(target)])
+    assert outcome.exit_code == 2
+    assert "mine\\x1b[2J.json: exists already" in outcome.stderr
+    assert "(--overwrite)" in outcome.stderr
+    assert target.read_text() == "{}"

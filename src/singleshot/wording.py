@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+_UNSHOWN = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 
 
 def counted(count: int, noun: str, nouns: str | None = None) -> str:
@@ -25,7 +25,16 @@ def listed(items: Sequence[str], most: int = 12) -> str:
     return ", ".join(items[:most]) + (f" and {len(items) - most:,} more" if len(items) > most else "")
 
 
-def printable(text: str) -> str:
-    """Text that any file and terminal can show: control characters, and bytes that are no text, become escapes."""
-    shown = _CONTROL.sub(lambda found: f"\\x{ord(found[0]):02x}", text)
-    return shown.encode("utf-8", "backslashreplace").decode()
+def printable(text: object, *, one_line: bool = False) -> str:
+    """Text that any file and terminal can show: what moves a cursor, and bytes that are no text, become escapes.
+
+    Args:
+        text: names and messages from anywhere.
+        one_line: whether tabs and line ends become escapes, too.
+    """
+    kept = "" if one_line else "\t\n"
+    return _UNSHOWN.sub(lambda found: found[0] if found[0] in kept else _escape(ord(found[0])), str(text))
+
+
+def _escape(code: int) -> str:
+    return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}"

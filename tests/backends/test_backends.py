@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -212,7 +213,9 @@ def test_auto_leaves_lossy_int8_alone(weights: Path, tmp_path: Path, loss: float
 
 
 @pytest.mark.parametrize("backend", ["openvino", "onnx"])
-def test_int8_needs_a_calibrated_file(weights: Path, photos: list[Path], tmp_path: Path, backend: str) -> None:
+def test_int8_needs_a_calibrated_file(
+    weights: Path, photos: list[Path], tmp_path: Path, backend: str, caplog: pytest.LogCaptureFixture
+) -> None:
     pytest.importorskip("nncf")
     pytest.importorskip({"onnx": "onnxruntime"}.get(backend, backend))
     from singleshot.backends.quantize import quantize
@@ -224,7 +227,12 @@ def test_int8_needs_a_calibrated_file(weights: Path, photos: list[Path], tmp_pat
         load(copy).predict(photos[0], backend=kind, precision="int8")
     with pytest.raises(ConfigError, match="at least 10 images"):
         quantize(select.compiled_file(kind, copy), photos[:9])
-    quantize(select.compiled_file(kind, copy), photos).save(select.int8_path(copy, kind))
+    (tmp_path / "broken.jpg").write_bytes(photos[0].read_bytes()[:40])
+    with caplog.at_level(logging.WARNING, "singleshot.backends.quantize"):
+        package = quantize(select.compiled_file(kind, copy), [*photos, tmp_path / "broken.jpg"])
+    assert [record.name for record in caplog.records if "broken.jpg" in record.getMessage()] == [quantize.__module__]
+    assert package.info.quantization["images"] == len(photos)
+    package.save(select.int8_path(copy, kind))
     predictor = load(copy).predictor(0.3, backend=kind)
     assert predictor.backend.name == f"{backend} int8"
     float_count = sum(map(len, load(copy).predict(photos, backend=kind, precision="fp32")))

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 MIN_IMAGES = 10
 IMAGES = 300
 
+_log = logging.getLogger(__name__)
+
 
 def quantize(package: Package, images: Sequence[Path], max_images: int = IMAGES) -> Package:
     """Quantise the convolutions of a compiled network to int8.
@@ -32,6 +34,8 @@ def quantize(package: Package, images: Sequence[Path], max_images: int = IMAGES)
         package: not yet quantised.
         images: typical images; evenly spread ones of them are used. Labels are not needed.
         max_images: how many at most.
+
+    An image that cannot be read is left out, with a warning in the log.
 
     Raises:
         ConfigError: fewer than ``MIN_IMAGES`` images can be read.
@@ -89,5 +93,5 @@ def _inputs(images: Sequence[Path], package: Package) -> Iterator[NDArray[np.flo
     for path in images:
         try:
             yield preprocess_image(read_image(path), package.info.spec.preprocess)[None]
-        except ImageError:
-            continue
+        except ImageError as error:
+            _log.warning("%s; left out of the calibration", error)

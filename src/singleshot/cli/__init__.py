@@ -16,9 +16,9 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from singleshot.cli.console import discard_output, prepare_streams
+from singleshot.cli.console import discard_output, prepare_streams, shown
 from singleshot.cli.signals import end_like_ctrl_c, interrupt_code
-from singleshot.errors import SingleshotError
+from singleshot.errors import OutputError, SingleshotError
 
 # Verb -> where its function or Typer lives, in the order of ``singleshot --help``.
 VERBS = {
@@ -78,9 +78,13 @@ class Verbs(TyperGroup):
 
 
 def _message(error: Exception) -> str:
+    """What an error says, in the words of a command line; names in it move no cursor."""
+    text = str(error)
     if isinstance(error, OSError) and not isinstance(error, SingleshotError) and error.strerror:
-        return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
-    return str(error)
+        text = f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+    if isinstance(error, OutputError):
+        text = text.replace("(overwrite)", "(--overwrite)")
+    return "\n".join(shown(line) for line in text.split("\n"))
 
 
 app = typer.Typer(

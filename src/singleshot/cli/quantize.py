@@ -7,6 +7,9 @@ from typing import Annotated
 
 import typer
 
+from singleshot.cli.console import open_console, shown
+from singleshot.wording import counted
+
 
 def quantize(
     weights: Annotated[str, typer.Argument(metavar="WEIGHTS", help="A weights file, or a bundled name.")],
@@ -26,23 +29,27 @@ def quantize(
     * `singleshot quantize runs/cells/best.safetensors cells/images`
 
     From then on `predict` uses it by itself. To see what it costs: `singleshot eval WEIGHTS DATA --precision int8`, and
-    the same without `--precision`, which is float32.
+    the same without `--precision`, which is float32. Images that cannot be read are named and left out; the exit code
+    is 1 when a folder that was asked for could not be looked into.
     """
-    from rich.console import Console
-
     from singleshot.backends.quantize import quantize as run
     from singleshot.backends.select import check_kind, compiled_file, int8_path
     from singleshot.detector import find_weights
     from singleshot.files import check_output
-    from singleshot.predict.sources import find_images
+    from singleshot.predict.sources import search_images
 
     path, kind = find_weights(weights), check_kind(backend)
-    target, found = out or int8_path(path, kind), find_images(data, recursive=recursive)
-    check_output(target, overwrite=overwrite, sources=[path, *found])
-    with Console(stderr=True).status("Quantising (minutes for large networks) ..."):
-        package = run(compiled_file(kind, path), found, images)
+    target, found = out or int8_path(path, kind), search_images(data, recursive=recursive)
+    check_output(target, overwrite=overwrite, sources=[path, *found.images])
+    for line in (*found.missed, *found.notes):
+        typer.echo(f"Note: {shown(line)}", err=True)
+    with open_console(stderr=True).status("Quantising (minutes for large networks) ..."):
+        package = run(compiled_file(kind, path), found.images, images)
         package.save(target)
     size_mb = target.stat().st_size / 1e6
-    typer.echo(f"{target}: {size_mb:.1f} MB, calibrated on {int(package.info.quantization['images'])} images")
+    used = counted(int(package.info.quantization["images"]), "image")
+    typer.echo(f"{shown(target)}: {size_mb:.1f} MB, calibrated on {used}")
     if out is not None and out.absolute() != int8_path(path, kind).absolute():
         typer.echo(f"It is used where it lies beside the weights: {int8_path(path, kind)}")
+    if found.missed:
+        raise typer.Exit(1)
