@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from common import Measured, NotAvailableError, Settings, compare, machine
 from singleshot import data
 from singleshot.augment.pipeline import Augmenter
-from singleshot.images import read_image
+from singleshot.images.read import read_image
 
 PHOTO_HW, OUT_HW = (375, 500), (300, 300)
 DECODE = "OpenCV decode alone"

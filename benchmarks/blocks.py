@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from common import Measured
-from singleshot.files import write_atomically
+from singleshot.core.files import write_atomically
 
 HEAD = "| contender | median | spread | ratio | goal | of peak |\n|---|---|---|---|---|---|"
 

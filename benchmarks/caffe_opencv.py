@@ -50,7 +50,7 @@ def singleshot_side(detector: Any, photos: list[Path]) -> list[list[list[float]]
     """The same rows by the imported detector, boxes not clipped."""
     import torch
 
-    from singleshot.images import read_image
+    from singleshot.images.read import read_image
     from singleshot.multibox.decode import postprocess
 
     spec, anchors, found = detector.spec, detector.anchors(), []
@@ -98,7 +98,7 @@ def main() -> int:
         return 0
 
     import singleshot
-    from singleshot.weights.importers.caffe import find_files
+    from singleshot.interop.caffe.read import find_files
 
     detector = singleshot.import_weights(options.model, "caffe")
     photos = sorted(options.photos.glob("*.jpg"))[: options.count]

@@ -23,7 +23,7 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from singleshot.allocator import EVERYTHING, LARGEST_KEPT, LARGEST_USUAL, MMAP_THRESHOLD, TRIM_THRESHOLD
+from singleshot.core.memory import EVERYTHING, LARGEST_KEPT, LARGEST_USUAL, MMAP_THRESHOLD, TRIM_THRESHOLD
 
 PACKAGES = (
     "singleshot", "torch", "numpy", "opencv-python-headless", "openvino", "onnxruntime", "torchvision",

@@ -19,7 +19,7 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from singleshot.images import read_image
+from singleshot.images.read import read_image
 
 Decoder = Callable[[bytes], np.ndarray]
 

@@ -24,14 +24,14 @@ from typing import TYPE_CHECKING, TypeVar
 import numpy as np
 
 from common import Measured, NotAvailableError, Settings, compare, main, spread_of
-from singleshot.backends.select import BackendName, Precision
 from singleshot.detector import Detector, load
-from singleshot.images import read_image
-from singleshot.predict.job import run_job
-from singleshot.predict.runner import Predictor
-from singleshot.predict.sinks import open_sinks
-from singleshot.predict.sources import find_images
-from singleshot.preprocess import preprocess_image
+from singleshot.images.preprocess import preprocess_image
+from singleshot.images.read import read_image
+from singleshot.prediction.job import run_job
+from singleshot.prediction.pipeline import Predictor
+from singleshot.prediction.sinks import open_sinks
+from singleshot.prediction.sources import find_images
+from singleshot.runtime.choose import BackendName, Precision
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

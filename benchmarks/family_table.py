@@ -22,17 +22,17 @@ import torch
 from torch import nn
 
 from singleshot import data as datasets
+from singleshot.core.files import write_atomically
 from singleshot.data import DetectionDataset
-from singleshot.engine.assemble import build_trainer, resolve
-from singleshot.engine.checkpoint import Learner, RunState
-from singleshot.engine.config import TrainConfig, parse_config
-from singleshot.engine.logs import EvaluationRecord, StepRecord
-from singleshot.engine.start import build_start
 from singleshot.errors import ConfigError
-from singleshot.files import write_atomically
 from singleshot.models.build import build_anchors, build_network
 from singleshot.models.catalogue import model_entry, model_names, model_spec
 from singleshot.models.network import call_on_meta
+from singleshot.training.assemble import build_trainer, resolve
+from singleshot.training.checkpoint import Learner, RunState
+from singleshot.training.config import TrainConfig, parse_config
+from singleshot.training.logs import EvaluationRecord, StepRecord
+from singleshot.training.start import build_start
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 from parity import imported_errors, mxnet_errors, mxnet_golden, web_model_errors

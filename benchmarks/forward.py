@@ -24,11 +24,11 @@ import loads
 from common import Measured, Settings, compare, main, peak_flops, take_turns
 from peers import torchvision_ssd
 from reference_forms import PlainSsd300
-from singleshot.backends.torch_forward import EagerForward, prepare_network
-from singleshot.images import write_image
+from singleshot.images.read import write_image
 from singleshot.models.build import build_network
 from singleshot.models.network import Network
 from singleshot.models.summary import count_flops
+from singleshot.runtime.torch_forward import EagerForward, prepare_network
 
 GOALS = {1: {"fp32": 1.5, "bf16": 3.0, "int8": 5.0}, 8: {"fp32": 1.8, "bf16": 3.5}}
 TORCH, OPENVINO = "singleshot, torch {}", "singleshot, OpenVINO {}"
@@ -42,9 +42,9 @@ def in_inference_mode(function: Callable[[Any], object], images: object) -> obje
 
 def openvino_backends(network: Network, threads: int) -> dict[str, Callable[[np.ndarray], object]]:
     """Compiled forms by precision."""
-    from singleshot.backends.convert import convert_network
-    from singleshot.backends.openvino_backend import OpenVinoEngine
-    from singleshot.backends.quantize import quantize
+    from singleshot.export.conversion import convert_network
+    from singleshot.export.quantize import quantize
+    from singleshot.runtime.openvino import OpenVinoEngine
 
     spec = loads.spec()
     settings = spec.postprocess.model_copy(update={"score_threshold": 1.0})

@@ -1,4 +1,4 @@
-"""Run recorded cases of real MXNet operators against ``singleshot.compat.mxnet`` and print a table.
+"""Run recorded cases of real MXNet operators against ``singleshot.interop.mxnet.operators`` and print a table.
 
     python benchmarks/golden_mxnet.py FOLDER
 
@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from common import Measured, NotAvailableError, Settings
-from singleshot.compat import mxnet
+from singleshot.interop.mxnet import operators as mxnet
 
 Outputs = dict[str, Tensor]
 EXACT = {"cls_target", "loc_mask", "row", "col", "class_ids"}

@@ -30,13 +30,9 @@ import loads
 from common import Measured, clock, machine, peak_flops, show, spread_of
 from singleshot import data as datasets
 from singleshot.augment.pipeline import Augmenter
-from singleshot.backends.torch_backend import TorchEngine
-from singleshot.backends.torch_forward import EagerForward, Forward, build_forward, prepare_network
+from singleshot.core.structures import Batch, HeadOutput
 from singleshot.detector import SCORE_THRESHOLD
-from singleshot.engine.config import OptimizerConfig
-from singleshot.engine.loader import LoaderConfig, TrainLoader
-from singleshot.engine.optimizer import build_optimizer
-from singleshot.engine.trainer import ImageNormalizer
+from singleshot.export.graph_torch import postprocess_static
 from singleshot.models.build import build_anchors, build_network
 from singleshot.models.catalogue import model_spec
 from singleshot.models.config import ModelSpec
@@ -44,8 +40,12 @@ from singleshot.models.heads.multibox import set_class_prior
 from singleshot.models.network import Network
 from singleshot.models.summary import count_flops, count_parameters
 from singleshot.multibox.loss import multibox_loss
-from singleshot.multibox.static import postprocess_static
-from singleshot.structures import Batch, HeadOutput
+from singleshot.runtime.torch import TorchEngine
+from singleshot.runtime.torch_forward import EagerForward, Forward, build_forward, prepare_network
+from singleshot.training.config import OptimizerConfig
+from singleshot.training.loader import LoaderConfig, TrainLoader
+from singleshot.training.loop import ImageNormalizer
+from singleshot.training.optimizer import build_optimizer
 
 ROWS = ("training", "inference", "postprocess")
 GOALS = {"training": 2200.0, "inference": 4000.0}

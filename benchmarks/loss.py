@@ -17,10 +17,10 @@ import loads
 from common import Measured, Settings, compare, main, take_turns
 from peers import ssd_pytorch_checkout, ssd_pytorch_loss, torchvision_loss, torchvision_ssd
 from reference_forms import Heads, loss_ssd_pytorch_form, loss_torchvision_form
-from singleshot.allocator import keep_freed_memory
-from singleshot.config import LossConfig, MatchConfig
+from singleshot.core.memory import keep_freed_memory
+from singleshot.core.settings import LossConfig, MatchConfig
+from singleshot.core.structures import HeadOutput
 from singleshot.multibox.loss import multibox_loss
-from singleshot.structures import HeadOutput
 
 GOAL = 2.0
 LossOf = Callable[[Tensor, Tensor], Tensor]

@@ -9,7 +9,7 @@ import time
 
 import torch
 
-from singleshot.allocator import keep_freed_memory
+from singleshot.core.memory import keep_freed_memory
 from singleshot.models.catalogue import model_spec
 from singleshot.multibox.anchors import default_boxes
 from singleshot.multibox.matching import match_anchors

@@ -17,7 +17,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from common import Measured, NotAvailableError, Settings, main
-from singleshot.predict.sources import find_images
+from singleshot.prediction.sources import find_images
 
 IMAGES = 10_000
 BACKENDS = {"openvino": "openvino", "onnx": "onnxruntime", "torch": "torch"}

@@ -17,7 +17,7 @@ from time import process_time
 import numpy as np
 
 from common import Measured, Settings
-from singleshot.metrics import DetectionTable, GroundTruth, evaluate_detections
+from singleshot.evaluation.metrics import DetectionTable, GroundTruth, evaluate_detections
 
 
 def read_labels(path: Path) -> GroundTruth:

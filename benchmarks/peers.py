@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from singleshot.boxes import cxcywh_to_xyxy
+from singleshot.core.boxes import cxcywh_to_xyxy
 
 
 def torchvision_ssd(classes: int) -> Any:

@@ -23,9 +23,9 @@ import loads
 from common import Measured, Settings, compare, main, take_turns
 from peers import ssd_pytorch_checkout, ssd_pytorch_detect, torchvision_detect, torchvision_ssd
 from reference_forms import Heads, detect_ssd_pytorch_form, detect_torchvision_form
+from singleshot.core.structures import HeadOutput
 from singleshot.kernels.detect import detect, fits
 from singleshot.multibox.decode import postprocess
-from singleshot.structures import HeadOutput
 
 LOADS = (840, 2460, 8280)
 IN_GRAPH = "singleshot, OpenVINO graph"
@@ -60,8 +60,8 @@ def compiled(codes: Tensor, logits: Tensor, anchors: Tensor) -> Rows:
 
 def in_graph(anchors: Tensor, threads: int) -> Callable[[Tensor, Tensor], Rows]:
     """Decoding and NMS as the OpenVINO backend computes them without a C compiler."""
-    from singleshot.backends.openvino_core import openvino_core
-    from singleshot.backends.openvino_graph import detection_model, finish_rows, thresholds
+    from singleshot.export.graph_openvino import detection_model, finish_rows, thresholds
+    from singleshot.export.openvino_core import openvino_core
 
     widths = (4, len(loads.CLASSES) + 1)
     graph = detection_model(widths, anchors.numpy(), SETTINGS, loads.spec().coder, len(loads.CLASSES), SIZE_HW)

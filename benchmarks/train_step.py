@@ -19,16 +19,16 @@ import loads
 from common import Measured, Settings, compare, main, peak_flops, take_turns
 from peers import torchvision_ssd
 from reference_forms import PlainSsd300, loss_ssd_pytorch_form
-from singleshot.config import LossConfig, MatchConfig
-from singleshot.engine.config import OptimizerConfig
-from singleshot.engine.convolution import winograd_share
-from singleshot.engine.machine import Amp, choose_amp, precision_of
-from singleshot.engine.optimizer import build_optimizer
-from singleshot.engine.trainer import ImageNormalizer
+from singleshot.core.settings import LossConfig, MatchConfig
 from singleshot.models.build import build_network
+from singleshot.models.fast_conv.training import winograd_share
 from singleshot.models.network import Network
 from singleshot.models.summary import count_flops
 from singleshot.multibox.loss import multibox_loss
+from singleshot.training.auto import Amp, choose_amp, precision_of
+from singleshot.training.config import OptimizerConfig
+from singleshot.training.loop import ImageNormalizer
+from singleshot.training.optimizer import build_optimizer
 
 GOAL = 2.3
 FORWARD_AND_BACKWARD = 3

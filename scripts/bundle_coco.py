@@ -16,14 +16,14 @@ from pathlib import Path
 
 import torch
 
-from singleshot.images import read_image
+from singleshot.images.preprocess import preprocess_image
+from singleshot.images.read import read_image
+from singleshot.interop.calibrate import restore_statistics
+from singleshot.interop.tensorflow.tfjs import read
 from singleshot.models.build import build_network
 from singleshot.models.config import ModelSpec, Provenance
-from singleshot.preprocess import preprocess_image
 from singleshot.weights.bundled import FOLDER
-from singleshot.weights.calibrate import restore_statistics
 from singleshot.weights.file import load_state, save_weights
-from singleshot.weights.importers.tfjs import read
 
 log = logging.getLogger("bundle_coco")
 

@@ -13,11 +13,11 @@ import tempfile
 from pathlib import Path
 
 from singleshot import data
-from singleshot.backends.package import Package
-from singleshot.backends.quantize import quantize
-from singleshot.backends.select import compiled_file, int8_path
 from singleshot.detector import load
-from singleshot.engine.evaluate import evaluate
+from singleshot.evaluation.evaluate import evaluate
+from singleshot.export.package import Package
+from singleshot.export.quantize import quantize
+from singleshot.runtime.choose import compiled_file, int8_path
 from singleshot.weights.bundled import bundled_path
 
 

@@ -15,15 +15,15 @@ from torch import Tensor
 import foreign
 import singleshot
 from golden_rules import family_weight, i1_image, w1_weight
-from singleshot.boxes import cxcywh_to_xyxy
+from singleshot.core.boxes import cxcywh_to_xyxy
+from singleshot.core.structures import HeadOutput, RefineOutput
 from singleshot.detector import Detector
-from singleshot.images import read_image
+from singleshot.images.read import read_image
+from singleshot.interop.mxnet.names import mxnet_names
 from singleshot.models.build import build_anchors, build_network
 from singleshot.models.catalogue import model_spec
 from singleshot.models.config import ModelSpec
 from singleshot.models.network import Network
-from singleshot.structures import HeadOutput, RefineOutput
-from singleshot.weights.importers.mxnet_names import mxnet_names
 
 VGG_INDICES = (0, 2, 5, 7, 10, 12, 14, 17, 19, 21, 24, 26, 28, 31, 33)
 VGG_LAYERS = (

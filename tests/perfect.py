@@ -9,8 +9,8 @@ from types import SimpleNamespace
 import numpy as np
 
 from singleshot.data import DetectionDataset
-from singleshot.detections import Detections
-from singleshot.predict.runner import Prediction, StageTimes
+from singleshot.prediction.detections import Detections
+from singleshot.prediction.pipeline import Prediction, StageTimes
 
 
 class Perfect:

@@ -9,7 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 from singleshot.cli import app
-from singleshot.data.scenes import make_scenes
+from singleshot.demo.scenes import make_scenes
 from singleshot.weights.bundled import bundled_path
 
 

@@ -13,10 +13,10 @@ import singleshot
 from singleshot.cli import app
 from singleshot.cli.import_ import default_name
 from singleshot.errors import OutputError
+from singleshot.interop.pytorch.torchvision import BOXES, LOGITS
+from singleshot.interop.registry import importers
 from singleshot.models.build import build_network
 from singleshot.models.catalogue import model_spec
-from singleshot.weights.importers import importers
-from singleshot.weights.importers.torchvision import BOXES, LOGITS
 
 run = CliRunner().invoke
 

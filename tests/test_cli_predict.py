@@ -14,11 +14,11 @@ import typer
 from click.testing import Result as CliResult
 from typer.testing import CliRunner
 
-from singleshot.backends.base import PaddedArrays
 from singleshot.cli import app
 from singleshot.cli.signals import Terminated
 from singleshot.detector import Detector
-from singleshot.images import write_image
+from singleshot.images.read import write_image
+from singleshot.runtime.base import PaddedArrays
 
 Run = Callable[..., CliResult]
 
@@ -184,7 +184,7 @@ def test_sources_among_the_results_stay(run: Run) -> None:
 
 
 def test_a_picture_that_cannot_be_written_is_its_own(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    from singleshot.predict import sinks
+    from singleshot.prediction import sinks
 
     def write(path: Path, picture: np.ndarray) -> None:
         if path.name == "a.png":

@@ -16,10 +16,10 @@ from typer.testing import CliRunner
 from singleshot import cli
 from singleshot.cli.console import open_console, print_note
 from singleshot.cli.signals import end_like_ctrl_c
-from singleshot.data.scenes import make_scenes
+from singleshot.core.wording import counted
+from singleshot.demo.scenes import make_scenes
 from singleshot.errors import DataError
 from singleshot.version import __version__
-from singleshot.wording import counted
 
 runner = CliRunner()
 

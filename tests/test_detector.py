@@ -11,14 +11,14 @@ import safetensors.torch
 import torch
 
 import singleshot
-from singleshot.backends.base import EngineBackend
-from singleshot.boxes import pairwise_iou
-from singleshot.config import PostprocessConfig
-from singleshot.detections import Detections
+from singleshot.core.boxes import pairwise_iou
+from singleshot.core.settings import PostprocessConfig
 from singleshot.detector import Detector, find_weights, load
 from singleshot.errors import ConfigError, ImageError, OutputError, WeightsError
-from singleshot.images import read_image, write_image
-from singleshot.predict.runner import Failure, Prediction
+from singleshot.images.read import read_image, write_image
+from singleshot.prediction.detections import Detections
+from singleshot.prediction.pipeline import Failure, Prediction
+from singleshot.runtime.base import EngineBackend
 
 
 @pytest.fixture(scope="module")

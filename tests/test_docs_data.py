@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 import singleshot.data
-from singleshot.data.scenes import make_scenes
+from singleshot.demo.scenes import make_scenes
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "data.md"
 TEXT = PAGE.read_text(encoding="utf-8")
@@ -29,7 +29,7 @@ def test_the_python_block_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_every_kind_of_problem_is_in_the_table() -> None:
-    sources = [path.read_text(encoding="utf-8") for path in Path(singleshot.data.__file__).parent.glob("*.py")]
+    sources = [path.read_text(encoding="utf-8") for path in Path(singleshot.data.__file__).parent.rglob("*.py")]
     kinds = {kind for source in sources for kind in KIND.findall(source)} - {"noted", "skipped"}
     assert {"missing-split", "orphan-label", "outside", "unreadable-annotation"} <= kinds
     listed = {

@@ -13,10 +13,10 @@ from typer.testing import CliRunner
 
 import singleshot
 from singleshot.cli import app
-from singleshot.images import write_image
+from singleshot.images.read import write_image
+from singleshot.interop.registry import importers
 from singleshot.models.build import build_network
 from singleshot.models.catalogue import model_spec
-from singleshot.weights.importers import importers
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
 PAGES = sorted(DOCS.glob("migrate-from-*.md"))

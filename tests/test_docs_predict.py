@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from singleshot.demo.detect import photo_folder
-from singleshot.images import read_image, write_image
+from singleshot.images.read import read_image, write_image
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "predict.md"
 

@@ -11,9 +11,9 @@ import typer
 from typer.testing import CliRunner
 
 from singleshot.cli import VERBS, app
-from singleshot.data.scenes import make_scenes
 from singleshot.demo.detect import photo_folder
-from singleshot.images import read_image, write_image
+from singleshot.demo.scenes import make_scenes
+from singleshot.images.read import read_image, write_image
 
 ROOT = Path(__file__).resolve().parents[1]
 README = ROOT / "README.md"

@@ -16,7 +16,7 @@ import torch
 from typer.testing import CliRunner
 
 from singleshot.cli import app
-from singleshot.engine.logs import log_series
+from singleshot.training.logs import log_series
 
 STEPS = 24
 OPTIONS = [

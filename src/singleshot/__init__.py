@@ -16,21 +16,21 @@ from typing import TYPE_CHECKING, Any
 from singleshot.version import __version__
 
 if TYPE_CHECKING:
-    from singleshot.detections import Detections
+    from singleshot.core.structures import ClassMap, HeadOutput
     from singleshot.detector import Detector, import_weights, load
-    from singleshot.engine.evaluate import evaluate
-    from singleshot.engine.train import train
-    from singleshot.structures import ClassMap, HeadOutput
+    from singleshot.evaluation.evaluate import evaluate
+    from singleshot.prediction.detections import Detections
+    from singleshot.training.train import train
 
 _HOMES = {
-    "Detections": "singleshot.detections",
+    "Detections": "singleshot.prediction.detections",
     "Detector": "singleshot.detector",
     "load": "singleshot.detector",
     "import_weights": "singleshot.detector",
-    "evaluate": "singleshot.engine.evaluate",
-    "train": "singleshot.engine.train",
-    "ClassMap": "singleshot.structures",
-    "HeadOutput": "singleshot.structures",
+    "evaluate": "singleshot.evaluation.evaluate",
+    "train": "singleshot.training.train",
+    "ClassMap": "singleshot.core.structures",
+    "HeadOutput": "singleshot.core.structures",
 }
 
 __all__ = [

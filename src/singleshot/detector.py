@@ -11,20 +11,20 @@ from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 
-from singleshot.backends.base import EngineBackend
-from singleshot.backends.engines import Engines
-from singleshot.backends.once import away_from_fork
-from singleshot.backends.select import COMPILE_FROM, BackendName, Precision, Wish
-from singleshot.detections import Detections, class_ids_of
+from singleshot.core.once import away_from_fork
+from singleshot.core.wording import counted
 from singleshot.errors import WeightsError
-from singleshot.images import MAX_PIXELS, check_rgb
+from singleshot.images.preprocess import preprocess_image
+from singleshot.images.read import MAX_PIXELS, check_rgb
 from singleshot.models.config import ModelSpec
-from singleshot.predict.inputs import as_iterable, as_source, as_sources, is_one
-from singleshot.predict.runner import Failure, Predictor
-from singleshot.predict.settings import check_text, check_whole, choose_postprocess
-from singleshot.predict.sources import find_images, is_many
-from singleshot.preprocess import preprocess_image
-from singleshot.wording import counted
+from singleshot.prediction.detections import Detections, class_ids_of
+from singleshot.prediction.inputs import as_iterable, as_source, as_sources, is_one
+from singleshot.prediction.pipeline import Failure, Predictor
+from singleshot.prediction.settings import check_text, check_whole, choose_postprocess
+from singleshot.prediction.sources import find_images, is_many
+from singleshot.runtime.base import EngineBackend
+from singleshot.runtime.choose import COMPILE_FROM, BackendName, Precision, Wish
+from singleshot.runtime.engines import Engines
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -33,9 +33,9 @@ if TYPE_CHECKING:
     from PIL.Image import Image as PillowImage
     from torch import Tensor
 
-    from singleshot.backends.base import Backend
-    from singleshot.config import PostprocessConfig
+    from singleshot.core.settings import PostprocessConfig
     from singleshot.models.network import Network
+    from singleshot.runtime.base import Backend
 
     PathLike = str | os.PathLike[str]
     ImageLike = PathLike | NDArray[np.uint8]
@@ -105,7 +105,7 @@ class Detector:
         """
         import torch
 
-        from singleshot.images import read_image
+        from singleshot.images.read import read_image
 
         pixels = check_rgb(image) if isinstance(image, np.ndarray) else read_image(image)
         return torch.from_numpy(preprocess_image(pixels, self.spec.preprocess))
@@ -291,7 +291,7 @@ class Detector:
         Raises:
             OutputError: another file of that name exists: a photo, a checkpoint of another system.
         """
-        from singleshot.files import check_output
+        from singleshot.core.files import check_output
         from singleshot.weights.file import is_weights_file, save_weights
 
         check_output(path, overwrite=is_weights_file(Path(path)))
@@ -322,7 +322,7 @@ def find_weights(weights: PathLike) -> Path:
     Raises:
         WeightsError: there is none; the message names the nearest.
     """
-    from singleshot.files import is_regular
+    from singleshot.core.files import is_regular
     from singleshot.weights.bundled import bundled_names, bundled_path
 
     path, names = Path(weights), bundled_names()
@@ -335,7 +335,7 @@ def find_weights(weights: PathLike) -> Path:
             raise WeightsError(f"{path}: a pipe or a device, not a weights file")
         return path
     if path.suffix or len(path.parts) > 1:
-        from singleshot.images import nearest_hint
+        from singleshot.images.read import nearest_hint
 
         raise WeightsError(f"{path}: no such weights file{nearest_hint(path)}")
     near = difflib.get_close_matches(str(weights), names, n=1)
@@ -367,8 +367,8 @@ def import_weights(
         WeightsError: not recognised, damaged, or incomplete.
         OutputError: ``save_to`` is the checkpoint, or exists and may not be replaced.
     """
-    from singleshot.files import check_output
-    from singleshot.weights.importers import read_foreign
+    from singleshot.core.files import check_output
+    from singleshot.interop.registry import read_foreign
 
     if save_to is not None:
         check_output(save_to, overwrite=overwrite, sources=[path])

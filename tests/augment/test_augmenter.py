@@ -6,9 +6,9 @@ import pytest
 
 from singleshot.augment.config import PRESETS
 from singleshot.augment.pipeline import Augmenter
-from singleshot.config import PreprocessConfig
+from singleshot.core.settings import PreprocessConfig
 from singleshot.errors import ConfigError, ImageError
-from singleshot.preprocess import resize_image
+from singleshot.images.preprocess import resize_image
 
 IMAGE = cv2.GaussianBlur(np.random.default_rng(0).integers(0, 256, (210, 330, 3), np.uint8), (0, 0), 3)
 BOXES = np.array([[10, 20, 110, 150], [200, 40, 320, 200], [150, 100, 170, 120]], np.float32)

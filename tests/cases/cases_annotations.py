@@ -12,11 +12,11 @@ from typer.testing import CliRunner
 
 from singleshot import data
 from singleshot.cli import app
+from singleshot.data.bad_records import Problem
 from singleshot.data.check import check
-from singleshot.data.problems import Problem
-from singleshot.data.voc_xml import parse_voc
-from singleshot.engine.checks import check_samples
+from singleshot.data.formats.voc_xml import parse_voc
 from singleshot.errors import DataError
+from singleshot.training.checks import check_samples
 
 CAT, DOG = [5, 5, 30, 30], [35, 10, 60, 40]
 

@@ -12,7 +12,7 @@ from perfect import Perfect
 from singleshot import data
 from singleshot.cli import app
 from singleshot.detector import Detector
-from singleshot.engine.evaluate import evaluate_predictor, open_held_out
+from singleshot.evaluation.evaluate import evaluate_predictor, open_held_out
 from singleshot.models.build import build_network
 from singleshot.models.catalogue import model_spec
 

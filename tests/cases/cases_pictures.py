@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 from singleshot.errors import ImageError
-from singleshot.images import image_size, read_image
-from singleshot.lettering import text_plate
+from singleshot.images.lettering import text_plate
+from singleshot.images.read import image_size, read_image
 
 
 def _differs(path: Path, expected: Path) -> int:
@@ -80,7 +80,7 @@ def _opencv(folder: Path) -> None:
 def _png_bomb(folder: Path) -> None:
     subprocess.run([sys.executable, "gen.py"], cwd=folder, check=True)
     (path,) = (path for path in folder.iterdir() if path.suffix == ".png")
-    code = f"from singleshot.images import read_image; print(read_image({str(path)!r}).shape)"
+    code = f"from singleshot.images.read import read_image; print(read_image({str(path)!r}).shape)"
     limit = 2 * 2**30
 
     import resource

@@ -14,12 +14,13 @@ from pathlib import Path
 
 import pytest
 
-from singleshot.backends import convert, select
-from singleshot.backends.cache import file_sha256
-from singleshot.backends.package import read_package
-from singleshot.backends.select import int8_path
 from singleshot.detector import load
 from singleshot.errors import WeightsError
+from singleshot.export import conversion
+from singleshot.export.cache import file_sha256
+from singleshot.export.package import read_package
+from singleshot.runtime import choose
+from singleshot.runtime.choose import int8_path
 from singleshot.weights.bundled import bundled_path
 
 
@@ -50,15 +51,16 @@ def threads_first_call(folder: Path) -> None:
 COUNTED = """
 import sys
 import singleshot
-from singleshot.backends import convert, select
+from singleshot.export import conversion
+from singleshot.runtime import choose
 
 model, backend, made = singleshot.load("coco"), sys.argv[1], []
 if len(sys.argv) > 2:
     model.network
 model.predict("cat.jpg", 0.4, backend=backend)
-build, converted = select.build_engine, convert.convert_network
-select.build_engine = lambda *args: made.append(1) or build(*args)
-convert.convert_network = lambda *args: made.append(2) or converted(*args)
+build, converted = choose.build_engine, conversion.convert_network
+choose.build_engine = lambda *args: made.append(1) or build(*args)
+conversion.convert_network = lambda *args: made.append(2) or converted(*args)
 for score in [0.5, 0.4] * 3:
     model.predict("cat.jpg", score, backend=backend)
 sys.exit(len(made))
@@ -86,15 +88,15 @@ def compiled_cache_damaged(folder: Path) -> None:
     made: list[Path] = []
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SINGLESHOT_CACHE", str(folder / "cache"))
-        patch.setattr(convert, "convert_file", lambda kind, path: made.append(path) or converted)
-        entry = converted.save(select._cached(weights, "openvino"))
+        patch.setattr(conversion, "convert_file", lambda kind, path: made.append(path) or converted)
+        entry = converted.save(choose._cached(weights, "openvino"))
         place = zipfile.ZipFile(entry).getinfo("model.xml").header_offset + 1039
         content = bytearray(entry.read_bytes())
         content[place : place + 40] = bytes(byte ^ 255 for byte in content[place : place + 40])
         entry.write_bytes(content)
-        assert select.compiled_file("openvino", weights).parts == converted.parts
+        assert choose.compiled_file("openvino", weights).parts == converted.parts
         assert made == [weights]
-        assert select.compiled_file("openvino", weights).parts == converted.parts
+        assert choose.compiled_file("openvino", weights).parts == converted.parts
         assert made == [weights]
     assert read_package(entry).parts == converted.parts
 

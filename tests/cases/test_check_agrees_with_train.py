@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 
 from reference_data import reference_folder
+from singleshot.data.bad_records import Problem
 from singleshot.data.check import DataReport, check
-from singleshot.data.problems import Problem
-from singleshot.engine.config import DataConfig
-from singleshot.engine.splits import open_splits
 from singleshot.errors import SingleshotError
+from singleshot.training.config import DataConfig
+from singleshot.training.splits import open_splits
 
 
 def _folders() -> list[str]:

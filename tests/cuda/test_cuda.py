@@ -12,20 +12,20 @@ import torch
 from torch import Tensor
 
 import singleshot
-from singleshot.backends.torch_backend import TorchEngine
-from singleshot.backends.torch_forward import build_forward
-from singleshot.config import LossConfig, MatchConfig, PostprocessConfig
-from singleshot.data.scenes import make_scenes
-from singleshot.engine.optimizer import freeze_parts
-from singleshot.engine.train import train
+from singleshot.core.settings import LossConfig, MatchConfig, PostprocessConfig
+from singleshot.core.structures import HeadOutput, RefineOutput
+from singleshot.demo.scenes import make_scenes
+from singleshot.export.graph_torch import postprocess_static
 from singleshot.models.build import build_anchors, build_network
 from singleshot.models.catalogue import model_spec
 from singleshot.multibox.decode import postprocess
 from singleshot.multibox.loss import multibox_loss
 from singleshot.multibox.matching import match_anchors
 from singleshot.multibox.refine import refine_loss
-from singleshot.multibox.static import postprocess_static
-from singleshot.structures import HeadOutput, RefineOutput
+from singleshot.runtime.torch import TorchEngine
+from singleshot.runtime.torch_forward import build_forward
+from singleshot.training.optimizer import freeze_parts
+from singleshot.training.train import train
 from singleshot.weights.file import read_state
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="torch sees no GPU here")

@@ -11,7 +11,7 @@ import pytest
 from data_makers import coco_box, coco_image, make_coco, make_image
 
 from singleshot import data
-from singleshot.data.coco_json import box_around
+from singleshot.data.formats.coco_json import box_around
 from singleshot.data.values import as_flag, as_id, as_number, as_numeric_id, four_numbers
 from singleshot.errors import DataError
 

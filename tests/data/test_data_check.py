@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 from singleshot import data
 from singleshot.cli import app
 from singleshot.data.check import check, pixel_format
-from singleshot.data.scenes import make_scenes
+from singleshot.demo.scenes import make_scenes
 
 
 def run(*words: object) -> tuple[int, str]:

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from singleshot import data
-from singleshot.data.json_sections import read_sections
+from singleshot.data.formats.json_sections import read_sections
 from singleshot.errors import DataError
 
 CATS = [{"id": 90, "name": "toothbrush"}, {"id": 3, "name": "car"}, {"id": 18, "name": "dog"}]

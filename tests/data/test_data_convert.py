@@ -24,10 +24,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from singleshot import data
+from singleshot.core.structures import Sample
 from singleshot.data.convert import Target, convert
-from singleshot.data.writers import coco_records, voc_xml, yolo_text
+from singleshot.data.formats.writers import coco_records, voc_xml, yolo_text
 from singleshot.errors import DataError, OutputError
-from singleshot.structures import Sample
 
 FORMATS: tuple[Target, ...] = ("voc", "coco", "yolo")
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from singleshot import data
 from singleshot.data.validate import turn_boxes
-from singleshot.images import read_image
+from singleshot.images.read import read_image
 
 
 def one_object(folder: Path, box: Box) -> tuple[list[list[float]], list[tuple[str, str]]]:

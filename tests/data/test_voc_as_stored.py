@@ -11,8 +11,8 @@ import pytest
 from data_makers import make_image, make_list, make_voc_image, voc_object
 
 from singleshot import data
-from singleshot.data.problems import Problem
-from singleshot.data.voc_xml import MAX_DEPTH, VocFile, parse_voc
+from singleshot.data.bad_records import Problem
+from singleshot.data.formats.voc_xml import MAX_DEPTH, VocFile, parse_voc
 from singleshot.errors import DataError
 
 CAT, DOG = voc_object("cat", (6, 6, 30, 30)), voc_object("dog", (36, 11, 60, 40))

@@ -12,18 +12,18 @@ import torch
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from singleshot.config import CoderConfig, PostprocessConfig
+from singleshot.core.settings import CoderConfig, PostprocessConfig
+from singleshot.core.structures import HeadOutput, RefineOutput
 from singleshot.kernels import detect as module
 from singleshot.kernels.detect import detect, fits
-from singleshot.multibox import shapes
+from singleshot.models.zoo import box_shapes
 from singleshot.multibox.anchors import default_boxes
 from singleshot.multibox.decode import class_scores, postprocess
-from singleshot.structures import HeadOutput, RefineOutput
 
 pytestmark = pytest.mark.skipif(not fits(PostprocessConfig()), reason="no C compiler here")
 
 SIZE = (50, 60)
-ANCHORS = default_boxes(shapes.tf_anchors(levels=3), ((5, 5), (3, 3), (1, 1)), SIZE)
+ANCHORS = default_boxes(box_shapes.tf_anchors(levels=3), ((5, 5), (3, 3), (1, 1)), SIZE)
 COUNT = len(ANCHORS)
 NEAR = 1e-6
 
@@ -293,7 +293,7 @@ def test_what_it_can_do(nms: Any, can: bool) -> None:
 def test_detections_of_the_real_tensorflow_model(image: int, reference: Path) -> None:
     golden = np.load(reference / "golden" / "weights" / "tfjs_ssdlite_mobilenet_v2_coco.npz")
     maps = tuple((side, side) for side in (19, 10, 5, 3, 2, 1))
-    anchors = default_boxes(shapes.tf_anchors(), maps, (1, 1)).numpy()
+    anchors = default_boxes(box_shapes.tf_anchors(), maps, (1, 1)).numpy()
     parts = [golden[f"i{image}_{name}"][None] for name in ("loc", "cls")]
     config = PostprocessConfig(
         score_function="sigmoid", class_columns=tuple(range(1, 91)), pre_nms_top_k=None, nms_iou=0.6, max_per_class=100,

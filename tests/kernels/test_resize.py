@@ -10,10 +10,10 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from singleshot.config import PreprocessConfig
-from singleshot.images import read_image
+from singleshot.core.settings import PreprocessConfig
+from singleshot.images.preprocess import preprocess_image, resize_image
+from singleshot.images.read import read_image
 from singleshot.kernels import resize
-from singleshot.preprocess import preprocess_image, resize_image
 
 pytestmark = pytest.mark.skipif(resize._library() is None, reason="no C compiler here")
 

@@ -12,15 +12,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from singleshot.backends import fold, torch_forward
-from singleshot.backends.fold import fold_batch_norms, use_winograd
-from singleshot.backends.torch_forward import EagerForward, prepare_network
-from singleshot.backends.winograd import WinogradConv2d, fits, halves
 from singleshot.kernels.library import load, processor_flags
 from singleshot.kernels.winograd import Layer, bind, kernel
 from singleshot.models.build import build_network
 from singleshot.models.catalogue import model_spec
+from singleshot.models.fast_conv.inference import WinogradConv2d, fits, halves
 from singleshot.models.layers import SameConv2d
+from singleshot.runtime import fold, torch_forward
+from singleshot.runtime.fold import fold_batch_norms, use_winograd
+from singleshot.runtime.torch_forward import EagerForward, prepare_network
 
 needs_kernel = pytest.mark.skipif(kernel() is None, reason="no C compiler here")
 

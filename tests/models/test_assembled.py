@@ -9,10 +9,16 @@ import pytest
 import torch
 
 from singleshot.errors import ConfigError
-from singleshot.models.assembled import AssembledConfig, parse_assembled, read_assembled, upsampling, write_assembled
 from singleshot.models.build import build_anchors, build_network
 from singleshot.models.config import ExtraBlock, L2NormConfig
-from singleshot.models.presets_mxnet import DSSD_PRESETS, DSSD_VARIANTS, SSD_PRESETS, dssd_config, ssd_config
+from singleshot.models.zoo.assembled import (
+    AssembledConfig,
+    parse_assembled,
+    read_assembled,
+    upsampling,
+    write_assembled,
+)
+from singleshot.models.zoo.mxnet import DSSD_PRESETS, DSSD_VARIANTS, SSD_PRESETS, dssd_config, ssd_config
 
 SMALL: dict[str, Any] = {
     "network": "mobilenet_v1",

@@ -10,9 +10,9 @@ import pytest
 import torch
 
 from parity import mxnet_errors, mxnet_golden, nvidia_errors, refinedet_errors, relative_error
-from singleshot.models.monitor import training_outputs
+from singleshot.core.structures import HeadOutput
+from singleshot.interop.mxnet.training_graph import training_outputs
 from singleshot.models.network import Network
-from singleshot.structures import HeadOutput
 
 # Largest relative error of a gradient's norm, and of the loss. ResNet-101 trained with batch statistics of one image is
 # ill-conditioned: relative noise of 1e-7 (one float32 rounding) after each layer, in float64, moves single norms by

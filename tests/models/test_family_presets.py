@@ -14,7 +14,7 @@ from singleshot.models.build import build_anchors, build_network
 from singleshot.models.catalogue import model_names, model_spec
 from singleshot.models.config import ModelSpec
 from singleshot.models.network import Network, call_on_meta
-from singleshot.models.presets_mxnet import assembled_config, dssd_config, ssd_config
+from singleshot.models.zoo.mxnet import assembled_config, dssd_config, ssd_config
 
 CLASSES = tuple(f"class{index}" for index in range(20))
 

@@ -6,11 +6,11 @@ import pytest
 import torch
 from torch import Tensor
 
+from singleshot.core.structures import RefineOutput
 from singleshot.models.build import build_anchors, build_network
 from singleshot.models.catalogue import model_spec
 from singleshot.multibox.loss import multibox_loss
 from singleshot.multibox.refine import refine_loss
-from singleshot.structures import RefineOutput
 
 CLASSES = ("a", "b", "c")
 

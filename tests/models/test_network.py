@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from singleshot.config import PreprocessConfig
+from singleshot.core.settings import PreprocessConfig
+from singleshot.core.structures import HeadOutput, RefineOutput
 from singleshot.errors import ConfigError
 from singleshot.models.build import build_anchors, build_network
 from singleshot.models.catalogue import model_spec
@@ -22,7 +23,6 @@ from singleshot.models.registry import (
     build_backbone,
     register_backbone,
 )
-from singleshot.structures import HeadOutput, RefineOutput
 
 FIRST_FOUR = ("ssd300_vgg16", "ssd512_vgg16", "ssdlite300_mobilenet_v2", "ssdlite320_mobilenet_v3_large")
 LIGHT = ("ssdlite300_mobilenet_v2", "ssdlite320_mobilenet_v3_large")

@@ -7,7 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from singleshot.config import CoderConfig, Variances
+from singleshot.core.settings import CoderConfig, Variances
 from singleshot.multibox.coder import decode_boxes, encode_boxes
 
 ANCHOR = torch.tensor([[0.25, 0.25, 0.5, 0.5]])

@@ -7,16 +7,16 @@ import numpy as np
 import pytest
 import torch
 
-from singleshot.boxes import xyxy_to_cxcywh
-from singleshot.config import CoderConfig, PostprocessConfig
-from singleshot.multibox import shapes
+from singleshot.core.boxes import xyxy_to_cxcywh
+from singleshot.core.settings import CoderConfig, PostprocessConfig
+from singleshot.core.structures import HeadOutput, RefineOutput
+from singleshot.models.zoo import box_shapes
 from singleshot.multibox.anchors import default_boxes
 from singleshot.multibox.coder import decode_boxes
 from singleshot.multibox.decode import postprocess
-from singleshot.structures import HeadOutput, RefineOutput
 
 SIZE = (60, 80)
-ANCHORS = default_boxes(shapes.tf_anchors(levels=3), ((5, 5), (3, 3), (1, 1)), SIZE)
+ANCHORS = default_boxes(box_shapes.tf_anchors(levels=3), ((5, 5), (3, 3), (1, 1)), SIZE)
 LOGIT = 4.0
 
 
@@ -207,7 +207,7 @@ def test_refinedet_decodes_twice_and_drops_what_is_not_an_object():
 def test_detections_of_the_real_tensorflow_model(image: int, reference: Path):
     golden = np.load(reference / "golden" / "weights" / "tfjs_ssdlite_mobilenet_v2_coco.npz")
     maps = tuple((side, side) for side in (19, 10, 5, 3, 2, 1))
-    anchors = default_boxes(shapes.tf_anchors(), maps, (1, 1))
+    anchors = default_boxes(box_shapes.tf_anchors(), maps, (1, 1))
     heads = HeadOutput(*(torch.from_numpy(golden[f"i{image}_{name}"])[None] for name in ("loc", "cls")))
     config = PostprocessConfig(
         score_function="sigmoid", class_columns=tuple(range(1, 91)), pre_nms_top_k=None, nms_iou=0.6, max_per_class=100,

@@ -7,16 +7,16 @@ import pytest
 import torch
 from torch import Tensor
 
-from singleshot.config import LossConfig, MatchConfig
-from singleshot.multibox import shapes
+from singleshot.core.settings import LossConfig, MatchConfig
+from singleshot.core.structures import HeadOutput
+from singleshot.models.zoo import box_shapes
 from singleshot.multibox.anchors import default_boxes
 from singleshot.multibox.loss import background_loss, box_losses, class_losses, multibox_loss
 from singleshot.multibox.matching import match_anchors
-from singleshot.structures import HeadOutput
 
 SIZE = 64
 CLASSES = 4
-ANCHORS = default_boxes(shapes.tf_anchors(levels=3), ((6, 6), (3, 3), (1, 1)), (SIZE, SIZE))
+ANCHORS = default_boxes(box_shapes.tf_anchors(levels=3), ((6, 6), (3, 3), (1, 1)), (SIZE, SIZE))
 
 
 def head(batch: int, seed: int = 0, scale: float = 2.0) -> HeadOutput:

@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn.functional import pad
 
-from singleshot.boxes import cxcywh_to_xyxy, pairwise_iou
-from singleshot.config import MatchConfig
+from singleshot.core.boxes import cxcywh_to_xyxy, pairwise_iou
+from singleshot.core.settings import MatchConfig
 from singleshot.multibox.matching import (
     _join_mutual_best,
     _level_first_choices,

@@ -7,17 +7,17 @@ import pytest
 import torch
 from torch import Tensor
 
-from singleshot.boxes import xyxy_to_cxcywh
-from singleshot.config import LossConfig
-from singleshot.multibox import shapes
+from singleshot.core.boxes import xyxy_to_cxcywh
+from singleshot.core.settings import LossConfig
+from singleshot.core.structures import HeadOutput, RefineOutput
+from singleshot.models.zoo import box_shapes
 from singleshot.multibox.anchors import default_boxes
 from singleshot.multibox.coder import decode_boxes
 from singleshot.multibox.loss import multibox_loss
 from singleshot.multibox.matching import match_anchors
 from singleshot.multibox.refine import objectness, refine_anchors, refine_loss
-from singleshot.structures import HeadOutput, RefineOutput
 
-ANCHORS = default_boxes(shapes.refinedet_anchors(64), ((8, 8), (4, 4), (2, 2), (1, 1)), (64, 64))
+ANCHORS = default_boxes(box_shapes.refinedet_anchors(64), ((8, 8), (4, 4), (2, 2), (1, 1)), (64, 64))
 BOXES = torch.tensor([[[4.0, 4.0, 30.0, 40.0], [20.0, 20.0, 60.0, 50.0]], [[10.0, 30.0, 50.0, 60.0], [-7.0] * 4]])
 IDS, VALID = torch.tensor([[0, 2], [1, -1]]), torch.tensor([[True, True], [True, False]])
 

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 import torch
 
-from singleshot.classes import COCO_NAMES
+from singleshot.core.class_names import COCO_NAMES
 from singleshot.errors import WeightsError
+from singleshot.images.preprocess import preprocess_image
 from singleshot.models.build import build_network
-from singleshot.preprocess import preprocess_image
 from singleshot.weights.bundled import bundled_names, bundled_path
 from singleshot.weights.file import load_state, read_header, read_spec, read_state
 
@@ -49,7 +49,7 @@ def test_statistics_are_not_those_of_a_folded_network() -> None:
 def test_close_to_the_real_runtime(reference: Path) -> None:
     with np.load(reference / "golden/weights/tfjs_ssdlite_mobilenet_v2_coco.npz") as file:
         golden = dict(file)
-    from singleshot.images import read_image
+    from singleshot.images.read import read_image
 
     path = bundled_path("coco")
     spec = read_spec(path)

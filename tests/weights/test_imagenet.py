@@ -14,7 +14,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from singleshot.config import PreprocessConfig
+from singleshot.core.settings import PreprocessConfig
 from singleshot.errors import WeightsError
 from singleshot.models.build import build_network
 from singleshot.models.catalogue import model_spec
@@ -86,8 +86,8 @@ def test_the_first_layer_sees_what_it_was_trained_on(preprocess: PreprocessConfi
 
 def test_mobilenet_v2_classifies_photos(reference: Path) -> None:
     """The public file with its own classifier on top of our layers knows broccoli (class 937)."""
-    from singleshot.images import read_image
-    from singleshot.preprocess import preprocess_image
+    from singleshot.images.preprocess import preprocess_image
+    from singleshot.images.read import read_image
 
     path = reference / "weights/mobilenet_v2-b0353104.pth"
     classifier = torch.load(path, weights_only=True)

@@ -20,8 +20,8 @@ from hypothesis import strategies as st
 
 import singleshot
 from singleshot.errors import WeightsError
-from singleshot.weights.containers import pickle_check
-from singleshot.weights.containers.torch_file import _sides, read_checkpoint
+from singleshot.weights import pickle_check
+from singleshot.weights.torch_file import _sides, read_checkpoint
 
 FORMATS = (True, False)
 """Zip, and the format before it."""

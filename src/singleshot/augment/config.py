@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, Field, ValidationError, model_validator
 
-from singleshot.config import Frozen, UnitFloat
+from singleshot.core.settings import Frozen, UnitFloat
 from singleshot.errors import ConfigError
 
 Interpolation = Literal["linear", "area", "nearest", "cubic", "lanczos4"]

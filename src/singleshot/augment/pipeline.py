@@ -13,7 +13,7 @@ from singleshot.augment.colour import sample_distortion
 from singleshot.augment.config import AugmentConfig, parse_augment
 from singleshot.augment.geometry import sample_geometry, transform_boxes
 from singleshot.augment.render import Pixels, decode, render
-from singleshot.images import check_rgb, image_size
+from singleshot.images.read import check_rgb, image_size
 
 
 class Augmented(NamedTuple):

@@ -16,8 +16,8 @@ from singleshot.augment.config import Interpolation
 from singleshot.augment.filters import area_filter, lanczos_filter
 from singleshot.augment.geometry import Geometry
 from singleshot.errors import ImageError
-from singleshot.image_header import is_cut_off, read_header
-from singleshot.images import MAX_PIXELS, read_image
+from singleshot.images.header import is_cut_off, read_header
+from singleshot.images.read import MAX_PIXELS, read_image
 from singleshot.kernels.resample import Filter, filter_image, has_kernel
 
 Image = NDArray[np.uint8]

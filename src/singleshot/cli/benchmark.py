@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from singleshot.cli.console import open_console
-from singleshot.wording import counted
+from singleshot.core.wording import counted
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from rich.table import Table
 
-    from singleshot.benchmark import Row
     from singleshot.detector import Detector
+    from singleshot.evaluation.speed import Row
 
 
 def benchmark(
@@ -43,12 +43,12 @@ def benchmark(
     Postprocessing is included, reading images is not. The last column compares the arithmetic of the network with a
     large matrix product on the same device, in bfloat16 for bf16 and in float32 for the others.
     """
-    from singleshot.backends.select import check_backend, check_torch_only
-    from singleshot.benchmark import COMBINATIONS, machine, peak_gflops
-    from singleshot.benchmark import benchmark as run
+    from singleshot.core.files import check_output
     from singleshot.errors import ConfigError
-    from singleshot.files import check_output
-    from singleshot.predict.settings import check_batch
+    from singleshot.evaluation.speed import COMBINATIONS, machine, peak_gflops
+    from singleshot.evaluation.speed import benchmark as run
+    from singleshot.prediction.settings import check_batch
+    from singleshot.runtime.choose import check_backend, check_torch_only
 
     names = check_backend(backend, precision)
     sizes = [check_batch(size) for size in batch or (1, 8)]
@@ -118,7 +118,7 @@ def _write(path: Path, rows: Sequence[Row], head: dict[str, object]) -> None:
     import dataclasses
     import json
 
-    from singleshot.files import write_atomically
+    from singleshot.core.files import write_atomically
 
     document = {**head, "rows": [dataclasses.asdict(row) for row in rows]}
     write_atomically(path, json.dumps(document, indent=2) + "\n")

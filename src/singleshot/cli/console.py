@@ -6,7 +6,7 @@ import os
 import sys
 from typing import TYPE_CHECKING
 
-from singleshot.wording import printable
+from singleshot.core.wording import printable
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 import typer
 
 from singleshot.cli.console import open_console
-from singleshot.wording import counted
+from singleshot.core.wording import counted
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -53,8 +53,8 @@ def check(
 
     With `--bad-data error` a record that has to be repaired counts too.
     """
+    from singleshot.core.files import check_output
     from singleshot.data.check import check as check_data
-    from singleshot.files import check_output
 
     if json is not None:
         check_output(json, overwrite=overwrite, sources=[path])
@@ -66,7 +66,7 @@ def check(
     if json is not None:
         from json import dumps
 
-        from singleshot.files import write_atomically
+        from singleshot.core.files import write_atomically
 
         console.print(f"Written: {write_atomically(json, dumps(report.to_dict(), indent=1))}")
     raise typer.Exit(1 if report.errors else 0)
@@ -154,7 +154,7 @@ def scenes(
     difficulty: Annotated[float, typer.Option(min=0.0, max=1.0, help="Clutter, noise, occlusion.")] = 0.3,
 ) -> None:
     """Render a small labelled data set (VOC layout, five classes) to try things with."""
-    from singleshot.data.scenes import make_scenes
+    from singleshot.demo.scenes import make_scenes
 
     make_scenes(destination, count, seed, difficulty=difficulty, track=_progress("Rendering scenes"))
     typer.echo(f"{counted(count, 'image')} -> {destination}")
@@ -211,7 +211,7 @@ def _class_table(rows: Sequence[dict[str, Any]]) -> Any:
 
 
 def _print_problems(console: Console, problems: Sequence[Any]) -> None:
-    from singleshot.data.problems import count_kinds
+    from singleshot.data.bad_records import count_kinds
 
     if not problems:
         console.print("No problems.", style="green")

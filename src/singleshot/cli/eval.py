@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from singleshot.cli.console import open_console, print_note
-from singleshot.wording import counted, printable
+from singleshot.core.wording import counted, printable
 
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
-    from singleshot.report.result import EvalResult
+    from singleshot.evaluation.result import EvalResult
 
 BEST_ROWS, WORST_ROWS = 12, 28
 """Classes that the table shows of more than both together."""
@@ -92,12 +92,12 @@ def evaluate(
 
         singleshot eval best.safetensors VOCdevkit --split 2007_test --metric voc
     """
-    from singleshot.backends.device import check_device
-    from singleshot.backends.select import check_backend
-    from singleshot.data.parts import open_held_out, remarks
-    from singleshot.engine.evaluate import ALL_METRICS
-    from singleshot.engine.evaluate import evaluate as run
-    from singleshot.report.result import check_outputs
+    from singleshot.data.train_val import open_held_out, remarks
+    from singleshot.evaluation.evaluate import ALL_METRICS
+    from singleshot.evaluation.evaluate import evaluate as run
+    from singleshot.evaluation.result import check_outputs
+    from singleshot.runtime.choose import check_backend
+    from singleshot.runtime.device import check_device
 
     console = open_console()
     shown = [name for name in ALL_METRICS if not metric or name in metric]

@@ -15,9 +15,9 @@ from singleshot.cli.console import open_console, shown
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from singleshot.interop.registry import ImportReport
+    from singleshot.interop.selfcheck import SelfCheck
     from singleshot.models.config import ModelSpec
-    from singleshot.weights.importers import ImportReport
-    from singleshot.weights.selfcheck import SelfCheck
 
 # More names than this are counted instead of being listed.
 LISTED_NAMES = 8
@@ -61,7 +61,7 @@ def import_(
     Nothing inside a checkpoint is run. The result is read back, compared, and tried on an image of noise.
     """
     from singleshot.cli.models import parse_size
-    from singleshot.weights.importers import read_foreign
+    from singleshot.interop.registry import read_foreign
 
     names = None if classes is None else _read_names(classes)
     pixels, size_hw = None if mean is None else _read_mean(mean), None if size is None else parse_size(size)
@@ -82,8 +82,8 @@ def default_name(path: Path) -> str:
 
 def _target(path: Path, out: Path | None, overwrite: bool) -> Path:
     """The file to write, which is none of those that are read, and none that exists unless it may be replaced."""
+    from singleshot.core.files import check_output
     from singleshot.errors import OutputError
-    from singleshot.files import check_output
 
     target = out or Path(default_name(path))
     folder = path if path.is_dir() else path.parent
@@ -99,8 +99,8 @@ def _target(path: Path, out: Path | None, overwrite: bool) -> Path:
 
 def _save_checked(out: Path, spec: ModelSpec, state: dict[str, Tensor]) -> SelfCheck:
     """Write a weights file that is checked before it has its name."""
+    from singleshot.interop.selfcheck import check_saved
     from singleshot.weights.file import save_weights
-    from singleshot.weights.selfcheck import check_saved
 
     draft = out.with_name(f".{secrets.token_hex(8)}.safetensors")
     try:
@@ -113,8 +113,8 @@ def _save_checked(out: Path, spec: ModelSpec, state: dict[str, Tensor]) -> SelfC
 
 
 def _read_names(file: Path) -> list[str]:
+    from singleshot.core.files import read_text
     from singleshot.errors import ConfigError
-    from singleshot.files import read_text
 
     try:
         text, encoding, guessed = read_text(file)

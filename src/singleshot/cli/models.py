@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from singleshot.cli.console import open_console, shown
-from singleshot.wording import counted
+from singleshot.core.wording import counted
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -60,7 +60,7 @@ def parse_size(text: str) -> tuple[int, int]:
     Raises:
         ConfigError: it is none.
     """
-    from singleshot.config import MAX_SIDE
+    from singleshot.core.settings import MAX_SIDE
     from singleshot.errors import ConfigError
 
     sides = text.lower().split("x")
@@ -147,7 +147,7 @@ def _level_table(summary: NetworkSummary) -> Table:
 
 def weights_at_hand(spec: ModelSpec) -> list[tuple[str, str]]:
     """Weights that need no training, and where they are: bundled detectors, and ImageNet weights for the backbone."""
-    from singleshot.files import cache_folder
+    from singleshot.core.files import cache_folder
     from singleshot.weights.bundled import bundled_names, bundled_path
     from singleshot.weights.file import read_spec
     from singleshot.weights.manifest import IMAGENET, architecture_of

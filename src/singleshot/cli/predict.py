@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from singleshot.cli.console import discard_output, open_console, shown
-from singleshot.wording import counted
+from singleshot.core.wording import counted
 
 if TYPE_CHECKING:
     from rich.status import Status
 
-    from singleshot.predict.job import JobSummary
-    from singleshot.predict.runner import Predictor, Result
-    from singleshot.predict.sinks import Sink
+    from singleshot.prediction.job import JobSummary
+    from singleshot.prediction.pipeline import Predictor, Result
+    from singleshot.prediction.sinks import Sink
 
 # More images than this are counted by a progress bar instead of being listed one by one, and have a table of times.
 LISTED_IMAGES = 20
@@ -96,15 +96,15 @@ def predict(
     exit code is 1. Exit code 2 means that nothing was done (a wrong option, path or weights file). Ctrl-C keeps what
     was found until then.
     """
-    from singleshot.backends.device import check_device
-    from singleshot.backends.select import check_backend
     from singleshot.cli.signals import interrupt_code
-    from singleshot.detections import check_line_width, check_score
     from singleshot.detector import load
-    from singleshot.predict.folder import new_folder
-    from singleshot.predict.settings import check_batch
-    from singleshot.predict.sinks import check_kinds, check_sinks, open_sinks
-    from singleshot.predict.sources import search_images
+    from singleshot.prediction.detections import check_line_width, check_score
+    from singleshot.prediction.output_folder import new_folder
+    from singleshot.prediction.settings import check_batch
+    from singleshot.prediction.sinks import check_kinds, check_sinks, open_sinks
+    from singleshot.prediction.sources import search_images
+    from singleshot.runtime.choose import check_backend
+    from singleshot.runtime.device import check_device
 
     kinds = [kind.strip() for kind in save.split(",") if kind.strip()]
     if out is None:
@@ -166,8 +166,8 @@ def _run(
     predictor: Predictor, images: Sequence[Path], batch: int, sinks: AbstractContextManager[list[Sink]]
 ) -> JobSummary:
     """The job itself."""
-    from singleshot.images import quiet_decoders
-    from singleshot.predict.job import OutputProblem, describe, run_job
+    from singleshot.images.read import quiet_decoders
+    from singleshot.prediction.job import OutputProblem, describe, run_job
 
     summary: JobSummary | None = None
     try:
@@ -183,7 +183,7 @@ def _run(
 def _check_not_all_others(images: Sequence[Path]) -> None:
     """A video or a list of files among photos is one that fails; alone it is a mistake."""
     from singleshot.errors import ImageError
-    from singleshot.predict.sources import other_file
+    from singleshot.prediction.sources import other_file
 
     others = [other_file(path) for path in images[:LISTED_IMAGES]]
     if len(images) <= LISTED_IMAGES and all(others):
@@ -217,7 +217,7 @@ def _progress(count: int) -> Iterator[Callable[[Result], None]]:
     """A bar for many images, a line each for few."""
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    from singleshot.predict.runner import Failure
+    from singleshot.prediction.pipeline import Failure
 
     columns = (BarColumn(), MofNCompleteColumn(), TextColumn("images"), TimeRemainingColumn())
     console = open_console()

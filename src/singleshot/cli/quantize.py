@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from singleshot.cli.console import open_console, shown
-from singleshot.wording import counted
+from singleshot.core.wording import counted
 
 
 def quantize(
@@ -32,11 +32,11 @@ def quantize(
     the same without `--precision`, which is float32. Images that cannot be read are named and left out; the exit code
     is 1 when a folder that was asked for could not be looked into.
     """
-    from singleshot.backends.quantize import quantize as run
-    from singleshot.backends.select import check_kind, compiled_file, int8_path
+    from singleshot.core.files import check_output
     from singleshot.detector import find_weights
-    from singleshot.files import check_output
-    from singleshot.predict.sources import search_images
+    from singleshot.export.quantize import quantize as run
+    from singleshot.prediction.sources import search_images
+    from singleshot.runtime.choose import check_kind, compiled_file, int8_path
 
     path, kind = find_weights(weights), check_kind(backend)
     target, found = out or int8_path(path, kind), search_images(data, recursive=recursive)

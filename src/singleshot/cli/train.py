@@ -69,7 +69,7 @@ def train(
     ] = None,
 ) -> None:
     """Train a detector on labelled images; by default from the bundled COCO detector."""
-    from singleshot.engine.train import train as run
+    from singleshot.training.train import train as run
 
     result = run(
         data,
@@ -119,7 +119,7 @@ def _assignments(texts: list[str]) -> dict[str, Any]:
     """``KEY=VALUE`` pairs; values are read as YAML."""
     import yaml
 
-    from singleshot.engine.config import parse_yaml
+    from singleshot.training.config import parse_yaml
 
     pairs = {}
     for text in texts:

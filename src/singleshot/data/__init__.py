@@ -1,8 +1,8 @@
 """Data sets: PASCAL VOC, COCO, YOLO, LabelMe and csv read into one checked form. Importing this never imports torch."""
 
+from singleshot.data.bad_records import BadData, Problem
 from singleshot.data.dataset import DetectionDataset, open, splits
-from singleshot.data.parts import open_training
-from singleshot.data.problems import BadData, Problem
 from singleshot.data.recognise import Format
+from singleshot.data.train_val import open_training
 
 __all__ = ["BadData", "DetectionDataset", "Format", "Problem", "open", "open_training", "splits"]

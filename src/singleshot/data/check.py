@@ -14,16 +14,16 @@ from typing import Any, Literal
 
 import numpy as np
 
+from singleshot.core.wording import counted
+from singleshot.data.bad_records import BadData, Problem, count_kinds
 from singleshot.data.dataset import DetectionDataset, open_found
-from singleshot.data.parts import choose_training
-from singleshot.data.problems import BadData, Problem, count_kinds
 from singleshot.data.recognise import Format, Found, own_splits, recognise
 from singleshot.data.split_names import HELD_OUT, TRAINING, split_role
 from singleshot.data.splitting import PARTS, assign_splits
+from singleshot.data.train_val import choose_training
 from singleshot.errors import DataError, ImageError
-from singleshot.image_header import read_header
-from singleshot.images import read_image
-from singleshot.wording import counted
+from singleshot.images.header import read_header
+from singleshot.images.read import read_image
 
 THREADS = 4
 # COCO's limits of small and medium objects, in square pixels.

@@ -9,10 +9,10 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import NamedTuple
 
+from singleshot.core.files import is_regular, read_text
 from singleshot.data.file_index import normal
 from singleshot.data.records import Records
 from singleshot.errors import DataError
-from singleshot.files import is_regular, read_text
 
 CLASS_FILES = ("classes.txt", "labels.txt", "labelmap.txt", "label_list.txt")
 # What other trainers want first in a list of classes; public classes have no background.

@@ -8,15 +8,15 @@ from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import Literal
 
+from singleshot.core.files import check_output_folder, filled_folder
+from singleshot.core.structures import Sample
+from singleshot.data.bad_records import BadData, Problem
 from singleshot.data.convert_names import check_class_names, describe_keys, describe_renamed, target_names, yolo_keys
 from singleshot.data.dataset import DetectionDataset, open_splits
-from singleshot.data.problems import BadData, Problem
+from singleshot.data.formats.writers import IMAGE_FOLDERS, WRITERS, Splits, Target
 from singleshot.data.recognise import Format
 from singleshot.data.split_names import names_split
-from singleshot.data.writers import IMAGE_FOLDERS, WRITERS, Splits, Target
 from singleshot.errors import DataError
-from singleshot.files import check_output_folder, filled_folder
-from singleshot.structures import Sample
 
 Track = Callable[[Sequence[Path]], Iterable[Path]]
 UNLISTED = "unlisted"

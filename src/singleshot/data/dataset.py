@@ -10,14 +10,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from singleshot.data.problems import BadData, Problem, count_kinds, refuse
+from singleshot.core.structures import ClassMap, Sample
+from singleshot.data.bad_records import BadData, Problem, count_kinds, refuse
 from singleshot.data.recognise import Format, Found, own_splits, recognise, report_unexplained
 from singleshot.data.records import Records
 from singleshot.data.split_names import TRAINING, resolve_split, split_role
 from singleshot.data.splitting import PARTS, assign_splits
 from singleshot.data.validate import validate
 from singleshot.errors import DataError
-from singleshot.structures import ClassMap, Sample
 
 
 @dataclass(frozen=True)

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import BinaryIO
 
 from singleshot.errors import ImageError
-from singleshot.image_header import LATE_BYTES, Header, is_cut_off, read_header, turned_late
-from singleshot.images import read_image
+from singleshot.images.header import LATE_BYTES, Header, is_cut_off, read_header, turned_late
+from singleshot.images.read import read_image
 
 THREADS = 8
 CHUNK = 64

@@ -7,10 +7,10 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path, PurePath, PurePosixPath
 from urllib.parse import unquote
 
+from singleshot.core.files import is_regular
 from singleshot.data.file_index import is_hidden, list_files, normal
 from singleshot.data.split_names import split_role
-from singleshot.files import is_regular
-from singleshot.images import IMAGE_SUFFIXES
+from singleshot.images.read import IMAGE_SUFFIXES
 
 MAX_NAME_BYTES = 255
 

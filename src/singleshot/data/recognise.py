@@ -11,11 +11,11 @@ from pathlib import Path
 from types import ModuleType
 from typing import Literal
 
-from singleshot.data import coco, csv_table, labelme, voc, yolo
+from singleshot.data.bad_records import Problem
 from singleshot.data.folder_splits import split_by_folders
-from singleshot.data.other_formats import describe_foreign
+from singleshot.data.formats import coco, csv_table, labelme, voc, yolo
+from singleshot.data.formats.other_formats import describe_foreign
 from singleshot.data.paths import images_below, is_image, subfolders, visible
-from singleshot.data.problems import Problem
 from singleshot.data.records import Layout, Records
 from singleshot.data.split_names import is_whole
 from singleshot.errors import DataError

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
-from singleshot.data.problems import Action, Problem
-from singleshot.images import IMAGE_SUFFIXES
+from singleshot.data.bad_records import Action, Problem
+from singleshot.images.read import IMAGE_SUFFIXES
 
 MAX_SIDE = 2**24
 OBJECT_COLUMNS = ("boxes", "labels", "difficult", "iscrowd", "areas", "lines", "keys")

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from singleshot.core.files import check_output, write_atomically
 from singleshot.data.dataset import open_found
 from singleshot.data.recognise import Format, own_splits, recognise
 from singleshot.data.splitting import PARTS
-from singleshot.files import check_output, write_atomically
 
 
 @dataclass(frozen=True)

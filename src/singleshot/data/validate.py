@@ -15,12 +15,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from singleshot.core.structures import ClassMap, Sample
+from singleshot.data.bad_records import Action, Problem
 from singleshot.data.headers import read_headers
 from singleshot.data.notation import find_corners, find_fractions
-from singleshot.data.problems import Action, Problem
 from singleshot.data.records import ImageRecord, Records
-from singleshot.image_header import Header
-from singleshot.structures import ClassMap, Sample
+from singleshot.images.header import Header
 
 Mask = NDArray[np.bool_]
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from singleshot.demo.stage import DemoContext, StageResult
+from singleshot.demo.common import DemoContext, StageResult
 from singleshot.errors import OutputError
 
 if TYPE_CHECKING:

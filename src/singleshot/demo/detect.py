@@ -11,12 +11,12 @@ from statistics import median
 from time import perf_counter
 from typing import TYPE_CHECKING, NamedTuple
 
-from singleshot.demo.stage import DemoContext, StageResult
-from singleshot.detections import Detections
+from singleshot.demo.common import DemoContext, StageResult
 from singleshot.errors import MissingExtraError
+from singleshot.prediction.detections import Detections
 
 if TYPE_CHECKING:
-    from singleshot.predict.runner import Predictor
+    from singleshot.prediction.pipeline import Predictor
     from singleshot.report.page import Section
 
 TIMED_RUNS = 5
@@ -108,9 +108,9 @@ def photo_folder() -> Path:
 
 def write_results(out: Path, images: Sequence[Path], predictor: Predictor) -> None:
     """Annotated pictures and ``detections.json``, as ``singleshot predict`` writes them, in place of former ones."""
-    from singleshot.predict.folder import holds_results
-    from singleshot.predict.job import run_job
-    from singleshot.predict.sinks import open_sinks
+    from singleshot.prediction.job import run_job
+    from singleshot.prediction.output_folder import holds_results
+    from singleshot.prediction.sinks import open_sinks
 
     labels = (predictor.class_names, predictor.category_ids)
     with open_sinks(("images", "json"), out, images, *labels, overwrite=holds_results(out)) as sinks:
@@ -121,7 +121,7 @@ def write_results(out: Path, images: Sequence[Path], predictor: Predictor) -> No
 
 def _time(predictor: Predictor, path: Path, photo: SamplePhoto) -> _Timed:
     """Detect in one photo a few times, one image at a time; the network is warm by now."""
-    from singleshot.predict.runner import Prediction
+    from singleshot.prediction.pipeline import Prediction
 
     runs = []
     for _ in range(TIMED_RUNS):
@@ -133,7 +133,7 @@ def _time(predictor: Predictor, path: Path, photo: SamplePhoto) -> _Timed:
 
 
 def _photo_section(out: Path, timed: Sequence[_Timed]) -> Section:
-    from singleshot.images import read_image
+    from singleshot.images.read import read_image
     from singleshot.report.page import Figure, Figures, Section, Text
 
     figures = [Figure(read_image(out / "images" / row.photo.file), f"{row.found}. {row.photo.credit}") for row in timed]

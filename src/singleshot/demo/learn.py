@@ -11,13 +11,13 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from singleshot.demo.stage import DemoContext, StageResult
+from singleshot.demo.common import DemoContext, StageResult
 from singleshot.errors import DataError
 
 if TYPE_CHECKING:
-    from singleshot.engine.train import TrainResult
+    from singleshot.evaluation.result import EvalResult
     from singleshot.report.page import Section
-    from singleshot.report.result import EvalResult
+    from singleshot.training.train import TrainResult
 
 SHOWN_SCENES = 3
 
@@ -66,7 +66,7 @@ def learn_scenes(context: DemoContext, course: Course | None = None) -> StageRes
         DataError: the folder for the scenes holds something else.
         ConfigError: the folder for the run holds another one.
     """
-    from singleshot.engine.train import train
+    from singleshot.training.train import train
 
     course = course or Course()
     scenes = render_scenes(context, course.images, course.difficulty)
@@ -96,7 +96,7 @@ def render_scenes(context: DemoContext, count: int, difficulty: float = 1.0) -> 
     Raises:
         DataError: the folder holds something else.
     """
-    from singleshot.data.scenes import make_scenes
+    from singleshot.demo.scenes import make_scenes
 
     folder = context.out / "scenes"
     # The list of classes is written last.
@@ -114,7 +114,7 @@ def render_scenes(context: DemoContext, count: int, difficulty: float = 1.0) -> 
 
 def remove_former_run(run: Path, scenes: Path) -> None:
     """Make room for a new run in place of a former demo's; any other run stays, and training refuses to replace it."""
-    from singleshot.engine.config import read_config
+    from singleshot.training.config import read_config
 
     settings = run / "config.yaml"
     if not settings.is_file():
@@ -126,7 +126,7 @@ def remove_former_run(run: Path, scenes: Path) -> None:
 
 def measure(context: DemoContext, result: TrainResult, scenes: Path) -> EvalResult:
     """The weights at the end of the run on the held-out scenes: none was chosen by looking at those."""
-    from singleshot.engine.evaluate import evaluate
+    from singleshot.evaluation.evaluate import evaluate
 
     context.say("\n[bold]Measuring[/bold] on scenes that it has not learnt from")
     with _progress(context) as on_progress:
@@ -146,8 +146,8 @@ def _progress(context: DemoContext) -> Iterator[Callable[[int, int], None]]:
 
 def _data_section(scenes: Path) -> Section:
     from singleshot import data
-    from singleshot.draw import class_colour, draw_box, draw_label
-    from singleshot.images import read_image
+    from singleshot.images.draw import class_colour, draw_box, draw_label
+    from singleshot.images.read import read_image
     from singleshot.report.page import Figure, Figures, Section, Text
 
     dataset = data.open(scenes, "trainval")
@@ -169,10 +169,10 @@ def _data_section(scenes: Path) -> Section:
 
 
 def _training_section(result: TrainResult, evaluation: EvalResult) -> Section:
-    from singleshot.engine.logs import log_series
-    from singleshot.engine.progress import clock
     from singleshot.report.page import Figure, Figures, Section, Text, Tile, Tiles
     from singleshot.report.plots import training_curve
+    from singleshot.training.logs import log_series
+    from singleshot.training.progress import clock
 
     log = result.folder / "metrics.csv"
     losses = {name: log_series(log, f"loss/{name}") for name in ("classification", "localization")}
@@ -192,7 +192,7 @@ def _training_section(result: TrainResult, evaluation: EvalResult) -> Section:
 
 
 def _evaluation_sections(evaluation: EvalResult) -> list[Section]:
-    from singleshot.report.evaluation import evaluation_sections
+    from singleshot.evaluation.pages import evaluation_sections
 
     return [
         replace(section, title=f"Learn: {section.title[0].lower()}{section.title[1:]}")

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from singleshot.config import CoderConfig, PostprocessConfig
+from singleshot.core.settings import CoderConfig, PostprocessConfig
 from singleshot.kernels.library import load
 
 FLAGS = ("-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math")

@@ -29,7 +29,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import NamedTuple
 
-from singleshot.files import cache_folder, write_atomically
+from singleshot.core.files import cache_folder, write_atomically
 
 FLAGS = ("-O3", "-march=native", "-std=gnu11", "-shared", "-fPIC", "-Wall", "-Werror=vla")
 SWITCH = "SINGLESHOT_KERNELS"

@@ -13,7 +13,7 @@ from functools import cache
 from importlib import import_module
 from typing import Literal
 
-from singleshot.config import AnchorConfig, CoderConfig, PostprocessConfig, PreprocessConfig
+from singleshot.core.settings import AnchorConfig, CoderConfig, PostprocessConfig, PreprocessConfig
 from singleshot.errors import ConfigError
 from singleshot.models.config import (
     BackboneConfig,
@@ -23,12 +23,12 @@ from singleshot.models.config import (
     ModelSpec,
     NetworkConfig,
 )
-from singleshot.multibox.shapes import Recipe, ssd_anchors, tf_anchors, torchvision_ssdlite_anchors
+from singleshot.models.zoo.box_shapes import Recipe, ssd_anchors, tf_anchors, torchvision_ssdlite_anchors
 
 SizeHW = tuple[int, int]
 SpecBuilder = Callable[[str, tuple[str, ...], SizeHW], ModelSpec]
 
-MORE_MODULES = ("singleshot.models.presets", "singleshot.models.presets_mxnet")
+MORE_MODULES = ("singleshot.models.zoo.family", "singleshot.models.zoo.mxnet")
 """Modules beside this one that register models."""
 
 

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from singleshot.config import MAX_LEVELS, AnchorConfig, CoderConfig, Frozen, PostprocessConfig, PreprocessConfig
+from singleshot.core.settings import MAX_LEVELS, AnchorConfig, CoderConfig, Frozen, PostprocessConfig, PreprocessConfig
 
 MAX_CHANNELS = 65536
 MAX_CLASSES = 65535

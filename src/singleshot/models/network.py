@@ -10,11 +10,11 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from singleshot.core.structures import HeadOutput, RefineOutput
 from singleshot.errors import ConfigError
 from singleshot.models.heads.multibox import MultiBoxHead
 from singleshot.models.necks import Neck
 from singleshot.models.registry import Backbone
-from singleshot.structures import HeadOutput, RefineOutput
 
 
 class Network(nn.Module):

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from singleshot.boxes import cxcywh_to_xyxy, xyxy_to_cxcywh
-from singleshot.config import AnchorConfig, AnchorLevel
+from singleshot.core.boxes import cxcywh_to_xyxy, xyxy_to_cxcywh
+from singleshot.core.settings import AnchorConfig, AnchorLevel
 from singleshot.errors import ConfigError
 
 

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from singleshot.boxes import xyxy_to_cxcywh
-from singleshot.config import CoderConfig
+from singleshot.core.boxes import xyxy_to_cxcywh
+from singleshot.core.settings import CoderConfig
 
 MIN_RATIO = 1e-7
 """Objects are taken as no smaller than this part of their anchor, so that the log is finite. An anchor matched with an

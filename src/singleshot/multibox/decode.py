@@ -9,12 +9,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from singleshot.boxes import clip_to_image, xyxy_to_cxcywh
-from singleshot.config import CoderConfig, PostprocessConfig
+from singleshot.core.boxes import clip_to_image, xyxy_to_cxcywh
+from singleshot.core.settings import CoderConfig, PostprocessConfig
+from singleshot.core.structures import HeadOutput, RefineOutput
 from singleshot.multibox.coder import CODER, decode_boxes
 from singleshot.multibox.nms import NmsConfig, greedy_nms, rank_in_groups
 from singleshot.multibox.soft_nms import SoftNmsConfig, soft_nms
-from singleshot.structures import HeadOutput, RefineOutput
 
 MARGIN = 1e-3
 """Natural logarithm of how far below the threshold a score is looked at: far more than rounding."""

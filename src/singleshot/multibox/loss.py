@@ -8,13 +8,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from singleshot.boxes import aligned_iou, diou_penalty, giou_penalty
-from singleshot.config import CoderConfig, LossConfig, MatchConfig
+from singleshot.core.boxes import aligned_iou, diou_penalty, giou_penalty
+from singleshot.core.settings import CoderConfig, LossConfig, MatchConfig
+from singleshot.core.structures import HeadOutput
 from singleshot.multibox.coder import CODER, decode_boxes, encode_boxes
 from singleshot.multibox.matching import MATCH, Matches, match_anchors
 from singleshot.multibox.mining import mine_negatives, wanted_negatives
-from singleshot.multibox.waiting import counting_is_free
-from singleshot.structures import HeadOutput
+from singleshot.multibox.rows import counting_is_free
 
 LOSS = LossConfig()
 

@@ -13,9 +13,9 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from singleshot.boxes import cxcywh_to_xyxy, pairwise_iou
-from singleshot.config import MatchConfig
-from singleshot.multibox.waiting import counting_is_free
+from singleshot.core.boxes import cxcywh_to_xyxy, pairwise_iou
+from singleshot.core.settings import MatchConfig
+from singleshot.multibox.rows import counting_is_free
 
 MATCH = MatchConfig()
 

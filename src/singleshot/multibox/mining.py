@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from singleshot.multibox.waiting import counting_is_free
+from singleshot.multibox.rows import counting_is_free
 
 
 def wanted_negatives(positives: Tensor, ratio: float, minimum: int) -> Tensor:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from singleshot.boxes import xyxy_to_cxcywh
-from singleshot.config import CoderConfig, LossConfig, MatchConfig
+from singleshot.core.boxes import xyxy_to_cxcywh
+from singleshot.core.settings import CoderConfig, LossConfig, MatchConfig
+from singleshot.core.structures import HeadOutput, RefineOutput
 from singleshot.multibox.coder import CODER, decode_boxes
 from singleshot.multibox.loss import LOSS, assign_targets, multibox_loss, targets_loss
 from singleshot.multibox.matching import MATCH, match_anchors
-from singleshot.structures import HeadOutput, RefineOutput
 
 MIN_OBJECTNESS = 0.01
 """One minus the paper's theta of .99: anchors that the first step calls background this surely are left out."""

@@ -7,7 +7,7 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor
 
-from singleshot.boxes import pairwise_iou
+from singleshot.core.boxes import pairwise_iou
 from singleshot.multibox.nms import ScoreTable
 
 

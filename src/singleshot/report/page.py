@@ -17,10 +17,10 @@ from typing import Any
 
 import numpy as np
 
+from singleshot.core.files import write_atomically
+from singleshot.core.wording import printable
 from singleshot.errors import MissingExtraError
-from singleshot.files import write_atomically
 from singleshot.version import __version__
-from singleshot.wording import printable
 
 Cell = str | int | float | None
 """What a table may hold; ``None`` and NaN show as a dash."""

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
+from singleshot.core.files import is_regular, write_atomically
 from singleshot.errors import WeightsError
-from singleshot.files import is_regular, write_atomically
 from singleshot.models.config import ModelSpec
 
 if TYPE_CHECKING:

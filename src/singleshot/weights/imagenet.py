@@ -8,13 +8,13 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from singleshot.config import PreprocessConfig
+from singleshot.core.settings import PreprocessConfig
 from singleshot.errors import WeightsError
 from singleshot.models.config import ModelSpec
 from singleshot.models.network import Network
-from singleshot.weights.containers.torch_file import read_checkpoint
 from singleshot.weights.file import read_state
 from singleshot.weights.manifest import IMAGENET, architecture_of, fetch
+from singleshot.weights.torch_file import read_checkpoint
 
 TORCHVISION = PreprocessConfig(size_hw=(224, 224), scale=1 / 255, mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
 CAFFE = PreprocessConfig(size_hw=(224, 224), mean=(123.0, 117.0, 104.0))

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from singleshot.core.files import cache_folder
 from singleshot.errors import WeightsError
-from singleshot.files import cache_folder
 
 _log = logging.getLogger(__name__)
 

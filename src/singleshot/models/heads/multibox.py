@@ -9,11 +9,11 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from singleshot.core.structures import HeadOutput
 from singleshot.models.config import HeadConfig
 from singleshot.models.graph import build_predictor
 from singleshot.models.heads.prediction import build_prediction_module
 from singleshot.models.layers import conv2d, conv_block
-from singleshot.structures import HeadOutput
 
 
 class MultiBoxHead(nn.Module):

@@ -1,0 +1,60 @@
+"""Label files of programs that are not read, by their tell-tale keys: what an error says they look like."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from singleshot.core.files import is_regular
+from singleshot.data.file_index import list_files
+
+HEAD_BYTES = 65536
+_SIGNS: tuple[tuple[str, str], ...] = (
+    ("VoTT", r'"assets"\s*:|"visitedFrames"'),
+    ("Azure Custom Vision", r'"tagName"\s*:'),
+    ("an AWS Ground Truth manifest", r'"source-ref"\s*:'),
+    ("metadata of a Hugging Face image folder", r'"file_name"[\s\S]*"objects"\s*:\s*\{'),
+    ("VGG Image Annotator (VIA)", r'"_via_(img_metadata|settings)"|"regions"\s*:'),
+    ("Label Studio", r'"from_name"\s*:|"rectanglelabels"'),
+    ("CreateML", r'"coordinates"\s*:'),
+    ("Datumaro", r'"categories"\s*:[^\[]*"label"'),
+    ("Supervisely", r'"classTitle"\s*:'),
+    ("BDD100K", r'"box2d"\s*:'),
+    ("Labelbox", r'"Labeled Data"|"data_row"'),
+    ("a COCO file without boxes or categories", r'"images"\s*:\s*\['),
+    ("VIA csv", r"region_shape_attributes"),
+    ("CVAT for images", r"<annotations>[\s\S]*<image "),
+    ("a table with all numbers of a box in one column", r"^[^\n{]*\bbbox\b"),
+    ("a table of classes of whole images", r"^filename(, ?[^,\n]+)+\r?\n[^,\n]+(, ?[01])+\r?\n"),
+    ("KITTI", r"^[A-Za-z_]+( -?[0-9.]+){14}"),
+    ("DOTA", r"^(imagesource:|gsd:|([0-9.]+ ){8}\D)"),
+    ("VisDrone", r"^(\d+,){7}\d+"),
+)
+_SUFFIXES = {".json", ".ndjson", ".jsonl", ".csv", ".xml", ".tfrecord", ".record", ".parquet", ".manifest", ".txt"}
+# Label files may be a few folders down: ``ds/ann/a.jpg.json``.
+_DEPTH, _MOST = 3, 100
+
+
+def describe_foreign(path: Path) -> str:
+    """A sentence about label files that are there and not read; empty where there is none."""
+    files = [path] if is_regular(path) else [path / name for name in list_files(path, _SUFFIXES, _DEPTH)]
+    texts = [file for file in files if file.suffix.lower() == ".txt"]  # of which there may be lists and the like first
+    others = [file for file in files if file.suffix.lower() != ".txt"]
+    for file in (*others[:_MOST], *texts[:_MOST]):
+        kind = _kind(file)
+        if kind:
+            return f" {file} looks like {kind}, which is not read: export the labels as VOC, COCO or YOLO."
+    return ""
+
+
+def _kind(file: Path) -> str:
+    if file.suffix.lower() in (".tfrecord", ".record"):
+        return "TFRecord"
+    if file.suffix.lower() == ".parquet":
+        return "Parquet"
+    try:
+        with file.open("rb") as handle:
+            head = handle.read(HEAD_BYTES).decode("latin-1")
+    except OSError:
+        return ""
+    return next((name for name, sign in _SIGNS if re.search(sign, head)), "")

@@ -1,0 +1,267 @@
+"""Run a detector over a labelled data set and measure what it finds."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Collection, Sequence
+from time import perf_counter
+from typing import TYPE_CHECKING, Literal, get_args
+
+import numpy as np
+
+from singleshot.core.structures import Sample
+from singleshot.core.wording import counted
+from singleshot.data import DetectionDataset
+from singleshot.data.train_val import open_held_out, remarks
+from singleshot.detector import BATCH_SIZE, Detector, load
+from singleshot.errors import ConfigError, DataError
+from singleshot.evaluation.metrics import DetectionTable, GroundTruth, VocConfig, evaluate_detections
+from singleshot.evaluation.metrics.class_match import match_classes
+from singleshot.evaluation.metrics.coco import MAX_DETECTIONS
+from singleshot.evaluation.metrics.measure import VOC
+from singleshot.evaluation.result import EvalResult, Speed
+from singleshot.prediction.pipeline import Failure, Predictor, StageTimes
+from singleshot.prediction.settings import check_batch
+from singleshot.runtime.choose import BackendName, Precision
+
+if TYPE_CHECKING:
+    from singleshot.models.config import ModelSpec
+    from singleshot.models.network import Network
+    from singleshot.prediction.detections import Detections
+
+MetricName = Literal["voc", "coco"]
+ALL_METRICS: tuple[MetricName, ...] = get_args(MetricName)
+
+SCORE_THRESHOLD = 0.01
+"""Low enough for whole curves: on COCO the AP equals that of 1e-8 to four digits."""
+
+Progress = Callable[[int, int], None]
+"""Called with the images done and the images in all."""
+
+
+def evaluate(
+    model: Detector | str | os.PathLike[str],
+    data: DetectionDataset | str | os.PathLike[str],
+    split: str | None = None,
+    *,
+    score_threshold: float = SCORE_THRESHOLD,
+    batch_size: int = BATCH_SIZE,
+    backend: BackendName = "auto",
+    precision: Precision = "fp32",
+    device: str = "auto",
+    compile: bool = False,
+    nms_iou: float | None = None,
+    max_detections: int | None = None,
+    metrics: Collection[MetricName] = ALL_METRICS,
+    iou: float = VOC.min_iou,
+    strict: bool = False,
+    inclusive: bool = False,
+    on_progress: Progress | None = None,
+) -> EvalResult:
+    """Evaluate a detector on a labelled data set. Every argument is an option of ``singleshot eval`` of the same name.
+
+    Args:
+        model: a detector, a weights file, or ``coco``.
+        data: an opened data set, or the path of one.
+        split: which part of ``data`` when it is a path. ``None`` takes the held-out one (test, else val) where the data
+            set has it, else everything; ``all`` takes everything.
+        score_threshold: detections below are not looked at; keep it low, or the curves end early.
+        batch_size: images that the network sees at once.
+        backend, device, compile: what runs the network, as in `Detector.predict`.
+        precision: float32 unless asked otherwise, so that numbers can be compared; ``auto`` is what `Detector.predict`
+            would choose.
+        nms_iou: overlap above which the weaker of two boxes of a class goes; the model's own by default.
+        max_detections: most detections per image; the model's own by default. Above 100, COCO's numbers also count as
+            many of a class in an image, which is then no longer COCO's own rule.
+        metrics: ``voc`` (always computed: the curves need it), ``coco``.
+        iou: overlap that counts by VOC's rule.
+        strict: the overlap must exceed ``iou`` (Python ports of VOC).
+        inclusive: widths and heights grow by 1 pixel (VOC devkit).
+        on_progress: called after each image.
+
+    Returns:
+        All numbers; ``result.save(folder)`` writes JSON and an HTML report.
+
+    Raises:
+        DataError: the data cannot be read, shares no class with the model, or has no object of such a class.
+        WeightsError: the model cannot be read.
+        ConfigError: a setting makes no sense.
+    """
+    detector = model if isinstance(model, Detector) else load(model)
+    dataset = data if isinstance(data, DetectionDataset) else open_held_out(data, split)
+    _check_measurable(dataset, detector.class_names)
+    name = detector.spec.name if isinstance(model, Detector) else str(model)
+    predictor = detector.predictor(
+        score_threshold,
+        nms_iou=nms_iou,
+        max_detections=max_detections,
+        clip=None,
+        backend=backend,
+        precision=precision,
+        device=device,
+        compile=compile,
+        images=len(dataset),
+    )
+    return evaluate_predictor(
+        predictor,
+        dataset,
+        name=name,
+        score_threshold=score_threshold,
+        batch_size=batch_size,
+        metrics=metrics,
+        voc=VocConfig(min_iou=iou, compare=">" if strict else ">=", pixel_inclusive=inclusive),
+        max_detections=max_detections or detector.spec.postprocess.max_detections,
+        coco_detections=max(max_detections or 0, MAX_DETECTIONS),
+        on_progress=on_progress,
+    )
+
+
+def evaluate_network(
+    network: Network,
+    spec: ModelSpec,
+    dataset: DetectionDataset,
+    *,
+    score_threshold: float = SCORE_THRESHOLD,
+    batch_size: int = BATCH_SIZE,
+    metrics: Collection[MetricName] = ALL_METRICS,
+) -> EvalResult:
+    """Evaluate a network in memory, on its device; for use during training. The network must be in eval mode.
+
+    Args:
+        network: the network.
+        spec: what belongs to it: preprocessing, anchors, postprocessing, classes.
+        dataset: opened data set.
+        score_threshold, batch_size, metrics: as in `evaluate`.
+    """
+    from singleshot.runtime.torch import network_backend
+
+    settings = spec.postprocess.model_copy(update={"score_threshold": score_threshold})
+    return evaluate_predictor(
+        Predictor(network_backend(network, spec, settings), spec.preprocess, spec.class_names, spec.class_ids),
+        dataset,
+        name=spec.name,
+        score_threshold=score_threshold,
+        batch_size=batch_size,
+        metrics=metrics,
+        max_detections=settings.max_detections,
+    )
+
+
+def evaluate_predictor(
+    predictor: Predictor,
+    dataset: DetectionDataset,
+    *,
+    name: str = "",
+    score_threshold: float = SCORE_THRESHOLD,
+    batch_size: int = BATCH_SIZE,
+    metrics: Collection[MetricName] = ALL_METRICS,
+    voc: VocConfig = VOC,
+    max_detections: int | None = None,
+    coco_detections: int = MAX_DETECTIONS,
+    on_progress: Progress | None = None,
+) -> EvalResult:
+    """Evaluate whatever turns images into detections; `evaluate` and `evaluate_network` end here.
+
+    Args:
+        predictor: preprocessing, backend and class names.
+        dataset: opened data set.
+        name: of the detector, for the report.
+        score_threshold: the predictor's, for the report.
+        voc: dialect of VOC's rule.
+        max_detections: most detections that the predictor gives for an image, for the report.
+        coco_detections: detections of a class that COCO's numbers count in an image; 100 is COCO's own.
+        batch_size, metrics, on_progress: as in `evaluate`.
+    """
+    unknown = sorted(set(metrics) - set(ALL_METRICS))
+    if unknown:
+        raise ConfigError(f"metrics: no metric '{unknown[0]}': choose from {', '.join(ALL_METRICS)}")
+    classes = match_classes(predictor.class_names, dataset.class_map.names)
+    begin = perf_counter()
+    samples, found, failed = _detect(predictor, dataset.samples, check_batch(batch_size), on_progress)
+    wall_s = perf_counter() - begin
+    table = _as_table(found).relabel(classes.model_to_shared(len(predictor.class_names)))
+    truth = GroundTruth.from_samples(samples).relabel(classes.data_to_shared(len(dataset.class_map)))
+    count, coco = len(classes.names), "coco" in metrics
+    return EvalResult(
+        model=name,
+        data=str(dataset.path),
+        split=dataset.split,
+        format=dataset.format,
+        class_names=classes.names,
+        only_model=classes.only_model,
+        only_data=classes.only_data,
+        samples=tuple(samples),
+        truth=truth,
+        detections=table,
+        metrics=evaluate_detections(truth, table, count, voc=voc, coco=coco, max_detections=coco_detections),
+        voc=voc,
+        score_threshold=score_threshold,
+        speed=_speed(predictor.times, wall_s, len(samples), predictor.backend.name, batch_size),
+        failed=tuple(failed),
+        loose=classes.loose,
+        max_detections=max_detections,
+        notes=tuple(remarks(dataset)),
+    )
+
+
+def _check_measurable(dataset: DetectionDataset, class_names: Sequence[str]) -> None:
+    """Refuse what cannot be measured before the network runs.
+
+    Raises:
+        DataError: no image, or no object of a class that the model knows; says which.
+    """
+    split = f"split '{dataset.split}' of " if dataset.split else ""
+    where = f"{split}{dataset.path}"
+    if not len(dataset):
+        raise DataError(f"{where} has no images: nothing can be measured. Name another split with --split")
+    truth = GroundTruth.from_samples(dataset.samples)
+    if not len(truth):
+        raise DataError(
+            f"{where} has {counted(len(dataset), 'image')} and not one labelled object: nothing can be measured. If "
+            f"there should be some, 'singleshot data check {dataset.path}' says where labels were looked for"
+        )
+    shared = truth.relabel(match_classes(class_names, dataset.class_map.names).data_to_shared(len(dataset.class_map)))
+    if shared.ignored.all():
+        reason = "only difficult or crowd objects" if len(shared) else "no object"
+        raise DataError(f"{where} has {reason} of the classes that the model knows: nothing can be measured")
+
+
+def _detect(
+    predictor: Predictor, samples: Sequence[Sample], batch_size: int, on_progress: Progress | None
+) -> tuple[list[Sample], list[Detections], list[str]]:
+    """Samples that could be read, what was found in each, and why the others could not be read."""
+    read, found, failed = [], [], []
+    stream = predictor.stream((sample.image_path for sample in samples), batch_size)
+    for done, (sample, result) in enumerate(zip(samples, stream, strict=True), 1):
+        if isinstance(result, Failure):
+            failed.append(str(result.error))
+        else:
+            read.append(sample)
+            found.append(result.detections)
+        if on_progress:
+            on_progress(done, len(samples))
+    if samples and not read:
+        raise DataError(f"none of the {len(samples)} images can be read; the first: {failed[0]}")
+    return read, found, failed
+
+
+def _as_table(found: Sequence[Detections]) -> DetectionTable:
+    return DetectionTable.concatenate(
+        [
+            DetectionTable(np.full(len(item), index), item.class_ids, item.boxes_xyxy, item.scores)
+            for index, item in enumerate(found)
+        ]
+    )
+
+
+def _speed(times: StageTimes, wall_s: float, images: int, backend: str, batch_size: int) -> Speed:
+    per_image_ms = {stage: 1000 * seconds / max(images, 1) for stage, seconds in times.seconds.items()}
+    return Speed(
+        decode_ms=per_image_ms["decode"],
+        preprocess_ms=per_image_ms["preprocess"],
+        network_ms=per_image_ms["network"],
+        postprocess_ms=per_image_ms["postprocess"],
+        images_per_s=images / wall_s if wall_s else 0.0,
+        backend=backend,
+        batch_size=batch_size,
+    )

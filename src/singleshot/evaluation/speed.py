@@ -1,0 +1,206 @@
+"""How fast a detector is on this machine, by backend, precision and batch, and what the machine could do at best."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from statistics import median
+from time import perf_counter
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from singleshot.detector import Detector
+from singleshot.errors import SingleshotError
+from singleshot.kernels.library import processor_flags
+from singleshot.runtime.base import Backend, cores
+from singleshot.runtime.choose import BackendName, Precision
+from singleshot.runtime.device import has_gpu
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from singleshot.prediction.pipeline import Predictor
+
+COMBINATIONS: tuple[tuple[BackendName, Precision], ...] = (
+    ("torch", "fp32"),
+    ("torch", "bf16"),
+    ("onnx", "fp32"),
+    ("onnx", "int8"),
+    ("openvino", "fp32"),
+    ("openvino", "bf16"),
+    ("openvino", "int8"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One measurement.
+
+    Attributes:
+        backend: what ran, as the backend names itself.
+        batch: images at once.
+        latency_ms: median of one batch, on all cores, postprocessing included.
+        spread_ms: the middle half of the measurements lies within this.
+        images_per_s: with as many batches at the same time as the backend wants.
+        gflops_per_s: multiply-adds of the convolutions count as two.
+        device: where it was computed.
+        skipped: why there is no number.
+    """
+
+    backend: str
+    batch: int
+    latency_ms: float = 0.0
+    spread_ms: float = 0.0
+    images_per_s: float = 0.0
+    gflops_per_s: float = 0.0
+    device: str = "cpu"
+    skipped: str = ""
+
+    @property
+    def peak(self) -> str:
+        """Name of the peak that ``gflops_per_s`` is to be compared with: ``fp32``, ``bf16 cuda``."""
+        precision = "bf16" if "bf16" in self.backend else "fp32"
+        return precision if self.device == "cpu" else f"{precision} {self.device}"
+
+
+def machine() -> dict[str, str | int]:
+    """The hardware and the versions that matter for speed."""
+    packages = {}
+    for name in ("torch", "openvino", "onnxruntime", "numpy", "opencv-python-headless"):
+        try:
+            packages[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return {"cpu": _cpu_name(), **_gpu_name(), "cores": cores(), "python": platform.python_version(), **packages}
+
+
+def _cpu_name() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.machine())
+
+
+def _gpu_name() -> dict[str, str]:
+    if not has_gpu():
+        return {}
+    import torch
+
+    return {"gpu": torch.cuda.get_device_name()}
+
+
+def benchmark(
+    detector: Detector,
+    batches: Sequence[int] = (1, 8),
+    seconds: float = 3.0,
+    combinations: Sequence[tuple[BackendName, Precision]] = COMBINATIONS,
+    device: str = "auto",
+    compile: bool = False,
+) -> Iterator[Row]:
+    """Measure one combination after the other.
+
+    Args:
+        detector: what to measure.
+        batches: images at once.
+        seconds: for each measurement.
+        combinations: backends and precisions.
+        device: where torch computes; the other backends have the CPU only, and are left out where it is not that.
+        compile: whether torch compiles the network.
+    """
+    flops = network_flops(detector)
+    for backend, precision in combinations:
+        if backend != "torch" and device not in ("auto", "cpu"):
+            continue
+        on_device = partial(detector.predictor, device=device, compile=compile)
+        chosen = partial(on_device if backend == "torch" else detector.predictor, backend=backend, precision=precision)
+        for batch in batches:
+            try:
+                yield measure(chosen, _noise(batch, detector.spec.preprocess.size_hw), seconds, flops)
+            except SingleshotError as error:
+                yield Row(f"{backend} {precision}", batch, skipped=str(error))
+                break
+        detector.refresh()  # the next combination needs the memory
+
+
+def measure(open_predictor: Callable[..., Predictor], images: NDArray[np.float32], seconds: float, flops: float) -> Row:
+    """One measurement: latency on all cores, then throughput.
+
+    Args:
+        open_predictor: `Detector.predictor` with everything but ``images``.
+        images: a preprocessed batch.
+        seconds: for both together.
+        flops: of one image.
+    """
+    one = open_predictor(images=1).backend
+    times = time_calls(lambda: one.predict(images), seconds / 2)
+    many = open_predictor().backend
+    rate = throughput(many, images, seconds / 2)
+    low, middle, high = np.percentile(times, (25, 50, 75))
+    device = getattr(one, "device", "cpu")
+    return Row(one.name, len(images), 1000 * middle, 1000 * (high - low), rate, rate * flops / 1e9, device)
+
+
+def _noise(batch: int, size_hw: tuple[int, int]) -> NDArray[np.float32]:
+    return np.random.default_rng(0).normal(0, 1, (batch, 3, *size_hw)).astype(np.float32)
+
+
+def time_calls(call: Callable[[], object], seconds: float, least: int = 3) -> list[float]:
+    """Seconds of each call, after one that warms up."""
+    call()
+    times: list[float] = []
+    while len(times) < least or sum(times) < seconds:
+        start = perf_counter()
+        call()
+        times.append(perf_counter() - start)
+    return times
+
+
+def throughput(backend: Backend, images: NDArray[np.float32], seconds: float) -> float:
+    """Images per second with as many batches at the same time as the backend wants."""
+    parallel = getattr(backend, "parallel", 1)
+    with ThreadPoolExecutor(parallel) as pool:
+
+        def round_of(count: int) -> float:
+            start = perf_counter()
+            list(pool.map(lambda _: backend.predict(images), range(count)))
+            return perf_counter() - start
+
+        round_of(parallel)
+        once = round_of(2 * parallel)
+        count = max(int(2 * parallel * seconds / once), 2 * parallel)
+        return count * len(images) / round_of(count)
+
+
+def network_flops(detector: Detector) -> float:
+    """Floating-point operations of the network for one image."""
+    from singleshot.models.build import build_network
+    from singleshot.models.summary import count_flops
+
+    return float(count_flops(build_network(detector.spec.network), detector.spec.preprocess.size_hw))
+
+
+def peak_gflops(name: str = "fp32", seconds: float = 1.0) -> float:
+    """What a device reaches in a large matrix product by torch: 10^9 operations per second.
+
+    Args:
+        name: precision, and the device where it is not the CPU (all cores): ``fp32``, ``bf16 cuda``.
+        seconds: to measure.
+    """
+    import torch
+
+    precision, _, device = name.partition(" ")
+    is_emulated = not device and precision == "bf16" and not {"amx_bf16", "avx512_bf16"} & processor_flags()
+    size = 8192 if device else 256 if is_emulated else 2048  # emulated, the large one would take minutes
+    a = torch.randn(size, size, device=device or "cpu", dtype=torch.bfloat16 if precision == "bf16" else torch.float32)
+
+    def multiply() -> None:
+        (a @ a)[0, 0].item()  # waits for the device
+
+    return 2 * size**3 / median(time_calls(multiply, seconds)) / 1e9

@@ -1,0 +1,192 @@
+"""The dialect of the TensorFlow Object Detection API's SSDs: what their numbers mean."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from singleshot.errors import WeightsError
+from singleshot.interop.report import ImportReport
+from singleshot.interop.tensorflow.names import (
+    BATCH_NORM_EPS,
+    SUPPORTED,
+    Converter,
+    Layout,
+    convert_layers,
+    read_layout,
+)
+from singleshot.interop.tensorflow.pipeline import FILE, Pipeline, read_pipeline
+from singleshot.interop.translate import classes_of
+from singleshot.models.catalogue import model_spec
+from singleshot.models.config import BackboneConfig, ExtraBlock, HeadConfig, ModelSpec, NetworkConfig
+from singleshot.models.zoo.box_shapes import tf_anchors
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from singleshot.models.network import Network
+
+LIKE = "ssdlite300_mobilenet_v2"
+"""The catalogue's model of this API: coder, pixels and thresholds are the same for all of them."""
+COCO_COLUMNS = 91
+DEFAULT_SIZE = 300
+SIZES = range(32, 4097)
+ANCHOR_TOLERANCE = 1e-3
+FEW = 64
+"""Numbers that are too few to be the default boxes of a whole network."""
+INFRASTRUCTURE = ("Postprocessor/", "Preprocessor/", "ConstantFolding/", "MultipleGridAnchorGenerator/")
+"""Arrays that are no weights: constants of the graph's own resize, anchors and decoding, which our spec expresses."""
+
+
+def convert_arrays(
+    arrays: Mapping[str, np.ndarray], path: Path, source: str
+) -> tuple[ModelSpec, dict[str, Tensor], ImportReport]:
+    """Convert the arrays of an SSD, whatever file they were in.
+
+    Args:
+        arrays: by node name.
+        path: the file; a ``pipeline.config`` beside it is taken into account.
+        source: the importer, for the report.
+
+    Raises:
+        WeightsError: an array is missing, has another shape, or they are of another network.
+    """
+    layout = read_layout(arrays, str(path))
+    converter = convert_layers(arrays, layout, str(path))
+    given = read_pipeline(path.parent)
+    pipeline = given or Pipeline(reduce_lowest=_boxes_of(converter, layout, 0) == 3)
+    pipeline = pipeline._replace(size=_size(arrays) or pipeline.size or DEFAULT_SIZE)
+    spec = _spec(converter, layout, pipeline)
+    _check(spec, converter, arrays)
+    weights = [name for name, value in arrays.items() if value.dtype.kind == "f" and value.size > 1]
+    left_over = [name for name in weights if name not in converter.used and not name.startswith(INFRASTRUCTURE)]
+    notes = ["box codes are (y, x, h, w), scores are sigmoids, as in the graph"]
+    if given:
+        notes[0] = f"box codes are (y, x, h, w); default boxes, scores and thresholds are those of {FILE}"
+    elif layout.name != "ssdlite_mobilenet_v2":
+        notes.append(f"no {FILE} beside it: default boxes have scales of .2 to .95 and the usual ratios")
+    if converter.folded:
+        notes.append(
+            f"{len(converter.folded)} BatchNorms came folded, without statistics: exact for prediction; before "
+            "training call singleshot.interop.calibrate.restore_statistics with some images, or freeze them"
+        )
+    report = ImportReport(source, spec.name, tuple(converter.mapped), tuple(left_over), (), tuple(notes))
+    return spec, converter.state, report
+
+
+def _size(arrays: Mapping[str, np.ndarray]) -> int | None:
+    """Side of the network input by the constant of the graph's own resize.
+
+    Raises:
+        WeightsError: the input is not square.
+    """
+    for name, value in arrays.items():
+        if (
+            name.startswith("Preprocessor/")
+            and "ResizeImage" in name
+            and value.shape == (2,)
+            and value.dtype.kind == "i"
+        ):
+            height, width = (int(side) for side in value)
+            if height == width and height in SIZES:
+                return height
+            if height in SIZES and width in SIZES:
+                raise WeightsError(f"'{name}': the input is {height} x {width}; {SUPPORTED}, and square inputs")
+    return None
+
+
+def _boxes_of(converter: Converter, layout: Layout, level: int) -> int:
+    last = ".pointwise" if layout.depthwise_heads else ""
+    return len(converter.state[f"head.boxes.{level}{last}.bias"]) // 4
+
+
+def _spec(converter: Converter, layout: Layout, pipeline: Pipeline) -> ModelSpec:
+    """The spec of a converted network: 91 columns are COCO's category ids, any other count numbers its classes.
+
+    Raises:
+        WeightsError: the predictors do not fit the default boxes.
+    """
+    levels = 2 + len(layout.blocks)
+    anchors = tf_anchors(levels, pipeline.min_scale, pipeline.max_scale, pipeline.ratios, pipeline.reduce_lowest)
+    found = tuple(_boxes_of(converter, layout, level) for level in range(levels))
+    last = ".pointwise" if layout.depthwise_heads else ""
+    channels = len(converter.state[f"head.logits.0{last}.bias"])
+    if found != anchors.boxes_per_cell or channels % found[0] or channels == found[0]:
+        raise WeightsError(
+            f"{converter.origin}: its predictors have {found} boxes per cell and {channels} logits in the first level; "
+            f"the default boxes make it {anchors.boxes_per_cell}: put its {FILE} beside it"
+        )
+    columns = channels // found[0]
+    classes = classes_of(columns) if columns == COCO_COLUMNS else None
+    names = classes.names if classes else tuple(f"class_{index}" for index in range(1, columns))
+    size_hw = (pipeline.size or DEFAULT_SIZE,) * 2
+    like = model_spec(LIKE, names, size_hw)
+    # The graph's exponent is not limited, and its resize is TensorFlow 1's.
+    changes: dict[str, Any] = {
+        "name": LIKE if layout.name == "ssdlite_mobilenet_v2" else layout.name,
+        "anchors": anchors,
+        "network": _network(layout, anchors.boxes_per_cell, columns),
+        "coder": like.coder.model_copy(update={"max_log_ratio": None}),
+        "preprocess": like.preprocess.model_copy(update={"resize": "linear_legacy"}),
+        "postprocess": pipeline.postprocess,
+    }
+    if classes:
+        changes["postprocess"] = pipeline.postprocess.model_copy(update={"class_columns": classes.columns})
+        changes["class_ids"] = classes.ids
+    return ModelSpec.model_validate(like.model_copy(update=changes).model_dump())
+
+
+def _network(layout: Layout, boxes_per_cell: tuple[int, ...], columns: int) -> NetworkConfig:
+    extras = tuple(
+        ExtraBlock(
+            kind="separable" if layout.depthwise_blocks else "conv",
+            mid_channels=mid,
+            out_channels=out,
+            padding="same",
+            batch_norm=True,
+            activation="relu6",
+        )
+        for mid, out in layout.blocks
+    )
+    heads: dict[str, Any] = {"kind": "separable"} if layout.depthwise_heads else {"kernel": layout.kernel}
+    return NetworkConfig(
+        backbone=BackboneConfig(name=f"mobilenet_v{layout.version}_tf"),
+        extras=extras,
+        head=HeadConfig(logits=columns, boxes_per_cell=boxes_per_cell, **heads),
+        batch_norm_eps=BATCH_NORM_EPS,
+    )
+
+
+def _check(spec: ModelSpec, converter: Converter, arrays: Mapping[str, np.ndarray]) -> None:
+    """The numbers are all there, fit and are finite; so are the graph's own anchors where it stores them."""
+    import torch
+
+    from singleshot.models.build import build_network
+
+    with torch.device("meta"):
+        network = build_network(spec.network)
+    own = {name: value for name, value in network.state_dict().items() if not name.endswith("num_batches_tracked")}
+    for name in own.keys() | converter.state.keys():
+        value = converter.state.get(name)
+        if value is None or name not in own or own[name].shape != value.shape or not bool(torch.isfinite(value).all()):
+            shape = "missing" if value is None else f"{tuple(value.shape)} in shape"
+            raise WeightsError(
+                f"{converter.origin}: '{name}' is {shape} or not finite: damaged, or another network; {SUPPORTED}"
+            )
+    _check_anchors(spec, network, converter.origin, arrays)
+
+
+def _check_anchors(spec: ModelSpec, network: Network, origin: str, arrays: Mapping[str, np.ndarray]) -> None:
+    from singleshot.core.boxes import cxcywh_to_xyxy
+    from singleshot.models.build import build_anchors
+
+    floats = (value for name, value in arrays.items() if name.startswith("Postprocessor/") and value.dtype.kind == "f")
+    stored = [value for value in floats if value.shape[-1:] == (4,) and value.size > FEW]
+    ours = cxcywh_to_xyxy(build_anchors(spec, network))[:, [1, 0, 3, 2]].numpy() / spec.preprocess.size_hw[0]
+    for value in stored:
+        theirs = value.reshape(-1, 4)
+        if theirs.shape != ours.shape or np.abs(theirs - ours).max() > ANCHOR_TOLERANCE:
+            raise WeightsError(f"{origin}: it stores default boxes that differ from ours: put its {FILE} beside it")

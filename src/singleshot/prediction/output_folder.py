@@ -1,0 +1,178 @@
+"""The folder of one run's results: it holds what this run made, and no file of anyone else is replaced unasked."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import IO, Self
+
+from singleshot.core.files import check_output
+from singleshot.errors import OutputError
+from singleshot.version import __version__
+
+RECORD = ".singleshot-results"
+"""File in a folder of results that lists what the run wrote, one JSON text per line after a line about the run."""
+
+
+class ResultFolder:
+    """Hands out the paths that a run may write, and records them before they are written.
+
+    Args:
+        path: the folder; made when it is missing.
+        sources: files that the run reads: they are never written or removed.
+        overwrite: whether files may be replaced; what an earlier run recorded is removed first.
+
+    Raises:
+        OutputError: it holds results of an earlier run, which may not be replaced, or one of the sources is a result.
+        OSError: it cannot be made or written.
+    """
+
+    def __init__(self, path: Path, sources: Sequence[Path] = (), overwrite: bool = False) -> None:
+        self.path = path
+        self._sources = sources
+        self._overwrite = overwrite
+        self._made: set[Path] = set()
+        self._safe_folders: set[Path] = set()
+        check_folder(path, (), sources, overwrite)
+        path.mkdir(parents=True, exist_ok=True)
+        remove_results(path)
+        self._record: IO[str] = (path / RECORD).open("x", encoding="utf-8", errors="backslashreplace")
+        self._note({"singleshot": __version__})
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._record.close()
+
+    def claim(self, relative: Path) -> Path:
+        """The path to write a file at; it is this run's from now on.
+
+        Raises:
+            OutputError: a source lies there, or a file that this run did not make, or a link leads out of the folder.
+        """
+        target = self.path / relative
+        if relative in self._made:
+            return target
+        if _identity(target) in self._source_ids:
+            raise OutputError(f"{target}: is a photo of this run and would be overwritten: name another --out")
+        check_output(target, overwrite=self._overwrite)
+        self._check_inside(target)
+        self._note(str(relative))
+        self._made.add(relative)
+        return target
+
+    @cached_property
+    def _source_ids(self) -> set[tuple[int, int] | None]:
+        return {identity for path in self._sources if (identity := _identity(path))}
+
+    def _check_inside(self, target: Path) -> None:
+        folder = target.parent
+        if folder not in self._safe_folders:
+            if not folder.resolve().is_relative_to(self.path.resolve()):
+                raise OutputError(f"{target}: a link leads out of {self.path}: remove it, or name another --out")
+            self._safe_folders.add(folder)
+
+    def _note(self, what: object) -> None:
+        self._record.write(json.dumps(what) + "\n")
+        self._record.flush()
+
+
+def new_folder(base: Path) -> Path:
+    """A folder that does not exist yet: ``base``, else ``base-2``, ``base-3`` ...; it is made, so that it is ours."""
+    number, path = 1, base
+    while True:
+        try:
+            path.mkdir(parents=True)
+        except FileExistsError:
+            number += 1
+            path = base.with_name(f"{base.name}-{number}")
+        else:
+            return path
+
+
+def check_folder(path: Path, tops: Iterable[str], sources: Iterable[Path] = (), overwrite: bool = False) -> None:
+    """Refuse a folder whose files a run would have to replace without being allowed to.
+
+    Args:
+        path: the folder; it need not exist.
+        tops: what will be written directly in it, files and folders.
+        sources: files that the run reads.
+        overwrite: whether files may be replaced.
+
+    Raises:
+        OutputError: names what is in the way, and what to do.
+    """
+    remedy = "name another folder with --out, or replace it with --overwrite"
+    if os.path.lexists(path) and not os.path.isdir(path):
+        what = "is a file" if os.path.exists(path) else f"is a link to {os.readlink(path)}, which does not exist"
+        raise OutputError(f"{path}: {what}: name a folder with --out")
+    recorded = list(recorded_files(path))
+    if not overwrite:
+        if os.path.lexists(path / RECORD):
+            raise OutputError(f"{path}: holds the results of an earlier run: {remedy}")
+        for top in tops:
+            inside = path / top
+            if os.path.lexists(inside) and not (inside.is_dir() and not any(inside.iterdir())):
+                raise OutputError(f"{inside}: exists already: {remedy}")
+    check_not_sources(recorded, sources)
+
+
+def check_not_sources(written: Sequence[Path], sources: Iterable[Path]) -> None:
+    """Refuse to replace or remove files that the run reads.
+
+    Raises:
+        OutputError: there is one; names it.
+    """
+    places = {identity: path for path in written if (identity := _identity(path))}
+    for source in sources if places else ():
+        if (identity := _identity(source)) in places:
+            raise OutputError(
+                f"{places[identity]}: is a source of this run and would be overwritten: name another folder with --out"
+            )
+
+
+def recorded_files(folder: Path) -> Iterator[Path]:
+    """Files of an earlier run that are still there. A record can name nothing outside its folder."""
+    try:
+        lines = (folder / RECORD).read_text(encoding="utf-8").splitlines()[1:]
+    except (OSError, UnicodeDecodeError):
+        return
+    root = folder.resolve()
+    for line in lines:
+        try:
+            path = folder / json.loads(line)
+            inside = path.parent.resolve().is_relative_to(root) and ".." not in path.parts
+        except (ValueError, TypeError, OSError):  # the last line of a run that was killed
+            continue
+        if inside and os.path.lexists(path) and (path.is_symlink() or path.is_file()):
+            yield path
+
+
+def remove_results(folder: Path) -> None:
+    """Remove what an earlier run recorded, the folders that this leaves empty, and the record."""
+    folders: set[Path] = set()
+    for path in list(recorded_files(folder)):
+        path.unlink()
+        folders.update(parent for parent in path.parents if parent.is_relative_to(folder) and parent != folder)
+    for parent in sorted(folders, key=lambda path: -len(path.parts)):
+        if not parent.is_symlink() and not any(parent.iterdir()):
+            parent.rmdir()
+    (folder / RECORD).unlink(missing_ok=True)
+
+
+def holds_results(folder: str | os.PathLike[str]) -> bool:
+    """Whether a run wrote its results into this folder."""
+    return os.path.lexists(os.path.join(folder, RECORD))
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    """Equal for two names of one file, through links and whatever case; ``None`` where there is none."""
+    try:
+        status = path.stat()
+    except (OSError, ValueError):
+        return None
+    return status.st_dev, status.st_ino

@@ -1,0 +1,254 @@
+"""Images in, detections out, batch by batch. A bad image becomes a `Failure` in its place and ends nothing.
+
+Reading and preprocessing, the network, and whatever the caller does with the results (writing) overlap: readers work
+ahead of the networks, these ahead of the caller, and a window bounds how far, so that memory does not grow.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from itertools import chain, islice
+from pathlib import Path
+from time import perf_counter
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from singleshot.core.memory import keep_freed_memory
+from singleshot.core.settings import PreprocessConfig
+from singleshot.errors import ImageError
+from singleshot.images.preprocess import preprocess_image
+from singleshot.images.read import MAX_PIXELS, check_rgb, read_image
+from singleshot.prediction.detections import Detections
+from singleshot.prediction.inputs import as_iterable, as_source, is_one
+from singleshot.prediction.settings import check_batch
+from singleshot.prediction.sources import check_readable
+from singleshot.runtime.base import Backend, PaddedArrays, cores
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+# Bytes for each thread: the photos that it holds at once, unless they are very large.
+_KEPT_MEMORY = 2**24
+
+STAGES = ("decode", "preprocess", "network", "postprocess", "write", "wait")
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """An image and what was found in it.
+
+    Attributes:
+        image: upright RGB, ``[H, W, 3]`` uint8.
+        detections: in pixels of the image.
+    """
+
+    image: NDArray[np.uint8]
+    detections: Detections
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """An image that could not be read.
+
+    Attributes:
+        path: the file; ``None`` for an array.
+        error: says why, and names the file.
+    """
+
+    path: Path | None
+    error: ImageError
+
+
+Result = Prediction | Failure
+
+
+@dataclass(slots=True)
+class StageTimes:
+    """Seconds spent in each stage, summed over images (more than the wall clock where stages overlap).
+
+    ``wait`` is what the caller waited for results while nothing else kept it busy.
+    """
+
+    seconds: dict[str, float] = field(default_factory=lambda: dict.fromkeys(STAGES, 0.0))
+    _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
+
+    def add(self, stage: str, since: float) -> float:
+        """Count the time from ``since`` (of ``perf_counter``) until now; returns now. From any thread."""
+        now = perf_counter()
+        self.count(stage, now - since)
+        return now
+
+    def count(self, stage: str, seconds: float) -> None:
+        """Count seconds. From any thread."""
+        with self._lock:
+            self.seconds[stage] += seconds
+
+
+@dataclass(frozen=True, slots=True)
+class _Group:
+    """A batch on its way: what was read of each source, and the network input of those that could be read."""
+
+    sources: Sequence[Any]
+    loaded: Sequence[NDArray[np.uint8] | Failure]
+    batch: NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class Predictor:
+    """The stages between a source and its detections, each a method, so that they can overlap.
+
+    Attributes:
+        backend: network and postprocessing.
+        preprocess: how images become network input.
+        class_names, category_ids: what class ids mean.
+        max_pixels: larger images become failures.
+        kept_ids: class ids that are reported; ``None`` reports all.
+        most: detections of an image that are reported, best first.
+        parallel: batches that the backend computes at the same time.
+        times: where the time goes; shared by all stages.
+    """
+
+    backend: Backend
+    preprocess: PreprocessConfig
+    class_names: tuple[str, ...]
+    category_ids: tuple[int, ...] = ()
+    max_pixels: int | None = MAX_PIXELS
+    parallel: int = 1
+    times: StageTimes = field(default_factory=StageTimes)
+    kept_ids: tuple[int, ...] | None = None
+    most: int | None = None
+
+    def stream(self, sources: Iterable[Any], batch_size: int = 8) -> Iterator[Result]:
+        """Detect in any number of images, a bounded number of them in memory.
+
+        Args:
+            sources: images as `as_source` takes them: paths, RGB arrays, Pillow images, tensors; or one of these.
+            batch_size: images that the network sees at once.
+
+        Returns:
+            One result per source, in their order; what is no image is a `Failure`, too.
+
+        Raises:
+            ConfigError: a batch size that makes no sense.
+            ImageError: the sources are neither an image nor a list of some.
+        """
+        check_batch(batch_size)
+        return self._stream([sources] if is_one(sources) else as_iterable(sources), batch_size)
+
+    def _stream(self, sources: Iterable[Any], batch_size: int) -> Iterator[Result]:
+        rest = iter(sources)
+        groups = iter(lambda: list(islice(rest, batch_size)), [])
+        first, second = next(groups, None), next(groups, None)
+        if first is not None and second is None:
+            yield from self._finish_group(self._read(first))  # threads would only cost time
+        elif first is not None and second is not None:
+            yield from self._overlapped(chain([first, second], groups))
+
+    def load(self, item: Any) -> NDArray[np.uint8] | Failure:
+        """Read and check one image."""
+        start = perf_counter()
+        try:
+            source = as_source(item)
+            if isinstance(source, Path):
+                check_readable(source)
+                return read_image(source, max_pixels=self.max_pixels)
+            return check_rgb(source)
+        except ImageError as error:
+            return Failure(_path_of(item), error)
+        except Exception as error:  # whatever a decoder makes of a damaged file: it belongs to this image
+            reason = f"{type(error).__name__}: {error}".rstrip(": ")
+            return Failure(_path_of(item), ImageError(f"{_path_of(item) or 'an array'}: cannot be read: {reason}"))
+        finally:
+            self.times.add("decode", start)
+
+    def detect(self, batch: NDArray[np.float32]) -> PaddedArrays:
+        """Run the backend; a batch of no image needs none."""
+        if not len(batch):
+            none = np.zeros((0, 0), dtype=np.float32)
+            ids = np.zeros((0, 0), dtype=np.int64)
+            return PaddedArrays(none.reshape(0, 0, 4), none, ids, ids.reshape(0))
+        found = self.backend.predict(batch)
+        self.times.count("network", found.network_s)
+        self.times.count("postprocess", found.postprocess_s)
+        return found
+
+    def finish(self, found: PaddedArrays, row: int, image: NDArray[np.uint8], source: Any) -> Prediction:
+        """Detections of one image of a batch, in pixels of that image."""
+        height, width = image.shape[:2]
+        input_wh = np.array(self.preprocess.size_hw[::-1] * 2, dtype=np.float32)
+        image_wh = np.array((width, height) * 2, dtype=np.float32)
+        count = int(found.counts[row])
+        detections = Detections(
+            boxes_xyxy=found.boxes_xyxy[row, :count] / input_wh * image_wh,  # in this order edges stay exact
+            scores=found.scores[row, :count],
+            class_ids=found.class_ids[row, :count],
+            class_names=self.class_names,
+            image_size_hw=(height, width),
+            path=_path_of(source),
+            category_ids=self.category_ids,
+        )
+        if self.kept_ids is not None:
+            detections = detections[np.isin(detections.class_ids, self.kept_ids)][: self.most]
+        return Prediction(image, detections)
+
+    def _overlapped(self, groups: Iterable[Sequence[Any]]) -> Iterator[Result]:
+        """Reading, network and caller at the same time; results in order."""
+        keep_freed_memory(_KEPT_MEMORY)
+        readers = ThreadPoolExecutor(cores(), "singleshot-read")
+        networks = ThreadPoolExecutor(self.parallel, "singleshot-network")
+        ahead: deque[Future[list[Result]]] = deque()
+        try:
+            for group in groups:
+                ahead.append(networks.submit(self._finish_later, readers.submit(self._read, group)))
+                if len(ahead) > 2 * self.parallel + 1:
+                    yield from self._wait(ahead.popleft())
+            while ahead:
+                yield from self._wait(ahead.popleft())
+        finally:
+            networks.shutdown(wait=False, cancel_futures=True)
+            readers.shutdown(cancel_futures=True)
+            networks.shutdown()
+
+    def _wait(self, results: Future[list[Result]]) -> list[Result]:
+        start = perf_counter()
+        found = results.result()
+        self.times.add("wait", start)
+        return found
+
+    def _read(self, sources: Sequence[Any]) -> _Group:
+        """Read and preprocess a batch."""
+        loaded = [self.load(source) for source in sources]
+        good = [image for image in loaded if not isinstance(image, Failure)]
+        batch = np.empty((len(good), 3, *self.preprocess.size_hw), dtype=np.float32)
+        start = perf_counter()
+        for image, out in zip(good, batch, strict=True):
+            preprocess_image(image, self.preprocess, out)
+        self.times.add("preprocess", start)
+        return _Group(sources, loaded, batch)
+
+    def _finish_later(self, group: Future[_Group]) -> list[Result]:
+        return self._finish_group(group.result())
+
+    def _finish_group(self, group: _Group) -> list[Result]:
+        """Detect in a batch that was read."""
+        found = self.detect(group.batch)
+        results: list[Result] = []
+        row = 0
+        for source, outcome in zip(group.sources, group.loaded, strict=True):
+            if isinstance(outcome, Failure):
+                results.append(outcome)
+            else:
+                results.append(self.finish(found, row, outcome, source))
+                row += 1
+        return results
+
+
+def _path_of(item: Any) -> Path | None:
+    """The file of a source; an array, or what is no image, has none."""
+    return Path(item) if isinstance(item, (str, os.PathLike)) and isinstance(os.fspath(item), str) else None

@@ -1,0 +1,60 @@
+"""The network as ONNX Runtime runs it."""
+
+from __future__ import annotations
+
+from time import perf_counter
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from singleshot.core.once import needs_threads
+from singleshot.errors import MissingExtraError, WeightsError
+from singleshot.export.package import Package
+from singleshot.runtime.base import PaddedArrays, cores
+from singleshot.runtime.postprocess import finish_of
+
+try:
+    import onnxruntime
+except ImportError:
+    raise MissingExtraError("onnxruntime", "onnx", "the ONNX backend") from None
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from singleshot.core.settings import PostprocessConfig
+
+
+class OnnxEngine:
+    """Runs a compiled network on the CPU.
+
+    Args:
+        package: the network, of kind ``onnx``.
+        parallel: batches that are computed at the same time, each on its share of the cores.
+
+    Raises:
+        WeightsError: ONNX Runtime cannot read the graph.
+    """
+
+    device = "cpu"
+
+    def __init__(self, package: Package, parallel: int = 1) -> None:
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = max(cores() // parallel, 1)
+        try:
+            self._session = onnxruntime.InferenceSession(package.parts[0], options, providers=["CPUExecutionProvider"])
+        except Exception as error:  # ONNX Runtime's errors have no base of their own
+            raise WeightsError(
+                f"ONNX Runtime cannot read the compiled network: {str(error).strip().splitlines()[0]}"
+            ) from error
+        needs_threads(self)
+        self._finish = finish_of(package)
+        self.parallel = parallel
+        self.name = f"onnx {'int8' if package.info.quantized else 'fp32'}"
+
+    def predict(self, batch: NDArray[np.float32], settings: PostprocessConfig) -> PaddedArrays:
+        """Detect in a batch ``[B, 3, H, W]``; may be called from several threads at once."""
+        start = perf_counter()
+        heads = self._session.run(None, {"images": np.ascontiguousarray(batch)})
+        middle = perf_counter()
+        boxes, scores, class_ids, counts = self._finish(heads, settings)
+        return PaddedArrays(boxes, scores, class_ids, counts, middle - start, perf_counter() - middle)

@@ -1,0 +1,389 @@
+"""The settings of a training run: one frozen, validated record, read from and written to YAML. No torch."""
+
+from __future__ import annotations
+
+import difflib
+import reprlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+import yaml
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+
+from singleshot.augment.config import AugmentConfig, parse_augment, preset
+from singleshot.core.files import read_text, write_atomically
+from singleshot.core.settings import AnchorConfig, Frozen, LossConfig, MatchConfig, SizeHW, UnitFloat
+from singleshot.errors import ConfigError
+
+PositiveInt = Annotated[int, Field(gt=0)]
+PositiveFloat = Annotated[float, Field(gt=0)]
+NonNegative = Annotated[float, Field(ge=0)]
+
+Unit = Literal["epochs", "steps", "minutes"]
+DEFAULT_EPOCHS = 50.0
+
+MAX_SETTINGS_BYTES = 4 * 2**20
+MAX_WRONG = 10
+# A few lines of YAML can name a value of gigabytes, and a message must not spell it out.
+SHORT = reprlib.Repr()
+SHORT.maxlevel = 2
+SHORT.maxstring = SHORT.maxother = 100
+
+
+class OptimizerConfig(Frozen):
+    """How gradients change weights.
+
+    Attributes:
+        name: ``adamw``, quick on small data, or ``sgd`` (with momentum), the papers'.
+        lr: learning rate of the weights; ``auto`` takes the optimiser's usual one, scaled to the batch.
+        lr_batch: effective batch that ``lr`` was chosen for: another batch scales ``lr`` linearly (SGD) or by the root
+            (AdamW). ``None`` uses ``lr`` as it is.
+        momentum: of SGD, or AdamW's first beta.
+        weight_decay: of weights; ``auto`` is 5e-4 for SGD, 0.01 for AdamW (which does not scale it by the gradient's
+            size). ``decay_norm`` and ``decay_bias`` tell about the rest.
+        decay_norm, decay_bias: whether scales of normalisation layers and biases decay too (Caffe: scales do).
+        bias_lr_factor: learning rate of biases as a multiple (Caffe: 2).
+        lr_factors: multiples of ``lr`` by part of the network, such as ``{backbone: 0.1}``; the longest prefix counts.
+        clip_norm: largest norm of the whole gradient; ``None`` does not clip.
+    """
+
+    name: Literal["sgd", "adamw"] = "adamw"
+    lr: PositiveFloat | Literal["auto"] = "auto"
+    lr_batch: PositiveInt | None = None
+    momentum: UnitFloat = 0.9
+    weight_decay: NonNegative | Literal["auto"] = "auto"
+    decay_norm: bool = False
+    decay_bias: bool = False
+    bias_lr_factor: PositiveFloat = 1.0
+    lr_factors: dict[str, NonNegative] = Field(default_factory=dict)
+    clip_norm: PositiveFloat | None = None
+
+
+class ScheduleConfig(Frozen):
+    """How the learning rate moves; positions are in the unit of the run's length (epochs, steps or minutes).
+
+    Attributes:
+        kind: ``multistep`` multiplies by ``gamma`` at each milestone; ``cosine`` falls to ``final_factor`` at the end.
+        milestones: positions of the drops of ``multistep``.
+        gamma: factor of each drop.
+        final_factor: where ``cosine`` ends, as a fraction of the learning rate.
+        warmup_steps: optimiser steps of linear warm-up, always in steps.
+        warmup_factor: where warm-up begins, as a fraction of the learning rate.
+    """
+
+    kind: Literal["multistep", "cosine", "constant"] = "cosine"
+    milestones: tuple[PositiveFloat, ...] = ()
+    gamma: UnitFloat = 0.1
+    final_factor: UnitFloat = 0.0
+    warmup_steps: Annotated[int, Field(ge=0)] = 50
+    warmup_factor: UnitFloat = 0.1
+
+    @model_validator(mode="after")
+    def _milestones_fit(self) -> Self:
+        if self.kind == "multistep" and not self.milestones:
+            raise ValueError("multistep needs milestones, such as [80000, 100000]")
+        if self.kind != "multistep" and self.milestones:
+            raise ValueError(f"milestones mean nothing to a {self.kind} schedule; use kind: multistep")
+        if list(self.milestones) != sorted(set(self.milestones)):
+            raise ValueError(f"milestones must rise; they are {list(self.milestones)}")
+        return self
+
+
+class EmaConfig(Frozen):
+    """Moving average of the weights; the average is what is evaluated and saved.
+
+    Attributes:
+        decay: of the average once it is warm. It starts low, ``(1 + t) / (10 + t)``, so that a short run averages over
+            its last tenth and not over its start.
+    """
+
+    decay: Annotated[float, Field(gt=0, lt=1)] = 0.9998
+
+
+def _metric_name(name: Any) -> Any:
+    """COCO's numbers may be named without their prefix."""
+    return f"coco_{name}" if isinstance(name, str) and name.startswith(("AP", "AR")) else name
+
+
+class EvaluationConfig(Frozen):
+    """Evaluation during training.
+
+    Attributes:
+        every: distance of evaluations in the unit of the run's length; ``auto`` makes about ten, ``0`` only the last.
+        share: most of the time that evaluations before the last may take; those beyond it are put off. ``auto`` is
+            0.15 where ``every`` is ``auto``, else 1.
+        metric: which number decides the best checkpoint and early stopping: ``coco_AP`` (or ``AP``), ``voc_area`` ...
+            Evaluations before the end of the warm-up do not count; of equal numbers the later one is the best.
+        patience: evaluations without a better number before the run stops; ``None`` never stops early.
+        batch: images per forward of the evaluation; ``auto`` takes the training batch.
+    """
+
+    every: NonNegative | Literal["auto"] = "auto"
+    share: UnitFloat | Literal["auto"] = "auto"
+    metric: Annotated[str, BeforeValidator(_metric_name)] = "coco_AP"
+    patience: PositiveInt | None = None
+    batch: PositiveInt | Literal["auto"] = "auto"
+
+
+class DataConfig(Frozen):
+    """The data of a run.
+
+    Attributes:
+        path: a folder or file that ``singleshot data check`` understands.
+        train, val: splits to learn from and to evaluate on, several joined by ``+``; ``auto`` takes the data set's own,
+            or divides it where it has none. ``val: none`` never evaluates.
+        bad_data: ``skip`` repairs or leaves out bad records, ``error`` refuses them.
+        format: of the labels; ``auto`` takes the one that explains most images.
+    """
+
+    path: str
+    train: str = "auto"
+    val: str = "auto"
+    bad_data: Literal["skip", "error"] = "skip"
+    format: Literal["auto", "voc", "coco", "yolo", "csv", "labelme"] = "auto"
+
+
+class Reference(Frozen):
+    """The published result that a recipe is after.
+
+    Attributes:
+        train, test: the data of the published run.
+        metric: its name, such as ``VOC07 mAP`` or ``COCO AP``.
+        value, tolerance: in percent; a run further below than ``tolerance`` has not reproduced it.
+        source: where the number and the schedule were published.
+    """
+
+    train: str
+    test: str
+    metric: str
+    value: PositiveFloat
+    tolerance: PositiveFloat
+    source: str
+
+
+class TrainConfig(Frozen):
+    """Everything that decides a training run.
+
+    Attributes:
+        data: what to learn from.
+        model: catalogue name of the architecture; ``None`` keeps the one of ``weights``.
+        weights: starting point: ``coco`` (bundled), ``imagenet`` (a public backbone, downloaded once) or
+            ``imagenet:PATH`` (one that is here), a weights file, or ``none``.
+        size_hw: network input size; ``None`` keeps the model's.
+        epochs, steps, minutes: length of the run, one of them; none means ``DEFAULT_EPOCHS``.
+        batch: images per forward; ``auto`` fits the memory.
+        accumulate: forwards per optimiser step; the effective batch is ``batch * accumulate``.
+        optimizer, schedule, ema, evaluation: see there; ``ema: null`` averages nothing.
+        loss, match: the multibox loss; ``loss.classification`` also decides how scores are read afterwards.
+        anchors: default boxes to use in place of the model's; ``auto`` scales the model's to the training objects.
+        anchor_scale: factor for the sizes of the model's default boxes.
+        augment: random changes: a preset (``ssd``, ``ssdlite``, ``light``, ``none``), or a mapping that changes one,
+            such as ``{preset: light, flip: 0.5}``.
+        amp: precision of the forward pass; ``auto`` takes bf16 where the machine is quicker with it.
+        freeze: parts of the network that stay as they are: prefixes or patterns (``backbone``, ``backbone.conv1_*``).
+        batch_norm: ``train`` updates statistics, ``eval`` keeps those of the starting point.
+        batch_norm_momentum: share of a batch in the running statistics; ``None`` is the model's (PyTorch's .1).
+        keep_empty: train on images without objects as background.
+        use_difficult: learn from objects marked difficult, as VOC's detectors do.
+        repeat_threshold: show images of classes that are in fewer than this share of the images more often (LVIS); 0
+            shows every image once an epoch.
+        seed: of initialisation, shuffling and augmentation.
+        workers: processes that prepare batches; ``auto`` leaves a core to the network.
+        channels_last: memory layout of the network.
+        compile: use ``torch.compile``.
+        log_every: optimiser steps between two rows of the log.
+        save_minutes: time between two saves of the full training state.
+        tensorboard: write TensorBoard events, too.
+        reference: what the recipe should reach; ``None`` where nothing is published.
+    """
+
+    model_config = ConfigDict(allow_inf_nan=False)
+
+    data: DataConfig | None = None
+    model: str | None = None
+    weights: str = "coco"
+    size_hw: SizeHW | None = None
+    epochs: PositiveFloat | None = None
+    steps: PositiveInt | None = None
+    minutes: PositiveFloat | None = None
+    batch: PositiveInt | Literal["auto"] = "auto"
+    accumulate: PositiveInt = 1
+    optimizer: OptimizerConfig = OptimizerConfig()
+    schedule: ScheduleConfig = ScheduleConfig()
+    ema: EmaConfig | None = EmaConfig()
+    evaluation: EvaluationConfig = EvaluationConfig()
+    loss: LossConfig = LossConfig()
+    match: MatchConfig = MatchConfig()
+    anchors: AnchorConfig | Literal["auto"] | None = None
+    anchor_scale: PositiveFloat | None = None
+    augment: Annotated[AugmentConfig, BeforeValidator(parse_augment)] = preset("light")
+    amp: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    freeze: tuple[str, ...] = ()
+    batch_norm: Literal["train", "eval"] = "train"
+    batch_norm_momentum: Annotated[float, Field(gt=0, le=1)] | None = None
+    keep_empty: bool = True
+    use_difficult: bool = True
+    repeat_threshold: UnitFloat = 0.0
+    seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
+    workers: Annotated[int, Field(ge=0)] | Literal["auto"] = "auto"
+    channels_last: bool = True
+    compile: bool = False
+    log_every: PositiveInt = 20
+    save_minutes: PositiveFloat = 2.0
+    tensorboard: bool = False
+    reference: Reference | None = None
+
+    @model_validator(mode="after")
+    def _one_length(self) -> Self:
+        given = [unit for unit in ("epochs", "steps", "minutes") if getattr(self, unit) is not None]
+        if len(given) > 1:
+            raise ValueError(f"a run has one length; given: {', '.join(given)}. Keep one of them")
+        if self.anchors is not None and self.anchor_scale is not None:
+            raise ValueError("anchors and anchor_scale both say how large default boxes are; keep one of them")
+        if self.schedule.milestones and self.schedule.milestones[-1] >= self.length[1]:
+            raise ValueError(
+                f"schedule.milestones end at {self.schedule.milestones[-1]:g} but the run has only "
+                f"{self.length[1]:g} {self.length[0]}"
+            )
+        return self
+
+    @property
+    def length(self) -> tuple[Unit, float]:
+        """Unit and length of the run."""
+        if self.steps is not None:
+            return "steps", float(self.steps)
+        if self.minutes is not None:
+            return "minutes", self.minutes
+        return "epochs", self.epochs if self.epochs is not None else DEFAULT_EPOCHS
+
+    def updated(self, changes: Mapping[str, Any]) -> TrainConfig:
+        """A copy with some settings changed; a new length replaces the old one whatever its unit.
+
+        Args:
+            changes: values by dotted key, such as ``{"optimizer.lr": 0.01, "minutes": 20}``.
+
+        Raises:
+            ConfigError: a key or value is wrong.
+        """
+        data = self.model_dump(mode="json")
+        if any(unit in changes for unit in ("epochs", "steps", "minutes")):
+            data = {key: value for key, value in data.items() if key not in ("epochs", "steps", "minutes")}
+        for key, value in changes.items():
+            _assign(data, key, value)
+        return parse_config(data, "the options given")
+
+
+def parse_config(data: Mapping[str, Any], origin: str) -> TrainConfig:
+    """Settings from plain data.
+
+    Args:
+        data: nested mappings, as YAML gives them.
+        origin: where they come from, for messages.
+
+    Raises:
+        ConfigError: with the dotted key, its value, and the nearest valid name of an unknown key.
+    """
+    try:
+        return TrainConfig.model_validate(data)
+    except ValidationError as error:
+        details = error.errors(include_url=False, include_context=False)
+        explained = dict.fromkeys(_explain(detail) for detail in details[:MAX_WRONG])
+        hints = [hint for _, hint in explained]
+        lines = [f"  {what}{hint if hint not in hints[:i] else ''}" for i, (what, hint) in enumerate(explained)]
+        more = [f"  and {len(details) - MAX_WRONG:,} more"] if len(details) > MAX_WRONG else []
+        raise ConfigError("\n".join([f"{origin}: {len(details)} wrong setting(s)", *lines, *more])) from None
+
+
+def read_config(path: str | Path) -> TrainConfig:
+    """Settings from a YAML file.
+
+    Raises:
+        ConfigError: the file is missing, is not YAML, or holds wrong settings.
+    """
+    try:
+        data = parse_yaml(read_text(path, MAX_SETTINGS_BYTES).text)
+    except OSError as error:
+        raise ConfigError(f"cannot read the settings {path}: {error.strerror or error}") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} is not YAML: {error}") from error
+    if data is not None and not isinstance(data, dict):
+        raise ConfigError(f"{path} must be a mapping of settings such as 'batch: 32'; it is a {type(data).__name__}")
+    return parse_config(data or {}, str(path))
+
+
+def parse_yaml(text: str) -> Any:
+    """A YAML value.
+
+    Raises:
+        yaml.YAMLError: it is none.
+    """
+    try:
+        return yaml.safe_load(text)
+    except (RecursionError, ValueError, TypeError, AttributeError, OverflowError) as error:  # odd dates, deep nesting
+        raise yaml.YAMLError(f"{type(error).__name__}: {error}") from error
+
+
+def write_config(config: TrainConfig, path: Path, comment: str = "") -> None:
+    """Settings to a YAML file that ``read_config`` reads back equal; replaces the file only when complete."""
+    head = "".join(f"# {line}\n" for line in comment.splitlines())
+    text = head + yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
+    write_atomically(path, text)
+
+
+def find_recipe(name: str) -> Path:
+    """The file of a recipe: a path, or the name of one that comes with the package.
+
+    Raises:
+        ConfigError: there is none; the message lists those that exist.
+    """
+    if Path(name).is_file():
+        return Path(name)
+    known = {path.stem: path for path in recipe_paths()}
+    if name in known:
+        return known[name]
+    near = difflib.get_close_matches(name, known, n=1)
+    hint = f"; did you mean '{near[0]}'?" if near else ""
+    raise ConfigError(f"no recipe '{name}'{hint} Recipes: {', '.join(sorted(known))}, or a path to a YAML file")
+
+
+def recipe_paths() -> list[Path]:
+    """The recipes that come with the package, by name."""
+    package = Path(__file__).resolve().parents[1]
+    # An installed package holds its recipes; a checkout has them beside src/.
+    folder = next((f for f in (package / "recipes", package.parents[1] / "recipes") if f.is_dir()), None)
+    return sorted(folder.glob("*.yaml")) if folder else []
+
+
+def _assign(data: dict[str, Any], dotted: str, value: Any) -> None:
+    *parents, last = dotted.split(".")
+    for parent in parents:
+        inner = data.get(parent)
+        data[parent] = dict(inner) if isinstance(inner, Mapping) else {}
+        data = data[parent]
+    data[last] = value
+
+
+def _explain(detail: Mapping[str, Any]) -> tuple[str, str]:
+    """One line about one wrong setting: dotted key, what is wrong, what was given; and a hint, to be said once."""
+    names = [str(part) for part in detail["loc"]]
+    key = ".".join(names)
+    if detail["type"] == "extra_forbidden":
+        known = _fields_at(names[:-1])
+        near = difflib.get_close_matches(names[-1], known, n=1)
+        hint = f"did you mean '{near[0]}'?" if near else f"known: {', '.join(known)}"
+        return f"{key}: no such setting", f"; {hint}"
+    message = str(detail["msg"]).removeprefix("Value error, ")
+    return f"{key}: {message} (given: {SHORT.repr(detail['input']):.80})" if key else message, ""
+
+
+def _fields_at(names: list[str]) -> list[str]:
+    """Settings inside the nested model that ``names`` leads to."""
+    model: type[BaseModel] = TrainConfig
+    for name in names:
+        field = model.model_fields.get(name)
+        candidates = [field.annotation, *getattr(field.annotation, "__args__", ())] if field else []
+        inner = [c for c in candidates if isinstance(c, type) and issubclass(c, BaseModel)]
+        if inner:
+            model = inner[0]
+    return list(model.model_fields)

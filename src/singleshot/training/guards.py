@@ -1,0 +1,134 @@
+"""What stops a run that has gone wrong, and what ends one politely."""
+
+from __future__ import annotations
+
+import math
+import signal
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from types import FrameType
+
+import torch
+from torch import Tensor, nn
+
+from singleshot.core.structures import Batch
+from singleshot.errors import SingleshotError
+
+NAMED_IMAGES = 8
+
+
+REMEDIES = (
+    "Lower optimizer.lr, set optimizer.clip_norm (10 is usual), lengthen schedule.warmup_steps, or use amp: fp32. "
+    "The files saved before hold finite weights."
+)
+
+
+class NonFiniteLossError(SingleshotError, ArithmeticError):
+    """The loss or a weight became NaN or infinite. The message names the step and what was checked."""
+
+
+class LossGuard:
+    """Watches the loss without making the host wait for the device at every step.
+
+    Args:
+        name_image: path of the image at a position of the data set.
+        every: steps between two looks; 1 costs nothing on a CPU.
+    """
+
+    def __init__(self, name_image: Callable[[int], str], every: int = 1) -> None:
+        self._name_image = name_image
+        self._every = every
+        self._unseen: list[tuple[int, Tensor, Batch]] = []
+
+    def watch(self, step: int, total: Tensor, batch: Batch) -> None:
+        """Note the loss of a batch, before its update where ``every`` is 1.
+
+        Args:
+            step: optimiser step, from 0.
+            total: the loss, 0-dim, on any device.
+            batch: what the loss is of.
+
+        Raises:
+            NonFiniteLossError: this loss, or one not looked at yet, is not finite.
+        """
+        # The images are large, and not needed to tell what went wrong.
+        self._unseen.append((step, total.detach(), batch._replace(images=batch.images[:0])))
+        if len(self._unseen) >= self._every:
+            self.check()
+
+    def check(self) -> None:
+        """Look at all losses noted since the last look.
+
+        Raises:
+            NonFiniteLossError: one of them is not finite.
+        """
+        if not self._unseen:
+            return
+        unseen, self._unseen = self._unseen, []
+        finite = torch.isfinite(torch.stack([total for _, total, _ in unseen])).tolist()
+        if not all(finite):
+            step, total, batch = unseen[finite.index(False)]
+            raise NonFiniteLossError(self._describe(step, total, batch))
+
+    def check_weights(self, step: int, *networks: nn.Module) -> None:
+        """Look at all weights and statistics, before they are measured or saved.
+
+        Raises:
+            NonFiniteLossError: one of them is not finite.
+        """
+        tensors = [item for network in networks for item in network.state_dict().items() if item[1].is_floating_point()]
+        # A sum is finite only where all its parts are.
+        sums = torch.stack([tensor.sum(dtype=torch.float64) for _, tensor in tensors]).tolist() if tensors else []
+        bad = [name for (name, _), total in zip(tensors, sums, strict=True) if not math.isfinite(total)]
+        if bad:
+            more = f" and {len(bad) - 1} more" if len(bad) > 1 else ""
+            raise NonFiniteLossError(
+                f"after step {step} the weights hold numbers that are not finite ({bad[0]}{more}), although every loss "
+                f"was. They are not saved. {REMEDIES}"
+            )
+
+    def _describe(self, step: int, total: Tensor, batch: Batch) -> str:
+        names = [self._name_image(index) for index in batch.indices.tolist()]
+        more = f"\n  and {len(names) - NAMED_IMAGES} more" if len(names) > NAMED_IMAGES else ""
+        listed = "\n".join(f"  {name}" for name in names[:NAMED_IMAGES])
+        return (
+            f"the loss is {total.item()} at step {step}; the images of its batch:\n{listed}{more}\n"
+            f"{_judge_boxes(batch, names)} {REMEDIES}"
+        )
+
+
+def _judge_boxes(batch: Batch, names: Sequence[str]) -> str:
+    """Whether the objects of a batch may be what is wrong."""
+    boxes = batch.boxes_xyxy
+    has_area = (boxes[..., 2:] > boxes[..., :2]).all(dim=-1) & boxes.isfinite().all(dim=-1)
+    bad = (batch.valid & ~has_area).any(dim=1).tolist()
+    if not any(bad):
+        return "All their boxes are finite and have an area, so they are not the cause."
+    return f"A box of {names[bad.index(True)]} is not finite or has no area: 'singleshot data check' tells more."
+
+
+@contextmanager
+def interruption() -> Iterator[Callable[[], bool]]:
+    """Turn Ctrl-C and SIGTERM into a question the loop can ask; a second Ctrl-C stops at once.
+
+    Yields:
+        A function that tells whether the run was asked to stop. Outside the main thread it is always false, since
+        Python delivers signals only there.
+    """
+    asked = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield asked.is_set
+        return
+
+    def ask(number: int, frame: FrameType | None) -> None:
+        if asked.is_set():
+            raise KeyboardInterrupt
+        asked.set()
+
+    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield asked.is_set
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

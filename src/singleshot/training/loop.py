@@ -1,0 +1,438 @@
+"""The loop, and only the loop. It knows no files, no data sets and no models: everything is handed in."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, nullcontext
+from dataclasses import dataclass, field
+from typing import Literal, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from singleshot.core.settings import PreprocessConfig
+from singleshot.core.structures import Batch, HeadOutput, RefineOutput
+from singleshot.models.fast_conv.small_maps import SmallMapConvolutions
+from singleshot.models.fast_conv.training import WinogradConvolutions
+from singleshot.training.checkpoint import Learner, RunState
+from singleshot.training.config import ScheduleConfig
+from singleshot.training.guards import LossGuard, interruption
+from singleshot.training.logs import EvaluationRecord, Observer, StepRecord
+from singleshot.training.schedule import RunLength, lr_factor
+
+Criterion = Callable[[HeadOutput | RefineOutput, Batch], Mapping[str, Tensor]]
+"""Outputs and a batch to named losses, ``total`` among them."""
+
+Ending = Literal["finished", "interrupted", "early"]
+
+# On an accelerator records come every ``log_every`` steps, since each waits for the device. Slow steps are told sooner.
+RECORD_EVERY_S = 2.0
+
+# Before the first evaluation its time is guessed: an image takes about half of what it takes to learn from.
+FORWARD_SHARE = 0.5
+
+# Positions are quotients: a third of 1.2 epochs must count as 0.4.
+ROUNDING = 1e-6
+
+
+class BatchStream(Protocol):
+    """Training batches without end, in an order that is a function of a seed."""
+
+    @property
+    def images_per_epoch(self) -> int:
+        """Images of the data set."""
+
+    @property
+    def batch_size(self) -> int:
+        """Images of each batch."""
+
+    def stream(self, first_batch: int) -> Iterator[Batch]:
+        """Batches from the ``first_batch``-th on; their content does not depend on where the stream begins."""
+
+
+class Store(Protocol):
+    """Where a run keeps what it has learnt."""
+
+    def save_state(self, learner: Learner, run: RunState) -> None:
+        """Keep everything that a resumed run needs."""
+
+    def save_weights(self, name: Literal["best", "last"], network: nn.Module, metrics: Mapping[str, float]) -> None:
+        """Keep a network that can be used."""
+
+
+@dataclass(frozen=True, slots=True)
+class Intervals:
+    """How often things happen.
+
+    Attributes:
+        log: optimiser steps between two records.
+        evaluate: distance of evaluations in the unit of the run's length; 0 evaluates only at the end.
+        save_s: seconds between two saves of the state.
+        evaluation_share: most of the run's time that evaluations before the last may take; those beyond it wait.
+    """
+
+    log: int = 20
+    evaluate: float = 0.0
+    save_s: float = 120.0
+    evaluation_share: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Precision:
+    """How the forward pass computes.
+
+    Attributes:
+        autocast: number format of the convolutions; ``None`` is float32 throughout.
+        winograd: whether CPUs compute float32 convolutions by our kernel, which torch cannot compile.
+        small_maps: whether the network has maps smaller than its kernels, whose gradients need `SmallMapConvolutions`.
+    """
+
+    autocast: torch.dtype | None = None
+    winograd: bool = False
+    small_maps: bool = False
+
+    def forward(self, device: torch.device) -> AbstractContextManager[object]:
+        """The context in which a forward pass runs."""
+        if self.autocast:
+            context = ExitStack()
+            context.enter_context(torch.autocast(device.type, self.autocast))
+            if self.small_maps and device.type == "cpu":
+                context.enter_context(SmallMapConvolutions())
+            return context
+        return WinogradConvolutions() if self.winograd and device.type == "cpu" else nullcontext()
+
+
+class ImageNormalizer:
+    """RGB images on 0..255 to network input on the run's device: ``(pixel * scale - mean) / std`` as one multiply-add.
+
+    Args:
+        config: the numbers, and the channel order that they and the network are in.
+        device: where the network is.
+        channels_last: memory layout of the result.
+    """
+
+    def __init__(self, config: PreprocessConfig, device: torch.device, channels_last: bool = False) -> None:
+        std = torch.tensor(config.std, device=device).view(-1, 1, 1)
+        self.device = device
+        self._factor = config.scale / std
+        self._offset = -torch.tensor(config.mean, device=device).view(-1, 1, 1) / std
+        self._reverse = config.channel_order == "bgr"
+        self._layout = torch.channels_last if channels_last else torch.contiguous_format
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """``[B, 3, H, W]`` uint8 or float32 -> ``[B, 3, H, W]`` float32."""
+        pixels = images.flip(1) if self._reverse else images
+        normal = torch.addcmul(self._offset, pixels.float(), self._factor)
+        return normal.contiguous(memory_format=self._layout)
+
+
+@dataclass(slots=True)
+class Trainer:
+    """One training run.
+
+    Attributes:
+        learner: network, optimiser, average and scaler; changed in place.
+        criterion: the loss.
+        batches: training data.
+        normalizer: from RGB images to network input; its device is the run's.
+        length, schedule, intervals: when things happen.
+        guard: stops on a loss that is not finite.
+        store: keeps weights and state.
+        evaluate: network to metrics; ``None`` never evaluates.
+        metric: the metric that decides what is best. Equal values go to the later; evaluations before the end of the
+            warm-up and values that are not numbers do not count.
+        patience: evaluations without a better metric before the run ends.
+        held_out: images that an evaluation looks at.
+        say: hears what the loop decides on its own.
+        precision: of the forward pass.
+        accumulate: batches per optimiser step.
+        clip_norm: largest norm of the gradient.
+        still: layers that stay in eval mode.
+        observers: hear what happens.
+        run: where the run stands.
+        compiled: stands in for the network's forward pass, such as ``torch.compile``'s result.
+    """
+
+    learner: Learner
+    criterion: Criterion
+    batches: BatchStream
+    normalizer: ImageNormalizer
+    length: RunLength
+    schedule: ScheduleConfig
+    guard: LossGuard
+    store: Store
+    intervals: Intervals = Intervals()
+    evaluate: Callable[[nn.Module], Mapping[str, float]] | None = None
+    metric: str = "AP50"
+    patience: int | None = None
+    held_out: int = 0
+    say: Callable[[str], None] = lambda text: None
+    precision: Precision = Precision()
+    accumulate: int = 1
+    clip_norm: float | None = None
+    still: Sequence[nn.Module] = ()
+    observers: Sequence[Observer] = ()
+    run: RunState = field(default_factory=RunState)
+    compiled: Callable[[Tensor], HeadOutput | RefineOutput] | None = None
+    _window: _Window = field(init=False, repr=False)
+    _waiting: bool = field(init=False, repr=False, default=False)
+
+    def fit(self) -> Ending:
+        """Train until the run is over, the metric no longer improves, or someone asks to stop.
+
+        Returns:
+            How it ended. In each case the state and the last weights are saved.
+
+        Raises:
+            NonFiniteLossError: the loss or a weight is NaN or infinite; nothing of it is saved.
+        """
+        self._window = _Window()
+        self._train_mode()
+        if self.run.step == 0:
+            self.run.next_evaluation = self.intervals.evaluate
+        stream = self.batches.stream(self.run.step * self.accumulate)
+        saved_s = self.run.elapsed_s
+        with interruption() as stop_asked:
+            while not self._finished():
+                self._step(stream)
+                if self._evaluation_due():
+                    self._evaluate()
+                    saved_s = self.run.elapsed_s
+                    if self.patience is not None and self.run.stale >= self.patience:
+                        self._record()
+                        return "early"
+                if stop_asked():
+                    self._record()
+                    self._save()
+                    return "interrupted"
+                if self.run.elapsed_s - saved_s >= self.intervals.save_s:
+                    self._save()
+                    saved_s = self.run.elapsed_s
+        self._record()
+        self._evaluate(is_last=True)
+        return "finished"
+
+    def _step(self, stream: Iterator[Batch]) -> None:
+        """One optimiser step: ``accumulate`` batches forward and backward, then the update."""
+        started = time.perf_counter()
+        factor = lr_factor(self.schedule, self.run.step, self._position(), self._total())
+        for group in self.learner.optimizer.param_groups:
+            group["lr"] = group["base_lr"] * factor
+        for _ in range(self.accumulate):
+            self._window.waiting()
+            batch = next(stream)
+            self._window.served(len(batch.indices))
+            self._window.add(self._learn(batch))
+        self._update()
+        self.run.step += 1
+        self.run.elapsed_s += time.perf_counter() - started
+        if self.run.step % self.intervals.log == 0 or self.run.step == 1 or self._window.age_s() >= RECORD_EVERY_S:
+            self._record()
+
+    def _learn(self, batch: Batch) -> Mapping[str, Tensor]:
+        """Forward and backward of one batch."""
+        device = self.normalizer.device
+        images, boxes_xyxy, class_ids, valid = (tensor.to(device, non_blocking=True) for tensor in batch[:4])
+        images = self.normalizer(images)
+        batch = Batch(images, boxes_xyxy, class_ids, valid, batch.indices)
+        with self.precision.forward(device):
+            output = (self.compiled or self.learner.network)(images)
+        losses = self.criterion(_in_float32(output), batch)
+        self.guard.watch(self.run.step, losses["total"], batch)
+        loss = losses["total"] / self.accumulate
+        scaler = self.learner.scaler
+        (scaler.scale(loss) if scaler else loss).backward()  # type: ignore[no-untyped-call]
+        return losses
+
+    def _update(self) -> None:
+        """Clip, step, average."""
+        optimizer, scaler = self.learner.optimizer, self.learner.scaler
+        if self.clip_norm is not None:
+            if scaler:
+                scaler.unscale_(optimizer)
+            parameters = [p for group in optimizer.param_groups for p in group["params"]]
+            nn.utils.clip_grad_norm_(parameters, self.clip_norm, foreach=True)
+        if scaler:
+            scaler.step(optimizer)
+            scaler.update()
+        else:
+            optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+        if self.learner.ema:
+            self.learner.ema.update()
+
+    def _evaluate(self, is_last: bool = False) -> None:
+        """Evaluate, remember whether it is the best, and save everything."""
+        self._check()
+        if self.evaluate is None:
+            self._save()
+            return
+        started = time.perf_counter()
+        network = self.learner.deployable
+        metrics = dict(self.evaluate(network.eval()))
+        self._train_mode()
+        duration_s = time.perf_counter() - started
+        best = self._note(metrics[self.metric], is_last)
+        self.run.evaluation_s = duration_s
+        self.run.evaluations_s += duration_s
+        self.run.elapsed_s += duration_s
+        if best:
+            self.store.save_weights("best", network, metrics)
+        self._save(metrics)
+        record = EvaluationRecord(self.run.step, self._epoch(), metrics, best, duration_s)
+        for observer in self.observers:
+            observer.on_evaluation(record)
+        self._window.restart()
+
+    def _note(self, value: float, is_last: bool) -> bool:
+        """Whether this evaluation is the best so far; of equal ones the later has learnt more."""
+        if self.intervals.evaluate:
+            passed = math.floor(self._position() / self.intervals.evaluate + ROUNDING)
+            self.run.next_evaluation = (passed + 1) * self.intervals.evaluate
+        counts = is_last or self.run.step >= self.schedule.warmup_steps
+        if not counts or math.isnan(value):
+            return False
+        improved = self.run.best is None or value > self.run.best
+        self.run.stale = 0 if improved else self.run.stale + 1
+        if not improved and value != self.run.best:
+            return False
+        self.run.best, self.run.best_step = value, self.run.step
+        return True
+
+    def _check(self) -> None:
+        """Nothing that is not finite is measured or saved."""
+        self.guard.check()
+        self.guard.check_weights(self.run.step, self.learner.network, self.learner.deployable)
+
+    def _save(self, metrics: Mapping[str, float] | None = None) -> None:
+        self._check()
+        self.store.save_weights("last", self.learner.deployable, metrics or {})
+        self.store.save_state(self.learner, self.run)
+
+    def _record(self) -> None:
+        """Tell the observers about the steps since the last record, if there are any."""
+        if not self._window.has_steps:
+            return
+        losses, images_per_s, wait_share = self._window.take()
+        steps = self.length.steps(self.run.step, self.run.elapsed_s)
+        left_s = self.run.elapsed_s / self.run.step * max(steps - self.run.step, 0)
+        record = StepRecord(
+            step=self.run.step,
+            steps=steps,
+            epoch=self._epoch(),
+            epochs=steps / self.length.steps_per_epoch,
+            lr=max(self.learner.optimizer.param_groups, key=lambda g: (g["name"] == "weight", g["lr"]))["lr"],
+            losses=losses,
+            images_per_s=images_per_s,
+            wait_share=wait_share,
+            remaining_s=self._total() * 60 - self.run.elapsed_s if self.length.unit == "minutes" else left_s,
+        )
+        for observer in self.observers:
+            observer.on_step(record)
+
+    def _evaluation_due(self) -> bool:
+        if self.evaluate is None or not self.intervals.evaluate or self._finished():
+            return False
+        return self._position() >= self.run.next_evaluation - ROUNDING and self._affordable()
+
+    def _affordable(self) -> bool:
+        """Whether an evaluation now keeps to its share of the time; decides what is measured, not what is learnt."""
+        run, share = self.run, self.intervals.evaluation_share
+        likely_s = self._evaluation_s()
+        if share >= 1 or run.evaluations_s + likely_s <= share * (run.elapsed_s + likely_s):
+            return True
+        if not self._waiting:
+            self._waiting = True
+            self.say(
+                f"an evaluation of {self.held_out:,} images takes about {likely_s:.0f} s: there will be fewer, so that "
+                f"they take at most {share:.0%} of the time (evaluation.every says otherwise)"
+            )
+        return False
+
+    def _evaluation_s(self) -> float:
+        """Seconds that the next evaluation will take: as the latest, before the first one as far as one can tell."""
+        if self.evaluate is None or self.run.evaluation_s or not self.run.step:
+            return self.run.evaluation_s
+        images = self.run.step * self.accumulate * self.batches.batch_size
+        return FORWARD_SHARE * self.held_out * self.run.elapsed_s / images
+
+    def _total(self) -> float:
+        """Length of the run; a time budget keeps room for the last evaluation."""
+        if self.length.unit != "minutes":
+            return self.length.total
+        return max(self.length.total - self._evaluation_s() / 60, self.length.total / 2)
+
+    def _finished(self) -> bool:
+        if self.length.unit == "minutes":
+            return self.run.elapsed_s / 60 >= self._total()
+        return self.run.step >= self.length.steps(self.run.step, self.run.elapsed_s)
+
+    def _position(self) -> float:
+        return self.length.position(self.run.step, self.run.elapsed_s)
+
+    def _epoch(self) -> float:
+        return self.run.step / self.length.steps_per_epoch
+
+    def _train_mode(self) -> None:
+        self.learner.network.train()
+        for layer in self.still:
+            layer.eval()
+
+
+class _Window:
+    """Means of losses, and where the time went, since the last record. Sums stay on the device."""
+
+    def __init__(self) -> None:
+        self._sums: dict[str, Tensor] = {}
+        self._batches = 0
+        self._images = 0
+        self._wait_s = 0.0
+        self.restart()
+
+    def restart(self) -> None:
+        """Forget the time that passed, as after an evaluation."""
+        self._images, self._wait_s = 0, 0.0
+        self._since_s = self._wait_since_s = time.perf_counter()
+
+    @property
+    def has_steps(self) -> bool:
+        """Whether there were steps since the last record."""
+        return self._batches > 0
+
+    def age_s(self) -> float:
+        """Seconds since the last record."""
+        return time.perf_counter() - self._since_s
+
+    def waiting(self) -> None:
+        """The network begins to wait for a batch."""
+        self._wait_since_s = time.perf_counter()
+
+    def served(self, images: int) -> None:
+        """A batch has come."""
+        self._wait_s += time.perf_counter() - self._wait_since_s
+        self._images += images
+
+    def add(self, losses: Mapping[str, Tensor]) -> None:
+        """Add the losses of a batch; ``positives`` is a count, not a loss."""
+        self._batches += 1
+        for name, value in losses.items():
+            if name != "positives":
+                value = value.detach()
+                self._sums[name] = self._sums[name] + value if name in self._sums else value
+
+    def take(self) -> tuple[dict[str, float], float, float]:
+        """Mean losses, images per second and wait share; the window begins anew. Waits for the device once."""
+        values = torch.stack(list(self._sums.values())).div(self._batches).tolist()
+        losses = dict(zip(self._sums, values, strict=True))
+        age_s = max(self.age_s(), 1e-9)
+        rates = self._images / age_s, min(self._wait_s / age_s, 1.0)
+        self._sums, self._batches = {}, 0
+        self.restart()
+        return losses, *rates
+
+
+def _in_float32(output: HeadOutput | RefineOutput) -> HeadOutput | RefineOutput:
+    """Losses are computed in float32 whatever the network's precision."""
+    return type(output)._make(tensor.float() for tensor in output)

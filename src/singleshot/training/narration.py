@@ -1,0 +1,181 @@
+"""What a run tells a person: before the first step, after the last one, and as a page."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+import yaml
+from rich.text import Text as RichText
+
+from singleshot import data as datasets
+from singleshot.core.wording import counted
+from singleshot.data import DetectionDataset
+from singleshot.data.train_val import remarks
+from singleshot.errors import SingleshotError
+from singleshot.evaluation.result import EvalResult
+from singleshot.models.build import build_anchors
+from singleshot.report.page import Section, Text
+from singleshot.training.checks import anchor_fit
+from singleshot.training.config import TrainConfig
+from singleshot.training.loader import TrainLoader
+from singleshot.training.logs import log_series, read_log
+from singleshot.training.optimizer import has_batch_norm, learning_rate
+from singleshot.training.progress import clock
+from singleshot.training.start import Start
+
+if TYPE_CHECKING:
+    from singleshot.training.assemble import Evaluation
+    from singleshot.training.train import TrainResult
+
+PREVIEW_IMAGES = 12
+"""Training images that the report shows."""
+
+
+def introduce(
+    asked: TrainConfig,
+    config: TrainConfig,
+    device: torch.device,
+    start: Start,
+    frozen: Sequence[str],
+    train_set: DetectionDataset,
+    val_set: DetectionDataset | None,
+    warnings: Sequence[str],
+) -> RichText:
+    """Everything worth knowing before the first step.
+
+    Args:
+        asked: the settings as given, for what ``auto`` was made of.
+        config: the settings as used.
+        device: where the network runs.
+        start: the detector and where its numbers come from.
+        frozen: names of the parameters that do not learn.
+        train_set, val_set: the data.
+        warnings: about the data.
+    """
+    height, width = start.spec.preprocess.size_hw
+    anchors = build_anchors(start.spec, start.network)
+    fit = anchor_fit(train_set.samples, train_set.class_map, anchors, (height, width))
+    effective = int(config.batch) * config.accumulate
+    unit, total = config.length
+    parameters = sum(p.numel() for p in start.network.parameters())
+    facts = {
+        "data": _describe_data(train_set, val_set),
+        "model": f"{start.spec.name}, input {width} x {height}, {parameters / 1e6:.2f} million parameters",
+        "start": "\n".join(start.report.lines()),
+        "boxes": "\n".join([*_scaled(asked, fit.smallest_anchor), *fit.lines()]),
+        "run": f"{total:g} {unit}, batch {effective}, {config.optimizer.name}, {device}, {config.amp}",
+        "lr": learning_rate(asked.optimizer, effective, has_batch_norm(start.network)).reason,
+    }
+    if frozen:
+        facts["frozen"] = f"{len(frozen)} tensors: {', '.join(frozen[:6])}{' ...' if len(frozen) > 6 else ''}"
+    fit_warnings = fit.warnings(is_fitted=asked.anchors == "auto")
+    return _table(facts, [*warnings, *fit_warnings, *remarks(train_set, val_set)])
+
+
+def conclude(result: TrainResult, config: TrainConfig, evaluation: Evaluation | None) -> RichText:
+    """What was reached, on how much, and what to do next."""
+    metric = config.evaluation.metric
+    reached = ""
+    if metric in result.metrics and evaluation:
+        on = f"{counted(evaluation.images, 'held-out image')} with {counted(evaluation.objects, 'object')}"
+        reached = f"{metric} {result.metrics[metric]:.3f} on {on}; "
+    text = RichText()
+    if result.ending == "interrupted":
+        again = f"singleshot train --resume --out {result.folder}"
+        return text.append(f"stopped at step {result.steps:,}; everything is saved. Continue with: {again}\n")
+    early = " (stopped early: no longer improved)" if result.ending == "early" else ""
+    text.append(f"{reached}{counted(result.steps, 'step')} in {clock(result.duration_s)}{early}\n", style="bold")
+    facts = {"weights": str(result.best), "try": f"singleshot predict IMAGES --weights {result.best}"}
+    if result.report:
+        facts["report"] = str(result.report)
+    return text.append(_table(facts, []))
+
+
+def write_report(
+    folder: Path,
+    config: TrainConfig,
+    metrics: Mapping[str, float],
+    best: EvalResult | None,
+    data: Sequence[Section] = (),
+) -> Path:
+    """Write ``report.html``: the result, the curves, the data, the evaluation of the best weights, the settings.
+
+    Args:
+        folder: of the run, with its ``metrics.csv``.
+        config: the settings as used.
+        metrics: of the best weights.
+        best: their evaluation, where this session made it.
+        data: what `describe_run_data` made.
+
+    Raises:
+        MissingExtraError: matplotlib or jinja2 is not installed.
+    """
+    from singleshot.evaluation.pages import evaluation_sections
+    from singleshot.report.page import Code, Table, write_page
+    from singleshot.report.plots import Series
+    from singleshot.training.pages import curve_section
+
+    log = folder / "metrics.csv"
+    columns, _ = read_log(log)
+    losses = {name.removeprefix("loss/"): log_series(log, name) for name in columns if name.startswith("loss/")}
+    shown = [name for name in ("coco_AP", "coco_AP50", "voc_area", "voc_07") if name in columns]
+    scores: Series = {name: log_series(log, name) for name in shown}
+    sections = [
+        curve_section(losses, scores, {"learning rate": log_series(log, "lr")}),
+        *data,
+        *(evaluation_sections(best) if best else []),
+        Section("Numbers of the best weights", [Table(["metric", "value"], [[k, v] for k, v in metrics.items()])]),
+        Section("Settings", [Code(yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False))]),
+    ]
+    return write_page(folder / "report.html", f"Training: {folder.name}", sections)
+
+
+def describe_run_data(
+    train_set: DetectionDataset, val_set: DetectionDataset | None, loader: TrainLoader
+) -> list[Section]:
+    """Sections of the report on the data and on the first training images; an image that is gone costs only these."""
+    from singleshot.training.pages import batch_section, data_section, held_out_rule
+
+    own = datasets.splits(train_set.path)
+    sections = [data_section(train_set, val_set, held_out_rule(train_set, val_set, own))]
+    try:
+        batch = loader.preview(PREVIEW_IMAGES)
+    except SingleshotError as error:
+        return [*sections, Section("Training images", [Text(f"They cannot be read any more: {error}")])]
+    names = [sample.image_path.name for sample in train_set]
+    return [*sections, batch_section(batch, train_set.class_map.names, names)]
+
+
+def _scaled(asked: TrainConfig, smallest: float) -> list[str]:
+    how = "to the training objects" if asked.anchors == "auto" else f"by {asked.anchor_scale or 1:g}"
+    changed = asked.anchors == "auto" or asked.anchor_scale
+    return [f"the model's default boxes are scaled {how}: the smallest is now {smallest:.0f} px"] if changed else []
+
+
+def _describe_data(train_set: DetectionDataset, val_set: DetectionDataset | None) -> str:
+    names = train_set.class_map.names
+    classes = ", ".join(names[:10]) + (f" and {len(names) - 10} more" if len(names) > 10 else "")
+    objects = sum(len(sample) for sample in train_set)
+    lines = [
+        f"{train_set.path} ({train_set.format}): {counted(len(train_set), 'image')}, {counted(objects, 'object')} "
+        f"in split '{train_set.split}'",
+        f"{counted(len(names), 'class')}: {classes}",
+    ]
+    if val_set is not None:
+        lines.append(f"measured on {counted(len(val_set), 'image')} of split '{val_set.split}'")
+    return "\n".join(lines)
+
+
+def _table(facts: Mapping[str, str], warnings: Sequence[str]) -> RichText:
+    """Names on the left, facts on the right, then warnings."""
+    text = RichText()
+    width = max(len(name) for name in facts)
+    for name, fact in facts.items():
+        for number, line in enumerate(fact.splitlines()):
+            text.append(f"{name if number == 0 else '':<{width}}  ", style="bold cyan").append(f"{line}\n")
+    for warning in warnings:
+        text.append("warning: ", style="bold yellow").append(f"{warning}\n")
+    return text

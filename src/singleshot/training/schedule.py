@@ -1,0 +1,58 @@
+"""Where a run stands and which learning rate that means. Pure arithmetic on the run's length; no state, no torch."""
+
+from __future__ import annotations
+
+import bisect
+import math
+from dataclasses import dataclass
+
+from singleshot.training.config import ScheduleConfig, Unit
+
+
+@dataclass(frozen=True, slots=True)
+class RunLength:
+    """How long a run is, in the unit the user chose, and how far it has come.
+
+    Attributes:
+        unit: ``epochs``, ``steps`` or ``minutes``.
+        total: length in that unit.
+        steps_per_epoch: optimiser steps that see as many images as the data set has; need not be whole.
+    """
+
+    unit: Unit
+    total: float
+    steps_per_epoch: float
+
+    def position(self, step: int, elapsed_s: float) -> float:
+        """How far the run is after ``step`` optimiser steps and ``elapsed_s`` seconds, in its unit."""
+        if self.unit == "steps":
+            return float(step)
+        return step / self.steps_per_epoch if self.unit == "epochs" else elapsed_s / 60
+
+    def steps(self, step: int, elapsed_s: float) -> int:
+        """Optimiser steps of the whole run: exact, or estimated from the pace so far when the length is a time."""
+        if self.unit == "steps":
+            return int(self.total)
+        if self.unit == "epochs":
+            return max(1, math.ceil(self.total * self.steps_per_epoch - 1e-6))
+        return max(step, round(step * self.total * 60 / elapsed_s)) if elapsed_s > 0 and step > 0 else 0
+
+
+def lr_factor(schedule: ScheduleConfig, step: int, position: float, total: float) -> float:
+    """Multiple of the learning rate for the step that begins now.
+
+    Args:
+        schedule: kind, milestones and warm-up.
+        step: optimiser steps made so far; decides the warm-up.
+        position: how far the run is, in the unit of ``total`` and of the milestones.
+        total: length of the run.
+    """
+    factor = 1.0
+    if schedule.kind == "multistep":
+        factor = schedule.gamma ** bisect.bisect_right(schedule.milestones, position)
+    elif schedule.kind == "cosine":
+        cosine = 0.5 * (1 + math.cos(math.pi * min(position / total, 1.0)))
+        factor = schedule.final_factor + (1 - schedule.final_factor) * cosine
+    if step < schedule.warmup_steps:
+        factor *= schedule.warmup_factor + (1 - schedule.warmup_factor) * step / schedule.warmup_steps
+    return factor

@@ -1,0 +1,347 @@
+"""PyTorch checkpoints (zip and the format before it) without ever running what they say.
+
+The pickle inside may only name the few things in ``_ALLOWED``, and our own functions answer for them; tensors become
+records of where their numbers lie, and only the ones that are wanted are read. (``torch.load(weights_only=True)`` runs
+no code either, but believes the sizes that a file claims.)
+"""
+
+from __future__ import annotations
+
+import io
+import math
+import pickle
+import pickletools
+import struct
+import warnings
+import zipfile
+import zlib
+from collections import Counter, OrderedDict
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any, NamedTuple, cast
+
+from singleshot.errors import WeightsError
+from singleshot.weights.pickle_check import check_opcodes
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+MAX_FILE_BYTES = 8 * 1024**3
+MAX_PICKLE_BYTES = 256 * 1024**2
+MAX_ENTRIES = 200_000
+MAX_DIMENSIONS = 8
+# Tensors may share numbers (tied weights), but not without end.
+MAX_COPIES = 4
+LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
+# What torch.save writes before the numbers of each storage in the format before zip.
+LEGACY_COUNT_BYTES = 8
+
+DTYPES = {
+    "FloatStorage": "float32", "DoubleStorage": "float64", "HalfStorage": "float16", "BFloat16Storage": "bfloat16",
+    "LongStorage": "int64", "IntStorage": "int32", "ShortStorage": "int16", "CharStorage": "int8",
+    "ByteStorage": "uint8", "BoolStorage": "bool",
+}  # fmt: skip
+ITEM_BYTES = {
+    "float32": 4, "float64": 8, "float16": 2, "bfloat16": 2, "int64": 8, "int32": 4, "int16": 2, "int8": 1,
+    "uint8": 1, "bool": 1,
+}  # fmt: skip
+
+WRAPPERS = ("model", "state_dict", "model_state_dict", "net", "network", "weights")
+"""Keys under which training scripts put the state dict, in the order of trust."""
+
+
+# What the unpickler and zipfile raise on bytes that make no sense.
+_DAMAGE = (
+    OSError, EOFError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RuntimeError, MemoryError,
+    pickle.UnpicklingError, zipfile.BadZipFile, zlib.error, struct.error,
+)  # fmt: skip
+
+
+class Storage(NamedTuple):
+    """A block of numbers of one type, by its key in the file."""
+
+    dtype: str
+    key: str
+    numbers: int
+
+
+class TensorRecord(NamedTuple):
+    """A tensor whose numbers have not been read."""
+
+    storage: Storage
+    offset: int
+    shape: tuple[int, ...]
+    strides: tuple[int, ...]
+
+
+class Refused(Exception):
+    """The pickle names something that is no part of a state dict."""
+
+
+def read_checkpoint(path: Path) -> dict[str, Tensor]:
+    """The state dict of a PyTorch checkpoint; floats of any width as float32.
+
+    Args:
+        path: written by ``torch.save``: a state dict, or a dict that holds one. ``module.`` prefixes are cut off.
+
+    Raises:
+        WeightsError: it is damaged, claims impossible sizes, holds no state dict, or holds more than numbers.
+    """
+    if path.stat().st_size > MAX_FILE_BYTES:
+        raise WeightsError(f"{path}: larger than {MAX_FILE_BYTES} bytes; a state dict alone is smaller")
+    try:
+        with path.open("rb") as file:
+            start = file.read(4)
+            file.seek(0)
+            read = _read_zip if start[:2] == b"PK" else _read_legacy
+            return read(file, path)
+    except Refused as error:
+        raise WeightsError(
+            f"{path}: holds '{error}', not only numbers: nothing of it was run. Save the state dict alone, where it "
+            f"was made: torch.save(model.state_dict(), 'weights.pth')"
+        ) from None
+    except WeightsError:
+        raise
+    except _DAMAGE as error:
+        what = str(error) or type(error).__name__
+        raise WeightsError(f"{path}: a damaged or truncated PyTorch checkpoint ({what}); get it again") from error
+
+
+def _read_zip(file: IO[bytes], path: Path) -> dict[str, Tensor]:
+    archive = zipfile.ZipFile(file)
+    entries = {info.filename.partition("/")[2]: info for info in archive.infolist()}
+    if len(entries) > MAX_ENTRIES or "data.pkl" not in entries:
+        raise WeightsError(f"{path}: a zip file, but not a PyTorch checkpoint (no data.pkl)")
+    if "constants.pkl" in entries:
+        raise WeightsError(
+            f"{path}: TorchScript, which holds code; save only the numbers, where it was made: "
+            "torch.save(torch.jit.load('model.pt').state_dict(), 'weights.pth')"
+        )
+    size = path.stat().st_size
+
+    def content(name: str, limit: int) -> bytes:
+        info = entries[name]
+        if info.compress_type != zipfile.ZIP_STORED or info.file_size > min(size, limit):
+            raise WeightsError(f"{path}: '{name}' claims {info.file_size} bytes in a file of {size}, or is compressed")
+        return archive.read(info)
+
+    if "byteorder" in entries and content("byteorder", 16).strip() != b"little":
+        raise WeightsError(f"{path}: written on a big-endian machine; save it again on another")
+    state = find_state(_unpickle(io.BytesIO(content("data.pkl", MAX_PICKLE_BYTES))), path)
+
+    def numbers(storage: Storage) -> bytes:
+        return content(f"data/{storage.key}", MAX_FILE_BYTES)
+
+    return _materialise(state, numbers, path)
+
+
+def _read_legacy(file: IO[bytes], path: Path) -> dict[str, Tensor]:
+    """Pickles of magic, version, machine and object, then of the storages' keys; then their numbers, in that order."""
+    if file.read(1) != b"\x80":
+        what = "empty" if path.stat().st_size == 0 else "not a PyTorch checkpoint"
+        raise WeightsError(f"{path}: {what}, or from before PyTorch 0.2: load and save it again with a newer one")
+    file.seek(0)
+    storages: dict[str, Storage] = {}
+    if _unpickle(file) != LEGACY_MAGIC:
+        raise WeightsError(f"{path}: a plain pickle, which may run code: save the state dict with torch.save instead")
+    _unpickle(file)
+    _unpickle(file)
+    tree = _unpickle(file, storages)
+    keys = _unpickle(file)
+    if not isinstance(keys, list):
+        raise ValueError("no list of blocks")
+    state = find_state(tree, path)
+    places = {}
+    end = path.stat().st_size
+    for key in keys:
+        storage = storages[key]
+        count = int.from_bytes(file.read(LEGACY_COUNT_BYTES), "little")
+        length = count * ITEM_BYTES[storage.dtype]
+        places[key] = (file.tell(), length)
+        if count != storage.numbers or file.tell() + length > end:
+            raise WeightsError(f"{path}: truncated, or a block claims {count} numbers; get it again")
+        file.seek(length, io.SEEK_CUR)
+
+    def numbers(storage: Storage) -> bytes:
+        start, length = places[storage.key]
+        file.seek(start)
+        return file.read(length)
+
+    return _materialise(state, numbers, path)
+
+
+def find_state(tree: object, path: Path) -> dict[str, TensorRecord]:
+    """The state dict in what a checkpoint holds.
+
+    Raises:
+        WeightsError: there is none; the message lists what there is.
+    """
+    if isinstance(tree, Mapping):
+        for candidate in _candidates(tree):
+            state = {key: value for key, value in candidate.items() if isinstance(value, TensorRecord)}
+            if state and all(isinstance(key, str) for key in state):
+                return {key.removeprefix("module."): value for key, value in state.items()}
+    keys = ", ".join(map(_brief, list(tree)[:8])) if isinstance(tree, Mapping) else type(tree).__name__
+    raise WeightsError(f"{path}: no state dict in it (it holds: {keys[:200]}); save model.state_dict()")
+
+
+def _brief(key: object) -> str:
+    return key[:80] if isinstance(key, str) else type(key).__name__
+
+
+def _candidates(tree: Mapping[Any, Any]) -> Iterator[Mapping[Any, Any]]:
+    yield tree
+    for key in WRAPPERS:
+        inner = tree.get(key)
+        if isinstance(inner, Mapping):
+            yield inner
+
+
+def _materialise(
+    state: Mapping[str, TensorRecord], numbers: Callable[[Storage], bytes], path: Path
+) -> dict[str, Tensor]:
+    """Read the numbers of every tensor; each tensor must lie inside its storage."""
+    import torch
+
+    blocks: dict[Storage, Tensor] = {}
+    tensors = {}
+    unread = path.stat().st_size
+    budget = MAX_COPIES * unread
+    for name, record in state.items():
+        storage = record.storage
+        if storage not in blocks:
+            raw = numbers(storage)
+            unread -= len(raw)
+            if unread < 0:
+                raise WeightsError(f"{path}: blocks of numbers that lie upon each other; get it again")
+            if len(raw) < storage.numbers * ITEM_BYTES[storage.dtype]:
+                raise WeightsError(f"{path}: '{name}' claims {storage.numbers} numbers, {len(raw)} bytes are there")
+            dtype = getattr(torch, storage.dtype)
+            blocks[storage] = torch.frombuffer(bytearray(raw), dtype=dtype) if raw else torch.empty(0, dtype=dtype)
+        _check(record, name, path)
+        budget -= math.prod(record.shape) * ITEM_BYTES[storage.dtype]
+        if budget < 0:
+            raise WeightsError(f"{path}: its tensors claim more than {MAX_COPIES} times the file's size")
+        tensor = blocks[storage].as_strided(record.shape, record.strides, record.offset)
+        tensors[name] = tensor.float() if tensor.is_floating_point() else tensor
+        tensors[name] = tensors[name].clone().contiguous()
+    return tensors
+
+
+def _check(record: TensorRecord, name: str, path: Path) -> None:
+    shape, strides, offset, count = record.shape, record.strides, record.offset, record.storage.numbers
+    whole = all(type(number) is int and 0 <= number <= MAX_FILE_BYTES for number in (*shape, *strides, offset))
+    if not whole or len(shape) != len(strides) or math.prod(shape) > count:
+        raise WeightsError(f"{path}: '{name}' claims the impossible shape {str(shape)[:80]}")
+    last = offset + sum((side - 1) * stride for side, stride in zip(shape, strides, strict=True))
+    if math.prod(shape) and last >= count:
+        raise WeightsError(f"{path}: '{name}' reaches beyond its {count} numbers")
+
+
+def _unpickle(file: IO[bytes], storages: dict[str, Storage] | None = None) -> object:
+    start, end = file.tell(), file.seek(0, io.SEEK_END)
+    file.seek(start)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        check_opcodes(pickletools.genops(cast("IO[bytes]", _Reader(file, end))))
+    file.seek(start)
+    return _Unpickler(_Reader(file, end), encoding="utf-8", storages={} if storages is None else storages).load()
+
+
+class _Reader:
+    """A file that is never asked for more than it holds, whatever length its content claims.
+
+    Without ``readinto``: CPython's unpickler, cut off in there, frees memory that is still in use.
+    """
+
+    def __init__(self, file: IO[bytes], end: int) -> None:
+        self.file, self.end = file, end
+        self.readline = file.readline
+        self.tell = file.tell
+
+    def read(self, size: int) -> bytes:
+        return self.file.read(min(size, self.end - self.file.tell()))
+
+
+class _Unpickler(pickle.Unpickler):  # the class whose find_class is the safety
+    """Knows the names in ``_ALLOWED`` and nothing else."""
+
+    def __init__(self, file: _Reader, *, encoding: str, storages: dict[str, Storage]) -> None:
+        super().__init__(file, encoding=encoding)
+        self.storages = storages
+
+    def find_class(self, module: str, name: str) -> Any:
+        if module in ("torch", "torch.storage") and name in DTYPES:
+            return _Name(DTYPES[name])
+        if module == "torch" and name in ITEM_BYTES:
+            return _Name(name)
+        if (module, name) not in _ALLOWED:
+            raise Refused(f"{module}.{name}"[:120])
+        return _ALLOWED[module, name]
+
+    def persistent_load(self, pid: Any) -> Storage:
+        kind, dtype, key, _, count = pid[:5]
+        if kind != "storage" or not isinstance(dtype, _Name) or type(count) is not int or count < 0 or not _is_key(key):
+            raise ValueError("an unknown kind of record")
+        if len(pid) > 5 and pid[5] is not None:
+            raise ValueError("views of storages, as PyTorch 0.1 wrote them")
+        storage = Storage(dtype.name, str(key), count)
+        self.storages[storage.key] = storage
+        return storage
+
+
+def _is_key(key: object) -> bool:
+    return isinstance(key, str) or (isinstance(key, int) and 0 <= key < 2**64)
+
+
+class _Name:
+    """Stands for a type that is only named, never made."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+
+class _Ignored:
+    """Stands for a number, a type or the settings of a training script: read, and of no use here."""
+
+    def __init__(self, *args: object) -> None:
+        pass
+
+    def __setstate__(self, state: object) -> None:
+        pass
+
+
+def _rebuild_tensor(storage: Storage, offset: int, shape: Any, strides: Any, *_: object) -> TensorRecord:
+    if not isinstance(storage, Storage):
+        raise ValueError("a tensor without a storage")
+    return TensorRecord(storage, offset, _sides(shape), _sides(strides))
+
+
+def _rebuild_parameter(data: TensorRecord, *_: object) -> TensorRecord:
+    return data
+
+
+def _sides(items: Any = ()) -> tuple[int, ...]:
+    """A shape or the like, as ``torch.Size``: a few whole numbers, and nothing that hides more."""
+    if len(items) > MAX_DIMENSIONS or any(type(number) is not int for number in items):
+        raise ValueError(f"the impossible shape of more than {MAX_DIMENSIONS} sides, or not of whole numbers")
+    return tuple(items)
+
+
+_ALLOWED: dict[tuple[str, str], Any] = {
+    ("collections", "OrderedDict"): OrderedDict,
+    ("collections", "Counter"): Counter,
+    ("torch._utils", "_rebuild_tensor_v2"): _rebuild_tensor,
+    ("torch._utils", "_rebuild_tensor"): _rebuild_tensor,
+    ("torch._utils", "_rebuild_parameter"): _rebuild_parameter,
+    ("torch", "Size"): _sides,
+    ("torch", "device"): _Ignored,
+    ("argparse", "Namespace"): _Ignored,
+    ("numpy", "dtype"): _Ignored,
+    ("numpy.core.multiarray", "scalar"): _Ignored,
+    ("numpy._core.multiarray", "scalar"): _Ignored,
+    ("_codecs", "encode"): _Ignored,
+    ("builtins", "set"): set,
+    ("__builtin__", "set"): set,
+}
+"""Names that state dicts, optimisers, schedulers and counters are made of, and what answers for them here."""

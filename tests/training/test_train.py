@@ -1,0 +1,383 @@
+"""``singleshot.train`` on real files: small pictures, the real network at a small size, few steps."""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from rich.console import Console
+from typer.testing import CliRunner
+
+import singleshot
+from singleshot.cli import app
+from singleshot.demo.scenes import make_scenes
+from singleshot.errors import ConfigError, DataError, SingleshotError
+from singleshot.evaluation.metrics import DetectionTable, evaluate_detections
+from singleshot.evaluation.result import EvalResult
+from singleshot.training import assemble
+from singleshot.training.config import read_config
+from singleshot.training.logs import log_series
+from singleshot.training.train import TrainResult, train
+from singleshot.weights.file import read_spec, read_state
+
+SMALL: dict[str, Any] = {
+    "size_hw": [96, 96],
+    "workers": 0,
+    "amp": "fp32",
+    "optimizer.lr": 1e-3,
+    "evaluation.every": 0,
+    "log_every": 1,
+}
+
+
+@pytest.fixture(scope="module")
+def scenes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_scenes(tmp_path_factory.mktemp("data") / "scenes", count=15, size_hw=(120, 160))
+
+
+def run(
+    data: Path | None, out: Path, *, settings: dict[str, Any] | None = None, **options: Any
+) -> tuple[TrainResult, str]:
+    text = io.StringIO()
+    console = Console(file=text, width=200)
+    result = train(data, out=out, settings=settings if settings is not None else SMALL, console=console, **options)
+    return result, text.getvalue()
+
+
+def test_a_run_leaves_a_detector_a_log_and_a_report(scenes: Path, tmp_path: Path) -> None:
+    result, text = run(scenes, tmp_path / "run", steps=3, batch=4)
+    assert result.ending == "finished"
+    assert result.steps == 3
+    names = {path.name for path in result.folder.iterdir()}
+    weights = {"best.safetensors", "last.safetensors"}
+    assert names == weights | {"config.yaml", "data.json", "metrics.csv", "state.pt", "report.html"}
+    assert read_spec(result.best).class_names == singleshot.data.open(scenes).class_map.names
+    assert read_spec(result.best).provenance.metrics == pytest.approx(result.metrics)
+    assert log_series(result.folder / "metrics.csv", "loss/total")[0] == [1, 2, 3]
+    assert log_series(result.folder / "metrics.csv", "voc_area") == (
+        [3],
+        [pytest.approx(result.metrics["voc_area"], abs=1e-5)],
+    )
+    assert "class head: new rows for" in text
+    assert "recall at 0.5" in text
+    assert "finished" not in text
+    assert f"--weights {result.best}" in text
+    detections = result.load().predict(np.zeros((50, 60, 3), np.uint8))
+    assert detections.class_names == read_spec(result.best).class_names
+
+
+def test_the_settings_of_a_run_have_no_auto_left(scenes: Path, tmp_path: Path) -> None:
+    settings = {"size_hw": [96, 96], "workers": 0}
+    result, text = run(scenes, tmp_path / "run", settings=settings, steps=1)
+    config = read_config(result.folder / "config.yaml")
+    assert config.batch == 2
+    assert isinstance(config.optimizer.lr, float)
+    assert config.amp in ("fp32", "bf16")
+    assert "scaled" in text
+
+
+def same_state(a: Path, b: Path) -> bool:
+    one, two = (torch.load(path / "state.pt", weights_only=True) for path in (a, b))
+    pairs = [(one[part][name], two[part][name]) for part in ("network", "ema") for name in one[part]]
+    momenta = [(one["optimizer"]["state"][i], two["optimizer"]["state"][i]) for i in one["optimizer"]["state"]]
+    pairs += [(m[key], n[key]) for m, n in momenta for key in m if isinstance(m[key], torch.Tensor)]
+    return one["run"]["step"] == two["run"]["step"] and all(torch.equal(x, y) for x, y in pairs)
+
+
+def test_two_and_two_epochs_equal_four_bit_for_bit(
+    scenes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole, _ = run(scenes, tmp_path / "whole", epochs=4, batch=4)
+    assert whole.steps == 12
+
+    update = singleshot.training.loop.Trainer._update
+
+    def interrupted(self: Any) -> None:
+        update(self)
+        if self.run.step == 5:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    monkeypatch.setattr("singleshot.training.loop.Trainer._update", interrupted)
+    half, text = run(scenes, tmp_path / "parts", epochs=4, batch=4)
+    monkeypatch.undo()
+    assert half.ending == "interrupted"
+    assert half.steps == 6
+    assert f"singleshot train --resume --out {tmp_path / 'parts'}" in text
+    done, _ = run(None, tmp_path / "parts", settings={}, resume=True)
+    assert done.ending == "finished"
+    assert same_state(tmp_path / "whole", tmp_path / "parts")
+    assert done.metrics == pytest.approx(whole.metrics)
+    steps, losses = log_series(tmp_path / "parts" / "metrics.csv", "loss/total")
+    assert steps == list(range(1, 13))
+    assert losses == log_series(tmp_path / "whole" / "metrics.csv", "loss/total")[1]
+
+
+def test_kill_9_then_resume_equals_a_run_that_was_left_alone(scenes: Path, tmp_path: Path) -> None:
+    options = ["--steps", "8", "--batch", "4", "--size", "96", "--amp", "fp32", "--workers", "0"]
+    options += ["--set", "evaluation.every=0", "--set", "save_minutes=0.0001", "--set", "log_every=1"]
+    command = [sys.executable, "-m", "singleshot", "train", str(scenes), "--out", str(tmp_path / "killed"), *options]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, env=os.environ | {"OMP_NUM_THREADS": "1"}) as process:
+        log = tmp_path / "killed" / "metrics.csv"
+        while process.poll() is None and not (log.is_file() and len(log.read_text().splitlines()) > 3):
+            time.sleep(0.02)
+        process.kill()
+    assert process.returncode == -signal.SIGKILL
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        run(None, tmp_path / "killed", settings={}, resume=True)
+        result = CliRunner().invoke(app, ["train", str(scenes), "--out", str(tmp_path / "whole"), *options])
+    finally:
+        torch.set_num_threads(threads)
+    assert result.exit_code == 0, result.output
+    assert same_state(tmp_path / "killed", tmp_path / "whole")
+
+
+def test_a_resumed_run_may_become_longer_but_not_different(scenes: Path, tmp_path: Path) -> None:
+    run(scenes, tmp_path / "run", steps=1, batch=4)
+    longer, _ = run(None, tmp_path / "run", settings={}, resume=True, steps=2)
+    assert longer.steps == 2
+    with pytest.raises(ConfigError, match=r"optimizer\.lr: the run in .* has 0\.001, not 0\.5"):
+        run(None, tmp_path / "run", settings={"optimizer.lr": 0.5}, resume=True)
+
+
+def test_a_folder_with_a_run_is_not_overwritten(scenes: Path, tmp_path: Path) -> None:
+    run(scenes, tmp_path / "run", steps=1, batch=4)
+    with pytest.raises(ConfigError, match=r"already holds a run.*--resume.*--overwrite"):
+        run(scenes, tmp_path / "run", steps=1, batch=4)
+    again, _ = run(scenes, tmp_path / "run", steps=2, batch=4, overwrite=True)
+    assert log_series(again.folder / "metrics.csv", "loss/total")[0] == [1, 2]
+
+
+def test_equal_runs_leave_equal_bytes(scenes: Path, tmp_path: Path) -> None:
+    settings = SMALL | {"data.val": "none"}
+    one, two = (run(scenes, tmp_path / name, steps=1, batch=2, settings=settings)[0] for name in "ab")
+    assert one.last.read_bytes() == two.last.read_bytes()
+
+
+def headline(page: Path) -> str:
+    """The first number of a report's tiles."""
+    return re.findall(r"<b>(\d\.\d+)</b>", page.read_text())[0]
+
+
+def test_the_report_of_a_resumed_run_is_about_its_best_weights(
+    scenes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The network of the first evaluation finds everything, all others nothing."""
+    measure, sums = assemble.evaluate_network, []
+
+    def falls(network: Any, *args: Any, **options: Any) -> EvalResult:
+        result = measure(network, *args, **options)
+        sums.append(sum(float(p.detach().double().sum()) for p in network.parameters()))
+        truth = result.truth
+        table = DetectionTable(truth.image_index, truth.class_ids, truth.boxes_xyxy, np.ones(len(truth.class_ids)))
+        if sums[-1] != sums[0]:
+            table = DetectionTable.concatenate([])
+        metrics = evaluate_detections(truth, table, len(result.class_names))
+        return dataclasses.replace(result, detections=table, metrics=metrics)
+
+    monkeypatch.setattr(assemble, "evaluate_network", falls)
+    settings = SMALL | {"schedule.warmup_steps": 0, "evaluation.every": 2}
+    first, _ = run(scenes, tmp_path / "run", steps=2, batch=2, settings=settings)
+    assert headline(first.report) == "1.000"
+    second, text = run(None, tmp_path / "run", settings={}, resume=True, steps=6)
+    assert second.metrics["coco_AP"] == 1
+    assert log_series(second.folder / "metrics.csv", "coco_AP") == ([2, 4, 6], [1, 0, 0])
+    assert "measuring the best weights" in text
+    assert headline(second.report) == "1.000"
+    assert "coco_AP 1.000 on 3 held-out images with" in text
+
+
+def relabel(folder: Path, old: str, new: str) -> None:
+    for path in [folder / "classes.txt", *(folder / "Annotations").iterdir()]:
+        path.write_text(re.sub(rf"\b{old}\b", new, path.read_text()))
+
+
+def test_a_resumed_run_has_the_classes_that_it_began_with(tmp_path: Path) -> None:
+    folder = make_scenes(tmp_path / "data", count=10, size_hw=(60, 80))
+    run(folder, tmp_path / "run", steps=1, batch=2)
+    names = singleshot.data.open(folder).class_map.names
+    before = (tmp_path / "run" / "last.safetensors").read_bytes()
+    relabel(folder, names[0], "zebra")
+    with pytest.raises(ConfigError, match=rf"(?s)run:  {names[0]}.*data: .*zebra"):
+        run(None, tmp_path / "run", settings={}, resume=True, steps=2)
+    assert (tmp_path / "run" / "last.safetensors").read_bytes() == before
+
+
+def test_a_resumed_run_tells_what_changed_in_its_data(tmp_path: Path) -> None:
+    folder = make_scenes(tmp_path / "data", count=15, size_hw=(60, 80))
+    run(folder, tmp_path / "run", steps=1, batch=2)
+    listed = folder / "ImageSets" / "Main" / "trainval.txt"
+    names = listed.read_text().split()
+    listed.write_text("\n".join(names[:-2]) + "\n")
+    label = folder / "Annotations" / f"{names[0]}.xml"
+    label.write_text(re.sub(r"<xmax>\d+</xmax>", "<xmax>78</xmax>", label.read_text()))
+    _, text = run(None, tmp_path / "run", settings={}, resume=True, steps=2)
+    assert f"2 removed ({os.path.join('JPEGImages', names[-2])}" in text
+    assert "1 changed in labels or content" in text
+    (tmp_path / "run" / "data.json").unlink()
+    _, text = run(None, tmp_path / "run", settings={}, resume=True, steps=3)
+    assert "data.json is missing or damaged" in text
+
+
+@pytest.mark.parametrize("text", ["", "data:\n", "data: {path: x}\nbatch: 4\n", "data: [", "\0\0\0"])
+def test_damaged_settings_of_a_run_are_an_error(tmp_path: Path, text: str) -> None:
+    for name in ("last.safetensors", "state.pt"):
+        (tmp_path / name).touch()
+    (tmp_path / "config.yaml").write_text(text)
+    with pytest.raises(ConfigError, match=r"(?s)config\.yaml.*--weights .*last\.safetensors"):
+        train(resume=True, out=tmp_path)
+
+
+@pytest.mark.parametrize("accumulate", [1, 4])
+def test_a_batch_of_one_trains(scenes: Path, tmp_path: Path, accumulate: int) -> None:
+    settings = SMALL | {"accumulate": accumulate, "data.val": "none"}
+    result, text = run(scenes, tmp_path / "run", steps=2, batch=1, settings=settings)
+    assert result.steps == 2
+    assert "BatchNorm layers see one number per channel" in text
+
+
+def test_held_out_images_without_labels_are_told_before_the_first_step(tmp_path: Path) -> None:
+    folder = make_scenes(tmp_path / "data", count=10, size_hw=(60, 80))
+    for name in (folder / "ImageSets" / "Main" / "test.txt").read_text().split():
+        path = folder / "Annotations" / f"{name}.xml"
+        path.write_text(re.sub(r"(?s)<object>.*</object>", "", path.read_text()))
+    settings = SMALL | {"evaluation.every": 1, "evaluation.patience": 1, "schedule.warmup_steps": 0}
+    result, text = run(folder, tmp_path / "run", steps=3, batch=2, settings=settings)
+    assert "no held-out image has an object" in text
+    assert (result.steps, result.ending, result.best.name) == (3, "finished", "last.safetensors")
+    assert "(best)" not in text
+
+
+def test_default_boxes_fit_small_objects(scenes: Path, tmp_path: Path) -> None:
+    settings = SMALL | {"data.val": "none"}
+    options: dict[str, Any] = {"steps": 1, "batch": 2, "settings": settings}
+    plain, _ = run(scenes, tmp_path / "plain", **options)
+    half, _ = run(scenes, tmp_path / "half", anchor_scale=0.5, **options)
+    fitted, _ = run(scenes, tmp_path / "fitted", anchors="auto", **options)
+    shapes = [np.array(read_spec(r.last).anchors.levels[0].shapes_wh) for r in (plain, half)]
+    np.testing.assert_allclose(shapes[1], shapes[0] / 2)
+    config = read_config(fitted.folder / "config.yaml")
+    assert config.anchors == read_spec(fitted.last).anchors
+    _, again = run(None, tmp_path / "fitted", settings={}, resume=True, steps=2)
+    assert "continuing" in again
+    with pytest.raises(ConfigError, match="keep one of them"):
+        run(scenes, tmp_path / "both", anchors="auto", anchor_scale=0.5, **options)
+
+
+def test_nothing_to_resume_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ConfigError, match="no run to resume"):
+        train(resume=True)
+    with pytest.raises(ConfigError, match="holds no run"):
+        train(resume=True, out=tmp_path / "nowhere")
+
+
+def test_without_data_the_error_says_what_is_missing() -> None:
+    with pytest.raises(ConfigError, match=r"data\.path"):
+        train()
+
+
+def test_without_held_out_images_the_last_weights_are_the_result(scenes: Path, tmp_path: Path) -> None:
+    result, _ = run(scenes, tmp_path / "run", steps=1, batch=4, settings=SMALL | {"data.val": "none"})
+    assert result.metrics == {}
+    assert not (result.folder / "best.safetensors").exists()
+    assert log_series(result.folder / "metrics.csv", "loss/total")[0] == [1]
+    assert result.load().spec.name == "ssdlite300_mobilenet_v2"
+
+
+def test_splits_that_share_images_are_refused(scenes: Path, tmp_path: Path) -> None:
+    settings = SMALL | {"data.train": "trainval+test", "data.val": "test"}
+    with pytest.raises(DataError, match="share 3 images"):
+        run(scenes, tmp_path / "run", steps=1, settings=settings)
+
+
+def test_an_unknown_metric_is_an_error_with_the_list(scenes: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"evaluation\.metric: no 'map'; there are voc_area"):
+        run(scenes, tmp_path / "run", steps=1, batch=4, settings=SMALL | {"evaluation.metric": "map"})
+
+
+def test_a_full_memory_says_what_to_do(scenes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: Any) -> None:
+        raise torch.OutOfMemoryError("tried to allocate 9 GiB")
+
+    monkeypatch.setattr("singleshot.training.loop.Trainer._learn", full)
+    with pytest.raises(SingleshotError, match=r"9 GiB.*smaller --batch"):
+        run(scenes, tmp_path / "run", steps=1, batch=4)
+
+
+def test_frozen_parts_stay_and_are_told(scenes: Path, tmp_path: Path) -> None:
+    settings = SMALL | {"freeze": ["backbone"], "data.val": "none", "ema": None}
+    result, text = run(scenes, tmp_path / "run", steps=2, batch=4, settings=settings)
+    assert "frozen" in text
+    before, after = read_state(singleshot.weights.bundled.bundled_path("coco")), read_state(result.last)
+    assert all(torch.equal(before[name], after[name]) for name in before if name.startswith("backbone."))
+    assert not torch.equal(before["head.boxes.0.pointwise.weight"], after["head.boxes.0.pointwise.weight"])
+
+
+def test_refinedet_trains_by_the_same_command(scenes: Path, tmp_path: Path) -> None:
+    settings = SMALL | {"size_hw": [64, 64], "data.val": "none", "augment": "ssd"}
+    run(scenes, tmp_path / "run", model="refinedet320_vgg16", weights="none", steps=1, batch=2, settings=settings)
+    columns = log_series(tmp_path / "run" / "metrics.csv", "loss/arm_localization")
+    assert columns[0] == [1]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--size", "big"], "is no size"),
+        (["--set", "batch"], "KEY=VALUE"),
+        (["--set", "nonsense=1"], "nonsense: no such setting"),
+        (["--epochs", "2", "--steps", "3"], "one length"),
+        (["--lr", "fast"], "optimizer.lr"),
+        (["--lr", "-1"], "optimizer.lr"),
+        (["--anchors", "tiny"], "anchors"),
+        (["--anchor-scale", "0"], "anchor_scale"),
+        (["--workers", "many"], "workers"),
+        (["--set", "batch=" + "[" * 3000], "no YAML"),
+        (["--recipe", "nope"], "no recipe 'nope'"),
+        (["--augment", "heavy"], "no preset 'heavy'"),
+    ],
+)
+def test_wrong_options_are_explained(scenes: Path, arguments: list[str], message: str) -> None:
+    result = CliRunner().invoke(app, ["train", str(scenes), *arguments])
+    assert result.exit_code == 2
+    assert message in result.output
+
+
+def test_help_has_examples() -> None:
+    result = CliRunner().invoke(app, ["train", "--help"])
+    assert result.exit_code == 0
+    assert "singleshot train photos --minutes 20" in result.output
+
+
+@pytest.mark.heavy
+@pytest.mark.slow
+def test_eight_images_are_learnt_by_heart(tmp_path: Path) -> None:
+    """If this fails, nothing else can work: the whole way from files to AP."""
+    folder = make_scenes(tmp_path / "eight", count=10, size_hw=(160, 160), difficulty=0.0)
+    settings = SMALL | {"size_hw": [160, 160], "augment": "none", "optimizer.name": "adamw", "optimizer.lr": 2e-3}
+    settings |= {"data.train": "trainval", "data.val": "none", "schedule.warmup_steps": 10}
+    result, _ = run(folder, tmp_path / "run", steps=100, batch=8, settings=settings)
+    seen = singleshot.evaluate(str(result.last), folder, split="trainval")
+    assert seen.voc_area > 0.9
+
+
+def test_unreadable_images_do_not_stop_a_run(tmp_path: Path) -> None:
+    folder = make_scenes(tmp_path / "data", count=10, size_hw=(120, 160))
+    broken = sorted((folder / "JPEGImages").iterdir())[0]
+    whole = broken.read_bytes()
+    broken.write_bytes(whole[: len(whole) // 3])
+    result, _ = run(folder, tmp_path / "run", steps=4, batch=4, settings=SMALL | {"data.val": "none"})
+    assert result.steps == 4

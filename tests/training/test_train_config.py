@@ -1,0 +1,105 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from singleshot.errors import ConfigError
+from singleshot.training.config import (
+    TrainConfig,
+    find_recipe,
+    parse_config,
+    read_config,
+    recipe_paths,
+    write_config,
+)
+
+
+def test_an_empty_file_is_the_defaults(tmp_path: Path) -> None:
+    path = tmp_path / "empty.yaml"
+    path.write_text("")
+    assert read_config(path) == TrainConfig()
+
+
+def test_writing_and_reading_gives_the_same_settings(tmp_path: Path) -> None:
+    config = parse_config(
+        {"steps": 100, "size_hw": [300, 480], "schedule": {"kind": "multistep", "milestones": [50, 80]}, "ema": None},
+        "test",
+    )
+    write_config(config, tmp_path / "config.yaml", "first line\nsecond line")
+    assert (tmp_path / "config.yaml").read_text().startswith("# first line\n# second line\n")
+    assert read_config(tmp_path / "config.yaml") == config
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        ({"optimiser": {}}, "optimiser: no such setting; did you mean 'optimizer'?"),
+        ({"optimizer": {"momentun": 1}}, r"optimizer\.momentun: no such setting; did you mean 'momentum'?"),
+        ({"ema": {"dekay": 1}}, r"ema\.dekay: no such setting; did you mean 'decay'?"),
+        ({"optimizer": {"momentum": 7}}, r"optimizer\.momentum: .*given: 7"),
+        ({"batch": 0}, "batch.*: Input should be"),
+        ({"epochs": 3, "minutes": 2}, "one length; given: epochs, minutes"),
+        ({"schedule": {"kind": "multistep"}}, "needs milestones"),
+        ({"schedule": {"kind": "cosine", "milestones": [3]}}, "use kind: multistep"),
+        ({"schedule": {"kind": "multistep", "milestones": [5, 3]}}, "must rise"),
+        ({"steps": 10, "schedule": {"kind": "multistep", "milestones": [20]}}, "only 10 steps"),
+    ],
+)
+def test_a_wrong_setting_is_named(data: dict[str, object], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        parse_config(data, "test.yaml")
+
+
+@pytest.mark.parametrize("text", ["- a list", "key: [unclosed", "\x00"])
+def test_a_file_that_is_no_mapping_is_an_error(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "bad.yaml"
+    path.write_text(text)
+    with pytest.raises(ConfigError, match=r"bad\.yaml"):
+        read_config(path)
+
+
+def test_a_missing_file_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="cannot read the settings"):
+        read_config(tmp_path / "none.yaml")
+
+
+def test_changes_by_dotted_key_and_a_new_length() -> None:
+    config = TrainConfig(epochs=5).updated({"optimizer.lr": 0.1, "optimizer.name": "adamw", "steps": 10})
+    assert config.length == ("steps", 10.0)
+    assert config.optimizer.lr == 0.1
+    assert config.optimizer.name == "adamw"
+    assert config.optimizer.weight_decay == TrainConfig().optimizer.weight_decay
+
+
+@pytest.mark.parametrize("path", recipe_paths(), ids=lambda path: path.stem)
+def test_every_recipe_is_valid(path: Path) -> None:
+    config = read_config(path)
+    assert config.model is not None
+    assert find_recipe(path.stem) == path
+
+
+def test_an_unknown_recipe_is_an_error_with_the_list() -> None:
+    with pytest.raises(ConfigError, match="no recipe 'ssd300_voc07112'"):
+        find_recipe("ssd300_voc07112")
+
+
+@pytest.mark.parametrize("key", ["batch", "data", "augment", "freeze", "anchors", "optimizer", "nonsense", "seed"])
+def test_a_few_lines_that_mean_gigabytes_are_answered_at_once(tmp_path: Path, key: str) -> None:
+    levels = [f"a{n}: &a{n} [{','.join([f'*a{n - 1}'] * 9)}]" for n in range(1, 9)]
+    path = tmp_path / "recipe.yaml"
+    path.write_text("\n".join(["a0: &a0 [lol, lol, lol]", *levels, f"{key}: *a8", ""]))
+    with pytest.raises(ConfigError, match=key) as caught:
+        read_config(path)
+    assert len(str(caught.value)) < 5000
+
+
+def test_text_nested_too_deeply_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "deep.yaml").write_text("batch: " + "[" * 5000)
+    with pytest.raises(ConfigError, match="is not YAML"):
+        read_config(tmp_path / "deep.yaml")
+
+
+@pytest.mark.parametrize(("given", "metric"), [("AP", "coco_AP"), ("AP50", "coco_AP50"), ("voc_area", "voc_area")])
+def test_cocos_numbers_have_short_names(given: str, metric: str) -> None:
+    assert parse_config({"evaluation": {"metric": given}}, "here").evaluation.metric == metric
