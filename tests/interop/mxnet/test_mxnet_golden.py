@@ -9,7 +9,7 @@ from types import ModuleType
 
 import pytest
 
-SCRIPT = Path(__file__).resolve().parents[2] / "benchmarks" / "golden_mxnet.py"
+SCRIPT = Path(__file__).resolve().parents[3] / "benchmarks" / "golden_mxnet.py"
 CASES = {
     "MultiBoxPrior": 44, "MultiBoxTarget": 53, "MultiBoxDetection": 42, "L2Normalization": 23, "smooth_l1": 10,
     "SoftmaxOutput": 16, "ssd_head_loss": 7, "box_iou": 4, "box_nms": 10, "bipartite_matching": 5,
