@@ -1,0 +1,104 @@
+"""Named objects of one kind: ours, and those that other installed packages add. Importing this imports none of them."""
+
+from __future__ import annotations
+
+import difflib
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from importlib import import_module
+from importlib.metadata import EntryPoint, entry_points
+from typing import Generic, TypeVar
+
+from singleshot.errors import ConfigError
+
+T = TypeVar("T")
+
+
+class Registry(Generic[T]):
+    """Objects by name. A module is imported when one of its names is asked for, not before.
+
+    Another package adds a name in one of two ways: with an entry point of the group ``singleshot.<kind>s``, whose
+    value is the object (``my_neck = "my_package.necks:my_neck"``), or by calling ``register`` when it is imported.
+
+    Args:
+        kind: what they are, in the singular, as messages say it: ``neck``, ``data format``.
+        homes: names of ours, each with the module that registers it when imported.
+
+    Attributes:
+        kind: as given.
+        group: entry points of this group belong here.
+    """
+
+    def __init__(self, kind: str, homes: Mapping[str, str]) -> None:
+        self.kind = kind
+        self.group = f"singleshot.{kind.replace(' ', '_')}s"
+        self._homes = dict(homes)
+        self._objects: dict[str, T] = {}
+        self._added: list[str] = []
+        self._entries: dict[str, EntryPoint] | None = None
+
+    def register(self, name: str) -> Callable[[T], T]:
+        """Register the decorated object under a name; may be stacked.
+
+        Raises:
+            ValueError: the name is taken.
+        """
+
+        def add(item: T) -> T:
+            is_another = (
+                name in self._homes and self._homes[name] not in sys.modules
+            )  # ours registers it while imported
+            if is_another or self._objects.get(name, item) is not item:
+                raise ValueError(f"{self.kind} '{name}' is registered twice")
+            if name not in self._homes and name not in self._added:
+                self._added.append(name)
+            self._objects[name] = item
+            return item
+
+        return add
+
+    def names(self) -> tuple[str, ...]:
+        """All names: ours in their order, then those that were added, then those of installed packages."""
+        return tuple(dict.fromkeys([*self._homes, *self._added, *self._installed()]))
+
+    def _installed(self) -> dict[str, EntryPoint]:
+        if self._entries is None:
+            self._entries = {entry.name: entry for entry in entry_points(group=self.group)}
+        return self._entries
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.names())
+
+    def __contains__(self, name: object) -> bool:
+        return name in self.names()
+
+    def get(self, name: str, key: str = "") -> T:
+        """The object of a name.
+
+        Args:
+            name: any of ``names()``.
+            key: the setting that said so, for the message (``network.neck.kind``).
+
+        Raises:
+            ConfigError: there is none; the message names similar ones, or all.
+        """
+        self.check(name, key)
+        if name not in self._objects:
+            if name in self._homes:
+                import_module(self._homes[name])
+            else:
+                self._objects.setdefault(name, self._installed()[name].load())
+        return self._objects[name]
+
+    def check(self, name: str, key: str = "") -> str:
+        """The name, if there is such an object. Imports nothing.
+
+        Raises:
+            ConfigError: as `get`.
+        """
+        known = self.names()
+        if name in known:
+            return name
+        close = difflib.get_close_matches(name, known, n=3)
+        hint = f"did you mean {', '.join(close)}?" if close else f"there are {', '.join(known)}"
+        raise ConfigError(f"{key}: no {self.kind} '{name}'; {hint}" if key else f"no {self.kind} '{name}'; {hint}")
