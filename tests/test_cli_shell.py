@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import subprocess
 import sys
 from importlib import import_module
 from pathlib import Path
+from typing import Annotated
 
 import pytest
 import typer
 from typer.testing import CliRunner
 
 from singleshot import cli
-from singleshot.cli.console import open_console, print_note
+from singleshot.cli.console import in_flags, open_console, options_of, print_note
 from singleshot.cli.signals import end_like_ctrl_c
 from singleshot.core.wording import counted
 from singleshot.demo.scenes import make_scenes
@@ -222,3 +224,61 @@ def test_errors_speak_the_command_line_and_move_no_cursor(tmp_path: Path) -> Non
     assert "mine\\x1b[2J.json: exists already" in outcome.stderr
     assert "(--overwrite)" in outcome.stderr
     assert target.read_text() == "{}"
+
+
+OPTIONS = {
+    "out": ("--out",),
+    "batch_size": ("--batch-size",),
+    "link": ("--link", "--copy"),
+    "resume": ("--resume", ""),
+    "source": ("--from",),
+}
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("", ""),
+        ("nothing to say", "nothing to say"),
+        ("choose another `out`", "choose another --out"),
+        ("with `out='a b'`", "with --out a b"),
+        ("`batch_size=2` would teach them", "--batch-size 2 would teach them"),
+        ("continue with `resume=True`", "continue with --resume"),
+        ("`link=True`, or `link=False`", "--link, or --copy"),
+        ("leave `source` out", "leave --from out"),
+        ("`score` is no option of this verb", "`score` is no option of this verb"),
+        ("`singleshot data check` lists everything", "`singleshot data check` lists everything"),
+    ],
+)
+def test_settings_become_flags(text: str, expected: str) -> None:
+    assert in_flags(text, OPTIONS) == expected
+
+
+def test_settings_without_a_flag_go_by_set() -> None:
+    assert in_flags("`accumulate=2` or `amp`", {"set_": ("--set",)}) == "--set accumulate=2 or --set amp=..."
+
+
+def test_errors_of_the_library_speak_in_flags(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    here = "tests_of_words"
+    module = type(sys)(here)
+
+    def fail(folder: Annotated[str, typer.Option("--out")] = "x", again: bool = False) -> None:
+        """Fail."""
+        logging.getLogger("singleshot").warning("`folder` was made")
+        raise DataError(f"name another `folder` than {folder}, or `again=True`")
+
+    module.fail = fail  # type: ignore[attr-defined]
+    fail.__annotations__ = {"folder": Annotated[str, typer.Option("--out")], "again": bool, "return": None}
+    monkeypatch.setitem(sys.modules, here, module)
+    monkeypatch.setattr(cli, "VERBS", {"fail": f"{here}:fail"})
+    result = runner.invoke(cli.app, ["fail"])
+    assert result.exit_code == 2
+    assert "--out was made" in result.output
+    assert "name another --out than x, or --again" in result.output
+
+
+def test_verbs_of_a_verb_share_their_flags() -> None:
+    found = options_of(typer.main.get_command(import_module("singleshot.cli.data").data))
+    assert found["link"] == ("--link", "--copy")
+    assert found["overwrite"] == ("--overwrite", "")
+    assert found["bad_data"] == ("--bad-data",)

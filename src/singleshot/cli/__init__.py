@@ -16,7 +16,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from singleshot.cli.console import discard_output, prepare_streams, shown
+from singleshot.cli.console import discard_output, in_flags, prepare_streams, running, shown
 from singleshot.cli.signals import end_like_ctrl_c, interrupt_code
 from singleshot.errors import OutputError, SingleshotError
 
@@ -64,6 +64,7 @@ class Verbs(TyperGroup):
 
     def invoke(self, ctx: Any) -> Any:
         """Run the verb; mistakes of the user and of the file system end with exit code 2, Ctrl-C with 130."""
+        running.set(ctx)
         try:
             return super().invoke(ctx)
         except KeyboardInterrupt as error:
@@ -84,7 +85,7 @@ def _message(error: Exception) -> str:
         text = f"{error.filename}: {error.strerror}" if error.filename else error.strerror
     if isinstance(error, OutputError):
         text = text.replace("(overwrite)", "(--overwrite)")
-    return "\n".join(shown(line) for line in text.split("\n"))
+    return "\n".join(shown(line) for line in in_flags(text).split("\n"))
 
 
 app = typer.Typer(
@@ -121,7 +122,7 @@ class _ToStderr(logging.Handler):
     """Prints what the library logs: that kernels are compiled, that a damaged file is not used."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        typer.echo(record.getMessage(), err=True)
+        typer.echo(in_flags(record.getMessage()), err=True)
 
 
 def _show_log() -> None:
