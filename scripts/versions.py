@@ -78,20 +78,27 @@ def show_versions(python: Path) -> None:
     subprocess.run([str(python), "-c", code, *lower_bounds()], check=True)
 
 
-def main() -> int:
-    """Install, then run pytest."""
+def parse(words: list[str]) -> argparse.Namespace:
+    """The command line; what stands behind ``--`` is pytest's."""
+    ours = words[: words.index("--")] if "--" in words else words
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("which", choices=("oldest", "newest"))
     parser.add_argument("--torch", help="with oldest: this PyTorch in place of the oldest")
     parser.add_argument("--install-only", action="store_true", help="run no test")
-    parser.add_argument("pytest", nargs="*", help="arguments for pytest, behind --; default: -n auto")
-    options = parser.parse_args()
+    options = parser.parse_args(ours)
+    options.pytest = words[len(ours) + 1 :] or ["-n", "auto"]
+    return options
+
+
+def main() -> int:
+    """Install, then run pytest."""
+    options = parse(sys.argv[1:])
     python = install(options.which, ROOT / f".venv-{options.which}", options.torch)
     show_versions(python)
     if options.install_only:
         return 0
     # Warnings of old and of unreleased versions are theirs, not faults of the tests.
-    command = [str(python), "-m", "pytest", "-W", "default", *(options.pytest or ["-n", "auto"])]
+    command = [str(python), "-m", "pytest", "-W", "default", *options.pytest]
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     return subprocess.run(command, cwd=ROOT, env=environment).returncode
 

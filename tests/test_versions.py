@@ -45,3 +45,19 @@ def test_a_requirement_without_a_bound_is_refused(
     monkeypatch.setattr(versions, "ROOT", tmp_path)
     with pytest.raises(SystemExit, match="'numpy' has no lower bound"):
         versions.lower_bounds()
+
+
+@pytest.mark.parametrize(
+    ("words", "torch", "pytest_words"),
+    [
+        ("oldest", None, "-n auto"),
+        ("newest --", None, "-n auto"),
+        ("oldest -- -n auto tests/core", None, "-n auto tests/core"),
+        ("oldest --torch 2.13.0 -- -n auto tests/core", "2.13.0", "-n auto tests/core"),
+    ],
+)
+def test_what_stands_behind_two_dashes_is_for_pytest(
+    words: str, torch: str | None, pytest_words: str, versions: ModuleType
+) -> None:
+    options = versions.parse(words.split())
+    assert (options.torch, options.pytest) == (torch, pytest_words.split())
