@@ -10,14 +10,16 @@ import pytest
 import torch
 
 from singleshot.core.boxes import cxcywh_to_xyxy
+from singleshot.core.nms_kinds import NmsConfig
+from singleshot.core.postprocess import PaddedDetections
 from singleshot.core.settings import CoderConfig, PostprocessConfig
 from singleshot.core.structures import HeadOutput
 from singleshot.export.graph_torch import postprocess_static
 from singleshot.interop.mxnet.operators import multibox_detection
 from singleshot.kernels.detect import detect, fits
 from singleshot.models.catalogue import model_spec
-from singleshot.multibox.decode import PaddedDetections, postprocess
-from singleshot.multibox.nms import NmsConfig, greedy_nms
+from singleshot.multibox.decode import postprocess
+from singleshot.multibox.nms import greedy_nms
 
 SIZE = (60, 60)
 ANCHORS = torch.tensor([[x, y, 16.0, 12.0] for x in range(4, 60, 8) for y in range(4, 60, 8)], dtype=torch.float32)
