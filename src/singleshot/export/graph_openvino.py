@@ -151,7 +151,8 @@ def finish_rows(
     """
     top_k = settings.pre_nms_top_k
     if settings.top_k_scope == "image":  # all classes of an image as one
-        candidates, scores = candidates.sum(axis=1, keepdims=True), scores.reshape(len(scores), 1, -1)
+        candidates = candidates.sum(axis=1, keepdims=True)
+        scores = scores.reshape(len(scores), 1, math.prod(scores.shape[1:]))
     if top_k is not None and (crowded := candidates > top_k).any():
         least = np.zeros(candidates.shape, dtype=np.float32)
         least[crowded] = np.partition(scores[crowded], -top_k, axis=1)[:, -top_k]

@@ -139,7 +139,8 @@ def _best(
 ) -> PaddedDetections[Tensor]:
     """The ``max_detections`` best of all groups, padded."""
     size = config.max_detections
-    values, places = scores.flatten(1).topk(min(size, scores[0].numel()), dim=1)
+    flat = scores.flatten(1)
+    values, places = flat.topk(min(size, flat.shape[1]), dim=1)
     found = values > 0
     chosen = boxes.flatten(1, 2).gather(1, places[..., None].expand(-1, -1, 4))
     if config.clip == "after":
