@@ -1,4 +1,4 @@
-"""Candidates counted over an image (MXNet), unions with something added (pytorch-ssd); forms: test_postprocess_forms."""
+"""Candidates counted over an image (MXNet), unions with something added; all forms: ``test_postprocess_forms``."""
 
 from __future__ import annotations
 
