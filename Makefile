@@ -2,6 +2,7 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
+KERNELS := src/singleshot/kernels/*.c
 PIP_INSTALL := $(BIN)/python -m pip install --disable-pip-version-check --quiet --constraint constraints.txt
 
 .PHONY: help demo test test-all test-oldest test-newest check lint types contracts format clean
@@ -27,8 +28,8 @@ test-newest:  ## Run the tests with the newest versions.
 
 check: lint types contracts  ## Lint, types and import contracts.
 
-lint: $(VENV)/.dev-installed  ## Ruff: style and format.
-	@$(BIN)/ruff check . && $(BIN)/ruff format --check .
+lint: $(VENV)/.dev-installed  ## Style and format: ruff for Python, clang-format for C.
+	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/clang-format --dry-run -Werror $(KERNELS)
 
 types: $(VENV)/.dev-installed  ## mypy, strict.
 	@$(BIN)/mypy
@@ -37,7 +38,7 @@ contracts: $(VENV)/.dev-installed  ## Imports go downward only.
 	@$(BIN)/lint-imports
 
 format: $(VENV)/.dev-installed  ## Rewrite the code in the project's format.
-	@$(BIN)/ruff check --fix . ; $(BIN)/ruff format .
+	@$(BIN)/ruff check --fix . ; $(BIN)/ruff format . ; $(BIN)/clang-format -i $(KERNELS)
 
 clean:  ## Remove the environment and what the demo wrote.
 	rm -rf $(VENV) demo

@@ -33,6 +33,7 @@ from singleshot.augment.pipeline import Augmenter
 from singleshot.core.structures import Batch, HeadOutput
 from singleshot.detector import SCORE_THRESHOLD
 from singleshot.export.graph_torch import postprocess_static
+from singleshot.images.normalise import ImageNormalizer
 from singleshot.models.build import build_anchors, build_network
 from singleshot.models.catalogue import model_spec
 from singleshot.models.config import ModelSpec
@@ -44,7 +45,6 @@ from singleshot.runtime.torch import TorchEngine
 from singleshot.runtime.torch_forward import EagerForward, Forward, build_forward, prepare_network
 from singleshot.training.config import OptimizerConfig
 from singleshot.training.loader import LoaderConfig, TrainLoader
-from singleshot.training.loop import ImageNormalizer
 from singleshot.training.optimizer import build_optimizer
 
 ROWS = ("training", "inference", "postprocess")

@@ -20,6 +20,7 @@ from common import Measured, Settings, compare, main, peak_flops, take_turns
 from peers import torchvision_ssd
 from reference_forms import PlainSsd300, loss_ssd_pytorch_form
 from singleshot.core.settings import LossConfig, MatchConfig
+from singleshot.images.normalise import ImageNormalizer
 from singleshot.models.build import build_network
 from singleshot.models.fast_conv.training import winograd_share
 from singleshot.models.network import Network
@@ -27,7 +28,6 @@ from singleshot.models.summary import count_flops
 from singleshot.multibox.loss import multibox_loss
 from singleshot.training.auto import Amp, choose_amp, precision_of
 from singleshot.training.config import OptimizerConfig
-from singleshot.training.loop import ImageNormalizer
 from singleshot.training.optimizer import build_optimizer
 
 GOAL = 2.3

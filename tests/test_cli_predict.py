@@ -16,9 +16,10 @@ from typer.testing import CliRunner
 
 from singleshot.cli import app
 from singleshot.cli.signals import Terminated
+from singleshot.core.postprocess import PaddedDetections
 from singleshot.detector import Detector
 from singleshot.images.read import write_image
-from singleshot.runtime.base import PaddedArrays
+from singleshot.runtime.base import TimedDetections
 
 Run = Callable[..., CliResult]
 
@@ -28,11 +29,11 @@ class OneBox:
 
     name = "one box"
 
-    def predict(self, batch: np.ndarray) -> PaddedArrays:
+    def predict(self, batch: np.ndarray) -> TimedDetections:
         count, _, height, width = batch.shape
         boxes = np.tile(np.float32([0, 0, width / 2, height]), (count, 1, 1))
         scores, ids = np.full((count, 1), 0.5, np.float32), np.zeros((count, 1), np.int64)
-        return PaddedArrays(boxes, scores, ids, np.ones(count, np.int64))
+        return TimedDetections(PaddedDetections(boxes, scores, ids, np.ones(count, np.int64)))
 
 
 @pytest.fixture
@@ -224,7 +225,7 @@ def test_ctrl_c_keeps_what_was_found(
     class Interrupted(OneBox):
         calls = 0
 
-        def predict(self, batch: np.ndarray) -> PaddedArrays:
+        def predict(self, batch: np.ndarray) -> TimedDetections:
             self.calls += 1
             if self.calls == 2:
                 raise signal_

@@ -172,7 +172,7 @@ def test_heads_of_networks(name: str) -> None:
         assert (ours - theirs).norm() < 1e-4 * theirs.norm()
     settings = spec.postprocess.model_copy(update={"score_threshold": 0.2})
     engine = TorchEngine(forward, build_anchors(spec, network), spec.coder, 2)
-    assert engine.predict(batch[:1], settings).counts.shape == (1,)
+    assert engine.predict(batch[:1], settings).found.counts.shape == (1,)
 
 
 @pytest.fixture(scope="module")

@@ -18,6 +18,7 @@ from perfect import Perfect
 from singleshot import data as datasets
 from singleshot.cli import app
 from singleshot.cli.eval import _class_table
+from singleshot.core.postprocess import PaddedDetections
 from singleshot.core.settings import PreprocessConfig
 from singleshot.core.structures import ClassMap, Sample
 from singleshot.detector import Detector, load
@@ -28,7 +29,7 @@ from singleshot.evaluation.pages import evaluation_sections
 from singleshot.evaluation.result import EvalResult, Speed
 from singleshot.prediction.pipeline import Predictor
 from singleshot.report.page import render_page
-from singleshot.runtime.base import PaddedArrays
+from singleshot.runtime.base import TimedDetections
 
 HEIGHT, WIDTH = 60, 90
 OBJECTS = {
@@ -71,7 +72,7 @@ class Oracle:
         self.found, self.names = found, names
         self.batches: list[int] = []
 
-    def predict(self, batch: NDArray[np.float32]) -> PaddedArrays:
+    def predict(self, batch: NDArray[np.float32]) -> TimedDetections:
         self.batches.append(len(batch))
         which = (batch[:, 0, 15, 15] / 40).round().astype(int)
         rows = [self.found.get(list(OBJECTS)[place], []) for place in which]
@@ -82,7 +83,8 @@ class Oracle:
             for place, (name, box, score) in enumerate(row):
                 boxes[image, place] = np.array(box) * np.tile([30 / WIDTH, 30 / HEIGHT], 2)
                 scores[image, place], ids[image, place] = score, self.names.index(name)
-        return PaddedArrays(boxes, scores, ids, np.array([len(row) for row in rows]), 0.25, 0.125)
+        counts = np.array([len(row) for row in rows])
+        return TimedDetections(PaddedDetections(boxes, scores, ids, counts), 0.25, 0.125)
 
 
 def predictor(

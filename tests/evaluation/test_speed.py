@@ -10,10 +10,11 @@ import pytest
 from typer.testing import CliRunner
 
 from singleshot.cli import app
+from singleshot.core.postprocess import PaddedDetections
 from singleshot.detector import Detector, load
 from singleshot.errors import ConfigError
 from singleshot.evaluation import speed
-from singleshot.runtime.base import PaddedArrays
+from singleshot.runtime.base import TimedDetections
 from singleshot.runtime.choose import Wish
 
 
@@ -23,9 +24,10 @@ class Quick:
     parallel = 2
     name = "quick fp32"
 
-    def predict(self, batch: np.ndarray) -> PaddedArrays:
+    def predict(self, batch: np.ndarray) -> TimedDetections:
         none = np.zeros((len(batch), 0), np.float32)
-        return PaddedArrays(none[..., None].repeat(4, 2), none, none.astype(np.int64), np.zeros(len(batch), np.int64))
+        counts = np.zeros(len(batch), np.int64)
+        return TimedDetections(PaddedDetections(none[..., None].repeat(4, 2), none, none.astype(np.int64), counts))
 
 
 @pytest.fixture

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from singleshot.core.postprocess import Geometry
 from singleshot.core.settings import CoderConfig, PostprocessConfig
 from singleshot.core.structures import HeadOutput, RefineOutput
 from singleshot.models.zoo import box_shapes
@@ -19,7 +20,7 @@ from singleshot.multibox.decode import postprocess
 ov = pytest.importorskip("openvino")
 
 from singleshot.export import graph_openvino  # noqa: E402
-from singleshot.export.graph_openvino import GraphFinish, detection_model, fits_graph, thresholds  # noqa: E402
+from singleshot.export.graph_openvino import OpenVinoForm, detection_model, thresholds  # noqa: E402
 from singleshot.export.openvino_core import openvino_core  # noqa: E402
 
 SIZE = (50, 60)
@@ -33,8 +34,12 @@ def heads(seed: int, batch: int, refine: bool) -> list[np.ndarray]:
     return [rng.normal(0, 2, (batch, len(ANCHORS), width)).astype(np.float32) for width in widths]
 
 
+def geometry(anchors: torch.Tensor = ANCHORS, coder: CoderConfig = CODER) -> Geometry:
+    return Geometry(anchors.numpy(), coder, SIZE, CLASSES)
+
+
 def run_graph(parts: list[np.ndarray], config: PostprocessConfig, coder: CoderConfig) -> tuple[np.ndarray, ...]:
-    return GraphFinish(ANCHORS.numpy(), coder, SIZE, CLASSES)(parts, config)
+    return OpenVinoForm(geometry(ANCHORS, coder))(parts, config)
 
 
 def check(config: PostprocessConfig, coder: CoderConfig = CODER, seed: int = 0, refine: bool = False) -> int:
@@ -86,8 +91,8 @@ def test_all_classes_as_one() -> None:
 def test_candidates_counted_over_an_image(top_k: int | None, agnostic: bool) -> None:
     options = {"candidates": "best_class", "score_threshold": 0.2, "class_agnostic": agnostic}
     config = PostprocessConfig(top_k_scope="image", pre_nms_top_k=top_k, **options)
-    assert fits_graph(config)
-    assert not fits_graph(config.model_copy(update={"nms_union_eps": 1e-5}))
+    assert OpenVinoForm(geometry()).fits(config)
+    assert not OpenVinoForm(geometry()).fits(config.model_copy(update={"nms_union_eps": 1e-5}))
     assert 0 < check(config) <= 3 * (top_k or config.max_detections)
 
 
@@ -116,7 +121,7 @@ def test_boxes_and_scores_at_the_thresholds() -> None:
     logits[0, :, 1] = (2.0, 1.0, 0.0)
     for compare, expected in ((">", 2), (">=", 1)):
         config = PostprocessConfig(score_function="sigmoid", score_threshold=0.5, nms_iou=0.5, nms_compare=compare)
-        model = detection_model((4, CLASSES + 2), anchors.numpy(), config, CoderConfig(), CLASSES, SIZE)
+        model = detection_model((4, CLASSES + 2), geometry(anchors), config)
         found = openvino_core().compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
         outputs = found([np.zeros((1, 3, 4), np.float32), logits, *thresholds(config)])
         assert len(outputs[0]) == expected
@@ -126,7 +131,7 @@ def test_boxes_and_scores_at_the_thresholds() -> None:
 def test_thresholds_need_no_other_graph(monkeypatch: pytest.MonkeyPatch) -> None:
     made = []
     monkeypatch.setattr(graph_openvino, "detection_model", lambda *args: made.append(1) or detection_model(*args))
-    finish, parts = GraphFinish(ANCHORS.numpy(), CODER, SIZE, CLASSES), heads(0, 2, refine=False)
+    finish, parts = OpenVinoForm(geometry()), heads(0, 2, refine=False)
     variants = ({}, {"score_threshold": 0.9}, {"nms_iou": 0.1}, {"max_detections": 3}, {"max_per_class": 1})
     settings = [PostprocessConfig(score_threshold=0.2).model_copy(update=changes) for changes in variants]
     counts = [finish(parts, variant)[3].sum() for variant in settings]
@@ -156,4 +161,4 @@ def test_many_equal_scores() -> None:
     ],
 )
 def test_what_the_operator_can_do(changes: dict[str, Any], fits: bool) -> None:
-    assert fits_graph(PostprocessConfig(**changes)) is fits
+    assert OpenVinoForm(geometry()).fits(PostprocessConfig(**changes)) is fits

@@ -6,12 +6,13 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from singleshot.core.postprocess import PaddedDetections
 from singleshot.core.settings import CoderConfig, PostprocessConfig
 from singleshot.core.structures import HeadOutput, RefineOutput
 from singleshot.export.graph_torch import postprocess_static
 from singleshot.models.zoo import box_shapes
 from singleshot.multibox.anchors import default_boxes
-from singleshot.multibox.decode import PaddedDetections, postprocess
+from singleshot.multibox.decode import postprocess
 
 SIZE = (50, 50)
 ANCHORS = default_boxes(box_shapes.tf_anchors(levels=3), ((5, 5), (3, 3), (1, 1)), SIZE)

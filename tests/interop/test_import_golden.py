@@ -12,8 +12,9 @@ import torch
 import singleshot
 from foreign import GOLDEN, Golden, golden_arrays, golden_image, relative, w1_file
 from parity import anchor_error, head_errors
+from singleshot.core.postprocess import PaddedDetections
 from singleshot.detector import Detector
-from singleshot.multibox.decode import PaddedDetections, postprocess
+from singleshot.multibox.decode import postprocess
 
 LIGHT = ("torchvision_ssdlite320_c21_s2", "lufficc_mobilenet_v2_ssd320_s5")
 CASES = [pytest.param(one, marks=() if one.file in LIGHT else pytest.mark.slow, id=one.file) for one in GOLDEN]

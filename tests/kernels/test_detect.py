@@ -18,7 +18,8 @@ from singleshot.kernels import detect as module
 from singleshot.kernels.detect import detect, fits
 from singleshot.models.zoo import box_shapes
 from singleshot.multibox.anchors import default_boxes
-from singleshot.multibox.decode import class_scores, postprocess
+from singleshot.multibox.decode import postprocess
+from singleshot.multibox.scores import class_scores
 
 pytestmark = pytest.mark.skipif(not fits(PostprocessConfig()), reason="no C compiler here")
 

@@ -13,10 +13,18 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from singleshot.kernels.library import load, processor_flags
-from singleshot.kernels.winograd import Layer, bind, kernel
+from singleshot.kernels.winograd import Layer, Memory, bind, convolve, filter_gradients, kernel, transform_filters
 from singleshot.models.build import build_network
 from singleshot.models.catalogue import model_spec
-from singleshot.models.fast_conv.inference import WinogradConv2d, fits, halves
+from singleshot.models.fast_conv.inference import (
+    WinogradConv2d,
+    check_images,
+    convolve_batch,
+    filters_at_points,
+    fits,
+    halves,
+    padded_bias,
+)
 from singleshot.models.layers import SameConv2d
 from singleshot.runtime import fold, torch_forward
 from singleshot.runtime.fold import fold_batch_norms, use_winograd
@@ -244,3 +252,71 @@ def test_without_a_kernel_nothing_changes(monkeypatch: pytest.MonkeyPatch) -> No
     network = Small().eval()
     assert use_winograd(network, 3, (40, 40)) == []
     assert not any(isinstance(module, WinogradConv2d) for module in network.modules())
+
+
+GOOD = Layer(2, 16, 12, 12, 8)
+
+
+@needs_kernel
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"channels": 17}, {"channels": 0}, {"batch": 0}, {"filters": 0}, {"height": 0}, {"padding": -1},
+        {"width": 2, "padding": 0}, {"dilation": 0}, {"pool": "floor", "dilation": 2, "padding": 2},
+        {"pool": "floor", "width": 1},
+    ],
+    ids=str,
+)  # fmt: skip
+def test_sizes_that_c_must_not_see(changes: dict[str, object]) -> None:
+    layer, library = GOOD._replace(**changes), kernel()
+    assert library is not None
+    with pytest.raises(ValueError, match="expected sizes of 1 or more"):
+        convolve(library, layer, Memory(0, 0, 0, 0), 1)
+    with pytest.raises(ValueError, match="expected"):
+        filter_gradients(library, layer, 0, 0, 1)
+
+
+@needs_kernel
+def test_no_threads_no_filters_no_gradients_of_relu() -> None:
+    library = kernel()
+    assert library is not None
+    with pytest.raises(ValueError, match="in 0 threads"):
+        convolve(library, GOOD, Memory(0, 0, 0, 0), 0)
+    with pytest.raises(ValueError, match="no ReLU"):
+        filter_gradients(library, GOOD._replace(relu=True), 0, 0, 1)
+    with pytest.raises(ValueError, match=r"filters and channels \(0, 16\)"):
+        transform_filters(library, 0, (0, 16), (1, 1, 1, 1), 0, 1)
+
+
+@needs_kernel
+@pytest.mark.parametrize("which", ["images", "points", "bias"])
+@pytest.mark.parametrize("wrong", ["shape", "type", "layout"])
+def test_tensors_that_c_must_not_see(which: str, wrong: str) -> None:
+    library = kernel()
+    assert library is not None
+    weight = torch.randn(8, 16, 3, 3)
+    tensors = {
+        "images": torch.randn(2, 16, 12, 12).contiguous(memory_format=torch.channels_last),
+        "points": filters_at_points(library, weight),
+        "bias": padded_bias(None, 8),
+    }
+    assert convolve_batch(library, GOOD, *tensors.values()).shape == (2, 8, 12, 12)
+    good = tensors[which]
+    bad = {"shape": good[..., :-1], "type": good.double(), "layout": good.repeat_interleave(2, dim=-1)[..., ::2]}
+    tensors[which] = bad[wrong]
+    with pytest.raises(ValueError, match=rf"{which}.*expected"):
+        convolve_batch(library, GOOD, *tensors.values())
+
+
+@needs_kernel
+@pytest.mark.parametrize("weight", [torch.zeros(8, 16, 3, 2), torch.zeros(8, 16, 3, 3).double(), torch.zeros(8, 16)])
+def test_filters_that_c_must_not_see(weight: Tensor) -> None:
+    library = kernel()
+    assert library is not None
+    with pytest.raises(ValueError, match=r"filters: .*expected float32"):
+        filters_at_points(library, weight)
+
+
+def test_images_with_channels_outermost_are_refused() -> None:
+    with pytest.raises(ValueError, match="expected channels innermost"):
+        check_images("images", torch.zeros(2, 16, 12, 12), (2, 16, 12, 12))

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import multibox_plain as plain
 import numpy as np
 import pytest
 import torch
@@ -115,69 +114,6 @@ def test_clipping(clip):
     heads = HeadOutput(torch.zeros(1, len(ANCHORS), 4), one_hot_logits((1, 1)))
     left = run(heads, clip=clip).boxes_xyxy[0, 0, 0].item()
     assert left == (pytest.approx(8 - 80 * 0.1 * 2**0.5) if clip == "none" else 0.0)
-
-
-OPTIONS = [
-    {},
-    {"score_threshold": 0.2, "nms_iou": 0.3},
-    {"pre_nms_top_k": 5},
-    {"pre_nms_top_k": None, "nms_iou": 0.7},
-    {"class_agnostic": True},
-    {"class_agnostic": True, "pre_nms_top_k": 9, "max_per_class": 4},
-    {"max_per_class": 2},
-    {"max_detections": 6},
-    {"nms": "none", "max_detections": 30},
-    {"score_function": "sigmoid", "nms_compare": ">="},
-    {"clip": "before"},
-    {"clip": "none"},
-    {"candidates": "best_class"},
-    {"class_columns": (4, 1)},
-]
-
-
-def plain_detections(heads, config):
-    """The same, image by image and class by class."""
-    result = []
-    for codes, logits in zip(*heads, strict=True):
-        scores = logits.softmax(-1) if config.score_function == "softmax" else logits.sigmoid()
-        columns = config.class_columns or tuple(range(1, logits.shape[1]))
-        scores = scores[:, list(columns)]
-        boxes = decode_boxes(codes, ANCHORS)
-        if config.clip == "before":
-            boxes = boxes.clamp(min=0).minimum(torch.tensor([80.0, 60.0, 80.0, 60.0]))
-        rows = [
-            (a, c) for a in range(len(ANCHORS)) for c in range(len(columns)) if scores[a, c] > config.score_threshold
-        ]
-        if config.candidates == "best_class":
-            rows = [(a, c) for a, c in rows if c == int(scores[a].argmax())]
-        kept = []
-        for group in [range(len(columns))] if config.class_agnostic else [[c] for c in range(len(columns))]:
-            part = sorted((r for r in rows if r[1] in group), key=lambda r: -scores[r])[: config.pre_nms_top_k]
-            if config.nms == "greedy":
-                found = [boxes[a].tolist() for a, _ in part]
-                values = [scores[r].item() for r in part]
-                chosen = plain.nms(found, values, [0] * len(part), config.nms_iou, config.nms_compare == ">=")
-                part = [part[i] for i in chosen]
-            kept += part[: config.max_per_class]
-        kept = sorted(kept, key=lambda r: -scores[r])[: config.max_detections]
-        result.append([(c, scores[a, c].item(), boxes[a]) for a, c in kept])
-    return result
-
-
-@pytest.mark.parametrize("options", OPTIONS, ids=str)
-def test_equals_the_plain_reading(options):
-    heads = output(seed=len(str(options)))
-    found = run(heads, **options)
-    config = PostprocessConfig(**options)
-    for b, expected in enumerate(plain_detections(heads, config)):
-        count = int(found.counts[b])
-        assert count == len(expected) > 0
-        assert found.class_ids[b, :count].tolist() == [c for c, _, _ in expected]
-        assert found.scores[b, :count].tolist() == pytest.approx([score for _, score, _ in expected], abs=1e-6)
-        boxes = torch.stack([box for _, _, box in expected])
-        if config.clip == "after":
-            boxes = boxes.clamp(min=0).minimum(torch.tensor([80.0, 60.0, 80.0, 60.0]))
-        assert torch.allclose(found.boxes_xyxy[b, :count], boxes, atol=1e-4)
 
 
 def test_soft_nms_keeps_what_greedy_suppresses_with_less_score():

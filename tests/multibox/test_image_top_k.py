@@ -1,33 +1,24 @@
-"""Candidates counted over an image (MXNet) and unions with something added (pytorch-ssd), in every form."""
+"""Candidates counted over an image (MXNet), unions with something added; all forms: ``test_postprocess_forms``."""
 
 from __future__ import annotations
 
-import itertools
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 
 from singleshot.core.boxes import cxcywh_to_xyxy
+from singleshot.core.nms_kinds import NmsConfig
 from singleshot.core.settings import CoderConfig, PostprocessConfig
 from singleshot.core.structures import HeadOutput
-from singleshot.export.graph_torch import postprocess_static
 from singleshot.interop.mxnet.operators import multibox_detection
-from singleshot.kernels.detect import detect, fits
 from singleshot.models.catalogue import model_spec
-from singleshot.multibox.decode import PaddedDetections, postprocess
-from singleshot.multibox.nms import NmsConfig, greedy_nms
+from singleshot.multibox.decode import postprocess
+from singleshot.multibox.nms import greedy_nms
 
 SIZE = (60, 60)
 ANCHORS = torch.tensor([[x, y, 16.0, 12.0] for x in range(4, 60, 8) for y in range(4, 60, 8)], dtype=torch.float32)
 CODER = CoderConfig()
-ROWS = [
-    {"pre_nms_top_k": top_k, "candidates": candidates, "class_agnostic": agnostic, "nms": nms, "nms_union_eps": eps}
-    for top_k, candidates, agnostic, nms, eps in itertools.product(
-        (1, 9, None), ("per_class", "best_class"), (False, True), ("greedy", "none"), (0.0, 0.02)
-    )
-]
 
 
 def heads(seed: int) -> HeadOutput:
@@ -35,29 +26,8 @@ def heads(seed: int) -> HeadOutput:
     return HeadOutput(*(torch.randn(3, len(ANCHORS), width, generator=generator) * 2 for width in (4, 6)))
 
 
-def assert_same(ours: Any, theirs: PaddedDetections) -> None:
-    size = int(theirs.counts.max())
-    np.testing.assert_array_equal(np.asarray(ours[3]), theirs.counts.numpy())
-    np.testing.assert_array_equal(np.asarray(ours[2])[:, :size], theirs.class_ids.numpy()[:, :size])
-    np.testing.assert_allclose(np.asarray(ours[1])[:, :size], theirs.scores.numpy()[:, :size], atol=1e-6)
-    np.testing.assert_allclose(np.asarray(ours[0])[:, :size], theirs.boxes_xyxy.numpy()[:, :size], atol=1e-4)
-
-
 def settings(**options: Any) -> PostprocessConfig:
     return PostprocessConfig(top_k_scope="image", score_threshold=0.1, max_detections=400, nms_iou=0.3, **options)
-
-
-@pytest.mark.parametrize("options", ROWS, ids=lambda row: "-".join(map(str, row.values())))
-def test_all_forms_agree(options: dict[str, Any]) -> None:
-    config = settings(**options)
-    output = heads(3)
-    expected = postprocess(output, ANCHORS, config, CODER, SIZE)
-    if options["pre_nms_top_k"]:
-        assert int(expected.counts.max()) <= options["pre_nms_top_k"]
-    if options["pre_nms_top_k"] or options["candidates"] == "best_class":
-        assert_same(postprocess_static(output, ANCHORS, config, CODER, SIZE), expected)
-    if fits(config):
-        assert_same(detect([part.numpy() for part in output], ANCHORS.numpy(), config, CODER, SIZE), expected)
 
 
 @pytest.mark.parametrize("top_k", [1, 8, 30, -1])

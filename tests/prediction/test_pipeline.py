@@ -8,9 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from singleshot.core.postprocess import PaddedDetections
 from singleshot.core.settings import PreprocessConfig
 from singleshot.prediction.pipeline import Failure, Prediction, Predictor
-from singleshot.runtime.base import PaddedArrays
+from singleshot.runtime.base import TimedDetections
 
 CONFIG = PreprocessConfig(size_hw=(4, 4), resize="linear", mean=(0.0, 0.0, 0.0))
 
@@ -26,7 +27,7 @@ class Meeting:
         self._inside = 0
         self._lock = threading.Lock()
 
-    def predict(self, batch: np.ndarray) -> PaddedArrays:
+    def predict(self, batch: np.ndarray) -> TimedDetections:
         with self._lock:
             self._inside += 1
             self.most = max(self.most, self._inside)
@@ -35,7 +36,8 @@ class Meeting:
             self._inside -= 1
         scores = batch[:, :1, 0, 0] / 255
         boxes = np.tile(np.float32([0, 0, 1, 1]), (len(batch), 1, 1))
-        return PaddedArrays(boxes, scores, np.zeros((len(batch), 1), np.int64), np.ones(len(batch), np.int64), 0.0, 0.0)
+        ids, counts = np.zeros((len(batch), 1), np.int64), np.ones(len(batch), np.int64)
+        return TimedDetections(PaddedDetections(boxes, scores, ids, counts), 0.0, 0.0)
 
 
 def photos(count: int) -> list[np.ndarray]:
@@ -73,7 +75,7 @@ def test_a_caller_may_stop_early() -> None:
 
 def test_an_error_of_the_backend_reaches_the_caller() -> None:
     class Broken(Meeting):
-        def predict(self, batch: np.ndarray) -> PaddedArrays:
+        def predict(self, batch: np.ndarray) -> TimedDetections:
             raise RuntimeError("out of memory")
 
     before = threading.active_count()

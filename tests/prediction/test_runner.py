@@ -9,12 +9,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from singleshot.core.postprocess import PaddedDetections
 from singleshot.core.settings import PreprocessConfig
 from singleshot.errors import ImageError
 from singleshot.images.read import write_image
 from singleshot.prediction.job import run_job
 from singleshot.prediction.pipeline import Failure, Prediction, Predictor
-from singleshot.runtime.base import PaddedArrays
+from singleshot.runtime.base import TimedDetections
 
 CONFIG = PreprocessConfig(size_hw=(10, 20), resize="linear", mean=(0.0, 0.0, 0.0))
 
@@ -27,12 +28,13 @@ class RedBackend:
     def __init__(self) -> None:
         self.batches: list[int] = []
 
-    def predict(self, batch: np.ndarray) -> PaddedArrays:
+    def predict(self, batch: np.ndarray) -> TimedDetections:
         self.batches.append(len(batch))
         red, light = batch[:, 0].mean((1, 2)) > 200, batch.mean((1, 2, 3)) > 0
         boxes = np.broadcast_to(np.float32([0, 0, 10, 10]), (len(batch), 1, 4)).copy()
         scores = np.full((len(batch), 1), 0.75, dtype=np.float32)
-        return PaddedArrays(boxes, scores, np.int64(red)[:, None], np.int64(light), 0.5, 0.25)
+        found = PaddedDetections(boxes, scores, np.int64(red)[:, None], np.int64(light))
+        return TimedDetections(found, 0.5, 0.25)
 
 
 @pytest.fixture

@@ -46,8 +46,8 @@ def images(count: int) -> np.ndarray:
 def same_as_torch(detector: Detector, backend: str, batch: np.ndarray, **changes: object) -> int:
     settings = detector.spec.postprocess.model_copy(update={"score_threshold": 0.3, **changes})
     engines = detector._engines
-    theirs = engines.open(Wish("torch", "fp32")).predict(batch, settings)
-    ours = engines.open(Wish(backend, "fp32", parallel=True)).predict(batch, settings)  # type: ignore[arg-type]
+    theirs = engines.open(Wish("torch", "fp32")).predict(batch, settings).found
+    ours = engines.open(Wish(backend, "fp32", parallel=True)).predict(batch, settings).found  # type: ignore[arg-type]
     assert ours.counts.tolist() == theirs.counts.tolist()
     for row, count in enumerate(ours.counts):
         np.testing.assert_allclose(ours.scores[row, :count], theirs.scores[row, :count], atol=1e-4)
@@ -94,10 +94,10 @@ def test_a_compiler_changes_nothing(weights: Path, backend: str, monkeypatch: py
 def test_batches_of_several_sizes_and_threads(weights: Path) -> None:
     backend = load(weights).predictor(0.3, backend="openvino", precision="fp32").backend
     batch = images(5)
-    alone = [backend.predict(batch[index : index + 1]) for index in range(5)]
+    alone = [backend.predict(batch[index : index + 1]).found for index in range(5)]
     with ThreadPoolExecutor(3) as pool:
         sizes = [slice(0, 1), slice(0, 5), slice(2, 5), slice(4, 5), slice(0, 4)] * 3
-        for which, found in zip(sizes, pool.map(lambda which: backend.predict(batch[which]), sizes), strict=True):
+        for which, found in zip(sizes, pool.map(lambda which: backend.predict(batch[which]).found, sizes), strict=True):
             assert found.counts.tolist() == [int(item.counts[0]) for item in alone[which]]
 
 
@@ -287,10 +287,10 @@ def test_small_batches_that_go_on_coming_get_a_model_of_their_own(weights: Path)
     engine = detector._engines.open(Wish("openvino", "fp32"))
     backend = EngineBackend(engine, detector.spec.postprocess)
     batch = images(8)
-    many = backend.predict(batch)
-    alone = [backend.predict(batch[:1]) for _ in range(4)]
+    many = backend.predict(batch).found
+    alone = [backend.predict(batch[:1]).found for _ in range(4)]
     assert sorted(engine._models) == [1, 8]  # type: ignore[attr-defined]
-    assert len(backend.predict(batch[:5]).counts) == 5
+    assert len(backend.predict(batch[:5]).found.counts) == 5
     assert sorted(engine._models) == [1, 8]  # type: ignore[attr-defined]
     for found in alone:
         count = found.counts[0]

@@ -281,7 +281,7 @@ def test_evaluations_in_training_see_what_was_learnt(weights: Path) -> None:
     batch = np.random.default_rng(0).normal(0, 1, (2, 3, 96, 128)).astype(np.float32)
     seen = []
     for _ in range(3):
-        now = network_backend(network, spec, spec.postprocess).predict(batch)
+        now = network_backend(network, spec, spec.postprocess).predict(batch).found
         plain = Detector(spec, network.state_dict()).predictor(spec.postprocess.score_threshold, backend="torch")
         other = plain.detect(batch)
         np.testing.assert_allclose(now.scores, other.scores, atol=1e-6)

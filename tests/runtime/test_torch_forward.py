@@ -121,7 +121,7 @@ def test_threads_wait_for_each_other() -> None:
     for index, batch in enumerate(batches):
         batch[:, 1] = index / 8
     with ThreadPoolExecutor(6) as pool:
-        found = list(pool.map(lambda batch: engine.predict(batch, settings), batches))
+        found = list(pool.map(lambda batch: engine.predict(batch, settings).found, batches))
     scores = [float(item.scores[0, 0]) for item in found]
     np.testing.assert_allclose(scores, 1 / (1 + np.exp(-np.arange(24) / 8)), atol=1e-5)
 
@@ -218,7 +218,7 @@ def test_a_network_that_the_user_changes_is_prepared_again(
     detector: Detector, change: Callable[[nn.Module], None]
 ) -> None:
     def scores() -> np.ndarray:
-        return detector.predictor(0.01, backend="torch", device="cpu").backend.predict(batch_of(1)).scores
+        return detector.predictor(0.01, backend="torch", device="cpu").backend.predict(batch_of(1)).found.scores
 
     detector.network  # noqa: B018 # the user holds it from now on
     first = scores()
@@ -298,7 +298,7 @@ def test_compiled_finds_the_same() -> None:
     anchors = torch.rand(2 * 12 * 12, 4, generator=torch.Generator().manual_seed(0)) * 90 + 1
     settings = PostprocessConfig(score_threshold=0.4)
     found = [
-        [TorchEngine(forward, anchors, CoderConfig(), 2).predict(batch_of(count), settings) for count in (3, 2)]
+        [TorchEngine(forward, anchors, CoderConfig(), 2).predict(batch_of(count), settings).found for count in (3, 2)]
         for forward in (EagerForward(network), compiled)
     ]
     for theirs, ours in zip(*found, strict=True):

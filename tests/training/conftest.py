@@ -11,11 +11,12 @@ import torch
 from engine_fakes import BATCH, IMAGES, FileStore, RandomBatches, tiny_loss, tiny_network
 
 from singleshot.core.settings import PreprocessConfig
+from singleshot.images.normalise import ImageNormalizer
 from singleshot.training.checkpoint import Learner, load_checkpoint
 from singleshot.training.config import OptimizerConfig, ScheduleConfig
 from singleshot.training.ema import Ema
 from singleshot.training.guards import LossGuard
-from singleshot.training.loop import ImageNormalizer, Intervals, Trainer
+from singleshot.training.loop import Intervals, Trainer
 from singleshot.training.optimizer import build_optimizer
 from singleshot.training.schedule import RunLength
 

@@ -14,13 +14,14 @@ from torch import Tensor, nn
 
 from singleshot.core.settings import AnchorConfig, AnchorLevel, CoderConfig, LossConfig, MatchConfig, PreprocessConfig
 from singleshot.core.structures import Batch, HeadOutput
+from singleshot.images.normalise import ImageNormalizer
 from singleshot.multibox.anchors import default_boxes
 from singleshot.multibox.loss import multibox_loss
 from singleshot.training.checkpoint import Learner
 from singleshot.training.config import OptimizerConfig, ScheduleConfig
 from singleshot.training.guards import LossGuard
 from singleshot.training.logs import EvaluationRecord, StepRecord
-from singleshot.training.loop import ImageNormalizer, Intervals, Trainer
+from singleshot.training.loop import Intervals, Trainer
 from singleshot.training.optimizer import build_optimizer
 from singleshot.training.schedule import RunLength
 

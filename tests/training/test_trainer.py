@@ -11,12 +11,11 @@ import torch
 from engine_fakes import RandomBatches, tiny_loss
 from torch import Tensor, nn
 
-from singleshot.core.settings import PreprocessConfig
 from singleshot.core.structures import Batch, HeadOutput
 from singleshot.training.config import OptimizerConfig, ScheduleConfig
 from singleshot.training.guards import LossGuard, NonFiniteLossError
 from singleshot.training.logs import EvaluationRecord, StepRecord
-from singleshot.training.loop import ImageNormalizer, Intervals, Precision, Trainer
+from singleshot.training.loop import Intervals, Precision, Trainer
 from singleshot.training.schedule import RunLength
 
 MakeTrainer = Callable[..., Trainer]
@@ -357,16 +356,3 @@ def test_bf16_keeps_the_loss_and_the_weights_in_float32(make_trainer: MakeTraine
     trainer.fit()
     assert kinds == {torch.float32}
     assert {p.dtype for p in trainer.learner.network.parameters()} == {torch.float32}
-
-
-@pytest.mark.parametrize("order", ["rgb", "bgr"])
-@pytest.mark.parametrize("channels_last", [False, True])
-@pytest.mark.parametrize("dtype", [torch.uint8, torch.float32])
-def test_normalisation_is_the_formula(order: str, channels_last: bool, dtype: torch.dtype) -> None:
-    config = PreprocessConfig(size_hw=(2, 2), channel_order=order, scale=0.5, mean=(1.0, 2.0, 3.0), std=(0.1, 0.2, 0.4))
-    images = torch.arange(24, dtype=dtype).view(2, 3, 2, 2)
-    seen = images if order == "rgb" else images.flip(1)
-    expected = (seen * 0.5 - torch.tensor([1.0, 2.0, 3.0]).view(3, 1, 1)) / torch.tensor([0.1, 0.2, 0.4]).view(3, 1, 1)
-    found = ImageNormalizer(config, torch.device("cpu"), channels_last)(images)
-    torch.testing.assert_close(found, expected)
-    assert found.is_contiguous(memory_format=torch.channels_last) == channels_last

@@ -9,7 +9,9 @@ from __future__ import annotations
 import math
 from typing import Annotated, Literal, NamedTuple
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+
+from singleshot.core.nms_kinds import NMS_KINDS
 
 MAX_SIDE = 4096
 """Pixels of a side of the network input: what a file says is allocated."""
@@ -180,7 +182,8 @@ class PostprocessConfig(Frozen):
             its best class (MXNet).
         pre_nms_top_k: best candidates that enter NMS; ``None`` takes all.
         top_k_scope: of each ``class`` (Caffe and most), or of all classes of an ``image`` together (MXNet).
-        nms: ``greedy`` (exact), ``soft_linear`` / ``soft_gaussian`` (arXiv 1704.04503) or ``none``.
+        nms: ``greedy`` (exact), ``soft_linear`` / ``soft_gaussian`` (arXiv 1704.04503), ``none``, or one that another
+            package adds to `NMS_KINDS`.
         nms_iou: overlap above which the weaker box is suppressed.
         nms_compare: ``>`` keeps boxes at exactly ``nms_iou`` (Caffe); ``>=`` does not (MXNet, NVIDIA).
         nms_union_eps: added to every union, as a fraction of the input's area (pytorch-ssd: 1e-5).
@@ -198,7 +201,7 @@ class PostprocessConfig(Frozen):
     candidates: Literal["per_class", "best_class"] = "per_class"
     pre_nms_top_k: Annotated[int, Field(gt=0)] | None = 400
     top_k_scope: Literal["class", "image"] = "class"
-    nms: Literal["greedy", "soft_linear", "soft_gaussian", "none"] = "greedy"
+    nms: Annotated[str, AfterValidator(NMS_KINDS.check)] = "greedy"
     nms_iou: UnitFloat = 0.45
     nms_compare: Literal[">", ">="] = ">"
     nms_union_eps: UnitFloat = 0.0

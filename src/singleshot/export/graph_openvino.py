@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -12,6 +11,7 @@ from numpy.typing import NDArray
 from openvino import opset13 as op
 
 from singleshot.core.once import Once
+from singleshot.core.postprocess import Geometry, Heads, PaddedArrays, PaddedDetections, class_columns
 from singleshot.core.settings import CoderConfig, PostprocessConfig
 from singleshot.export.openvino_core import openvino_core
 
@@ -19,44 +19,42 @@ from singleshot.export.openvino_core import openvino_core
 # where many scores are nearly equal (a confident detector's), it runs out of bounds (seen in OpenVINO 2026.4).
 
 
-def fits_graph(settings: PostprocessConfig) -> bool:
-    """Whether ``NonMaxSuppression`` computes what the settings say."""
-    is_plain = settings.nms == "greedy" and settings.nms_union_eps == 0
-    return is_plain and (not settings.class_agnostic or settings.candidates == "best_class")
-
-
-class GraphFinish:
-    """Detections from raw heads by OpenVINO: a graph of its own behind the network's, so that both are compiled once.
+class OpenVinoForm:
+    """A `Form` by OpenVINO: a graph of its own behind the network's, so that both are compiled once.
 
     Thresholds are inputs of the graph; only what changes its operators (dialects, agnostic NMS) makes another one.
-
-    Args:
-        anchors_cxcywh: ``[A, 4]``.
-        coder: how codes and boxes relate.
-        size_hw: network input in pixels, for clipping.
-        num_classes: public classes.
     """
 
-    def __init__(
-        self, anchors_cxcywh: NDArray[np.float32], coder: CoderConfig, size_hw: tuple[int, int], num_classes: int
-    ) -> None:
-        self._parts = anchors_cxcywh, coder, size_hw, num_classes
+    orders_ties = False
+
+    def __init__(self, geometry: Geometry) -> None:
+        self._geometry = geometry
         self._compiled = Once()
 
-    def __call__(self, heads: Sequence[NDArray[np.float32]], settings: PostprocessConfig) -> tuple[NDArray[Any], ...]:
-        """Boxes, scores, class ids and counts, as in ``PaddedArrays``; ``fits_graph`` holds. From any thread."""
-        anchors, coder, size_hw, num_classes = self._parts
+    def fits(self, settings: PostprocessConfig) -> bool:
+        """Whether ``NonMaxSuppression`` computes what the settings say."""
+        is_plain = settings.nms == "greedy" and settings.nms_union_eps == 0
+        return is_plain and (not settings.class_agnostic or settings.candidates == "best_class")
+
+    def __call__(self, heads: Heads, settings: PostprocessConfig) -> PaddedArrays:
+        """Detect in a batch; from any thread.
+
+        Raises:
+            ValueError: it does not fit.
+        """
+        if not self.fits(settings):
+            raise ValueError("NonMaxSuppression of OpenVINO cannot compute these settings; see fits()")
         widths = tuple(head.shape[2] for head in heads)
 
         def compile() -> ov.CompiledModel:
-            model = detection_model(widths, anchors, settings, coder, num_classes, size_hw)
+            model = detection_model(widths, self._geometry, settings)
             return openvino_core().compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
 
         compiled = self._compiled.get((widths, _operators(settings)), compile)
         request = compiled.create_infer_request()
         request.infer([*heads, *thresholds(settings)])
         rows, candidates, scores = (tensor.data for tensor in request.output_tensors)
-        return finish_rows(rows, candidates, scores, settings, size_hw)
+        return finish_rows(rows, candidates, scores, settings, self._geometry.size_hw)
 
 
 def _operators(settings: PostprocessConfig) -> PostprocessConfig:
@@ -72,28 +70,20 @@ def thresholds(settings: PostprocessConfig) -> tuple[np.int64, np.float32, np.fl
     return np.int64(limit), np.float32(iou), np.float32(settings.score_threshold)
 
 
-def detection_model(
-    widths: tuple[int, ...],
-    anchors_cxcywh: NDArray[np.float32],
-    settings: PostprocessConfig,
-    coder: CoderConfig,
-    num_classes: int,
-    image_size_hw: tuple[int, int],
-) -> ov.Model:
+def detection_model(widths: tuple[int, ...], geometry: Geometry, settings: PostprocessConfig) -> ov.Model:
     """From raw heads to detections; equal to ``multibox.decode.postprocess``.
 
     Args:
         widths: last sizes of ``box_codes, class_logits`` and, for RefineDet, ``arm_box_codes, arm_logits``.
-        anchors_cxcywh: ``[A, 4]``.
-        settings: dialect; ``fits_graph`` holds. `thresholds` are inputs, behind the heads.
-        coder: how codes and boxes relate.
-        num_classes: public classes.
-        image_size_hw: network input in pixels, for clipping.
+        geometry: of the network.
+        settings: dialect; `OpenVinoForm.fits`. `thresholds` are inputs, behind the heads.
 
     Returns:
         A model whose outputs ``finish_rows`` understands: survivors as rows ``[N, 7]`` (image, class id, score, x1, y1,
         x2, y2) in any order; how many candidates each class of an image has, ``[B, C]``; all scores, ``[B, C, A]``.
     """
+    anchors_cxcywh, coder, image_size_hw, num_classes = geometry
+    columns = class_columns(widths[1], settings, num_classes)
     heads = [op.parameter([-1, len(anchors_cxcywh), width], np.float32) for width in widths]
     limit, iou, least = (op.parameter([], kind) for kind in (np.int64, np.float32, np.float32))
     codes, logits, *refine = heads
@@ -103,7 +93,7 @@ def detection_model(
         anchors = _to_cxcywh(_decode(refine[0], anchors, coder))
         is_object = op.greater(_columns(op.softmax(refine[1], 2), [1]), np.float32(settings.min_objectness))
         scores = op.select(is_object, scores, np.float32(0))
-    scores = _columns(scores, settings.class_columns or range(1, num_classes + 1))
+    scores = _columns(scores, columns)
     boxes = _decode(codes, anchors, coder)
     if settings.clip == "before":
         boxes = _clip(boxes, image_size_hw)
@@ -114,7 +104,7 @@ def detection_model(
         if settings.class_agnostic:
             scores = best.output(0)
         else:
-            is_best = op.equal(best_ids, op.constant(np.arange(num_classes, dtype=np.int64)))
+            is_best = op.equal(best_ids, op.constant(np.arange(len(columns), dtype=np.int64)))
             scores = op.select(is_best, scores, np.float32(0))
     scores = op.transpose(scores, np.array([0, 2, 1]))
     found = op.non_max_suppression(
@@ -148,7 +138,7 @@ def finish_rows(
     scores: NDArray[np.float32],
     settings: PostprocessConfig,
     image_size_hw: tuple[int, int],
-) -> tuple[NDArray[Any], ...]:
+) -> PaddedArrays:
     """What is left to do behind the graph: cut to the best of each class and image, clip, pad.
 
     NMS let all candidates in. Had only the ``pre_nms_top_k`` best of a class entered, the same would have survived
@@ -158,13 +148,11 @@ def finish_rows(
         rows, candidates, scores: outputs of `detection_model`.
         settings: as there.
         image_size_hw: network input in pixels.
-
-    Returns:
-        Boxes ``[B, D, 4]``, scores ``[B, D]``, class ids ``[B, D]`` (-1 where padded) and counts ``[B]``.
     """
     top_k = settings.pre_nms_top_k
     if settings.top_k_scope == "image":  # all classes of an image as one
-        candidates, scores = candidates.sum(axis=1, keepdims=True), scores.reshape(len(scores), 1, -1)
+        candidates = candidates.sum(axis=1, keepdims=True)
+        scores = scores.reshape(len(scores), 1, math.prod(scores.shape[1:]))
     if top_k is not None and (crowded := candidates > top_k).any():
         least = np.zeros(candidates.shape, dtype=np.float32)
         least[crowded] = np.partition(scores[crowded], -top_k, axis=1)[:, -top_k]
@@ -183,7 +171,7 @@ def finish_rows(
     height, width = image_size_hw
     limits = np.array((width, height) * 2, dtype=np.float32)
     boxes[images, places] = rows[:, 3:].clip(0, limits) if settings.clip == "after" else rows[:, 3:]
-    return boxes, best, class_ids, counts
+    return PaddedDetections(boxes, best, class_ids, counts)
 
 
 def _above(value: float) -> float:

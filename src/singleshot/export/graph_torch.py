@@ -8,15 +8,31 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch._higher_order_ops.while_loop import while_loop
+from torch.utils._pytree import register_pytree_node
 
 from singleshot.core.boxes import clip_to_image, pairwise_iou, xyxy_to_cxcywh
+from singleshot.core.postprocess import PaddedDetections, class_columns
 from singleshot.core.settings import CoderConfig, PostprocessConfig
 from singleshot.core.structures import HeadOutput, RefineOutput
 from singleshot.multibox.coder import CODER, decode_boxes
-from singleshot.multibox.decode import PaddedDetections, class_columns, class_scores, take_columns
+from singleshot.multibox.scores import class_scores, take_columns
 
 TOP_K = 400
 """Candidates of a class where the config does not limit them: shapes must be fixed."""
+
+
+# Old versions of torch (2.6) do not see that a generic NamedTuple is a tuple of tensors, and refuse to export it.
+register_pytree_node(
+    PaddedDetections,
+    lambda found: (list(found), None),
+    lambda parts, _: PaddedDetections(*parts),
+    serialized_type_name="singleshot.PaddedDetections",
+)
+
+
+def fits(settings: PostprocessConfig) -> bool:
+    """Whether `postprocess_static` offers what the settings say: greedy NMS or none."""
+    return settings.nms in ("greedy", "none")
 
 
 def postprocess_static(
@@ -26,7 +42,7 @@ def postprocess_static(
     coder: CoderConfig = CODER,
     image_size_hw: tuple[int, int] = (1, 1),
     num_classes: int | None = None,
-) -> PaddedDetections:
+) -> PaddedDetections[Tensor]:
     """As ``decode.postprocess``, with the ``pre_nms_top_k`` best candidates of every class whatever they score.
 
     Where candidates have equal scores, which of them comes first may differ.
@@ -38,7 +54,7 @@ def postprocess_static(
     Raises:
         ValueError: soft-NMS, whose loop has no fixed form.
     """
-    if postprocess.nms not in ("greedy", "none"):
+    if not fits(postprocess):
         raise ValueError(f"postprocess.nms {postprocess.nms!r} cannot be exported: use 'greedy' or 'none'")
     columns = class_columns(output.class_logits.shape[-1], postprocess, num_classes)
     scores = take_columns(class_scores(output, postprocess), columns).transpose(1, 2)
@@ -120,10 +136,11 @@ def _greedy(boxes: Tensor, valid: Tensor, config: PostprocessConfig, union_eps: 
 
 def _best(
     boxes: Tensor, scores: Tensor, class_ids: Tensor, config: PostprocessConfig, image_size_hw: tuple[int, int]
-) -> PaddedDetections:
+) -> PaddedDetections[Tensor]:
     """The ``max_detections`` best of all groups, padded."""
     size = config.max_detections
-    values, places = scores.flatten(1).topk(min(size, scores[0].numel()), dim=1)
+    flat = scores.flatten(1)
+    values, places = flat.topk(min(size, flat.shape[1]), dim=1)
     found = values > 0
     chosen = boxes.flatten(1, 2).gather(1, places[..., None].expand(-1, -1, 4))
     if config.clip == "after":

@@ -2,7 +2,7 @@
 
 Every resize here follows one system to the bit or to float rounding (see `PreprocessConfig.resize`): another
 interpolation moves a detector's scores and costs average precision. `kernels.resize` has compiled forms of most steps,
-with the same results.
+with the same results. `images.normalise` names the forms of the last step.
 """
 
 from __future__ import annotations

@@ -32,18 +32,18 @@ typedef int8_t bytes __attribute__((vector_size(LANES)));
 
 /* In the order of `detect._Settings`. */
 typedef struct {
-    int64_t anchors;      /* A */
-    int64_t columns;      /* K */
-    int64_t classes;      /* C */
-    int64_t background;   /* a column that is no class; -1: `reach` alone decides */
-    int64_t top_k;        /* candidates of a group that enter */
+    int64_t anchors;        /* A */
+    int64_t columns;        /* K */
+    int64_t classes;        /* C */
+    int64_t background;     /* a column that is no class; -1: `reach` alone decides */
+    int64_t top_k;          /* candidates of a group that enter */
     int64_t top_k_of_image; /* candidates of an image that enter */
-    int64_t max_of_group; /* survivors of a group */
-    int64_t max_of_image; /* D */
+    int64_t max_of_group;   /* survivors of a group */
+    int64_t max_of_image;   /* D */
     int32_t sigmoid, best_class, agnostic, greedy, at_threshold, clip_before, clip_after, swapped;
     float reach; /* a logit below this (plus the background's) cannot score enough */
     float score, iou, objectness;
-    float union_eps; /* added to the area of a union */
+    float union_eps;    /* added to the area of a union */
     float variances[4]; /* cx, cy, w, h */
     float max_log_ratio;
     float width, height;
@@ -325,8 +325,8 @@ static int is_struck(const Settings *s, const Scratch *scratch, const Group *gro
 {
     for (int64_t at = group->block; at >= 0; at = scratch->blocks[at].next) {
         const Block *b = scratch->blocks + at;
-        const floats common = overlap(load(b->x0), load(b->x1), box.x0, box.x1)
-            * overlap(load(b->y0), load(b->y1), box.y0, box.y1);
+        const floats common =
+            overlap(load(b->x0), load(b->x1), box.x0, box.x1) * overlap(load(b->y0), load(b->y1), box.y0, box.y1);
         floats whole = ((load(b->area) + area) - common) + s->union_eps;
         whole = choose(whole < __FLT_MIN__, all(__FLT_MIN__), whole);
         const floats iou = common / whole;

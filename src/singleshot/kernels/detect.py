@@ -1,11 +1,11 @@
-"""From raw heads to detections in C, as ``multibox.decode.postprocess`` does it. No torch here."""
+"""From raw heads to detections in C, by the rules of `core.postprocess`. No torch here."""
 
 from __future__ import annotations
 
 import ctypes
 import math
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from typing import Any, NamedTuple
@@ -13,40 +13,14 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from singleshot.core.postprocess import Geometry, Heads, PaddedArrays, PaddedDetections, class_columns, reach
 from singleshot.core.settings import CoderConfig, PostprocessConfig
 from singleshot.kernels.library import load
 
 FLAGS = ("-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math")
 """Products must be rounded before they are added, as torch does, or boxes at the threshold would fall otherwise."""
 
-MARGIN = 1e-3
-"""Natural logarithm of how far below the threshold a score is looked at: far more than rounding."""
-
 NO_LIMIT = 2**62
-
-Heads = Sequence[NDArray[np.float32]]
-
-
-class Found(NamedTuple):
-    """Detections of a batch, best first, padded to the largest image.
-
-    Attributes:
-        boxes_xyxy: pixels of the network input, 0 where padded, ``[B, D, 4]`` float32.
-        scores: 0 where padded, ``[B, D]`` float32.
-        class_ids: 0..C-1, -1 where padded, ``[B, D]`` int64.
-        counts: detections of each image, ``[B]`` int64.
-    """
-
-    boxes_xyxy: NDArray[np.float32]
-    scores: NDArray[np.float32]
-    class_ids: NDArray[np.int64]
-    counts: NDArray[np.int64]
-
-    def narrowed(self, size: int) -> Found:
-        """The first ``size`` of each image, without holding on to the memory of the others."""
-        return Found(
-            self.boxes_xyxy[:, :size].copy(), self.scores[:, :size].copy(), self.class_ids[:, :size].copy(), self.counts
-        )
 
 
 class _Settings(ctypes.Structure):
@@ -63,6 +37,32 @@ class _Settings(ctypes.Structure):
 
 class _Heads(ctypes.Structure):
     _fields_ = tuple((name, ctypes.c_void_p) for name in ("codes", "logits", "arm_codes", "arm_logits"))
+
+
+class CompiledForm(NamedTuple):
+    """`detect` as a `Form`.
+
+    Attributes:
+        geometry: of the network.
+        threads: that share the images of a batch.
+    """
+
+    geometry: Geometry
+    threads: int = 1
+
+    @property
+    def orders_ties(self) -> bool:
+        """It does."""
+        return True
+
+    def fits(self, settings: PostprocessConfig) -> bool:
+        """As the function."""
+        return fits(settings)
+
+    def __call__(self, heads: Heads, settings: PostprocessConfig) -> PaddedArrays:
+        """As `detect`."""
+        anchors, coder, size_hw, num_classes = self.geometry
+        return detect(heads, anchors, settings, coder, size_hw, num_classes, self.threads)
 
 
 def fits(settings: PostprocessConfig) -> bool:
@@ -83,7 +83,7 @@ def detect(
     image_size_hw: tuple[int, int],
     num_classes: int | None = None,
     threads: int = 1,
-) -> Found:
+) -> PaddedArrays:
     """Score, threshold, decode, suppress and cut a batch.
 
     Equal to ``multibox.decode.postprocess`` but for the last bit of exponentials: scores differ by 1e-6 at most, and a
@@ -110,9 +110,9 @@ def detect(
     anchors = np.ascontiguousarray(anchors_cxcywh, dtype=np.float32)
     _check_shapes(parts, anchors)
     batch, count, width = parts[1].shape
-    columns = _columns(width, settings, num_classes)
+    columns = np.array(class_columns(width, settings, num_classes), dtype=np.int32)
     most = min(settings.max_detections, count * len(columns))
-    found = Found(
+    found = PaddedDetections[NDArray[Any]](
         np.zeros((batch, most, 4), dtype=np.float32),
         np.zeros((batch, most), dtype=np.float32),
         np.full((batch, most), -1, dtype=np.int64),
@@ -129,7 +129,9 @@ def detect(
 
     if any(_in_threads(run, batch, threads)):
         raise MemoryError(f"postprocessing {batch} images of {count:,} anchors and {width} columns")
-    return found.narrowed(int(found.counts.max(initial=0)))
+    fullest = int(found.counts.max(initial=0))
+    boxes, scores, ids = (array[:, :fullest].copy() for array in found[:3])  # the memory of the others is let go
+    return PaddedDetections(boxes, scores, ids, found.counts)
 
 
 @cache
@@ -175,16 +177,6 @@ def _check_shapes(heads: Heads, anchors: NDArray[np.float32]) -> None:
         )
 
 
-def _columns(width: int, settings: PostprocessConfig, num_classes: int | None) -> NDArray[np.int32]:
-    """The logit column of each public class, ``[C]``."""
-    columns = settings.class_columns
-    if columns is None:
-        columns = tuple(range(1, width if num_classes is None else num_classes + 1))
-    if not columns or len(set(columns)) < len(columns) or min(columns) < 0 or max(columns) >= width:
-        raise ValueError(f"classes in columns {columns}: expected different ones of 0..{width - 1}")
-    return np.array(columns, dtype=np.int32)
-
-
 def _describe(
     anchors: int,
     width: int,
@@ -194,13 +186,13 @@ def _describe(
     coder: CoderConfig,
     image_size_hw: tuple[int, int],
 ) -> _Settings:
-    background, reach = _reach(width, columns, settings)
+    needed = reach(width, columns.tolist(), settings)
     top_k = min(settings.pre_nms_top_k or NO_LIMIT, NO_LIMIT)
     return _Settings(
         anchors=anchors,
         columns=width,
         classes=len(columns),
-        background=background,
+        background=needed.background,
         top_k=top_k if settings.top_k_scope == "class" else NO_LIMIT,
         top_k_of_image=top_k if settings.top_k_scope == "image" else NO_LIMIT,
         max_of_group=min(settings.max_per_class or NO_LIMIT, NO_LIMIT),
@@ -213,7 +205,7 @@ def _describe(
         clip_before=settings.clip == "before",
         clip_after=settings.clip == "after",
         swapped=coder.order == "yxhw",
-        reach=reach,
+        reach=needed.least,
         score=settings.score_threshold,
         iou=settings.nms_iou,
         objectness=settings.min_objectness,
@@ -223,14 +215,3 @@ def _describe(
         width=image_size_hw[1],
         height=image_size_hw[0],
     )
-
-
-def _reach(width: int, columns: NDArray[np.int32], settings: PostprocessConfig) -> tuple[int, float]:
-    """A background column, or -1, and how large a logit must be, less that column's, to be worth an exponential."""
-    threshold = settings.score_threshold
-    if not 0 < threshold < 1:
-        return -1, -math.inf
-    if settings.score_function == "sigmoid":
-        return -1, math.log(threshold) - math.log1p(-threshold) - MARGIN
-    unused = np.setdiff1d(np.arange(width), columns)
-    return (int(unused[0]), math.log(threshold) - MARGIN) if len(unused) else (-1, -math.inf)

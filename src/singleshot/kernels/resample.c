@@ -23,8 +23,8 @@ static const uint8_t *row_at(const uint8_t *image, int64_t stride, int64_t heigh
 }
 
 /* Weighted sum of rows of the image: [length] floats. Four rows at a time, so that sums seldom pass through memory. */
-static void sum_rows(const uint8_t *image, int64_t stride, int64_t height, int64_t length, const filter *down, int64_t y,
-                     float *restrict total)
+static void sum_rows(const uint8_t *image, int64_t stride, int64_t height, int64_t length, const filter *down,
+                     int64_t y, float *restrict total)
 {
     for (int64_t tap = 0; tap < down->taps; tap += 4) {
         const uint8_t *row[4];
@@ -81,8 +81,7 @@ int filter_image(const uint8_t *image, int64_t height, int64_t width, int64_t st
     /* A pixel that begins at the image's size ends `taps` later, and is read with a float too many. */
     int64_t margin = across->taps, padded = 3 * (width + 2 * margin) + 1, out_length = 3 * across->size;
     float *memory = calloc((size_t)(padded + out_length + 1), sizeof(float));
-    if (!memory)
-        return -1;
+    if (!memory) return -1;
     float *total = memory + 3 * margin, *row = memory + padded;
     for (int64_t y = 0; y < down->size; y++) {
         sum_rows(image, stride, height, 3 * width, down, y, total);

@@ -25,33 +25,31 @@ _Static_assert(FLT_EVAL_METHOD == 0 || FLT_EVAL_METHOD == 16, "float operations 
 #endif
 
 typedef struct {
-    int64_t size;        /* positions of the output along this axis */
-    const int64_t *low;   /* [size] the two places in the image that each one lies between; low never falls */
+    int64_t size;       /* positions of the output along this axis */
+    const int64_t *low; /* [size] the two places in the image that each one lies between; low never falls */
     const int64_t *high;
-    const float *share;  /* [size] of the high one */
+    const float *share; /* [size] of the high one */
 } axis_taps;
 
 typedef struct {
     float scale;
-    float mean[3];     /* in the network's channel order, as are the planes */
+    float mean[3]; /* in the network's channel order, as are the planes */
     float std[3];
-    int32_t reversed;  /* the network's order is BGR */
+    int32_t reversed; /* the network's order is BGR */
 } normalisation;
 
 /* How many positions from the first on have eight bytes of the row of `width` pixels at their low place. */
 static int64_t positions_with_eight_bytes(const axis_taps *across, int64_t width)
 {
     int64_t count = 0;
-    while (LITTLE_ENDIAN_WORDS && count < across->size && 3 * across->low[count] + 8 <= 3 * width)
-        count++;
+    while (LITTLE_ENDIAN_WORDS && count < across->size && 3 * across->low[count] + 8 <= 3 * width) count++;
     return count;
 }
 
 /* Bytes 0..2 of a word: the left pixel; 3..5: the right one. */
 static void gather_pairs(const uint8_t *row, const axis_taps *across, int64_t whole, uint64_t *restrict pairs)
 {
-    for (int64_t x = 0; x < whole; x++)
-        memcpy(&pairs[x], row + 3 * across->low[x], 8);
+    for (int64_t x = 0; x < whole; x++) memcpy(&pairs[x], row + 3 * across->low[x], 8);
     for (int64_t x = whole; x < across->size; x++) {
         const uint8_t *left = row + 3 * across->low[x], *right = row + 3 * across->high[x];
         pairs[x] = 0;
@@ -76,22 +74,19 @@ static void interpolate_down(const float *restrict top, const float *restrict bo
                              float scale, float mean, float std, float *restrict out)
 {
     if (std == 1.0f)
-        for (int64_t x = 0; x < size; x++)
-            out[x] = ((bottom[x] - top[x]) * share + top[x]) * scale - mean;
+        for (int64_t x = 0; x < size; x++) out[x] = ((bottom[x] - top[x]) * share + top[x]) * scale - mean;
     else
-        for (int64_t x = 0; x < size; x++)
-            out[x] = (((bottom[x] - top[x]) * share + top[x]) * scale - mean) / std;
+        for (int64_t x = 0; x < size; x++) out[x] = (((bottom[x] - top[x]) * share + top[x]) * scale - mean) / std;
 }
 
-/* image: [height, width, 3] bytes, a row every `stride` bytes (which may be negative); out: [3, down.size, across.size].
- * Returns 0, or -1 without memory. */
+/* image: [height, width, 3] bytes, a row every `stride` bytes (which may be negative); out: [3, down.size,
+ * across.size]. Returns 0, or -1 without memory. */
 int resize_bilinear(const uint8_t *image, int64_t width, int64_t stride, const axis_taps *across, const axis_taps *down,
                     const normalisation *numbers, float *out)
 {
     int64_t size = across->size, whole = positions_with_eight_bytes(across, width);
     uint64_t *pairs = malloc((size_t)size * (sizeof(uint64_t) + 6 * sizeof(float)));
-    if (!pairs)
-        return -1;
+    if (!pairs) return -1;
     float *top = (float *)(pairs + size), *bottom = top + 3 * size;
     int64_t top_row = -1, bottom_row = -1;
     for (int64_t y = 0; y < down->size; y++) {
@@ -128,30 +123,25 @@ void normalise_bytes(const uint8_t *restrict image, int64_t pixels, const normal
         float scale = numbers->scale, mean = numbers->mean[plane], std = numbers->std[plane];
         float *restrict to = out + plane * pixels;
         if (std == 1.0f)
-            for (int64_t x = 0; x < pixels; x++)
-                to[x] = (float)from[3 * x] * scale - mean;
+            for (int64_t x = 0; x < pixels; x++) to[x] = (float)from[3 * x] * scale - mean;
         else
-            for (int64_t x = 0; x < pixels; x++)
-                to[x] = ((float)from[3 * x] * scale - mean) / std;
+            for (int64_t x = 0; x < pixels; x++) to[x] = ((float)from[3 * x] * scale - mean) / std;
     }
 }
 
-/* Sums of `taps` rows of bytes, [*, size] -> [rows, size]: weight[tap][row] (of 2^bits) times image row index[tap][row],
- * rounded, clamped to a byte. Returns 0, or -1 without memory. */
+/* Sums of `taps` rows of bytes, [*, size] -> [rows, size]: weight[tap][row] (of 2^bits) times image row
+ * index[tap][row], rounded, clamped to a byte. Returns 0, or -1 without memory. */
 int weigh_rows(const uint8_t *image, int64_t size, int64_t taps, int64_t rows, const int64_t *index,
                const int32_t *weight, int32_t bits, uint8_t *out)
 {
     int32_t *total = malloc((size_t)size * sizeof(int32_t));
-    if (!total)
-        return -1;
+    if (!total) return -1;
     for (int64_t row = 0; row < rows; row++) {
-        for (int64_t x = 0; x < size; x++)
-            total[x] = 1 << (bits - 1);
+        for (int64_t x = 0; x < size; x++) total[x] = 1 << (bits - 1);
         for (int64_t tap = 0; tap < taps; tap++) {
             int32_t share = weight[tap * rows + row];
             const uint8_t *restrict from = image + index[tap * rows + row] * size;
-            for (int64_t x = 0; share && x < size; x++)
-                total[x] += from[x] * share;
+            for (int64_t x = 0; share && x < size; x++) total[x] += from[x] * share;
         }
         for (int64_t x = 0; x < size; x++) {
             int32_t value = total[x] >> bits;

@@ -50,7 +50,7 @@ class _Normalisation(ctypes.Structure):
 
 
 class Normalisation(NamedTuple):
-    """``(value * scale - mean) / std``, into planes.
+    """Numbers of the rule of `PreprocessConfig`, for planes.
 
     Attributes:
         scale: factor on 0..255.

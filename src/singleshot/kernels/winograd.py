@@ -159,8 +159,11 @@ def convolve(library: ctypes.CDLL, layer: Layer, memory: Memory, threads: int) -
         layer: sizes.
         memory: what is read and written.
         threads: how many may work.
+
+    Raises:
+        ValueError: sizes that the kernel does not compute.
     """
-    sizes, tiles = _sizes(layer)
+    sizes, tiles = _sizes(layer, threads)
     sizes.block, sizes.splits = _plan(len(tiles), layer.channels, layer.filters, threads)
     sizes.workspace = library.workspace_size(ctypes.byref(sizes))
     workspace = _workspace(sizes.workspace * threads)
@@ -189,7 +192,12 @@ def transform_filters(
         steps: floats from one filter, channel, row and column to the next; they may be negative.
         points: address of `points_size` floats.
         threads: how many may work.
+
+    Raises:
+        ValueError: no filter, no channel, or not four steps.
     """
+    if min(*shape, threads) < 1 or len(steps) != 4:
+        raise ValueError(f"filters and channels {shape}, steps {steps}, {threads} threads: expected 1 or more, 4 steps")
     library.transform_filters(ctypes.byref(_Filters(*shape, *steps)), weight, points, threads)
 
 
@@ -205,8 +213,13 @@ def filter_gradients(library: ctypes.CDLL, layer: Layer, images: int, gradients:
 
     Returns:
         ``[3, 3, C, K]``, a view.
+
+    Raises:
+        ValueError: sizes that the kernel does not compute, a ReLU or pooling.
     """
-    sizes, tiles = _sizes(layer)
+    if layer.relu or layer.pool:
+        raise ValueError(f"gradients of {layer}: expected no ReLU and no pooling")
+    sizes, tiles = _sizes(layer, threads)
     padded = _rounded(layer.filters)
     parts = -(-layer.channels // _CHANNELS) * -(-padded // _FILTERS)
     sizes.block = min(GRADIENT_BLOCK, len(tiles))
@@ -220,9 +233,14 @@ def filter_gradients(library: ctypes.CDLL, layer: Layer, images: int, gradients:
     return total.reshape(3, 3, layer.channels, padded)[..., : layer.filters]
 
 
-def _sizes(layer: Layer) -> tuple[_Layer, NDArray[np.int64]]:
+def _sizes(layer: Layer, threads: int) -> tuple[_Layer, NDArray[np.int64]]:
     """What the kernel is told of a layer, but for how the work is cut, and its tiles."""
     height, width = layer.convolved_hw
+    least = min(layer.batch, layer.channels, layer.filters, layer.dilation, threads, *layer.out_hw)
+    if least < 1 or layer.channels % LANES or layer.padding < 0 or (layer.pool and layer.dilation > 1):
+        raise ValueError(
+            f"{layer} in {threads} threads: expected sizes of 1 or more, channels in {LANES}s, no pooling if dilated"
+        )
     tiles = _tiles(layer.batch, height, width, layer.dilation)
     sizes = _Layer(
         *(layer.height, layer.width, layer.channels, height, width, layer.filters, layer.padding, layer.dilation),

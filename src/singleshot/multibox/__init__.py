@@ -5,7 +5,8 @@
 ``matching``: which anchor learns which object.
 ``mining``: which of the many other anchors learn background.
 ``loss``: the comparison that trains a network, and its normalisation.
-``decode``, ``nms``, ``soft_nms``: from a network's numbers to detections; ``static``: the same in a fixed graph.
+``decode``, ``scores``, ``nms``, ``soft_nms``: from a network's numbers to detections, by the rules of
+``core.postprocess``; ``shortlist``: which candidates are worth an exponential.
 ``refine``: RefineDet, which does all of it twice.
 
 Column 0 of the logits is background; only here. This package itself imports nothing, so that ``shapes`` needs no torch.

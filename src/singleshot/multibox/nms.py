@@ -7,37 +7,19 @@ compared at once, and ``_settle`` finds the outcome of the greedy pass without w
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-Compare = Literal[">", ">="]
+from singleshot.core.nms_kinds import NMS_KINDS, Compare, NmsConfig, Survivors
+
 BoxesOf = Callable[[Tensor], Tensor]
 
 BLOCK = 256
 """Candidates of an image that are compared with each other at once."""
-
-
-class NmsConfig(NamedTuple):
-    """Settings of the greedy pass.
-
-    Attributes:
-        iou: overlap that suppresses; infinite suppresses nothing.
-        compare: whether a box at exactly ``iou`` is kept (``>``) or suppressed (``>=``).
-        top_k: best candidates of each group that enter; ``None`` lets all.
-        max_per_group: survivors of each group; ``None`` keeps all.
-        max_per_image: survivors of each image; ``None`` keeps all.
-        union_eps: added to the area of every union.
-    """
-
-    iou: float
-    compare: Compare = ">"
-    top_k: int | None = None
-    max_per_group: int | None = None
-    max_per_image: int | None = None
-    union_eps: float = 0.0
 
 
 class Kept(NamedTuple):
@@ -149,6 +131,28 @@ class ScoreTable:
     def drop(self, images: Tensor) -> None:
         """Leave out the rest of some images, ``[B]`` bool."""
         self.scores.masked_fill_(images[:, None], -torch.inf)
+
+
+@NMS_KINDS.register("greedy")
+def greedy(scores: Tensor, images: Tensor, groups: Tensor, boxes_of: BoxesOf, config: NmsConfig) -> Survivors[Tensor]:
+    """`greedy_nms` as an `NmsKind`."""
+    kept = greedy_nms(scores, images, groups, boxes_of, config)
+    return Survivors(kept.rows, kept.boxes_xyxy, scores[kept.rows])
+
+
+@NMS_KINDS.register("none")
+def keep_all(scores: Tensor, images: Tensor, groups: Tensor, boxes_of: BoxesOf, config: NmsConfig) -> Survivors[Tensor]:
+    """The best of each group and image, however they overlap."""
+    return greedy(scores, images, groups, boxes_of, config._replace(iou=math.inf))
+
+
+def best_of_groups(scores: Tensor, groups: Tensor, limit: int | None) -> Tensor:
+    """Rows of the ``limit`` best of each group, ascending; of equal scores the earlier."""
+    if limit is None:
+        return torch.arange(len(scores), device=scores.device)
+    order = torch.argsort(scores, descending=True, stable=True)
+    order = order[torch.argsort(groups[order], stable=True)]
+    return order[rank_in_groups(groups[order]) < limit].sort().values
 
 
 def rank_in_groups(groups: Tensor) -> Tensor:

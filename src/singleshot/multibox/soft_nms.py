@@ -2,37 +2,32 @@
 
 from __future__ import annotations
 
-from typing import Literal, NamedTuple
+from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch import Tensor
 
 from singleshot.core.boxes import pairwise_iou
-from singleshot.multibox.nms import ScoreTable
+from singleshot.core.nms_kinds import NMS_KINDS, NmsConfig, NmsKind, Survivors
+from singleshot.multibox.nms import BoxesOf, ScoreTable, best_of_groups
+
+Fall = Callable[[Tensor, NmsConfig], Tensor]
+"""What scores are multiplied by, given their boxes' IoU with a chosen one."""
 
 
-class SoftNmsConfig(NamedTuple):
-    """Settings of soft-NMS.
+def linear(overlap: Tensor, config: NmsConfig) -> Tensor:
+    """1 - IoU where the IoU is above ``iou``."""
+    return torch.where(overlap > config.iou, 1 - overlap, 1.0)
 
-    Attributes:
-        kind: ``linear`` multiplies scores by 1 - IoU where the IoU is above ``iou``; ``gaussian`` by
-            exp(-IoU^2 / sigma) everywhere.
-        min_score: boxes whose lowered score is not above this are not chosen.
-        max_per_group, max_per_image: boxes chosen at most; ``None`` does not limit a group.
-        union_eps: added to the area of every union.
-    """
 
-    kind: Literal["linear", "gaussian"]
-    iou: float
-    sigma: float
-    min_score: float
-    max_per_group: int | None
-    max_per_image: int
-    union_eps: float = 0.0
+def gaussian(overlap: Tensor, config: NmsConfig) -> Tensor:
+    """exp(-IoU^2 / sigma) everywhere."""
+    return torch.exp(-overlap.square() / config.sigma)
 
 
 def soft_nms(
-    scores: Tensor, images: Tensor, groups: Tensor, boxes_xyxy: Tensor, config: SoftNmsConfig
+    scores: Tensor, images: Tensor, groups: Tensor, boxes_xyxy: Tensor, fall: Fall, config: NmsConfig
 ) -> tuple[Tensor, Tensor]:
     """Choose boxes of all images together, one of each image in a step: the loop runs over detections.
 
@@ -41,7 +36,8 @@ def soft_nms(
         images: image of each candidate, ascending from 0, ``[N]`` int64.
         groups: boxes lower only scores of their own group, ``[N]`` int64.
         boxes_xyxy: corners, ``[N, 4]``.
-        config: how scores fall, and limits.
+        fall: how scores fall.
+        config: limits and numbers; boxes whose lowered score is not above ``min_score`` are not chosen.
 
     Returns:
         Rows of the candidates and their lowered scores, by image and falling score, ``[K]`` each.
@@ -52,14 +48,14 @@ def soft_nms(
     boxes[images, table.columns], kinds[images, table.columns] = boxes_xyxy, groups
     chosen = groups.new_zeros(len(left), 0)
     values = scores.new_zeros(len(left), 0)
-    for _ in range(min(config.max_per_image, left.shape[1])):
+    for _ in range(min(config.max_per_image or left.shape[1], left.shape[1])):
         value, pick = left.max(dim=1, keepdim=True)
         if not bool((value > config.min_score).any()):
             break
         chosen, values = torch.cat([chosen, pick], dim=1), torch.cat([values, value], dim=1)
         kind = kinds.gather(1, pick)
         overlap = pairwise_iou(boxes.gather(1, pick[..., None].expand(-1, 1, 4)), boxes, config.union_eps).squeeze(1)
-        left.mul_(torch.where(kinds == kind, _factor(overlap, config), 1.0)).scatter_(1, pick, -torch.inf)
+        left.mul_(torch.where(kinds == kind, fall(overlap, config), 1.0)).scatter_(1, pick, -torch.inf)
         if config.max_per_group is not None:
             full = (kinds.gather(1, chosen) == kind).sum(dim=1, keepdim=True) >= config.max_per_group
             left.masked_fill_((kinds == kind) & full, -torch.inf)
@@ -67,7 +63,14 @@ def soft_nms(
     return (table.starts[:, None] + chosen)[good], values[good]
 
 
-def _factor(overlap: Tensor, config: SoftNmsConfig) -> Tensor:
-    if config.kind == "gaussian":
-        return torch.exp(-overlap.square() / config.sigma)
-    return torch.where(overlap > config.iou, 1 - overlap, 1.0)
+def _soft(
+    fall: Fall, scores: Tensor, images: Tensor, groups: Tensor, boxes_of: BoxesOf, config: NmsConfig
+) -> Survivors[Tensor]:
+    rows = best_of_groups(scores, groups, config.top_k)
+    boxes = boxes_of(rows)
+    chosen, lowered = soft_nms(scores[rows], images[rows], groups[rows], boxes, fall, config)
+    return Survivors(rows[chosen], boxes[chosen], lowered)
+
+
+soft_linear: NmsKind[Tensor] = NMS_KINDS.register("soft_linear")(partial(_soft, linear))
+soft_gaussian: NmsKind[Tensor] = NMS_KINDS.register("soft_gaussian")(partial(_soft, gaussian))

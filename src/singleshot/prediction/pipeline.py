@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from singleshot.core.memory import keep_freed_memory
+from singleshot.core.postprocess import PaddedArrays, PaddedDetections
 from singleshot.core.settings import PreprocessConfig
 from singleshot.errors import ImageError
 from singleshot.images.preprocess import preprocess_image
@@ -28,7 +29,7 @@ from singleshot.prediction.detections import Detections
 from singleshot.prediction.inputs import as_iterable, as_source, is_one
 from singleshot.prediction.settings import check_batch
 from singleshot.prediction.sources import check_readable
-from singleshot.runtime.base import Backend, PaddedArrays, cores
+from singleshot.runtime.base import Backend, cores
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -172,10 +173,10 @@ class Predictor:
         if not len(batch):
             none = np.zeros((0, 0), dtype=np.float32)
             ids = np.zeros((0, 0), dtype=np.int64)
-            return PaddedArrays(none.reshape(0, 0, 4), none, ids, ids.reshape(0))
-        found = self.backend.predict(batch)
-        self.times.count("network", found.network_s)
-        self.times.count("postprocess", found.postprocess_s)
+            return PaddedDetections(none.reshape(0, 0, 4), none, ids, ids.reshape(0))
+        found, network_s, postprocess_s = self.backend.predict(batch)
+        self.times.count("network", network_s)
+        self.times.count("postprocess", postprocess_s)
         return found
 
     def finish(self, found: PaddedArrays, row: int, image: NDArray[np.uint8], source: Any) -> Prediction:
@@ -184,8 +185,9 @@ class Predictor:
         input_wh = np.array(self.preprocess.size_hw[::-1] * 2, dtype=np.float32)
         image_wh = np.array((width, height) * 2, dtype=np.float32)
         count = int(found.counts[row])
+        boxes: NDArray[np.float32] = found.boxes_xyxy[row, :count]
         detections = Detections(
-            boxes_xyxy=found.boxes_xyxy[row, :count] / input_wh * image_wh,  # in this order edges stay exact
+            boxes_xyxy=boxes / input_wh * image_wh,  # in this order edges stay exact
             scores=found.scores[row, :count],
             class_ids=found.class_ids[row, :count],
             class_names=self.class_names,

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from singleshot.core.postprocess import PaddedArrays
     from singleshot.core.settings import PostprocessConfig
 
 
@@ -17,22 +18,16 @@ FloatPrecision = Literal["fp32", "bf16"]
 """What convolutions are computed in; scores, boxes and NMS are float32 in any case."""
 
 
-class PaddedArrays(NamedTuple):
-    """Detections of a batch as NumPy arrays, best first, padded to the largest image.
+class TimedDetections(NamedTuple):
+    """What a network found in a batch, and what that took.
 
     Attributes:
-        boxes_xyxy: pixels of the network input, ``[B, D, 4]`` float32.
-        scores: ``[B, D]`` float32.
-        class_ids: 0..C-1, -1 where padded, ``[B, D]`` int64.
-        counts: detections of each image, ``[B]`` int64.
+        found: detections.
         network_s: seconds that the network took.
         postprocess_s: seconds from its output to detections.
     """
 
-    boxes_xyxy: NDArray[np.float32]
-    scores: NDArray[np.float32]
-    class_ids: NDArray[np.int64]
-    counts: NDArray[np.int64]
+    found: PaddedArrays
     network_s: float = 0.0
     postprocess_s: float = 0.0
 
@@ -46,7 +41,7 @@ class Backend(Protocol):
 
     # A backend may also have ``parallel: int``, the batches that it computes at the same time (1 without).
 
-    def predict(self, batch: NDArray[np.float32]) -> PaddedArrays:
+    def predict(self, batch: NDArray[np.float32]) -> TimedDetections:
         """Detect in a batch.
 
         Args:
@@ -69,7 +64,7 @@ class Engine(Protocol):
     def parallel(self) -> int:
         """Batches that it computes at the same time."""
 
-    def predict(self, batch: NDArray[np.float32], settings: PostprocessConfig) -> PaddedArrays:
+    def predict(self, batch: NDArray[np.float32], settings: PostprocessConfig) -> TimedDetections:
         """Detect in a batch; from any thread, several at once.
 
         Args:
@@ -105,7 +100,7 @@ class EngineBackend:
         """Batches that are computed at the same time."""
         return self.engine.parallel
 
-    def predict(self, batch: NDArray[np.float32]) -> PaddedArrays:
+    def predict(self, batch: NDArray[np.float32]) -> TimedDetections:
         """Detect in a batch ``[B, 3, H, W]``."""
         return self.engine.predict(batch, self.settings)
 

@@ -10,8 +10,8 @@ import numpy as np
 from singleshot.core.once import needs_threads
 from singleshot.errors import MissingExtraError, WeightsError
 from singleshot.export.package import Package
-from singleshot.runtime.base import PaddedArrays, cores
-from singleshot.runtime.postprocess import finish_of
+from singleshot.runtime.base import TimedDetections, cores
+from singleshot.runtime.postprocess import choose_form, geometry_of
 
 try:
     import onnxruntime
@@ -47,14 +47,14 @@ class OnnxEngine:
                 f"ONNX Runtime cannot read the compiled network: {str(error).strip().splitlines()[0]}"
             ) from error
         needs_threads(self)
-        self._finish = finish_of(package)
+        self._postprocess = choose_form(geometry_of(package))
         self.parallel = parallel
         self.name = f"onnx {'int8' if package.info.quantized else 'fp32'}"
 
-    def predict(self, batch: NDArray[np.float32], settings: PostprocessConfig) -> PaddedArrays:
+    def predict(self, batch: NDArray[np.float32], settings: PostprocessConfig) -> TimedDetections:
         """Detect in a batch ``[B, 3, H, W]``; may be called from several threads at once."""
         start = perf_counter()
         heads = self._session.run(None, {"images": np.ascontiguousarray(batch)})
         middle = perf_counter()
-        boxes, scores, class_ids, counts = self._finish(heads, settings)
-        return PaddedArrays(boxes, scores, class_ids, counts, middle - start, perf_counter() - middle)
+        found = self._postprocess(heads, settings)
+        return TimedDetections(found, middle - start, perf_counter() - middle)

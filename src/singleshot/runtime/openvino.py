@@ -14,13 +14,13 @@ import numpy as np
 from singleshot.core.once import needs_threads
 from singleshot.errors import MissingExtraError, WeightsError
 from singleshot.export.package import Package
-from singleshot.runtime.base import FloatPrecision, PaddedArrays
-from singleshot.runtime.postprocess import finish_of
+from singleshot.runtime.base import FloatPrecision, TimedDetections
+from singleshot.runtime.postprocess import choose_form, geometry_of
 
 try:
     import openvino as ov
 
-    from singleshot.export.graph_openvino import GraphFinish, fits_graph
+    from singleshot.export.graph_openvino import OpenVinoForm
     from singleshot.export.openvino_core import openvino_core
 except ImportError:
     raise MissingExtraError("openvino", "openvino", "the OpenVINO backend") from None
@@ -62,8 +62,8 @@ class OpenVinoEngine:
             reason = str(error).strip().splitlines()[-1]
             raise WeightsError(f"OpenVINO cannot read the compiled network: {reason}") from error
         self._size_hw = package.info.spec.preprocess.size_hw
-        self._finish = finish_of(package)
-        self._graph = GraphFinish(*self._finish[:4])
+        geometry = geometry_of(package)
+        self._postprocess = choose_form(geometry, OpenVinoForm(geometry))
         self._config = {
             "INFERENCE_PRECISION_HINT": _HINTS[precision],
             "PERFORMANCE_HINT": "LATENCY" if parallel == 1 else "THROUGHPUT",
@@ -79,7 +79,7 @@ class OpenVinoEngine:
         self.parallel = parallel
         self.name = f"openvino {'int8' if package.info.quantized else precision}"
 
-    def predict(self, batch: NDArray[np.float32], settings: PostprocessConfig) -> PaddedArrays:
+    def predict(self, batch: NDArray[np.float32], settings: PostprocessConfig) -> TimedDetections:
         """Detect in a batch ``[B, 3, H, W]``; may be called from several threads at once."""
         count = len(batch)
         size, request = self._request(count)
@@ -88,10 +88,9 @@ class OpenVinoEngine:
             batch = np.concatenate([batch, np.zeros((size - count, *batch.shape[1:]), dtype=np.float32)])
         request.infer([batch], share_inputs=True)
         middle = perf_counter()
-        finish = self._finish._replace(otherwise=self._graph if fits_graph(settings) else None)
         heads = [tensor.data[:count] for tensor in request.output_tensors]
-        boxes, scores, class_ids, counts = finish(heads, settings)
-        return PaddedArrays(boxes, scores, class_ids, counts, middle - start, perf_counter() - middle)
+        found = self._postprocess(heads, settings)
+        return TimedDetections(found, middle - start, perf_counter() - middle)
 
     def _request(self, count: int) -> tuple[int, Any]:
         """The images that it takes, at least ``count``, and this thread's request of a model."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from time import perf_counter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -11,12 +11,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from singleshot.core.once import away_from_fork
+from singleshot.core.postprocess import Geometry, PaddedArrays, PaddedDetections
 from singleshot.core.settings import CoderConfig, PostprocessConfig
 from singleshot.kernels import detect
 from singleshot.models.build import build_anchors
 from singleshot.multibox.decode import postprocess
-from singleshot.runtime.base import Backend, EngineBackend, PaddedArrays, cores
-from singleshot.runtime.postprocess import Finish
+from singleshot.runtime.base import Backend, EngineBackend, TimedDetections, cores
+from singleshot.runtime.postprocess import choose_form
 from singleshot.runtime.torch_forward import EagerForward, Forward, Output, build_forward
 
 if TYPE_CHECKING:
@@ -47,30 +48,28 @@ class TorchEngine:
         self._buffers: dict[tuple[int, tuple[int, ...]], Tensor] = {}
         detect.is_compiled()  # compiles it where that was never done, before a batch is timed
 
-    def predict(self, batch: NDArray[np.float32], settings: PostprocessConfig) -> PaddedArrays:
+    def predict(self, batch: NDArray[np.float32], settings: PostprocessConfig) -> TimedDetections:
         """Detect in a batch ``[B, 3, H, W]``; may be called from several threads at once."""
         return away_from_fork(lambda: self._predict(batch, settings))
 
     @torch.inference_mode()
-    def _predict(self, batch: NDArray[np.float32], settings: PostprocessConfig) -> PaddedArrays:
+    def _predict(self, batch: NDArray[np.float32], settings: PostprocessConfig) -> TimedDetections:
         with self._forward.lock:
             start = perf_counter()
             output = self._forward(batch)
             self._wait()
             middle = perf_counter()
-            boxes, scores, class_ids, counts = self._finish(output, (batch.shape[2], batch.shape[3]), settings)
-            return PaddedArrays(boxes, scores, class_ids, counts, middle - start, perf_counter() - middle)
+            found = self._finish(output, (batch.shape[2], batch.shape[3]), settings)
+            return TimedDetections(found, middle - start, perf_counter() - middle)
 
-    def _finish(
-        self, output: Output, size_hw: tuple[int, int], settings: PostprocessConfig
-    ) -> tuple[NDArray[Any], ...]:
+    def _finish(self, output: Output, size_hw: tuple[int, int], settings: PostprocessConfig) -> PaddedArrays:
         device = self._forward.device.type
         if device == "cpu" or (device == "cuda" and detect.fits(settings)):
-            finish = Finish(self._host_anchors, self._coder, size_hw, self._num_classes)
+            geometry = Geometry(self._host_anchors, self._coder, size_hw, self._num_classes)
             heads = [part.float().numpy() for part in (output if device == "cpu" else self._on_host(output))]
-            return finish(heads, settings, 1 if device == "cpu" else cores())
+            return choose_form(geometry, threads=1 if device == "cpu" else cores())(heads, settings)
         found = postprocess(output, self._anchors, settings, self._coder, size_hw, self._num_classes)
-        return tuple(tensor.cpu().numpy() for tensor in found)
+        return PaddedDetections(*(tensor.cpu().numpy() for tensor in found))
 
     def _on_host(self, output: Output) -> list[Tensor]:
         """Heads in page-locked memory, which a GPU writes ten times as fast; overwritten by the next call. (CUDA only.)

@@ -14,6 +14,7 @@ from singleshot.data import DetectionDataset
 from singleshot.errors import ConfigError
 from singleshot.evaluation.evaluate import evaluate_network
 from singleshot.evaluation.result import EvalResult
+from singleshot.images.normalise import ImageNormalizer
 from singleshot.models.build import build_anchors
 from singleshot.models.config import ModelSpec
 from singleshot.models.fast_conv.small_maps import has_small_maps, single_norms
@@ -28,7 +29,7 @@ from singleshot.training.ema import Ema
 from singleshot.training.guards import LossGuard
 from singleshot.training.loader import LoaderConfig, TrainLoader
 from singleshot.training.logs import EvaluationRecord, StepRecord
-from singleshot.training.loop import Criterion, ImageNormalizer, Intervals, Store, Trainer
+from singleshot.training.loop import Criterion, Intervals, Store, Trainer
 from singleshot.training.optimizer import build_optimizer, has_batch_norm, learning_rate, set_norm_momentum, still_norms
 from singleshot.training.schedule import RunLength
 from singleshot.training.start import Start

@@ -12,8 +12,8 @@ from typing import Literal, Protocol
 import torch
 from torch import Tensor, nn
 
-from singleshot.core.settings import PreprocessConfig
 from singleshot.core.structures import Batch, HeadOutput, RefineOutput
+from singleshot.images.normalise import ImageNormalizer
 from singleshot.models.fast_conv.small_maps import SmallMapConvolutions
 from singleshot.models.fast_conv.training import WinogradConvolutions
 from singleshot.training.checkpoint import Learner, RunState
@@ -102,30 +102,6 @@ class Precision:
                 context.enter_context(SmallMapConvolutions())
             return context
         return WinogradConvolutions() if self.winograd and device.type == "cpu" else nullcontext()
-
-
-class ImageNormalizer:
-    """RGB images on 0..255 to network input on the run's device: ``(pixel * scale - mean) / std`` as one multiply-add.
-
-    Args:
-        config: the numbers, and the channel order that they and the network are in.
-        device: where the network is.
-        channels_last: memory layout of the result.
-    """
-
-    def __init__(self, config: PreprocessConfig, device: torch.device, channels_last: bool = False) -> None:
-        std = torch.tensor(config.std, device=device).view(-1, 1, 1)
-        self.device = device
-        self._factor = config.scale / std
-        self._offset = -torch.tensor(config.mean, device=device).view(-1, 1, 1) / std
-        self._reverse = config.channel_order == "bgr"
-        self._layout = torch.channels_last if channels_last else torch.contiguous_format
-
-    def __call__(self, images: Tensor) -> Tensor:
-        """``[B, 3, H, W]`` uint8 or float32 -> ``[B, 3, H, W]`` float32."""
-        pixels = images.flip(1) if self._reverse else images
-        normal = torch.addcmul(self._offset, pixels.float(), self._factor)
-        return normal.contiguous(memory_format=self._layout)
 
 
 @dataclass(slots=True)

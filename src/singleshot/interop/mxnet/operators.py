@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from singleshot.core.boxes import cxcywh_to_xyxy, xyxy_to_cxcywh
+from singleshot.core.nms_kinds import NmsConfig
 from singleshot.core.settings import AnchorConfig, CoderConfig, MatchConfig, Variances
 from singleshot.interop.mxnet.operators_boxes import bipartite_matching, box_iou, box_nms
 from singleshot.interop.mxnet.operators_losses import l2_normalization, make_loss, smooth_l1, softmax_output
@@ -20,7 +21,7 @@ from singleshot.multibox.anchors import default_boxes
 from singleshot.multibox.coder import decode_boxes, encode_boxes
 from singleshot.multibox.matching import match_boxes
 from singleshot.multibox.mining import mine_negatives, wanted_negatives
-from singleshot.multibox.nms import NmsConfig, greedy_nms, rank_in_groups
+from singleshot.multibox.nms import greedy_nms, rank_in_groups
 
 __all__ = [
     "bipartite_matching",

@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 
 from singleshot.core.boxes import cxcywh_to_xyxy, pairwise_iou, xyxy_to_cxcywh
+from singleshot.core.nms_kinds import NmsConfig
 from singleshot.multibox.matching import greedy_bipartite
-from singleshot.multibox.nms import NmsConfig, greedy_nms, rank_in_groups
+from singleshot.multibox.nms import greedy_nms, rank_in_groups
 
 Format = Literal["corner", "center"]
 

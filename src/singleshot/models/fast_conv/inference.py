@@ -103,11 +103,37 @@ def convolve_batch(library: ctypes.CDLL, layer: Layer, images: Tensor, points: T
 
     Returns:
         ``[B, K, h, w]``, channels innermost.
+
+    Raises:
+        ValueError: a tensor of another shape, type, device or memory layout.
     """
+    check_images("images", images, (layer.batch, layer.channels, layer.height, layer.width))
+    _check_tensor("points", points, (points_size(layer.channels, layer.filters),))
+    _check_tensor("bias", bias, (layer.filters + -layer.filters % LANES,))
     output = torch.empty((layer.batch, layer.filters, *layer.out_hw), memory_format=torch.channels_last)
     memory = Memory(images.data_ptr(), points.data_ptr(), bias.data_ptr(), output.data_ptr())
     convolve(library, layer, memory, torch.get_num_threads())
     return output
+
+
+def check_images(what: str, images: Tensor, shape: tuple[int, ...]) -> None:
+    """The kernel reads addresses: refuse what is not float32 ``[B, C, H, W]`` on the CPU, channels innermost.
+
+    Raises:
+        ValueError: it is something else.
+    """
+    _check_tensor(what, images, shape)
+    if not images.is_contiguous(memory_format=torch.channels_last):
+        raise ValueError(f"{what} {tuple(images.shape)} with strides {images.stride()}: expected channels innermost")
+
+
+def _check_tensor(what: str, tensor: Tensor, shape: tuple[int, ...]) -> None:
+    is_plain = (
+        tensor.dtype == torch.float32 and tensor.device.type == "cpu" and (tensor.dim() > 1 or tensor.is_contiguous())
+    )
+    if not is_plain or tensor.shape != shape:
+        found = f"{tensor.dtype} {tuple(tensor.shape)} on {tensor.device}"
+        raise ValueError(f"{what}: {found}: expected float32 {shape} on the CPU, without gaps")
 
 
 def padded_bias(bias: Tensor | None, filters: int) -> Tensor:
@@ -122,8 +148,12 @@ def filters_at_points(library: ctypes.CDLL, weight: Tensor, turned: bool = False
         library: the kernel.
         weight: float32.
         turned: by half a turn, with channels and filters exchanged, as the gradient of the images needs them.
+
+    Raises:
+        ValueError: filters of another size, type or device.
     """
     weight = weight.detach()
+    _check_tensor("filters", weight, (*weight.shape[:2], 3, 3))
     (filters, channels), steps = weight.shape[:2], weight.stride()
     address = weight.data_ptr()
     if turned:

@@ -13,7 +13,7 @@ from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
 from singleshot.kernels.winograd import LANES, Layer, filter_gradients, kernel
-from singleshot.models.fast_conv.inference import convolve_batch, filters_at_points, padded_bias
+from singleshot.models.fast_conv.inference import check_images, convolve_batch, filters_at_points, padded_bias
 from singleshot.models.network import Network
 from singleshot.models.summary import count_flops
 
@@ -126,5 +126,7 @@ def _image_gradients(library: ctypes.CDLL, layer: Layer, weight: Tensor, gradien
 
 
 def _weight_gradients(library: ctypes.CDLL, layer: Layer, images: Tensor, gradients: Tensor) -> Tensor:
+    check_images("images", images, (layer.batch, layer.channels, layer.height, layer.width))
+    check_images("gradients", gradients, (layer.batch, layer.filters, *layer.out_hw))
     found = filter_gradients(library, layer, images.data_ptr(), gradients.data_ptr(), torch.get_num_threads())
     return torch.from_numpy(found).permute(3, 2, 0, 1).contiguous(memory_format=torch.channels_last)

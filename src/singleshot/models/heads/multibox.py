@@ -131,13 +131,17 @@ def set_class_prior(head: MultiBoxHead, probability: float = 0.01) -> None:
     Args:
         head: changed in place. Its logits must have background in column 0.
         probability: of each object class before training.
+
+    Raises:
+        ValueError: its last convolutions have no bias.
     """
     if head.columns < 2:
         return
     object_logit = torch.logit(torch.tensor(probability)).item()
     for predictor in head.logits:
         bias = [module.bias for module in predictor.modules() if isinstance(module, nn.Conv2d)][-1]
-        assert bias is not None
+        if bias is None:
+            raise ValueError("a predictor of class logits has no bias to set")
         with torch.no_grad():
             rows = bias.view(-1, head.columns)
             rows.zero_()
