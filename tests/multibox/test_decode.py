@@ -2,11 +2,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import multibox_plain as plain
 import numpy as np
 import pytest
 import torch
 
+from singleshot.multibox import plain
 from singleshot.core.boxes import xyxy_to_cxcywh
 from singleshot.core.settings import CoderConfig, PostprocessConfig
 from singleshot.core.structures import HeadOutput, RefineOutput
@@ -156,7 +156,7 @@ def plain_detections(heads, config):
             if config.nms == "greedy":
                 found = [boxes[a].tolist() for a, _ in part]
                 values = [scores[r].item() for r in part]
-                chosen = plain.nms(found, values, [0] * len(part), config.nms_iou, config.nms_compare == ">=")
+                chosen = plain.nms(found, values, [0] * len(part), config.nms_iou, config.nms_compare)
                 part = [part[i] for i in chosen]
             kept += part[: config.max_per_class]
         kept = sorted(kept, key=lambda r: -scores[r])[: config.max_detections]

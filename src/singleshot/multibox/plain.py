@@ -1,97 +1,199 @@
-"""The multibox core a second time, written plainly: Python loops over images, anchors, objects and classes."""
+"""Start here: SSD's algorithm (arXiv 1512.02325, section 2.2) said plainly, in loops over images, anchors and objects.
+
+Training asks which anchor (default box) learns which object (`match`), which of the many others learn background
+(`mine`), and how wrong the network is about both (`multibox_loss`). Inference asks which boxes the network means
+(`decode`), and which of those that overlap to keep (`nms`, `detect`).
+
+Everything is plain lists of numbers. A box is ``[x0, y0, x1, y1]``; an anchor is ``[centre x, centre y, width, height]``
+in the same unit; column 0 of an anchor's logits is background. This is the definition: the modules that do the same
+for whole batches, quickly, are tested against it and nothing else uses it. See it work on one image:
+
+    python -m singleshot.multibox.plain
+"""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable, Sequence
+from itertools import product
 
-from torch import Tensor
+Row = Sequence[float]
+"""A box, an anchor, the four codes of a box, or the logits of an anchor."""
 
-SSD300_MAPS = ((38, 38), (19, 19), (10, 10), (5, 5), (3, 3), (1, 1))
-SSD512_MAPS = tuple((side, side) for side in (64, 32, 16, 8, 4, 2, 1))
+VARIANCES = (0.1, 0.1, 0.2, 0.2)
+"""What codes are divided by, so that they are about as large as logits (Caffe's ``variance``)."""
 
 
-def iou(a: list[float], b: list[float]) -> float:
-    width = min(a[2], b[2]) - max(a[0], b[0])
-    height = min(a[3], b[3]) - max(a[1], b[1])
+def corners(anchor: Row) -> list[float]:
+    """The box of an anchor."""
+    x, y, width, height = anchor
+    return [x - width / 2, y - height / 2, x + width / 2, y + height / 2]
+
+
+def iou(a: Row, b: Row) -> float:
+    """Intersection over union (Jaccard overlap) of two boxes."""
+    width, height = min(a[2], b[2]) - max(a[0], b[0]), min(a[3], b[3]) - max(a[1], b[1])
     if width <= 0 or height <= 0:
         return 0.0
     both = width * height
     return both / ((a[2] - a[0]) * (a[3] - a[1]) + (b[2] - b[0]) * (b[3] - b[1]) - both)
 
 
-def corners(anchor: list[float]) -> list[float]:
-    x, y, w, h = anchor
-    return [x - w / 2, y - h / 2, x + w / 2, y + h / 2]
+def encode(box: Row, anchor: Row) -> list[float]:
+    """What a head should say to turn an anchor into a box (eq. 2): offset of the centre, log ratio of the sides."""
+    x, y, width, height = anchor
+    code = [((box[0] + box[2]) / 2 - x) / width, ((box[1] + box[3]) / 2 - y) / height]
+    code += [math.log((box[2] - box[0]) / width), math.log((box[3] - box[1]) / height)]
+    return [value / variance for value, variance in zip(code, VARIANCES, strict=True)]
 
 
-def match(table: list[list[float]], positive_iou: float | None, loose: bool, forced: str, least: float) -> list[int]:
-    """Object of each anchor or -1; ``table[a][m]`` is the IoU of an anchor with an object."""
-    anchors, objects = len(table), len(table[0]) if table else 0
-    chosen = [-1] * anchors
+def decode(code: Row, anchor: Row) -> list[float]:
+    """The box that a head means; undoes `encode`."""
+    dx, dy, dw, dh = (value * variance for value, variance in zip(code, VARIANCES, strict=True))
+    x, y, width, height = anchor
+    return corners([x + dx * width, y + dy * height, width * math.exp(dw), height * math.exp(dh)])
+
+
+def match(
+    overlaps: Sequence[Row],
+    positive_iou: float | None = 0.5,
+    compare: str = ">=",
+    forced: str = "bipartite",
+    min_forced_iou: float = 1e-6,
+) -> list[int]:
+    """Object that each anchor learns, -1 for none ("Matching strategy").
+
+    Args:
+        overlaps: IoU of every anchor with every object, ``[A][M]``.
+        positive_iou, compare, forced, min_forced_iou: as in `MatchConfig`.
+    """
+    anchors, objects = range(len(overlaps)), range(len(overlaps[0]) if overlaps else 0)
+    matched = [-1] * len(overlaps)
     if positive_iou is not None and objects:
-        for a in range(anchors):
-            best = max(range(objects), key=lambda m: table[a][m])
-            if table[a][best] > positive_iou or (loose and table[a][best] == positive_iou):
-                chosen[a] = best
+        for a in anchors:  # an anchor takes the object that it overlaps most, if it does so enough
+            m = max(objects, key=lambda m: overlaps[a][m])
+            enough = overlaps[a][m] > positive_iou or (compare == ">=" and overlaps[a][m] == positive_iou)
+            if enough and overlaps[a][m] > 0:
+                matched[a] = m
     if forced == "last_wins":
-        for m in range(objects):
-            chosen[max(range(anchors), key=lambda a: table[a][m])] = m
+        for m in objects:  # whatever the overlap, every object has its best anchor
+            matched[max(anchors, key=lambda a: overlaps[a][m])] = m
     if forced == "bipartite":
-        free_anchors, free_objects = set(range(anchors)), set(range(objects))
-        while free_anchors and free_objects:
-            a, m = max(
-                ((a, m) for a in free_anchors for m in free_objects), key=lambda p: (table[p[0]][p[1]], -p[0], -p[1])
-            )
-            if table[a][m] <= least:
-                break
-            chosen[a] = m
-            free_anchors.remove(a)
-            free_objects.remove(m)
-    return chosen
+        pairs = sorted(product(anchors, objects), key=lambda pair: -overlaps[pair[0]][pair[1]])
+        free_anchors, free_objects = set(anchors), set(objects)
+        for a, m in pairs:  # whatever the overlap, every object has an anchor of its own, the best pairs first
+            if a in free_anchors and m in free_objects and overlaps[a][m] > min_forced_iou:
+                matched[a] = m
+                free_anchors.remove(a)
+                free_objects.remove(m)
+    return matched
 
 
-def nms(boxes: list[list[float]], scores: list[float], groups: list[int], threshold: float, strict: bool) -> list[int]:
-    """Survivors, best first. ``strict``: a box at exactly the threshold is suppressed as well."""
+def mine(hardness: Row, eligible: Iterable[int], num_negatives: int) -> list[int]:
+    """The hardest of some anchors ("Hard negative mining"), equally hard ones by the lower index."""
+    return sorted(eligible, key=lambda a: -hardness[a])[:num_negatives]
+
+
+def cross_entropy(logits: Row, column: int) -> float:
+    """Softmax loss of one anchor (eq. 3)."""
+    peak = max(logits)
+    return peak + math.log(sum(math.exp(logit - peak) for logit in logits)) - logits[column]
+
+
+def smooth_l1(code: Row, target: Row) -> float:
+    """Box loss of one anchor (eq. 2): squared where it is small, linear where it is large."""
+    apart = [abs(value - wanted) for value, wanted in zip(code, target, strict=True)]
+    return sum(d * d / 2 if d < 1 else d - 0.5 for d in apart)
+
+
+def multibox_loss(
+    codes: Sequence[Sequence[Row]],
+    logits: Sequence[Sequence[Row]],
+    anchors: Sequence[Row],
+    boxes: Sequence[Sequence[Row]],
+    class_ids: Sequence[Sequence[int]],
+    negative_ratio: float = 3.0,
+    min_negatives: int = 3,
+    negative_iou: float = 0.5,
+) -> tuple[float, float, int]:
+    """Classification loss, localization loss (eq. 1 is their sum), number of positives.
+
+    Args:
+        codes: what the heads predict of every image and anchor, ``[B][A][4]``.
+        logits: likewise, ``[B][A][K]``.
+        anchors: ``[A][4]``.
+        boxes: objects of every image, ``[B][M][4]``; M differs from image to image and may be 0.
+        class_ids: their classes 0..K-2, ``[B][M]``.
+        negative_ratio, min_negatives, negative_iou: as in `LossConfig`.
+    """
+    classification = localization = 0.0
+    num_positives = 0
+    for b in range(len(codes)):
+        overlaps = [[iou(corners(anchor), box) for box in boxes[b]] for anchor in anchors]
+        matched = match(overlaps)
+        positives = [a for a, m in enumerate(matched) if m >= 0]
+        eligible = [a for a, m in enumerate(matched) if m < 0 and max(overlaps[a], default=0.0) < negative_iou]
+        background = [cross_entropy(row, 0) for row in logits[b]]
+        negatives = mine(background, eligible, max(int(negative_ratio * len(positives)), min_negatives))
+        classification += sum(background[a] for a in negatives)
+        for a in positives:
+            m = matched[a]
+            classification += cross_entropy(logits[b][a], class_ids[b][m] + 1)
+            localization += smooth_l1(codes[b][a], encode(boxes[b][m], anchors[a]))
+        num_positives += len(positives)
+    return classification / max(1, num_positives), localization / max(1, num_positives), num_positives
+
+
+def nms(boxes: Sequence[Row], scores: Row, groups: Row, nms_iou: float = 0.45, compare: str = ">") -> list[int]:
+    """Greedy non-maximum suppression: a box stays unless one of its group that stays scores more and overlaps it.
+
+    Returns:
+        Indices of those that stay, best first, equal scores by the lower index.
+    """
     kept: list[int] = []
     for i in sorted(range(len(boxes)), key=lambda i: -scores[i]):
-        for j in kept:
-            overlap = iou(boxes[i], boxes[j])
-            if groups[i] == groups[j] and (overlap > threshold or (strict and overlap == threshold)):
-                break
-        else:
+        rivals = [iou(boxes[i], boxes[j]) for j in kept if groups[j] == groups[i]]
+        if not any(overlap > nms_iou or (compare == ">=" and overlap == nms_iou) for overlap in rivals):
             kept.append(i)
     return kept
 
 
-def cross_entropy(logits: list[float], column: int) -> float:
-    peak = max(logits)
-    return peak + math.log(sum(math.exp(x - peak) for x in logits)) - logits[column]
+def detect(
+    codes: Sequence[Row],
+    logits: Sequence[Row],
+    anchors: Sequence[Row],
+    score_threshold: float = 0.01,
+    nms_iou: float = 0.45,
+    max_detections: int = 200,
+) -> list[tuple[float, int, list[float]]]:
+    """Score, class and box of what is in an image, best first.
+
+    Args:
+        codes, logits, anchors: of one image, ``[A][4]``, ``[A][K]``, ``[A][4]``.
+        score_threshold, nms_iou, max_detections: as in `PostprocessConfig`.
+    """
+    candidates = []
+    for a, anchor in enumerate(anchors):
+        for column in range(1, len(logits[a])):
+            score = math.exp(-cross_entropy(logits[a], column))
+            if score > score_threshold:
+                candidates.append((score, column - 1, decode(codes[a], anchor)))
+    scores, class_ids, boxes = ([row[part] for row in candidates] for part in range(3))
+    return [candidates[i] for i in nms(boxes, scores, class_ids, nms_iou)][:max_detections]  # type: ignore[arg-type]
 
 
-def multibox_loss(
-    codes: Tensor, logits: Tensor, anchors: Tensor, boxes: list[Tensor], class_ids: list[Tensor],
-    ratio: float = 3.0, minimum: int = 3, negative_iou: float = 0.5,
-) -> tuple[float, float, int]:  # fmt: skip
-    """(classification, localization, positives) of SSD eq. 1 to 3 with greedy matching and mining."""
-    classification = localization = 0.0
-    positives = 0
-    for b in range(len(codes)):
-        cells = anchors.tolist()
-        table = [[iou(corners(anchor), box) for box in boxes[b].tolist()] for anchor in cells]
-        chosen = match(table, 0.5, True, "bipartite", 1e-6)
-        rows = logits[b].tolist()
-        own = [a for a, m in enumerate(chosen) if m >= 0]
-        others = [a for a, m in enumerate(chosen) if m < 0 and max(table[a], default=0.0) < negative_iou]
-        others.sort(key=lambda a: -cross_entropy(rows[a], 0))
-        classification += sum(cross_entropy(rows[a], 0) for a in others[: max(int(ratio * len(own)), minimum)])
-        for a in own:
-            classification += cross_entropy(rows[a], int(class_ids[b][chosen[a]]) + 1)
-            x0, y0, x1, y1 = boxes[b][chosen[a]].tolist()
-            x, y, w, h = cells[a]
-            goal = [((x0 + x1) / 2 - x) / w / 0.1, ((y0 + y1) / 2 - y) / h / 0.1]
-            goal += [math.log((x1 - x0) / w) / 0.2, math.log((y1 - y0) / h) / 0.2]
-            for predicted, wanted in zip(codes[b, a].tolist(), goal, strict=True):
-                apart = abs(predicted - wanted)
-                localization += apart * apart / 2 if apart < 1 else apart - 0.5
-        positives += len(own)
-    return classification / max(1, positives), localization / max(1, positives), positives
+def main() -> None:
+    """Match, compare and detect in an image of 8 by 8 with one object, seen by four anchors."""
+    anchors = [[2, 4, 4, 4], [4, 4, 4, 4], [6, 4, 4, 4], [4, 4, 8, 8]]
+    boxes, class_ids = [[3, 2, 7, 7]], [1]
+    codes, logits = [[0.0] * 4] * 4, [[2.0, 0, 0], [0, 0, 3.0], [1.0, 0, 2.0], [2.0, 0, 1.0]]
+    overlaps = [[iou(corners(anchor), box) for box in boxes] for anchor in anchors]
+    print("IoU of each anchor with the object:", [round(row[0], 2) for row in overlaps])
+    print("object that each anchor learns:    ", match(overlaps))
+    print("classification, localization, positives:", multibox_loss([codes], [logits], anchors, [boxes], [class_ids]))
+    for score, class_id, box in detect(codes, logits, anchors, score_threshold=0.3):
+        print(f"detected: class {class_id}, score {score:.2f}, box {box}")
+
+
+if __name__ == "__main__":
+    main()
