@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 import torch
 
-from singleshot.multibox import plain
 from singleshot.core.boxes import xyxy_to_cxcywh
 from singleshot.core.settings import CoderConfig, PostprocessConfig
 from singleshot.core.structures import HeadOutput, RefineOutput
 from singleshot.models.zoo import box_shapes
+from singleshot.multibox import plain
 from singleshot.multibox.anchors import default_boxes
 from singleshot.multibox.coder import decode_boxes
 from singleshot.multibox.decode import postprocess

@@ -6,13 +6,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from singleshot.multibox import plain
 from singleshot.core.settings import BOX_LOSSES, CLASS_LOSSES, LossConfig, MatchConfig
 from singleshot.core.structures import HeadOutput
 from singleshot.models.zoo import box_shapes
+from singleshot.multibox import plain
 from singleshot.multibox.anchors import default_boxes
-from singleshot.multibox.coder import CODER
 from singleshot.multibox.class_losses import softmax_background
+from singleshot.multibox.coder import CODER
 from singleshot.multibox.loss import multibox_loss
 from singleshot.multibox.matching import match_anchors
 
@@ -134,9 +134,7 @@ def test_every_kind_is_finite_for_bad_boxes_and_huge_outputs(kind, box, scale):
 
 def test_far_rows_keep_their_own_loss():
     logits = torch.tensor([[[0.0, 200.0], [-300.0, -301.0], [500.0, 0.0]]])
-    assert softmax_background(logits)[0].tolist() == pytest.approx(
-        [200.0, math.log1p(math.exp(-1)), 0.0], abs=1e-4
-    )
+    assert softmax_background(logits)[0].tolist() == pytest.approx([200.0, math.log1p(math.exp(-1)), 0.0], abs=1e-4)
 
 
 def test_mixed_precision_computes_in_float32():

@@ -11,11 +11,14 @@ import torch
 
 from singleshot.core.settings import BOX_LOSSES, CLASS_LOSSES, LossConfig
 from singleshot.core.structures import HeadOutput
+from singleshot.demo.scenes import make_scenes
 from singleshot.errors import ConfigError
 from singleshot.models.zoo import box_shapes
 from singleshot.multibox.anchors import default_boxes
 from singleshot.multibox.loss import multibox_loss
 from singleshot.training.config import TrainConfig
+from singleshot.training.train import train
+from singleshot.weights.file import read_spec
 
 PACKAGE = '''
 import torch
@@ -36,7 +39,12 @@ def poly_losses(logits, columns, config):
 
 poly = ClassLoss(poly_losses, lambda logits: -logits.log_softmax(-1)[..., 0], "softmax")
 '''
-ENTRIES = "[singleshot.box_losses]\nplain_iou = their_losses:iou_losses\n[singleshot.class_losses]\npoly = their_losses:poly\n"
+ENTRIES = """
+[singleshot.box_losses]
+plain_iou = their_losses:iou_losses
+[singleshot.class_losses]
+poly = their_losses:poly
+"""
 
 
 @pytest.fixture
@@ -80,20 +88,20 @@ def test_unknown_names(setting, message):
 
 
 def test_names_are_checked_without_torch():
-    code = "import sys\nfrom singleshot.core.settings import LossConfig\nLossConfig(box='giou', classification='focal')\n"
+    code = (
+        "import sys\nfrom singleshot.core.settings import LossConfig\nLossConfig(box='giou', classification='focal')\n"
+    )
     subprocess.run([sys.executable, "-c", code + "assert 'torch' not in sys.modules"], check=True)
 
 
-def test_another_packages_losses_train(package):
-    """A few steps on one image: the loss falls, boxes and classes are learnt."""
-    config = LossConfig(classification="poly", box="plain_iou", box_weight=2.0)
+def test_another_packages_losses_give_gradients_that_help(package):
+    config = LossConfig(classification="poly", box="plain_iou")
     anchors = default_boxes(box_shapes.tf_anchors(levels=3), ((6, 6), (3, 3), (1, 1)), (64, 64))
-    codes, logits = torch.zeros(1, len(anchors), 4), torch.zeros(1, len(anchors), 3)
-    output = HeadOutput(codes.requires_grad_(), logits.requires_grad_())
+    output = HeadOutput(*(torch.zeros(1, len(anchors), width, requires_grad=True) for width in (4, 3)))
     objects = torch.tensor([[[8.0, 10.0, 40.0, 50.0]]]), torch.tensor([[1]]), torch.tensor([[True]])
-    optimizer = torch.optim.SGD(list(output), lr=1.0)
+    optimizer = torch.optim.Adam(list(output), lr=0.1)
     history = []
-    for _ in range(90):
+    for _ in range(100):
         losses = multibox_loss(output, anchors, *objects, loss=config)
         optimizer.zero_grad()
         losses["total"].backward()
@@ -102,3 +110,12 @@ def test_another_packages_losses_train(package):
     assert history[-1]["classification"] < history[0]["classification"] / 4
     assert history[-1]["localization"] < history[0]["localization"] / 4
     assert sys.modules["their_losses"].poly is CLASS_LOSSES.get("poly")
+
+
+def test_a_run_with_another_packages_losses(package, tmp_path):
+    scenes = make_scenes(tmp_path / "scenes", count=6, size_hw=(96, 96))
+    settings = {"size_hw": [96, 96], "workers": 0, "loss.classification": "poly", "loss.box": "plain_iou"}
+    result = train(scenes, out=tmp_path / "run", steps=2, batch=2, settings=settings)
+    assert result.steps == 2
+    assert read_spec(result.best).postprocess.score_function == "softmax"
+    assert "box: plain_iou" in (result.folder / "config.yaml").read_text()

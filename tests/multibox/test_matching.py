@@ -7,9 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn.functional import pad
 
-from singleshot.multibox import plain
 from singleshot.core.boxes import cxcywh_to_xyxy, pairwise_iou
 from singleshot.core.settings import MatchConfig
+from singleshot.multibox import plain
 from singleshot.multibox.matching import (
     _join_mutual_best,
     _level_first_choices,

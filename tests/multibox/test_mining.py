@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from singleshot.multibox import plain
-from singleshot.multibox.mining import mine_negatives, count_negatives
+from singleshot.multibox.mining import count_negatives, mine_negatives
 
 
 def test_nothing_to_mine():

@@ -6,8 +6,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from singleshot.multibox import plain
 from singleshot.multibox import nms as module
+from singleshot.multibox import plain
 from singleshot.multibox.nms import NmsConfig, greedy_nms, nms, ragged_ranges
 
 ROW = [[float(x), 0.0, x + 4.0, 4.0] for x in (0, 1, 2, 3, 4, 20)]

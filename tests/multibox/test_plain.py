@@ -62,7 +62,11 @@ def test_detections_equal_the_fast_ones(seed, score_threshold):
 
 
 def test_it_runs(capsys):
-    runpy.run_module("singleshot.multibox.plain", run_name="__main__", alter_sys=True)
+    runpy.run_path(plain.__file__, run_name="__main__")
     lines = capsys.readouterr().out.splitlines()
-    assert lines[1].endswith("[-1, 0, 0, -1]")
-    assert sum(line.startswith("detected: class 1") for line in lines) == 2
+    assert [line.split(":")[0] for line in lines] == [
+        "object that each anchor learns",
+        "classification, localization, positives",
+        "detections",
+    ]
+    assert "[-1, 0, 0, -1]" in lines[0]

@@ -6,11 +6,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from singleshot.multibox import plain
 from singleshot.core.boxes import xyxy_to_cxcywh
 from singleshot.core.settings import LossConfig
 from singleshot.core.structures import HeadOutput, RefineOutput
 from singleshot.models.zoo import box_shapes
+from singleshot.multibox import plain
 from singleshot.multibox.anchors import default_boxes
 from singleshot.multibox.coder import decode_boxes
 from singleshot.multibox.loss import multibox_loss

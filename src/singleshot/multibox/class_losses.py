@@ -1,4 +1,4 @@
-"""The classification losses that ``LossConfig.classification`` names. Each is one `ClassLoss`, registered at the end."""
+"""The classification losses that ``LossConfig.classification`` names: each one registered `ClassLoss`."""
 
 from __future__ import annotations
 

@@ -137,7 +137,12 @@ def _classification(logits: Tensor, targets: Targets, sampled_mask: Tensor, conf
 
 
 def _localization(
-    codes: Tensor, anchors_cxcywh: Tensor, targets: Targets, positive_mask: Tensor, coder: CoderConfig, config: LossConfig
+    codes: Tensor,
+    anchors_cxcywh: Tensor,
+    targets: Targets,
+    positive_mask: Tensor,
+    coder: CoderConfig,
+    config: LossConfig,
 ) -> Tensor:
     """Summed box loss of the positives (SSD eq. 2)."""
     rows = masked_rows(positive_mask)

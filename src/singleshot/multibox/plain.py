@@ -4,11 +4,9 @@ Training asks which anchor (default box) learns which object (`match`), which of
 (`mine`), and how wrong the network is about both (`multibox_loss`). Inference asks which boxes the network means
 (`decode`), and which of those that overlap to keep (`nms`, `detect`).
 
-Everything is plain lists of numbers. A box is ``[x0, y0, x1, y1]``; an anchor is ``[centre x, centre y, width, height]``
-in the same unit; column 0 of an anchor's logits is background. This is the definition: the modules that do the same
-for whole batches, quickly, are tested against it and nothing else uses it. See it work on one image:
-
-    python -m singleshot.multibox.plain
+All values are lists of numbers. A box is ``[x0, y0, x1, y1]``, an anchor ``[centre x, centre y, width, height]`` in the
+same unit; column 0 of an anchor's logits is background. This is the definition: the modules that do the same for whole
+batches, quickly, are tested against it, and nothing else uses it. ``python -m singleshot.multibox.plain`` runs it.
 """
 
 from __future__ import annotations
@@ -17,11 +15,8 @@ import math
 from collections.abc import Iterable, Sequence
 from itertools import product
 
-Row = Sequence[float]
-"""A box, an anchor, the four codes of a box, or the logits of an anchor."""
-
-VARIANCES = (0.1, 0.1, 0.2, 0.2)
-"""What codes are divided by, so that they are about as large as logits (Caffe's ``variance``)."""
+Row = Sequence[float]  # a box, an anchor, the four codes of a box, or the logits of an anchor
+VARIANCES = (0.1, 0.1, 0.2, 0.2)  # what codes are divided by, so that they are about as large as logits
 
 
 def corners(anchor: Row) -> list[float]:
@@ -61,20 +56,17 @@ def match(
     forced: str = "bipartite",
     min_forced_iou: float = 1e-6,
 ) -> list[int]:
-    """Object that each anchor learns, -1 for none ("Matching strategy").
+    """Object that each anchor learns, -1 for none ("Matching strategy"); settings as in `MatchConfig`.
 
-    Args:
-        overlaps: IoU of every anchor with every object, ``[A][M]``.
-        positive_iou, compare, forced, min_forced_iou: as in `MatchConfig`.
+    ``overlaps`` is the IoU of every anchor with every object, ``[A][M]``.
     """
     anchors, objects = range(len(overlaps)), range(len(overlaps[0]) if overlaps else 0)
     matched = [-1] * len(overlaps)
     if positive_iou is not None and objects:
         for a in anchors:  # an anchor takes the object that it overlaps most, if it does so enough
-            m = max(objects, key=lambda m: overlaps[a][m])
-            enough = overlaps[a][m] > positive_iou or (compare == ">=" and overlaps[a][m] == positive_iou)
-            if enough and overlaps[a][m] > 0:
-                matched[a] = m
+            best = max(overlaps[a])
+            if best > 0 and (best > positive_iou or (compare == ">=" and best == positive_iou)):
+                matched[a] = list(overlaps[a]).index(best)
     if forced == "last_wins":
         for m in objects:  # whatever the overlap, every object has its best anchor
             matched[max(anchors, key=lambda a: overlaps[a][m])] = m
@@ -116,15 +108,10 @@ def multibox_loss(
     min_negatives: int = 3,
     negative_iou: float = 0.5,
 ) -> tuple[float, float, int]:
-    """Classification loss, localization loss (eq. 1 is their sum), number of positives.
+    """Classification loss, localization loss (eq. 1 is their sum), number of positives; settings as in `LossConfig`.
 
-    Args:
-        codes: what the heads predict of every image and anchor, ``[B][A][4]``.
-        logits: likewise, ``[B][A][K]``.
-        anchors: ``[A][4]``.
-        boxes: objects of every image, ``[B][M][4]``; M differs from image to image and may be 0.
-        class_ids: their classes 0..K-2, ``[B][M]``.
-        negative_ratio, min_negatives, negative_iou: as in `LossConfig`.
+    The heads predict ``codes [B][A][4]`` and ``logits [B][A][K]``. Each of the B images has its own number of objects,
+    ``boxes [B][M][4]`` with ``class_ids [B][M]`` 0..K-2; none is normal.
     """
     classification = localization = 0.0
     num_positives = 0
@@ -145,10 +132,9 @@ def multibox_loss(
 
 
 def nms(boxes: Sequence[Row], scores: Row, groups: Row, nms_iou: float = 0.45, compare: str = ">") -> list[int]:
-    """Greedy non-maximum suppression: a box stays unless one of its group that stays scores more and overlaps it.
+    """Greedy non-maximum suppression: indices of the boxes that stay, best first, equal scores by the lower index.
 
-    Returns:
-        Indices of those that stay, best first, equal scores by the lower index.
+    A box stays unless it overlaps one of its group (its class) that stays and scores more.
     """
     kept: list[int] = []
     for i in sorted(range(len(boxes)), key=lambda i: -scores[i]):
@@ -166,12 +152,7 @@ def detect(
     nms_iou: float = 0.45,
     max_detections: int = 200,
 ) -> list[tuple[float, int, list[float]]]:
-    """Score, class and box of what is in an image, best first.
-
-    Args:
-        codes, logits, anchors: of one image, ``[A][4]``, ``[A][K]``, ``[A][4]``.
-        score_threshold, nms_iou, max_detections: as in `PostprocessConfig`.
-    """
+    """Score, class and box of what is in one image, best first; settings as in `PostprocessConfig`."""
     candidates = []
     for a, anchor in enumerate(anchors):
         for column in range(1, len(logits[a])):
@@ -184,15 +165,12 @@ def detect(
 
 def main() -> None:
     """Match, compare and detect in an image of 8 by 8 with one object, seen by four anchors."""
-    anchors = [[2, 4, 4, 4], [4, 4, 4, 4], [6, 4, 4, 4], [4, 4, 8, 8]]
-    boxes, class_ids = [[3, 2, 7, 7]], [1]
+    anchors, box, class_id = [[2, 4, 4, 4], [4, 4, 4, 4], [6, 4, 4, 4], [4, 4, 8, 8]], [3, 2, 7, 7], 1
     codes, logits = [[0.0] * 4] * 4, [[2.0, 0, 0], [0, 0, 3.0], [1.0, 0, 2.0], [2.0, 0, 1.0]]
-    overlaps = [[iou(corners(anchor), box) for box in boxes] for anchor in anchors]
-    print("IoU of each anchor with the object:", [round(row[0], 2) for row in overlaps])
-    print("object that each anchor learns:    ", match(overlaps))
-    print("classification, localization, positives:", multibox_loss([codes], [logits], anchors, [boxes], [class_ids]))
-    for score, class_id, box in detect(codes, logits, anchors, score_threshold=0.3):
-        print(f"detected: class {class_id}, score {score:.2f}, box {box}")
+    overlaps = [[iou(corners(anchor), box)] for anchor in anchors]
+    print("object that each anchor learns:", match(overlaps), "by IoU", overlaps)
+    print("classification, localization, positives:", multibox_loss([codes], [logits], anchors, [[box]], [[class_id]]))
+    print("detections:", detect(codes, logits, anchors, score_threshold=0.3))
 
 
 if __name__ == "__main__":

@@ -160,7 +160,9 @@ def _labelled(label: Tensor) -> Tensor:
     return ended == 0
 
 
-def _mined(cls_pred: Tensor, positive_mask: Tensor, eligible_mask: Tensor, ratio: float, allow_shortage: bool) -> Tensor:
+def _mined(
+    cls_pred: Tensor, positive_mask: Tensor, eligible_mask: Tensor, ratio: float, allow_shortage: bool
+) -> Tensor:
     """Negatives chosen by the lowest probability of class 0, ``[B, A]`` bool; none for an image without positives."""
     batch, anchors = positive_mask.shape
     _require(len(cls_pred) >= batch, f"cls_pred has {len(cls_pred)} images but label has {batch}")
