@@ -234,9 +234,10 @@ def _default_boxes(detector: Detector, heads: _Heads, pixels: NDArray[np.uint8])
     height, width = heads.size_hw
     text = Text(
         f"The network looks at the image as {width} x {height} pixels and answers for {first:,} default boxes "
-        f"(anchors): on each of {counted(len(maps), 'feature map')}, every cell has a few boxes of fixed shapes. Fine maps have "
-        "small boxes, coarse maps large ones. For each of them the heads say four numbers (how to move and stretch it) "
-        "and one score for each class. The boxes of a few cells are drawn; those of the others look the same elsewhere."
+        f"(anchors): on each of {counted(len(maps), 'feature map')}, every cell has a few boxes of fixed shapes. Fine "
+        "maps have small boxes, coarse maps large ones. For each of them the heads say four numbers (how to move and "
+        "stretch it) and one score for each class. The boxes of a few cells are drawn; those of the others look the "
+        "same elsewhere."
     )
     columns = ["map", "cells", "boxes per cell", "boxes", "width, px of the input", "height, px of the input"]
     return _Part(draw_levels(pixels, levels), {}, Section("Default boxes", [text, Table(columns, rows)]))
@@ -322,9 +323,10 @@ def _detection(detector: Detector, heads: _Heads, pixels: NDArray[np.uint8], sco
     blocks: list[Block] = [
         Text(
             f"Each anchor's scores come from its logits by {config.score_function}; every pair of anchor and class "
-            f"that scores above {score_threshold:g} is a candidate, and its four numbers turn the anchor into a box (left). "
-            "One object makes many candidates. Non-maximum suppression keeps the best and drops those of its class "
-            f"that overlap it by more than {config.nms_iou:g} (right)."
+            f"that scores above {score_threshold:g} is a candidate, and its four numbers turn the anchor into a box "
+            f"(left). One object makes many candidates. Non-maximum suppression ({config.nms}) keeps the best and "
+            f"drops those of {'any' if config.class_agnostic else 'its'} class that overlap it by more than "
+            f"{config.nms_iou:g} (right)."
         )
     ]
     if len(found):
