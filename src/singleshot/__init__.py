@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from singleshot.detector import Detector, import_weights, load
     from singleshot.evaluation.evaluate import evaluate
     from singleshot.prediction.detections import Detections
+    from singleshot.report.explanation import explain
     from singleshot.training.train import train
 
 _HOMES = {
@@ -28,6 +29,7 @@ _HOMES = {
     "load": "singleshot.detector",
     "import_weights": "singleshot.detector",
     "evaluate": "singleshot.evaluation.evaluate",
+    "explain": "singleshot.report.explanation",
     "train": "singleshot.training.train",
     "ClassMap": "singleshot.core.structures",
     "HeadOutput": "singleshot.core.structures",
@@ -40,6 +42,7 @@ __all__ = [
     "HeadOutput",
     "__version__",
     "evaluate",
+    "explain",
     "import_weights",
     "load",
     "train",

@@ -5,7 +5,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from multibox_plain import SSD300_MAPS, SSD512_MAPS
 
 from singleshot.core.boxes import cxcywh_to_xyxy
 from singleshot.core.settings import AnchorConfig, AnchorLevel
@@ -19,6 +18,8 @@ R4, R6 = (1.0, 2.0, 1 / 2), (1.0, 2.0, 1 / 2, 3.0, 1 / 3)
 def squares(*sides):
     return tuple((side, side) for side in sides)
 
+
+SSD300_MAPS, SSD512_MAPS = squares(38, 19, 10, 5, 3, 1), squares(64, 32, 16, 8, 4, 2, 1)
 
 COUNTS = [
     (box_shapes.ssd_anchors("voc300"), SSD300_MAPS, 300, 8732),

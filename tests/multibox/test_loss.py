@@ -2,16 +2,18 @@ from __future__ import annotations
 
 import math
 
-import multibox_plain as plain
 import pytest
 import torch
 from torch import Tensor
 
-from singleshot.core.settings import LossConfig, MatchConfig
+from singleshot.core.settings import BOX_LOSSES, CLASS_LOSSES, LossConfig, MatchConfig
 from singleshot.core.structures import HeadOutput
 from singleshot.models.zoo import box_shapes
+from singleshot.multibox import plain
 from singleshot.multibox.anchors import default_boxes
-from singleshot.multibox.loss import background_loss, box_losses, class_losses, multibox_loss
+from singleshot.multibox.class_losses import softmax_background
+from singleshot.multibox.coder import CODER
+from singleshot.multibox.loss import multibox_loss
 from singleshot.multibox.matching import match_anchors
 
 SIZE = 64
@@ -45,7 +47,7 @@ def gradients(losses: dict[str, Tensor], output: HeadOutput) -> tuple[Tensor, Te
 def test_no_objects_teach_background_and_nothing_else():
     output = head(2)
     losses = multibox_loss(output, ANCHORS, *scene([0, 0]))
-    hardest = [sorted(background_loss(row, "softmax").tolist())[-3:] for row in output.class_logits.detach()]
+    hardest = [sorted(softmax_background(row).tolist())[-3:] for row in output.class_logits.detach()]
     assert losses["localization"].item() == 0
     assert losses["positives"].item() == 0
     assert losses["classification"].item() == pytest.approx(sum(map(sum, hardest)))
@@ -69,9 +71,9 @@ def test_equals_the_plain_reading(counts, ratio, minimum):
     ours = multibox_loss(
         output, ANCHORS, boxes, ids, valid, loss=LossConfig(negative_ratio=ratio, min_negatives=minimum, box_weight=0.5)
     )
-    objects = [boxes[b, : counts[b]] for b in range(len(counts))]
-    classes = [ids[b, : counts[b]] for b in range(len(counts))]
-    theirs = plain.multibox_loss(*(x.detach() for x in output), ANCHORS, objects, classes, ratio, minimum)
+    objects = [boxes[b, : counts[b]].tolist() for b in range(len(counts))]
+    classes = [ids[b, : counts[b]].tolist() for b in range(len(counts))]
+    theirs = plain.multibox_loss(*(x.tolist() for x in output), ANCHORS.tolist(), objects, classes, ratio, minimum)
     assert ours["classification"].item() == pytest.approx(theirs[0], rel=1e-5)
     assert ours["localization"].item() == pytest.approx(theirs[1], rel=1e-5)
     assert ours["total"].item() == pytest.approx(theirs[0] + 0.5 * theirs[1], rel=1e-5)
@@ -132,9 +134,7 @@ def test_every_kind_is_finite_for_bad_boxes_and_huge_outputs(kind, box, scale):
 
 def test_far_rows_keep_their_own_loss():
     logits = torch.tensor([[[0.0, 200.0], [-300.0, -301.0], [500.0, 0.0]]])
-    assert background_loss(logits, "softmax")[0].tolist() == pytest.approx(
-        [200.0, math.log1p(math.exp(-1)), 0.0], abs=1e-4
-    )
+    assert softmax_background(logits)[0].tolist() == pytest.approx([200.0, math.log1p(math.exp(-1)), 0.0], abs=1e-4)
 
 
 def test_mixed_precision_computes_in_float32():
@@ -185,7 +185,8 @@ def test_class_losses(settings, logits, column, expected):
         log_sum = math.log(sum(math.exp(x) for x in logits))
         share = [0.125, 0.125, 0.75]
         expected = sum(part * (log_sum - x) for part, x in zip(share, logits, strict=True))
-    found = class_losses(torch.tensor([logits]), torch.tensor([column]), LossConfig(**settings))
+    config = LossConfig(**settings)
+    found = CLASS_LOSSES.get(config.classification).per_row(torch.tensor([logits]), torch.tensor([column]), config)
     assert found.tolist() == pytest.approx([expected])
 
 
@@ -207,17 +208,15 @@ def test_focal_takes_all_anchors_but_the_doubtful():
 def test_iou_losses_of_decoded_boxes(kind, apart):
     anchors = torch.tensor([[2.0, 1.0, 2.0, 2.0]] * 2)
     boxes = torch.tensor([[1.0, 0.0, 3.0, 2.0], [5.0, 0.0, 7.0, 2.0]])
-    losses = box_losses(
-        torch.zeros(2, 4), boxes, anchors, coder=multibox_loss.__kwdefaults__["coder"], config=LossConfig(box=kind)
-    )
+    losses = BOX_LOSSES.get(kind)(torch.zeros(2, 4), boxes, anchors, CODER, LossConfig(box=kind))
     assert losses.tolist() == pytest.approx([0.0, apart])
 
 
 def test_smooth_l1_turns_at_beta():
     anchors, box = torch.tensor([[2.0, 1.0, 2.0, 2.0]]), torch.tensor([[1.0, 0.0, 3.0, 2.0]])
-    coder = multibox_loss.__kwdefaults__["coder"]
     for beta, expected in ((1.0, 0.125 + 1.5), (0.1, 0.45 + 1.95)):
-        loss = box_losses(torch.tensor([[0.5, 2.0, 0.0, 0.0]]), box, anchors, coder, LossConfig(smooth_l1_beta=beta))
+        config = LossConfig(smooth_l1_beta=beta)
+        loss = BOX_LOSSES.get("smooth_l1")(torch.tensor([[0.5, 2.0, 0.0, 0.0]]), box, anchors, CODER, config)
         assert loss.item() == pytest.approx(expected)
 
 

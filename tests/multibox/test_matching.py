@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import multibox_plain as plain
 import numpy as np
 import pytest
 import torch
@@ -10,6 +9,7 @@ from torch.nn.functional import pad
 
 from singleshot.core.boxes import cxcywh_to_xyxy, pairwise_iou
 from singleshot.core.settings import MatchConfig
+from singleshot.multibox import plain
 from singleshot.multibox.matching import (
     _join_mutual_best,
     _level_first_choices,
@@ -87,7 +87,7 @@ def random_boxes(rng, *shape):
 
 @settings(max_examples=150, deadline=None)
 @given(
-    st.integers(0, 10**6), st.integers(1, 25), st.integers(0, 6), st.sampled_from([None, 0.5, 0.25, 1.0]),
+    st.integers(0, 10**6), st.integers(1, 25), st.integers(0, 6), st.sampled_from([None, 0.0, 0.5, 0.25, 1.0]),
     st.sampled_from([">=", ">"]), st.sampled_from(["bipartite", "last_wins", "none"]),
 )  # fmt: skip
 def test_equals_the_plain_reading(seed, anchors, objects, positive_iou, compare, forced):
@@ -99,7 +99,7 @@ def test_equals_the_plain_reading(seed, anchors, objects, positive_iou, compare,
     for b in range(3):
         rows = valid[b].nonzero().squeeze(1).tolist()
         table = pairwise_iou(cells, boxes[b, rows]).tolist()
-        chosen = plain.match(table, positive_iou, compare == ">=", forced, 1e-6)
+        chosen = plain.match(table, positive_iou, compare, forced)
         assert found.object_index[b].tolist() == [rows[m] if m >= 0 else -1 for m in chosen]
         assert found.best_iou[b].tolist() == [max(row, default=0.0) for row in table]
 
@@ -111,7 +111,7 @@ def test_greedy_bipartite_equals_the_plain_reading(seed, objects, anchors, value
     scores = torch.from_numpy(rng.integers(0, values, (2, objects, anchors)).astype(np.float32))
     found = greedy_bipartite(scores, 0.0)
     for b in range(2):
-        chosen = plain.match(scores[b].T.tolist(), None, True, "bipartite", 0.0)
+        chosen = plain.match(scores[b].T.tolist(), None, min_forced_iou=0.0)
         anchor_of = {m: a for a, m in enumerate(chosen) if m >= 0}
         assert found[b].tolist() == [anchor_of.get(m, -1) for m in range(objects)]
 

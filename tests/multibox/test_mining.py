@@ -6,7 +6,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from singleshot.multibox.mining import mine_negatives, wanted_negatives
+from singleshot.multibox import plain
+from singleshot.multibox.mining import count_negatives, mine_negatives
 
 
 def test_nothing_to_mine():
@@ -15,15 +16,15 @@ def test_nothing_to_mine():
 
 
 @pytest.mark.parametrize(
-    ("positives", "ratio", "minimum", "wanted"),
+    ("num_positives", "ratio", "minimum", "expected"),
     [(0, 3.0, 0, 0), (0, 3.0, 5, 5), (2, 3.0, 5, 6), (5, 0.5, 0, 2), (10, 0.7, 0, 7)],
 )
-def test_wanted(positives, ratio, minimum, wanted):
-    assert wanted_negatives(torch.tensor([positives]), ratio, minimum).tolist() == [wanted]
+def test_number_of_negatives(num_positives, ratio, minimum, expected):
+    assert count_negatives(torch.tensor([num_positives]), ratio, minimum).tolist() == [expected]
 
 
 @pytest.mark.parametrize(
-    ("hardness", "candidates", "wanted", "chosen"),
+    ("hardness", "eligible", "num_negatives", "chosen"),
     [
         ([1.0, 3.0, 2.0], [1, 1, 1], 2, [1, 2]),
         ([1.0, 3.0, 2.0], [1, 0, 1], 1, [2]),
@@ -35,19 +36,19 @@ def test_wanted(positives, ratio, minimum, wanted):
         ([-torch.inf, 1.0, -torch.inf], [1, 1, 1], 2, [0, 1]),
     ],
 )
-def test_chosen(hardness, candidates, wanted, chosen):
-    mask = mine_negatives(torch.tensor([hardness]), torch.tensor([candidates]).bool(), torch.tensor([wanted]))
+def test_chosen(hardness, eligible, num_negatives, chosen):
+    mask = mine_negatives(torch.tensor([hardness]), torch.tensor([eligible]).bool(), torch.tensor([num_negatives]))
     assert mask[0].nonzero().squeeze(1).tolist() == chosen
 
 
 @settings(max_examples=100, deadline=None)
 @given(st.integers(0, 10**6), st.integers(1, 40), st.integers(2, 50))
-def test_equals_a_stable_sort(seed, anchors, values):
+def test_equals_the_plain_reading(seed, anchors, values):
     rng = np.random.default_rng(seed)
     hardness = rng.integers(0, values, (3, anchors)).astype(np.float32)
-    candidates = rng.random((3, anchors)) < 0.6
-    wanted = rng.integers(0, anchors + 3, 3)
-    mask = mine_negatives(*(torch.from_numpy(x) for x in (hardness, candidates, wanted)))
+    eligible = rng.random((3, anchors)) < 0.6
+    num_negatives = rng.integers(0, anchors + 3, 3)
+    mask = mine_negatives(*(torch.from_numpy(x) for x in (hardness, eligible, num_negatives)))
     for b in range(3):
-        order = sorted(np.flatnonzero(candidates[b]), key=lambda a, b=b: -hardness[b, a])
-        assert mask[b].nonzero().squeeze(1).tolist() == sorted(order[: wanted[b]])
+        chosen = plain.mine(hardness[b], np.flatnonzero(eligible[b]), num_negatives[b])
+        assert mask[b].nonzero().squeeze(1).tolist() == sorted(chosen)

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import multibox_plain as plain
 import numpy as np
 import pytest
 import torch
@@ -9,6 +8,7 @@ from hypothesis import strategies as st
 
 from singleshot.core.nms_kinds import NmsConfig
 from singleshot.multibox import nms as module
+from singleshot.multibox import plain
 from singleshot.multibox.nms import greedy_nms, nms, ragged_ranges
 
 ROW = [[float(x), 0.0, x + 4.0, 4.0] for x in (0, 1, 2, 3, 4, 20)]
@@ -64,7 +64,7 @@ def crowd(seed, count, kinds):
 )  # fmt: skip
 def test_equals_the_plain_greedy_pass(seed, count, kinds, threshold, compare):
     boxes, scores, ids = crowd(seed, count, kinds)
-    expected = plain.nms(boxes.tolist(), scores.tolist(), ids.tolist(), threshold, compare == ">=")
+    expected = plain.nms(boxes.tolist(), scores.tolist(), ids.tolist(), threshold, compare)
     if threshold == 0 and compare == ">=":
         return  # boxes that do not touch have an IoU of exactly 0: the plain pass counts only what touches
     assert nms(boxes, scores, ids, threshold, compare).tolist() == expected
@@ -88,7 +88,7 @@ def test_limits_and_block_sizes(seed, block, top_k, per_group, per_image):
         for kind in range(3):
             rows = [i for i in range(90) if images[i] == image and ids[i] == kind]
             rows = sorted(rows, key=lambda i: -scores[i])[:top_k]
-            part = plain.nms(boxes[rows].tolist(), scores[rows].tolist(), [0] * len(rows), 0.25, False)
+            part = plain.nms(boxes[rows].tolist(), scores[rows].tolist(), [0] * len(rows), 0.25)
             kept += [rows[i] for i in part][:per_group]
         expected += sorted(sorted(kept), key=lambda i: -scores[i])[:per_image]
     assert found.rows.tolist() == expected

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import math
 
-import multibox_plain as plain
 import pytest
 import torch
 from torch import Tensor
@@ -11,6 +10,7 @@ from singleshot.core.boxes import xyxy_to_cxcywh
 from singleshot.core.settings import LossConfig
 from singleshot.core.structures import HeadOutput, RefineOutput
 from singleshot.models.zoo import box_shapes
+from singleshot.multibox import plain
 from singleshot.multibox.anchors import default_boxes
 from singleshot.multibox.coder import decode_boxes
 from singleshot.multibox.loss import multibox_loss
@@ -54,7 +54,7 @@ def second_step(heads: RefineOutput, filter_positives: bool) -> tuple[float, flo
         boxes = BOXES[b][VALID[b]]
         table = [[plain.iou(anchor, box) for box in boxes.tolist()] for anchor in refined.tolist()]
         likely = [math.exp(y) / (math.exp(x) + math.exp(y)) > 0.01 for x, y in heads.arm_logits[b].tolist()]
-        chosen = plain.match(table, 0.5, True, "bipartite", 1e-6)
+        chosen = plain.match(table)
         own = [a for a, m in enumerate(chosen) if m >= 0 and (likely[a] or not filter_positives)]
         others = [a for a, m in enumerate(chosen) if m < 0 and max(table[a]) < 0.5 and likely[a]]
         rows = heads.class_logits[b].tolist()

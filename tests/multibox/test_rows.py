@@ -8,7 +8,7 @@ import torch
 from singleshot.core.settings import LossConfig, MatchConfig
 from singleshot.core.structures import HeadOutput
 from singleshot.models.zoo import box_shapes
-from singleshot.multibox import loss, matching, mining
+from singleshot.multibox import class_losses, loss, matching, mining, rows
 from singleshot.multibox.anchors import default_boxes
 from singleshot.multibox.rows import counting_is_free
 
@@ -18,7 +18,7 @@ ANCHORS = default_boxes(box_shapes.tf_anchors(levels=3), ((6, 6), (3, 3), (1, 1)
 @pytest.fixture
 def no_waiting(monkeypatch: pytest.MonkeyPatch):
     def switch() -> None:
-        for module in (matching, mining, loss):
+        for module in (rows, matching, mining, class_losses):
             monkeypatch.setattr(module, "counting_is_free", lambda tensor: False)
 
     return switch

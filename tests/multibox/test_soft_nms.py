@@ -2,12 +2,12 @@ from __future__ import annotations
 
 import math
 
-import multibox_plain as plain
 import numpy as np
 import pytest
 import torch
 
 from singleshot.core.nms_kinds import NmsConfig
+from singleshot.multibox import plain
 from singleshot.multibox.soft_nms import gaussian, linear, soft_nms
 
 BOXES = torch.tensor([[0.0, 0.0, 4.0, 4.0], [1.0, 0.0, 5.0, 4.0], [20.0, 0.0, 24.0, 4.0]])

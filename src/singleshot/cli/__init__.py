@@ -26,6 +26,7 @@ VERBS = {
     "demo": "singleshot.cli.demo:demo",
     "train": "singleshot.cli.train:train",
     "models": "singleshot.cli.models:models",
+    "explain": "singleshot.cli.explain:explain",
     "predict": "singleshot.cli.predict:predict",
     "eval": "singleshot.cli.eval:evaluate",
     "import": "singleshot.cli.import_:import_",

@@ -17,8 +17,8 @@ T = TypeVar("T")
 class Registry(Generic[T]):
     """Objects by name. A module is imported when one of its names is asked for, not before.
 
-    Another package adds a name in one of two ways: with an entry point of the group ``singleshot.<kind>s``, whose
-    value is the object (``my_neck = "my_package.necks:my_neck"``), or by calling ``register`` when it is imported.
+    Another package adds a name in one of two ways: with an entry point of the group ``singleshot.<kinds>``, whose value
+    is the object (``my_neck = "my_package.necks:my_neck"``), or by calling ``register`` when it is imported.
 
     Args:
         kind: what they are, in the singular, as messages say it: ``neck``, ``data format``.
@@ -31,7 +31,8 @@ class Registry(Generic[T]):
 
     def __init__(self, kind: str, homes: Mapping[str, str]) -> None:
         self.kind = kind
-        self.group = f"singleshot.{kind.replace(' ', '_')}s"
+        plural = kind + ("es" if kind.endswith("s") else "s")
+        self.group = f"singleshot.{plural.replace(' ', '_')}"
         self._homes = dict(homes)
         self._objects: dict[str, T] = {}
         self._added: list[str] = []

@@ -7,11 +7,17 @@ a field here, and one implementation reads it.
 from __future__ import annotations
 
 import math
-from typing import Annotated, Literal, NamedTuple
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple, Protocol
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from singleshot.core.nms_kinds import NMS_KINDS
+from singleshot.core.registry import Registry
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 MAX_SIDE = 4096
 """Pixels of a side of the network input: what a file says is allocated."""
@@ -123,12 +129,72 @@ class MatchConfig(Frozen):
     ties: Literal["near", "literal"] = "near"
 
 
+class ClassLosses(Protocol):
+    """Classification loss of each row.
+
+    Args:
+        logits: ``[S, K]``, background in column 0.
+        columns: target column, 0 for background, ``[S]`` int64.
+        config: its smoothing, balance and focus.
+
+    Returns:
+        ``[S]``.
+    """
+
+    def __call__(self, logits: Tensor, columns: Tensor, config: LossConfig, /) -> Tensor:  # noqa: D102
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class ClassLoss:
+    """A classification loss that ``LossConfig.classification`` may name.
+
+    Attributes:
+        per_row: loss of each row.
+        hardness: loss of each anchor if it were background, ``[..., K]`` -> ``[...]``, by which negatives are mined;
+            ``None``: nothing is mined, every eligible anchor learns background.
+        score_function: how inference reads the logits of a network that learnt with it.
+    """
+
+    per_row: ClassLosses
+    hardness: Callable[[Tensor], Tensor] | None = None
+    score_function: Literal["softmax", "sigmoid"] = "sigmoid"
+
+
+class BoxLoss(Protocol):
+    """Box loss of each row that ``LossConfig.box`` may name.
+
+    Args:
+        codes: predicted, ``[S, 4]``.
+        boxes_xyxy: the anchors' objects, ``[S, 4]``.
+        anchors_cxcywh: ``[S, 4]``.
+        coder: how codes and boxes relate.
+        config: its settings.
+
+    Returns:
+        ``[S]``.
+    """
+
+    def __call__(  # noqa: D102
+        self, codes: Tensor, boxes_xyxy: Tensor, anchors_cxcywh: Tensor, coder: CoderConfig, config: LossConfig, /
+    ) -> Tensor: ...
+
+
+CLASS_LOSSES: Registry[ClassLoss] = Registry(
+    "class loss", dict.fromkeys(("softmax", "sigmoid", "focal"), "singleshot.multibox.class_losses")
+)
+BOX_LOSSES: Registry[BoxLoss] = Registry(
+    "box loss", dict.fromkeys(("smooth_l1", "giou", "diou"), "singleshot.multibox.box_losses")
+)
+
+
 class LossConfig(Frozen):
     """The multibox loss (SSD eq. 1 to 3).
 
     Attributes:
-        classification: ``softmax`` or ``sigmoid`` cross-entropy with hard negative mining, or ``focal`` without.
-        box: ``smooth_l1`` on codes, or ``giou`` / ``diou`` on decoded boxes.
+        classification: ``softmax`` or ``sigmoid`` cross-entropy with hard negative mining, ``focal`` without, or
+            another of `CLASS_LOSSES`.
+        box: ``smooth_l1`` on codes, ``giou`` / ``diou`` on decoded boxes, or another of `BOX_LOSSES`.
         smooth_l1_beta: where smooth L1 turns from quadratic to linear.
         negative_ratio: mined negatives per positive.
         min_negatives: mined negatives of an image are at least this many, so that background images teach.
@@ -138,8 +204,8 @@ class LossConfig(Frozen):
         label_smoothing: part of the probability given to the other classes (softmax only).
     """
 
-    classification: Literal["softmax", "sigmoid", "focal"] = "softmax"
-    box: Literal["smooth_l1", "giou", "diou"] = "smooth_l1"
+    classification: Annotated[str, AfterValidator(lambda name: CLASS_LOSSES.check(name))] = "softmax"
+    box: Annotated[str, AfterValidator(lambda name: BOX_LOSSES.check(name))] = "smooth_l1"
     smooth_l1_beta: Annotated[float, Field(gt=0)] = 1.0
     negative_ratio: Annotated[float, Field(ge=0)] = 3.0
     min_negatives: Annotated[int, Field(ge=0)] = 3

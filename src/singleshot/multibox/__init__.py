@@ -1,13 +1,15 @@
-"""The algorithm of single-shot detectors, as functions on batched tensors. To learn how SSD works, read in this order:
+"""The algorithm of single-shot detectors. To learn how SSD works, read in this order:
 
-``shapes`` and ``anchors``: the default boxes that every image is covered with.
-``coder``: how a box is told relative to an anchor.
-``matching``: which anchor learns which object.
-``mining``: which of the many other anchors learn background.
-``loss``: the comparison that trains a network, and its normalisation.
-``decode``, ``scores``, ``nms``, ``soft_nms``: from a network's numbers to detections, by the rules of
-``core.postprocess``; ``shortlist``: which candidates are worth an exponential.
-``refine``: RefineDet, which does all of it twice.
+1. ``plain``: all of it in one page, in loops over images, anchors and objects: matching, mining, loss, decoding, NMS.
+   The rest computes the same for whole batches; tests compare every form with this one.
+2. ``anchors``: the default boxes that every image is covered with. ``coder``: boxes as offsets from an anchor.
+3. ``matching``: which anchor learns which object. ``mining``: which of the many others learn background.
+4. ``loss``: the comparison that trains a network, with ``class_losses`` and ``box_losses`` to choose from.
+   ``rows``: how images with different numbers of objects are computed at once.
+5. ``decode``, ``scores``, ``nms``, ``soft_nms``: from a network's numbers to detections, by the rules of
+   ``core.postprocess``. ``shortlist``: which candidates are worth an exponential.
+6. ``refine``: RefineDet, which does all of it twice.
 
-Column 0 of the logits is background; only here. This package itself imports nothing, so that ``shapes`` needs no torch.
+``singleshot explain PHOTO_OR_DATA`` draws steps 2, 3 and 5 on an image of yours. Column 0 of the logits is background;
+only here. This package itself imports nothing.
 """

@@ -1,7 +1,7 @@
 """Which anchor learns which object (SSD section 2.2, "Matching strategy").
 
-Objects of a batch are worked on as rows: on the host only the real ones, so that padding costs nothing; on a GPU all
-``B * M``, because counting the real ones would wait for the device. Nothing here loops over images or anchors.
+Equals `plain.match`, of all images at once: the objects of a batch are rows (see `rows`), and nothing here loops over
+images or anchors.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from torch.nn.functional import pad
 
 from singleshot.core.boxes import cxcywh_to_xyxy, pairwise_iou
 from singleshot.core.settings import MatchConfig
-from singleshot.multibox.rows import counting_is_free
+from singleshot.multibox.rows import ObjectRows, counting_is_free, object_rows
 
 MATCH = MatchConfig()
 
@@ -44,12 +44,14 @@ class Matches(NamedTuple):
     object_index: Tensor
     best_iou: Tensor
 
+    @property
+    def positive_mask(self) -> Tensor:
+        """Anchors that learn an object, ``[B, A]`` bool."""
+        return self.object_index >= 0
 
-class _Rows(NamedTuple):
-    """Objects as rows: ``slots`` are their places in the flattened ``[B * M]``, ``images`` their images, ``[R]``."""
-
-    slots: Tensor
-    images: Tensor
+    def eligible_mask(self, negative_iou: float) -> Tensor:
+        """Anchors that may be mined as negatives: unmatched, with a best IoU below a limit, ``[B, A]`` bool."""
+        return (self.object_index < 0) & (self.best_iou < negative_iou)
 
 
 def match_anchors(anchors_cxcywh: Tensor, boxes_xyxy: Tensor, valid: Tensor, config: MatchConfig = MATCH) -> Matches:
@@ -77,7 +79,7 @@ def match_boxes(anchors_xyxy: Tensor, boxes_xyxy: Tensor, valid: Tensor, config:
             for part in parts
         ]
         return Matches(*(torch.cat(tensors) for tensors in zip(*found, strict=True)))
-    rows = _object_rows(valid)
+    rows = object_rows(valid)
     best_iou = boxes_xyxy.new_zeros(batch, anchors)
     object_index = torch.full((batch, anchors), -1, dtype=torch.int64, device=valid.device)
     if len(rows.slots) == 0 or anchors == 0:
@@ -93,13 +95,6 @@ def match_boxes(anchors_xyxy: Tensor, boxes_xyxy: Tensor, valid: Tensor, config:
         reached = best_iou >= least if config.compare == ">=" else best_iou > least
         object_index = torch.where(reached, _nearest_objects(iou, best_iou, rows, valid), -1)
     return Matches(_force(object_index, iou, rows, valid, config), best_iou)
-
-
-def _object_rows(valid: Tensor) -> _Rows:
-    batch, objects = valid.shape
-    slots = torch.arange(batch * objects, device=valid.device)
-    slots = slots[valid.flatten()] if counting_is_free(valid) else slots
-    return _Rows(slots, slots // max(1, objects))
 
 
 def _pairwise_iou(objects_xyxy: Tensor, anchors_xyxy: Tensor, images: Tensor, config: MatchConfig) -> Tensor:
@@ -152,7 +147,7 @@ def _pieces(pairs: int, device: torch.device) -> int:
     return -(-pairs // PAIRS_IN_CACHE) if device.type == "cpu" else 1
 
 
-def _nearest_objects(iou: Tensor, best_iou: Tensor, rows: _Rows, valid: Tensor) -> Tensor:
+def _nearest_objects(iou: Tensor, best_iou: Tensor, rows: ObjectRows, valid: Tensor) -> Tensor:
     """Lowest object of each anchor's image that has the anchor's best IoU, ``[B, A]`` int64; M or more if none."""
     objects = valid.shape[1]
     within = torch.where(valid.flatten()[rows.slots], rows.slots % objects, objects).to(iou.dtype)
@@ -168,7 +163,7 @@ def _nearest_objects(iou: Tensor, best_iou: Tensor, rows: _Rows, valid: Tensor) 
     return nearest.long()
 
 
-def _force(object_index: Tensor, iou: Tensor, rows: _Rows, valid: Tensor, config: MatchConfig) -> Tensor:
+def _force(object_index: Tensor, iou: Tensor, rows: ObjectRows, valid: Tensor, config: MatchConfig) -> Tensor:
     """Let every object have an anchor, as the dialect says; uses up ``iou``."""
     if config.forced == "none":
         return object_index
@@ -203,7 +198,7 @@ def greedy_bipartite(scores: Tensor, min_score: float) -> Tensor:
     batch, objects, anchors = scores.shape
     if scores.numel() == 0:
         return torch.full((batch, objects), -1, dtype=torch.int64, device=scores.device)
-    rows = _object_rows(torch.ones(batch, objects, dtype=torch.bool, device=scores.device))
+    rows = object_rows(torch.ones(batch, objects, dtype=torch.bool, device=scores.device))
     finite = scores.nan_to_num(nan=-torch.inf, neginf=-torch.inf)
     return _greedy_rows(finite.reshape(-1, anchors), rows.images, objects, min_score).view(batch, objects)
 

@@ -1,4 +1,7 @@
-"""Hard negative mining (SSD section 2.2): of the many anchors without an object only the hardest teach."""
+"""Hard negative mining (SSD section 2.2): of the many unmatched anchors only the hardest teach background.
+
+Equals the mining in `plain.multibox_loss`, of all images at once and without sorting them.
+"""
 
 from __future__ import annotations
 
@@ -8,37 +11,37 @@ from torch import Tensor
 from singleshot.multibox.rows import counting_is_free
 
 
-def wanted_negatives(positives: Tensor, ratio: float, minimum: int) -> Tensor:
-    """Number of negatives an image asks for: ``max(floor(ratio * positives), minimum)``, ``[B]`` int64.
+def count_negatives(num_positives: Tensor, ratio: float, minimum: int) -> Tensor:
+    """How many negatives to mine in each image: ``max(floor(ratio * positives), minimum)``, ``[B]`` int64.
 
     Args:
-        positives: matched anchors of each image, ``[B]``.
+        num_positives: matched anchors of each image, ``[B]``.
         ratio: negatives per positive.
         minimum: fewest negatives, so that images without objects teach as well.
     """
-    return (positives * ratio).floor().long().clamp(min=minimum)
+    return (num_positives * ratio).floor().long().clamp(min=minimum)
 
 
 @torch.no_grad()
-def mine_negatives(hardness: Tensor, candidates: Tensor, wanted: Tensor) -> Tensor:
-    """Choose each image's hardest candidates. Equal ones go by the lower index.
+def mine_negatives(hardness: Tensor, eligible: Tensor, num_negatives: Tensor) -> Tensor:
+    """Choose each image's hardest negatives. Equal ones go by the lower index.
 
     Args:
         hardness: how wrong the network is about each anchor, larger is harder, ``[B, A]``.
-        candidates: anchors that may be chosen, ``[B, A]`` bool.
-        wanted: how many to choose in each image, ``[B]`` int64; where there are fewer candidates all are chosen.
+        eligible: anchors that may be chosen, ``[B, A]`` bool.
+        num_negatives: how many to choose in each image, ``[B]`` int64; where fewer are eligible, all of them are.
 
     Returns:
-        ``[B, A]`` bool, a subset of ``candidates``.
+        ``[B, A]`` bool, a subset of ``eligible``.
     """
     if hardness.numel() == 0:
-        return candidates
-    ranked = hardness.masked_fill(~candidates, -torch.inf)
-    wanted = torch.minimum(wanted, candidates.sum(dim=1))
-    limit = max(1, int(wanted.max())) if counting_is_free(wanted) else hardness.shape[1]
+        return eligible
+    ranked = hardness.masked_fill(~eligible, -torch.inf)
+    num_negatives = torch.minimum(num_negatives, eligible.sum(dim=1))
+    limit = max(1, int(num_negatives.max())) if counting_is_free(num_negatives) else hardness.shape[1]
     ordered = ranked.topk(limit, dim=1).values
-    threshold = ordered.gather(1, (wanted[:, None] - 1).clamp(min=0))
+    threshold = ordered.gather(1, (num_negatives[:, None] - 1).clamp(min=0))
     harder = ranked > threshold
-    ties = (ranked == threshold) & candidates
-    room = wanted[:, None] - harder.sum(dim=1, keepdim=True)
-    return (harder | (ties & (ties.cumsum(dim=1) <= room))) & (wanted[:, None] > 0)
+    ties = (ranked == threshold) & eligible
+    room = num_negatives[:, None] - harder.sum(dim=1, keepdim=True)
+    return (harder | (ties & (ties.cumsum(dim=1) <= room))) & (num_negatives[:, None] > 0)

@@ -57,7 +57,7 @@ def refine_loss(
         matches = match_anchors(refined, boxes_xyxy, valid, match)
         targets = assign_targets(matches, boxes_xyxy, class_ids, loss.negative_iou)
         likely = objectness(output) > min_objectness
-        targets = targets._replace(candidates=targets.candidates & likely)
+        targets = targets._replace(eligible_mask=targets.eligible_mask & likely)
         if filter_positives:
             targets = targets._replace(object_index=torch.where(likely, targets.object_index, -1))
         odm = HeadOutput(output.box_codes, output.class_logits)

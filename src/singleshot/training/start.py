@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from singleshot.core.settings import AnchorConfig, LossConfig, SizeHW
+from singleshot.core.settings import CLASS_LOSSES, AnchorConfig, LossConfig, SizeHW
 from singleshot.core.structures import ClassMap, Sample
 from singleshot.models.build import build_network
 from singleshot.models.catalogue import model_spec
@@ -141,7 +141,7 @@ def adapt_spec(
     head = spec.network.head.model_copy(update={"logits": len(classes) + 1, "boxes_per_cell": anchors.boxes_per_cell})
     preprocess = {"resize": "linear", "size_hw": size_hw or spec.preprocess.size_hw}
     postprocess = {
-        "score_function": "softmax" if loss.classification == "softmax" else "sigmoid",
+        "score_function": CLASS_LOSSES.get(loss.classification).score_function,
         "class_columns": None,
     }
     own_ids = classes.ids if classes.ids != tuple(range(len(classes))) else ()

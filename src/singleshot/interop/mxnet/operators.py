@@ -20,7 +20,7 @@ from singleshot.models.zoo.box_shapes import mxnet_level
 from singleshot.multibox.anchors import default_boxes
 from singleshot.multibox.coder import decode_boxes, encode_boxes
 from singleshot.multibox.matching import match_boxes
-from singleshot.multibox.mining import mine_negatives, wanted_negatives
+from singleshot.multibox.mining import count_negatives, mine_negatives
 from singleshot.multibox.nms import greedy_nms, rank_in_groups
 
 __all__ = [
@@ -117,22 +117,22 @@ def multibox_target(
     positive_iou = overlap_threshold if 0 < overlap_threshold <= 1 else None
     config = MatchConfig(positive_iou=positive_iou, compare=">", forced="bipartite", ties="literal")
     matches = match_boxes(anchor[0], label[..., 1:5], valid, config)
-    positive = matches.object_index >= 0
+    positive_mask = matches.positive_mask
     own = matches.object_index.clamp(min=0)
     boxes = label[..., 1:5].gather(1, own[..., None].expand(-1, -1, 4))
     codes = encode_boxes(boxes, xyxy_to_cxcywh(anchor[0]), CoderConfig(variances=Variances(*variances)))
-    mask = positive[..., None].expand_as(codes)
+    mask = positive_mask[..., None].expand_as(codes)
     rest = torch.zeros_like(matches.best_iou)
     if negative_mining_ratio > 0:
         _require(
             negative_mining_thresh > 0 or not bool(valid.any()),
             f"negative_mining_thresh must be above 0, not {negative_mining_thresh}",
         )
-        candidates = ~positive & (matches.best_iou < negative_mining_thresh)
-        negative = _mined(cls_pred, positive, candidates, negative_mining_ratio, allow_shortage)
-        rest = torch.where(negative, 0.0, ignore_label)
+        eligible_mask = matches.eligible_mask(negative_mining_thresh)
+        negative_mask = _mined(cls_pred, positive_mask, eligible_mask, negative_mining_ratio, allow_shortage)
+        rest = torch.where(negative_mask, 0.0, ignore_label)
     rest = torch.where(valid.any(dim=1, keepdim=True), rest, ignore_label)
-    cls_target = torch.where(positive, label[..., 0].gather(1, own) + 1, rest)
+    cls_target = torch.where(positive_mask, label[..., 0].gather(1, own) + 1, rest)
     return torch.where(mask, codes, 0.0).flatten(1), mask.to(codes.dtype).flatten(1), cls_target
 
 
@@ -161,19 +161,21 @@ def _labelled(label: Tensor) -> Tensor:
     return ended == 0
 
 
-def _mined(cls_pred: Tensor, positive: Tensor, candidates: Tensor, ratio: float, allow_shortage: bool) -> Tensor:
+def _mined(
+    cls_pred: Tensor, positive_mask: Tensor, eligible_mask: Tensor, ratio: float, allow_shortage: bool
+) -> Tensor:
     """Negatives chosen by the lowest probability of class 0, ``[B, A]`` bool; none for an image without positives."""
-    batch, anchors = positive.shape
+    batch, anchors = positive_mask.shape
     _require(len(cls_pred) >= batch, f"cls_pred has {len(cls_pred)} images but label has {batch}")
-    positives = positive.sum(dim=1)
-    wanted = torch.minimum(wanted_negatives(positives, ratio, minimum=0), anchors - positives)
-    short = candidates.sum(dim=1) < wanted
+    num_positives = positive_mask.sum(dim=1)
+    num_negatives = torch.minimum(count_negatives(num_positives, ratio, minimum=0), anchors - num_positives)
+    short = eligible_mask.sum(dim=1) < num_negatives
     _require(
         allow_shortage or not bool(short.any()),
         "fewer candidates than negatives wanted: lower negative_mining_ratio, raise negative_mining_thresh, "
         "or pass allow_shortage=True",
     )
-    return mine_negatives(-cls_pred[:batch].softmax(dim=1)[:, 0], candidates, wanted)
+    return mine_negatives(-cls_pred[:batch].softmax(dim=1)[:, 0], eligible_mask, num_negatives)
 
 
 @torch.no_grad()
