@@ -17,7 +17,7 @@ from singleshot.errors import WeightsError
 from singleshot.interop.mxnet.names import head_inputs, mxnet_names
 from singleshot.interop.mxnet.read import _preset
 from singleshot.interop.mxnet.size import input_size, size_in_name
-from singleshot.interop.registry import read_foreign
+from singleshot.interop.read import read_foreign
 from singleshot.interop.selfcheck import SelfCheck, check_saved
 from singleshot.models.build import build_network
 from singleshot.models.zoo.mxnet import SSD_PRESETS, assembled_config, ssd_config

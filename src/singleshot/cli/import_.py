@@ -15,7 +15,7 @@ from singleshot.cli.console import open_console, shown
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from singleshot.interop.registry import ImportReport
+    from singleshot.interop.report import ImportReport
     from singleshot.interop.selfcheck import SelfCheck
     from singleshot.models.config import ModelSpec
 
@@ -61,7 +61,7 @@ def import_(
     Nothing inside a checkpoint is run. The result is read back, compared, and tried on an image of noise.
     """
     from singleshot.cli.models import parse_size
-    from singleshot.interop.registry import read_foreign
+    from singleshot.interop.read import read_foreign
 
     names = None if classes is None else _read_names(classes)
     pixels, size_hw = None if mean is None else _read_mean(mean), None if size is None else parse_size(size)

@@ -1,51 +1,17 @@
-"""Weights of other systems. An importer is one module here.
-
-Every importer has a ``DESCRIPTION`` in a few words. One that reads files of its own has ``recognises(path) -> bool``,
-which looks at a file or folder without reading it all and never raises for a readable path, and
-``read(path) -> (ModelSpec, state, ImportReport)``. One that reads state dicts of PyTorch has
-``matches(names) -> bool`` and ``translate(shapes, origin) -> Translation``; reading the file is not its business.
-"""
+"""``read_foreign``: weights of another system, whichever it is."""
 
 from __future__ import annotations
 
 import struct
-from collections.abc import Mapping, Sequence
-from functools import cache
-from importlib import import_module
+from collections.abc import Sequence
 from pathlib import Path
-from types import ModuleType
-from typing import TYPE_CHECKING
 
 from singleshot.core.files import is_regular
 from singleshot.core.settings import SizeHW
-from singleshot.errors import MissingExtraError, SingleshotError, WeightsError
-from singleshot.interop.report import ImportReport
-from singleshot.models.config import ModelSpec
-
-if TYPE_CHECKING:
-    from torch import Tensor
-
-    Imported = tuple[ModelSpec, dict[str, Tensor], ImportReport]
-
-__all__ = ["ImportReport", "importers", "read_foreign"]
-
-MODULES = {
-    "caffe": "singleshot.interop.caffe.read",
-    "lufficc": "singleshot.interop.pytorch.lufficc",
-    "mxnet": "singleshot.interop.mxnet.read",
-    "nvidia": "singleshot.interop.pytorch.nvidia",
-    "pytorch_ssd": "singleshot.interop.pytorch.pytorch_ssd",
-    "refinedet_pytorch": "singleshot.interop.pytorch.refinedet_pytorch",
-    "sgrvinod": "singleshot.interop.pytorch.sgrvinod",
-    "ssd_pytorch": "singleshot.interop.pytorch.ssd_pytorch",
-    "tensorflow": "singleshot.interop.tensorflow.frozen_graph",
-    "tfjs": "singleshot.interop.tensorflow.tfjs",
-    "torchvision": "singleshot.interop.pytorch.torchvision",
-}
-
-CHECKPOINT_SUFFIXES = (".pth", ".pt", ".pkl", ".bin", ".tar", ".ckpt", ".safetensors")
-CHECKPOINT_STARTS = (b"PK\x03\x04", b"\x80")
-"""Zip archives and pickles."""
+from singleshot.errors import ConfigError, MissingExtraError, SingleshotError, WeightsError
+from singleshot.interop.fill import Imported
+from singleshot.interop.importers import IMPORTERS, ForeignFile, Importer, StateDictImporter, known
+from singleshot.interop.translate import with_names, with_pixels
 
 MAX_REASON = 300
 MALFORMED = (
@@ -55,12 +21,6 @@ MALFORMED = (
 """What readers trip over in files that make no sense, wherever they had not foreseen it."""
 
 
-@cache
-def importers() -> dict[str, ModuleType]:
-    """All importers by source name."""
-    return {name: import_module(module) for name, module in MODULES.items()}
-
-
 def read_foreign(
     path: str | Path,
     source: str = "auto",
@@ -68,12 +28,12 @@ def read_foreign(
     mean: Sequence[float] | None = None,
     scale: float | None = None,
     size_hw: SizeHW | None = None,
-) -> tuple[ModelSpec, dict[str, Tensor], ImportReport]:
+) -> Imported:
     """Convert weights of another system.
 
     Args:
         path: a file or folder of that system.
-        source: a key of ``importers()``, or ``auto`` to find out.
+        source: a name of ``IMPORTERS``, or ``auto`` to find out.
         class_names: names of the classes without background; ``None`` takes what their number is known to mean.
         mean: what to subtract from pixels of 0..255, in the network's channel order; ``None`` takes the system's.
         scale: what to multiply pixels with after that; ``None`` takes the system's.
@@ -85,88 +45,47 @@ def read_foreign(
     Raises:
         WeightsError: the path is missing, no importer knows it, or it is damaged.
     """
-    from singleshot.interop.translate import with_names, with_pixels
-
     path = Path(path)
     if not path.exists():
         raise WeightsError(f"{path}: no such file or folder")
     if not path.is_dir() and not is_regular(path):
         raise WeightsError(f"{path}: is no ordinary file")
-    if source != "auto" and source not in importers():
-        raise WeightsError(f"no importer '{source}'; there are {', '.join(importers())}")
     try:
-        spec, state, report = _read(path, source, size_hw)
+        spec, state, report = _read(ForeignFile(path), source, size_hw)
     except (WeightsError, MissingExtraError, OSError):
         raise
     except (SingleshotError, *MALFORMED) as error:
-        raise WeightsError(f"{path}: damaged, or another kind of network: {_reason(error)}") from error
+        reason = f"{type(error).__name__}: {error}"[:MAX_REASON]
+        raise WeightsError(f"{path}: damaged, or another kind of network: {reason}") from error
     if class_names is not None:
         spec = with_names(spec, class_names, path)
     return with_pixels(spec, mean, scale), state, report
 
 
-def _reason(error: Exception) -> str:
-    return f"{type(error).__name__}: {error}"[:MAX_REASON]
+def _read(file: ForeignFile, source: str, size_hw: SizeHW | None) -> Imported:
+    importer = _named(source) if source != "auto" else _find(file, size_hw)
+    if size_hw is not None and not importer.takes_size:
+        raise WeightsError(f"{file.path}: {importer.name} has input sizes of its own; leave size_hw out")
+    return importer.read(file, size_hw)
 
 
-def _read(path: Path, source: str, size_hw: SizeHW | None) -> Imported:
-    modules = importers()
-    own = [source] if source != "auto" else [name for name in modules if hasattr(modules[name], "recognises")]
-    for name in own:
-        module = modules[name]
-        if hasattr(module, "read") and (source != "auto" or module.recognises(path)):
-            if size_hw is not None and not hasattr(module, "TAKES_SIZE"):
-                raise WeightsError(f"{path}: {name} says its input size itself; leave size_hw (--size) out")
-            result: Imported = module.read(path) if size_hw is None else module.read(path, size_hw)
-            return result
-    if not _is_checkpoint(path):
-        raise WeightsError(f"{path}: not recognised. {_known()}")
-    if size_hw is not None:
-        raise WeightsError(f"{path}: a state dict, whose system has input sizes of its own; leave size_hw (--size) out")
-    return _read_state_dict(path, source)
-
-
-def _read_state_dict(path: Path, source: str) -> Imported:
-    from singleshot.interop.translate import convert
-
-    state = _state_dict(path)
-    names = state.keys()
-    if source == "auto":
-        found = [name for name, module in importers().items() if hasattr(module, "matches") and module.matches(names)]
-        if not found:
-            shown = ", ".join(list(names)[:4])
-            raise WeightsError(f"{path}: a state dict of no known system (it begins with {shown}). {_known()}")
-        source = found[0]
-    elif not importers()[source].matches(names):
-        raise WeightsError(f"{path}: a state dict, but not of {source}; leave out --from to find out. {_known()}")
-    shapes = {name: tuple(tensor.shape) for name, tensor in state.items()}
+def _named(source: str) -> Importer:
     try:
-        translation = importers()[source].translate(shapes, str(path))
-    except (KeyError, IndexError) as error:
-        raise WeightsError(f"{path}: like {source}, but {error} is missing or has another rank") from error
-    return convert(translation, state, path, source)
+        return IMPORTERS.get(source)
+    except ConfigError as error:
+        raise WeightsError(str(error)) from None
 
 
-def _state_dict(path: Path) -> Mapping[str, Tensor]:
-    if path.suffix == ".safetensors":
-        from singleshot.weights.file import SPEC_KEY, read_header, read_state
-
-        if SPEC_KEY in read_header(path)[0]:
-            raise WeightsError(f"{path}: already a weights file of singleshot: use singleshot.load")
-        return read_state(path)
-    from singleshot.weights.torch_file import read_checkpoint
-
-    return read_checkpoint(path)
-
-
-def _is_checkpoint(path: Path) -> bool:
-    if not path.is_file():
-        return False
-    with path.open("rb") as file:
-        start = file.read(4)
-    return path.suffix in CHECKPOINT_SUFFIXES or start.startswith(CHECKPOINT_STARTS)
-
-
-def _known() -> str:
-    listed = "".join(f"\n  {name}: {module.DESCRIPTION}" for name, module in importers().items())
-    return f"Known are:{listed}"
+def _find(file: ForeignFile, size_hw: SizeHW | None) -> Importer:
+    """The first importer that knows the file: files of its own before state dicts, which have to be read for that."""
+    for wants_state in (False, True):
+        if wants_state and file.state is not None and size_hw is not None:
+            raise WeightsError(f"{file.path}: a state dict, whose system has input sizes of its own; leave size_hw out")
+        for name in IMPORTERS:
+            importer = IMPORTERS.get(name)
+            if isinstance(importer, StateDictImporter) == wants_state and importer.recognises(file):
+                return importer
+    if file.state is None:
+        raise WeightsError(f"{file.path}: not recognised. {known()}")
+    shown = ", ".join(list(file.state)[:4])
+    raise WeightsError(f"{file.path}: a state dict of no known system (it begins with {shown}). {known()}")

@@ -47,13 +47,6 @@ def read_caffemodel(path: Path) -> dict[str, Blobs]:
     return {name: blobs for name, blobs in found.items() if blobs}
 
 
-def looks_like_caffemodel(path: Path) -> bool:
-    """Whether a file begins as a NetParameter: its name, or a layer."""
-    with path.open("rb") as file:
-        start = file.read(2)
-    return len(start) == 2 and (start[0] == (1 << 3 | DELIMITED) or start == b"\xa2\x06")
-
-
 def _layers(net: memoryview) -> list[tuple[str, Blobs]]:
     layers = []
     for number, wire, value in fields(net):

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from singleshot.errors import WeightsError
 from singleshot.interop.caffe.caffemodel import Blobs
 from singleshot.interop.caffe.net import Node
+from singleshot.interop.fill import Part
 from singleshot.interop.wire.prototxt import Message
 from singleshot.models.config import GraphLayer
 
@@ -31,11 +32,11 @@ class Piece(NamedTuple):
 
     Attributes:
         layers: in order.
-        blobs: our parameter name within the graph -> (Caffe's layers, numbers).
+        parts: by our parameter name within the graph.
     """
 
     layers: tuple[GraphLayer, ...]
-    blobs: dict[str, tuple[str, NDArray[np.float32]]]
+    parts: dict[str, Part]
 
 
 class Translator:
@@ -52,7 +53,7 @@ class Translator:
         self.origin = origin
         self.names: dict[int, str] = {id(node): "" for node in inputs}
         self.layers: list[GraphLayer] = []
-        self.parameters: dict[str, tuple[str, NDArray[np.float32]]] = {}
+        self.parts: dict[str, Part] = {}
 
     def translate(self, nodes: Iterable[Node]) -> Piece:
         """Translate nodes, each after those that it reads.
@@ -68,7 +69,7 @@ class Translator:
                 self._join_scale(node, before)
             else:
                 self._add(node)
-        return Piece(tuple(self.layers), self.parameters)
+        return Piece(tuple(self.layers), self.parts)
 
     def name_of(self, node: Node) -> str:
         """Our name of what a translated node gives."""
@@ -121,18 +122,18 @@ class Translator:
                 f"{self.origin}: layer '{node.name}' has {len(blobs)} blobs of numbers, needed {index + 1}: "
                 "the .caffemodel belongs to another .prototxt"
             )
-        self.parameters[parameter] = (node.name, blobs[index])
+        self.parts[parameter] = Part(blobs[index], node.name, is_shared=True)
         return blobs[index]
 
     def _keep_statistics(self, name: str, node: Node) -> None:
         """Mean and variance are stored times a factor; a factor of 0 means that there are none."""
         mean, variance, factor = (self._keep(name, node, index) for index in range(3))
-        del self.parameters[name]
+        del self.parts[name]
         scale = np.float32(1 / factor.item() if factor.size == 1 and factor.item() else 0)
         ones = np.ones_like(mean)
         values = {"running_mean": mean * scale, "running_var": variance * scale, "weight": ones, "bias": 0 * ones}
         for parameter, value in values.items():
-            self.parameters[f"{name}.{parameter}"] = (node.name, value)
+            self.parts[f"{name}.{parameter}"] = Part(value, node.name, is_shared=True)
 
     def _keep_plain(self, name: str, node: Node) -> None:
         if node.type == "Normalize":

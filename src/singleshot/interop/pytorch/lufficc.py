@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Set
+from collections.abc import Callable
 
 from singleshot.core.class_names import COCO_NAMES
 from singleshot.core.settings import AnchorConfig, CoderConfig, PostprocessConfig, PreprocessConfig
@@ -28,19 +28,12 @@ from singleshot.models.zoo.box_shapes import (
     ssd_anchors,
 )
 
-DESCRIPTION = "lufficc/SSD checkpoint (VGG 300 and 512, MobileNet v2 and v3, EfficientNet-B3)"
-
 BOXES, LOGITS = "box_head.predictor.reg_headers.", "box_head.predictor.cls_headers."
 LIGHT_EXTRAS = ((256, 512), (128, 256), (128, 256), (64, 64))
 LIGHT_EXTRAS_V3 = ((192, 512), (128, 256), (128, 256), (64, 64))
 GATES_V3 = (48, 32, 32, 16)
 MOBILE_STEPS = (16.0, 32.0, 64.0, 107.0, 160.0, 320.0)
 POSTPROCESS = PostprocessConfig(pre_nms_top_k=None, max_detections=100, clip="none")
-
-
-def matches(names: Set[str]) -> bool:
-    """Whether a state dict with these names is lufficc's."""
-    return any(name.startswith(BOXES) for name in names) and any(name.startswith("backbone.") for name in names)
 
 
 def translate(shapes: Shapes, origin: str) -> Translation:
@@ -54,7 +47,7 @@ def translate(shapes: Shapes, origin: str) -> Translation:
     for name, build in builders.items():
         if name in shapes:
             return build(shapes, origin)
-    raise WeightsError(f"{origin}: a checkpoint of lufficc/SSD with a backbone that is not known: {DESCRIPTION}")
+    raise WeightsError(f"{origin}: a checkpoint of lufficc/SSD with a backbone that is not known")
 
 
 def _vgg(shapes: Shapes, origin: str) -> Translation:

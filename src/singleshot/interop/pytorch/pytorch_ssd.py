@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Set
+from collections.abc import Callable
 
 from singleshot.core.settings import AnchorConfig
 from singleshot.errors import WeightsError
@@ -20,15 +20,8 @@ from singleshot.models.catalogue import model_spec
 from singleshot.models.config import BackboneConfig, ExtraBlock, HeadConfig, L2NormConfig, ModelSpec
 from singleshot.models.zoo.box_shapes import ssd_anchors
 
-DESCRIPTION = "pytorch-ssd (qfgaohao) state dict (vgg16-ssd, mb1-ssd, mb1-ssd-lite, mb2-ssd-lite, sq-ssd-lite)"
-
 BOXES, LOGITS = "regression_headers.", "classification_headers."
 BEST_PER_CLASS = 200
-
-
-def matches(names: Set[str]) -> bool:
-    """Whether a state dict with these names is pytorch-ssd's."""
-    return any(name.startswith(LOGITS) for name in names) and any(name.startswith("base_net.") for name in names)
 
 
 def translate(shapes: Shapes, origin: str) -> Translation:
@@ -43,7 +36,7 @@ def translate(shapes: Shapes, origin: str) -> Translation:
     for name, build in builders.items():
         if name in shapes:
             return build(shapes, origin)
-    raise WeightsError(f"{origin}: a checkpoint of pytorch-ssd with a base network that is not known: {DESCRIPTION}")
+    raise WeightsError(f"{origin}: a checkpoint of pytorch-ssd with a base network that is not known")
 
 
 UNION_EPS = 1e-5

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Set
 from pathlib import Path
 
 from singleshot.interop.pytorch.vgg_names import flat_extras, head_prefixes, vgg_prefixes
@@ -11,15 +10,8 @@ from singleshot.models.catalogue import model_spec
 from singleshot.models.config import L2NormConfig
 from singleshot.models.zoo.box_shapes import refinedet_anchors
 
-DESCRIPTION = "RefineDet.PyTorch (luuuyi) state dict, VGG16, 320 or 512 (named so)"
-
 LEVELS = 4
 BEST_PER_CLASS = 1000
-
-
-def matches(names: Set[str]) -> bool:
-    """Whether a state dict with these names is RefineDet.PyTorch's."""
-    return {"vgg.0.weight", "arm_loc.0.weight", "odm_conf.0.weight", "tcb0.0.weight"} <= names
 
 
 def translate(shapes: Shapes, origin: str) -> Translation:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Set
-
 from singleshot.core.class_names import VOC_NAMES
 from singleshot.errors import WeightsError
 from singleshot.interop.pytorch.vgg_names import flat_extras, head_prefixes, vgg_prefixes
@@ -12,14 +10,7 @@ from singleshot.models.catalogue import model_spec
 from singleshot.models.config import L2NormConfig
 from singleshot.models.zoo.box_shapes import ssd_anchors
 
-DESCRIPTION = "ssd.pytorch (amdegroot) state dict, SSD300"
-
 BEST_PER_CLASS = 200
-
-
-def matches(names: Set[str]) -> bool:
-    """Whether a state dict with these names is ssd.pytorch's."""
-    return {"vgg.0.weight", "L2Norm.weight", "loc.0.weight", "conf.0.weight"} <= names
 
 
 def translate(shapes: Shapes, origin: str) -> Translation:

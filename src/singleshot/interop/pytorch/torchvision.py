@@ -2,25 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Set
-
 from singleshot.interop.pytorch.vgg_names import head_prefixes, paired_extras, vgg_prefixes
 from singleshot.interop.translate import Shapes, Translation, changed, columns_of, renamer, with_classes
 from singleshot.models.catalogue import model_spec
 from singleshot.models.config import L2NormConfig
 from singleshot.models.zoo.box_shapes import torchvision_ssd300_anchors
 
-DESCRIPTION = "torchvision state dict (ssd300_vgg16, ssdlite320_mobilenet_v3_large)"
-
 BOXES, LOGITS = "head.regression_head.module_list.", "head.classification_head.module_list."
 FULL_TAIL_CHANNELS = 960
-
-
-def matches(names: Set[str]) -> bool:
-    """Whether a state dict with these names is torchvision's."""
-    return any(name.startswith(BOXES) for name in names) and any(
-        name.startswith("backbone.features.") for name in names
-    )
 
 
 def translate(shapes: Shapes, origin: str) -> Translation:

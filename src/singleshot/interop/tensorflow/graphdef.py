@@ -35,13 +35,6 @@ MAX_FILLED = 1024**2
 """A constant may be one number for a whole shape; this is the most that it may fill."""
 
 
-def looks_like_graphdef(path: Path) -> bool:
-    """Whether a file begins as a GraphDef: a node whose name comes first."""
-    with path.open("rb") as file:
-        start = file.read(16)
-    return len(start) > 4 and start[0] == (NODE << 3 | DELIMITED) and (NODE_NAME << 3 | DELIMITED) in start[2:5]
-
-
 def read_constants(path: Path) -> dict[str, Array]:
     """The numbers of every constant node, by node name.
 
