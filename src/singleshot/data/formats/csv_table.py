@@ -23,6 +23,7 @@ from singleshot.data.formats.csv_columns import (
     missing_columns,
     read_header,
 )
+from singleshot.data.formats.registry import FORMATS, DataFormat
 from singleshot.data.formats.yolo_names import guessed_encoding
 from singleshot.data.paths import Locator, images_below, is_possible, spellings, subfolders, visible
 from singleshot.data.records import ImageRecord, Records, declared_size
@@ -30,9 +31,6 @@ from singleshot.data.split_names import Role, is_whole, may_hold, split_role
 from singleshot.data.values import as_number
 from singleshot.errors import DataError
 
-LOOKED_FOR = (
-    "csv: a .csv (or train.csv, test.csv) with columns filename, class, xmin, ymin, xmax, ymax, near the images"
-)
 MAX_CSV_BYTES = 2**30
 MAX_HEADER_BYTES = 65536
 SUFFIXES = (".csv", ".tsv")
@@ -330,3 +328,12 @@ def _settle_unit(table: Table, parts: dict[str, Records]) -> None:
 def _number(text: str, table: Table) -> float:
     """A number; with a decimal comma where commas do not part the columns."""
     return as_number(text.replace(",", ".") if table.delimiter != "," else text)
+
+
+FORMATS.register("csv")(
+    DataFormat(
+        "csv",
+        "a .csv (or train.csv, test.csv) with columns filename, class, xmin, ymin, xmax, ymax, near the images",
+        find,
+    )
+)

@@ -13,17 +13,15 @@ from pathlib import Path, PurePosixPath
 from singleshot.data.bad_records import Problem
 from singleshot.data.class_list import find_class_list, settle_classes
 from singleshot.data.file_index import MAX_DEPTH, FileIndex, list_files, stem_of
+from singleshot.data.formats.registry import FORMATS, DataFormat
 from singleshot.data.formats.voc_lists import Names, SplitList, find_lists, listed_name, read_lines, without_flag
 from singleshot.data.formats.voc_xml import VocFile, parse_voc
+from singleshot.data.formats.writers import VOC
 from singleshot.data.paths import subfolders
-from singleshot.data.records import ImageRecord, Records
+from singleshot.data.records import ImageRecord, Layout, Records
 from singleshot.data.split_names import names_split
 from singleshot.images.read import IMAGE_SUFFIXES
 
-LOOKED_FOR = (
-    "VOC: a folder with Annotations/*.xml (or annots/, xmls/ ...) and JPEGImages/ or images/, a VOCdevkit with "
-    "VOC2007/ ..., or *.xml beside images"
-)
 # In lower case: systems and tools differ in capitals.
 ANNOTATION_FOLDERS = ("annotations", "annotation", "annots", "annot", "xmls", "xml", "labels")
 IMAGE_FOLDERS = ("jpegimages", "images", "image", "imgs", "img")
@@ -341,3 +339,20 @@ def _head(path: Path) -> bytes:
             return file.read(HEAD_BYTES).replace(b"\0", b"")
     except OSError:
         return b""
+
+
+def _beside(layout: Layout, others: Collection[str]) -> Layout:
+    """A list of classes belongs to YOLO's labels where there are some."""
+    return replace(layout, has_class_list=False) if isinstance(layout, VocLayout) and "yolo" in others else layout
+
+
+FORMATS.register("voc")(
+    DataFormat(
+        "VOC",
+        "a folder with Annotations/*.xml (or annots/, xmls/ ...) and JPEGImages/ or images/, a VOCdevkit with "
+        "VOC2007/ ..., or *.xml beside images",
+        find,
+        beside=_beside,
+        writer=VOC,
+    )
+)

@@ -1,4 +1,4 @@
-"""YOLO: a text file of ``class cx cy w h`` lines for each image, in fractions of it; ``data.yaml`` or bare folders."""
+"""a text file of ``class cx cy w h`` lines for each image, in fractions of it; ``data.yaml`` or bare folders."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ from pathlib import Path
 
 from singleshot.core.files import read_text
 from singleshot.data.bad_records import Problem
+from singleshot.data.formats.registry import FORMATS, DataFormat
+from singleshot.data.formats.writers import YOLO
 from singleshot.data.formats.yolo_labels import (
     SUFFIX,
     LabelFolders,
@@ -34,9 +36,6 @@ from singleshot.data.split_names import names_split, split_role
 from singleshot.errors import DataError
 from singleshot.images.read import IMAGE_SUFFIXES
 
-LOOKED_FOR = (
-    "YOLO: a data.yaml with names and train/val, obj.data, images/ beside labels/, or *.txt labels beside images"
-)
 IMAGES_TRIED = 200
 LINES_TRIED = 20
 
@@ -359,3 +358,14 @@ def _has_labels(folder: Path, deep: bool = True) -> bool:
     labels = LabelFolders()
     images = _some_images(folder) if deep else islice(visible(folder, *IMAGE_SUFFIXES), IMAGES_TRIED)
     return any(file and looks_like_labels(file) for file in map(labels.find, images))
+
+
+FORMATS.register("yolo")(
+    DataFormat(
+        "YOLO",
+        "a data.yaml with names and train/val, obj.data, images/ beside labels/, or *.txt labels beside images",
+        find,
+        find_anywhere,
+        writer=YOLO,
+    )
+)
