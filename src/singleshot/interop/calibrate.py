@@ -25,7 +25,7 @@ def restore_statistics(network: nn.Module, batches: Iterable[Tensor], names: Ite
         Number of BatchNorms changed.
 
     Raises:
-        ValueError: there are no images.
+        ValueError: there are no images, or a BatchNorm keeps no statistics.
     """
     norms = {name: part for name, part in network.named_modules() if isinstance(part, nn.BatchNorm2d)}
     chosen = [norms[name] for name in (norms if names is None else names)]
@@ -60,8 +60,8 @@ def restore_statistics(network: nn.Module, batches: Iterable[Tensor], names: Ite
 
 def _reparametrise(norm: nn.BatchNorm2d, mean: Tensor, variance: Tensor) -> None:
     """Same function of the input, with other running statistics; computed in float64."""
-    assert norm.running_mean is not None
-    assert norm.running_var is not None
+    if norm.running_mean is None or norm.running_var is None:
+        raise ValueError("a BatchNorm without running statistics (track_running_stats=False) has none to restore")
     slope = norm.weight.double() / (norm.running_var.double() + norm.eps).sqrt()
     offset = norm.bias.double() - norm.running_mean.double() * slope
     mean, variance = mean.to(slope.device), variance.to(slope.device)

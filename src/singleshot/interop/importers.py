@@ -23,11 +23,9 @@ from singleshot.weights.file import is_weights_file
 from singleshot.weights.torch_file import read_tensors
 
 CHECKPOINT_SUFFIXES = (".pth", ".pt", ".pkl", ".bin", ".tar", ".ckpt", ".safetensors")
-CHECKPOINT_STARTS = (b"PK\x03\x04", b"\x80")
-"""Zip archives and pickles."""
+CHECKPOINT_STARTS = (b"PK\x03\x04", b"\x80")  # zip archives and pickles
 PARAMS_START = (0x112).to_bytes(8, "little") + bytes(8)
-CAFFEMODEL_STARTS = (b"\x0a", b"\xa2\x06")
-"""A NetParameter begins with its name, or with a layer."""
+CAFFEMODEL_STARTS = (b"\x0a", b"\xa2\x06")  # a NetParameter begins with its name, or with a layer
 TFJS_END_BYTES = 65536
 
 
@@ -218,7 +216,7 @@ _OURS: tuple[Importer, ...] = (
     FileImporter(
         "tensorflow",
         "TensorFlow frozen_inference_graph.pb, or the folder that holds it (SSD and SSDLite, MobileNet v1 and v2)",
-        _is_frozen_graph, ".tensorflow.frozen_graph",
+        _is_frozen_graph, ".tensorflow.graphdef",
     ),
     FileImporter(
         "tfjs", "TensorFlow.js graph model folder (SSD and SSDLite, MobileNet v1 and v2)", _is_tfjs, ".tensorflow.tfjs"

@@ -74,6 +74,11 @@ def changed(spec: ModelSpec, **changes: Any) -> ModelSpec:
     return ModelSpec.model_validate(spec.model_copy(update=parts).model_dump())
 
 
+def best_per_class(count: int, columns: int) -> dict[str, Any]:
+    """Changes of the postprocessing where so many candidates of every class count, and no limit over all has effect."""
+    return {"pre_nms_top_k": count, "max_detections": count * (columns - 1), "clip": "none"}
+
+
 def with_classes(spec: ModelSpec, columns: int) -> ModelSpec:
     """A spec whose head has so many logit columns, with the classes that they mean."""
     classes = classes_of(columns)
@@ -148,6 +153,20 @@ def renamer(prefixes: Mapping[str, str]) -> Callable[[str], str]:
         return prefixes[owner] + name[len(owner) :]
 
     return rename
+
+
+def translate_by_mark(
+    builders: Mapping[str, Callable[[Shapes, str], Translation]], shapes: Shapes, origin: str, what: str
+) -> Translation:
+    """The translation of the first builder whose parameter the state dict has.
+
+    Raises:
+        WeightsError: it has none of them.
+    """
+    for name, build in builders.items():
+        if name in shapes:
+            return build(shapes, origin)
+    raise WeightsError(f"{origin}: a checkpoint of {what} that is not known")
 
 
 def convert(

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import nn
 
 from singleshot.errors import WeightsError
 from singleshot.interop.caffe.caffemodel import Blobs
@@ -80,29 +81,22 @@ class Translator:
         return before.type == "BatchNorm" and len(node.inputs) == 1 and readers[id(before)] == 1 and is_last
 
     def _join_scale(self, node: Node, norm: Node) -> None:
-        name = self.name_of(norm)
-        self.names[id(node)] = name
-        self._keep(f"{name}.weight", node, 0)
-        if node.message.message("scale_param").flag("bias_term", False):
-            self._keep(f"{name}.bias", node, 1)
+        self.names[id(node)] = name = self.name_of(norm)
+        self._keep_both(name, node, node.message.message("scale_param").flag("bias_term", False))
 
     def _add(self, node: Node) -> None:
         name = _module_name(node.name, {layer.name for layer in self.layers})
         inputs = tuple(self.names[id(other)] for other in node.inputs)
         if node.type in CONVOLUTIONS:
             layer = _convolution(node, name, inputs, CONVOLUTIONS[node.type])
-            self._keep(f"{name}.weight", node, 0)
-            if layer.bias:
-                self._keep(f"{name}.bias", node, 1)
+            self._keep_both(name, node, layer.bias)
         elif node.type == "BatchNorm":
             layer = _batch_norm(node, name, inputs)
             self._keep_statistics(name, node)
         elif node.type == "Scale" and len(inputs) == 1:
             has_bias = node.message.message("scale_param").flag("bias_term", False)
             layer = GraphLayer(name=name, kind="scale", inputs=inputs, bias=has_bias)
-            self._keep(f"{name}.weight", node, 0)
-            if has_bias:
-                self._keep(f"{name}.bias", node, 1)
+            self._keep_both(name, node, has_bias)
         elif node.type in PLAIN:
             layer = GraphLayer(name=name, kind=_kind(PLAIN[node.type]), inputs=inputs)
             self._keep_plain(name, node)
@@ -124,6 +118,11 @@ class Translator:
             )
         self.parts[parameter] = Part(blobs[index], node.name, is_shared=True)
         return blobs[index]
+
+    def _keep_both(self, name: str, node: Node, has_bias: bool) -> None:
+        self._keep(f"{name}.weight", node, 0)
+        if has_bias:
+            self._keep(f"{name}.bias", node, 1)
 
     def _keep_statistics(self, name: str, node: Node) -> None:
         """Mean and variance are stored times a factor; a factor of 0 means that there are none."""
@@ -152,8 +151,6 @@ def _kind(name: str) -> Any:
 
 def _module_name(name: str, taken: set[str]) -> str:
     """A layer's name as torch takes it: no dots, nothing that every module has."""
-    from torch import nn
-
     clean = re.sub(r"\W", "_", name) or "layer"
     while clean in taken or hasattr(nn.Module, clean) or clean in OWN_ATTRIBUTES:
         clean += "_"

@@ -21,7 +21,7 @@ from singleshot.interop.tensorflow.names import (
     read_layout,
 )
 from singleshot.interop.tensorflow.pipeline import FILE, Pipeline, read_pipeline
-from singleshot.interop.translate import classes_of
+from singleshot.interop.translate import COCO_COLUMNS, classes_of
 from singleshot.models.build import assemble_network, build_anchors
 from singleshot.models.catalogue import model_spec
 from singleshot.models.config import BackboneConfig, ExtraBlock, HeadConfig, ModelSpec, NetworkConfig
@@ -29,7 +29,6 @@ from singleshot.models.zoo.box_shapes import tf_anchors
 
 LIKE = "ssdlite300_mobilenet_v2"
 """The catalogue's model of this API: coder, pixels and thresholds are the same for all of them."""
-COCO_COLUMNS = 91
 DEFAULT_SIZE = 300
 SIZES = range(32, 4097)
 ANCHOR_TOLERANCE = 1e-3
@@ -53,7 +52,7 @@ def convert_arrays(arrays: Mapping[str, np.ndarray], path: Path, source: str) ->
     layout = read_layout(arrays, str(path))
     converter = convert_layers(arrays, layout, str(path))
     given = read_pipeline(path.parent)
-    pipeline = given or Pipeline(reduce_lowest=_boxes_of(converter, layout, 0) == 3)
+    pipeline = given or Pipeline(reduce_lowest=_outputs(converter, layout, "boxes", 0) == 3 * 4)
     pipeline = pipeline._replace(size=_size(arrays) or pipeline.size or DEFAULT_SIZE)
     spec = _spec(converter, layout, pipeline)
     weights = [
@@ -97,13 +96,10 @@ def _size(arrays: Mapping[str, np.ndarray]) -> int | None:
     return None
 
 
-def _boxes_of(converter: Converter, layout: Layout, level: int) -> int:
+def _outputs(converter: Converter, layout: Layout, kind: str, level: int) -> int:
+    """Channels of a predictor."""
     last = ".pointwise" if layout.depthwise_heads else ""
-    return _count(converter, f"head.boxes.{level}{last}.bias") // 4
-
-
-def _count(converter: Converter, bias: str) -> int:
-    value = converter.parts[bias].value
+    value = converter.parts[f"head.{kind}.{level}{last}.bias"].value
     return 0 if value is None else len(value)
 
 
@@ -115,9 +111,8 @@ def _spec(converter: Converter, layout: Layout, pipeline: Pipeline) -> ModelSpec
     """
     levels = 2 + len(layout.blocks)
     anchors = tf_anchors(levels, pipeline.min_scale, pipeline.max_scale, pipeline.ratios, pipeline.reduce_lowest)
-    found = tuple(_boxes_of(converter, layout, level) for level in range(levels))
-    last = ".pointwise" if layout.depthwise_heads else ""
-    channels = _count(converter, f"head.logits.0{last}.bias")
+    found = tuple(_outputs(converter, layout, "boxes", level) // 4 for level in range(levels))
+    channels = _outputs(converter, layout, "logits", 0)
     if found != anchors.boxes_per_cell or channels % found[0] or channels == found[0]:
         raise WeightsError(
             f"{converter.origin}: its predictors have {found} boxes per cell and {channels} logits in the first level; "
