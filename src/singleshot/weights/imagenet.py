@@ -12,6 +12,7 @@ from singleshot.core.settings import PreprocessConfig
 from singleshot.errors import WeightsError
 from singleshot.models.config import ModelSpec
 from singleshot.models.network import Network
+from singleshot.weights.file import COUNTER
 from singleshot.weights.manifest import IMAGENET, architecture_of, fetch
 from singleshot.weights.torch_file import read_tensors
 
@@ -46,7 +47,7 @@ def load_imagenet(network: Network, spec: ModelSpec, path: str | Path | None = N
     if first in theirs and own[first].shape[1] != theirs[first].shape[1]:
         raise WeightsError(f"{path}: ImageNet weights read 3 channels, this network reads {own[first].shape[1]}")
     loaded = {name: value for name, value in theirs.items() if name in own and own[name].shape == value.shape}
-    missing = [name for name in own if name not in loaded and not name.endswith("num_batches_tracked")]
+    missing = [name for name in own if name not in loaded and not name.endswith(COUNTER)]
     if any(not name.startswith(("fc6.", "fc7.")) for name in missing):
         fit = len(own) - len(missing)
         raise WeightsError(f"{path}: not ImageNet weights of {architecture}: {fit} of {len(own)} tensors fit")

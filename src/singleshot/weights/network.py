@@ -14,7 +14,7 @@ from singleshot.errors import ConfigError, WeightsError
 from singleshot.models.build import assemble_network
 from singleshot.models.config import ModelSpec, NetworkConfig
 from singleshot.models.network import Network
-from singleshot.weights.file import check_state, load_state
+from singleshot.weights.file import COUNTER, check_state, load_state
 
 
 def load_network(spec: ModelSpec, state: Mapping[str, Tensor], origin: str | Path = "the weights") -> Network:
@@ -61,7 +61,7 @@ def _unfilled(spec: ModelSpec, state: Mapping[str, Tensor], origin: str | Path) 
         return assemble_network(spec.network)  # tables that no file holds, as some models of timm have
     network = network.to_empty(device="cpu")
     for name, buffer in network.named_buffers():
-        if name.endswith("num_batches_tracked"):
+        if name.endswith(COUNTER):
             buffer.zero_()
     return network
 
