@@ -142,8 +142,8 @@ class StateDictImporter:
 
     def translate(self, shapes: Shapes, origin: str) -> Translation:
         """Which detector it is, and where its parameters have their numbers."""
-        translation: Translation = import_module(self.module, __package__).translate(shapes, origin)
-        return translation
+        translate: Callable[[Shapes, str], Translation] = import_module(self.module, __package__).translate
+        return translate(shapes, origin)
 
 
 IMPORTERS: Registry[Importer] = Registry("importer", {})
@@ -183,24 +183,21 @@ def _is_frozen_graph(path: Path) -> bool:
 
 
 def _is_tfjs(path: Path) -> bool:
-    """A graph model's JSON: the topology comes first, or, as the order of keys is free, the weights come last."""
     file = path / "model.json" if path.is_dir() else path
     if file.suffix != ".json" or not file.is_file():
         return False
     with file.open("rb") as stream:
         if b"modelTopology" in stream.read(4096):
             return True
-        stream.seek(max(0, file.stat().st_size - TFJS_END_BYTES))
+        stream.seek(max(0, file.stat().st_size - TFJS_END_BYTES))  # the order of keys is free
         return b"weightsManifest" in stream.read()
 
 
 def _has(*names: str) -> Callable[[Set[str]], bool]:
-    """Whether a state dict has all of these names."""
     return lambda given: given >= set(names)
 
 
 def _begins(*starts: str) -> Callable[[Set[str]], bool]:
-    """Whether a state dict has names with each of these beginnings."""
     return lambda given: all(any(name.startswith(start) for name in given) for start in starts)
 
 

@@ -142,7 +142,8 @@ def _preprocess(net: Net, is_face: bool) -> PreprocessConfig:
     mean, scale = tuple(net.transform.numbers("mean_value")), net.transform.number("scale", 1.0)
     if not mean:
         is_mobilenet = any(node.name in ("conv0", "conv0/bn") for node in net.nodes)
-        if is_mobilenet and any(int(_groups(node)) > 1 for node in net.nodes):
+        settings = (node.message.message("convolution_param") for node in net.nodes)
+        if is_mobilenet and any(int(one.number("group", 1)) > 1 for one in settings):
             mean, scale = (127.5,) * 3, 0.007843
         else:
             mean = FACE_MEAN_BGR if is_face else DEFAULT_MEAN_BGR
@@ -150,7 +151,3 @@ def _preprocess(net: Net, is_face: bool) -> PreprocessConfig:
         raise ValueError(f"images of {net.channels} channels, less {len(mean)} means; photos have 3")
     blue, green, red = (value * scale for value in (mean * 3 if len(mean) == 1 else mean))
     return PreprocessConfig(size_hw=net.size_hw, channel_order="bgr", scale=scale, mean=(blue, green, red))
-
-
-def _groups(node: Node) -> float:
-    return node.message.message("convolution_param").number("group", 1)

@@ -14,7 +14,6 @@ from singleshot.interop.mxnet.names import Automatic, Repository, mxnet_names
 from singleshot.interop.mxnet.params import read_params
 from singleshot.interop.mxnet.settings import (
     HEAD,
-    Shapes,
     automatic_names,
     backbone_of,
     is_legacy,
@@ -26,7 +25,7 @@ from singleshot.interop.mxnet.settings import (
 )
 from singleshot.interop.mxnet.size import EPOCH, InputSize, input_size, size_in_name
 from singleshot.interop.mxnet.symbol import read_symbol
-from singleshot.interop.translate import Translation, columns_of, convert, with_classes
+from singleshot.interop.translate import Shapes, Translation, columns_of, convert, with_classes
 from singleshot.models.catalogue import model_names
 from singleshot.models.config import ModelSpec
 from singleshot.models.zoo.assembled import AssembledConfig, parse_assembled

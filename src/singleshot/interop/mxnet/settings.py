@@ -14,12 +14,11 @@ from singleshot.errors import ConfigError, WeightsError
 from singleshot.interop.mxnet.names import Automatic, Repository, backbone_sums, head_inputs, tap_name
 from singleshot.interop.mxnet.size import EPOCH, InputSize, input_size
 from singleshot.interop.mxnet.symbol import Symbol
+from singleshot.interop.translate import Shapes
 from singleshot.models.config import BackboneConfig
 from singleshot.models.registry import build_backbone
 from singleshot.models.zoo.assembled import AssembledConfig
 from singleshot.models.zoo.mxnet import DSSD_VARIANTS
-
-Shapes = Mapping[str, tuple[int, ...]]
 
 DEFAULT_SIZE_HW = (300, 300)
 HEAD = "_loc_pred_conv_weight"
