@@ -13,8 +13,7 @@ import singleshot
 from singleshot.cli import app
 from singleshot.cli.import_ import default_name
 from singleshot.errors import OutputError
-from singleshot.interop.pytorch.torchvision import BOXES, LOGITS
-from singleshot.interop.registry import importers
+from singleshot.interop.pytorch.torchvision import BOXES, LOGITS, translate
 from singleshot.models.build import build_network
 from singleshot.models.catalogue import model_spec
 
@@ -24,11 +23,10 @@ run = CliRunner().invoke
 @pytest.fixture
 def checkpoint(tmp_path: Path) -> Path:
     """Random numbers under torchvision's names."""
-    module = importers()["torchvision"]
     spec = model_spec("ssdlite320_mobilenet_v3_large", ["red", "green"])
     own = build_network(spec.network).state_dict()
     shapes = {f"{BOXES}0.1.weight": (24, 1), f"{LOGITS}0.1.weight": (18, 1)}
-    rename = module.translate(shapes, "x").rename
+    rename = translate(shapes, "x").rename
     torch.save({rename(name): value for name, value in own.items()} | {"extra": torch.zeros(1)}, tmp_path / "tv.pth")
     return tmp_path / "tv.pth"
 

@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 import singleshot
 from singleshot.cli import app
 from singleshot.images.read import write_image
-from singleshot.interop.registry import importers
+from singleshot.interop.pytorch.torchvision import translate
 from singleshot.models.build import build_network
 from singleshot.models.catalogue import model_spec
 
@@ -52,13 +52,12 @@ def test_the_torchvision_page_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.chdir(tmp_path)
     page = DOCS / "migrate-from-torchvision.md"
     checkpoint = next(args for args in commands(page) if args[0] == "import")[1]
-    rename = importers()["torchvision"]
     shapes = {
         "head.regression_head.module_list.0.1.weight": (24,),
         "head.classification_head.module_list.0.1.weight": (126,),
     }
     own = build_network(model_spec("ssdlite320_mobilenet_v3_large", [f"c{k}" for k in range(20)]).network).state_dict()
-    names = rename.translate(shapes, "x").rename
+    names = translate(shapes, "x").rename
     torch.save({names(name): value for name, value in own.items()}, checkpoint)
     Path("photos").mkdir()
     image = torch.randint(0, 256, (60, 80, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0)).numpy()

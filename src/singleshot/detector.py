@@ -368,7 +368,7 @@ def import_weights(
         OutputError: ``save_to`` is the checkpoint, or exists and may not be replaced.
     """
     from singleshot.core.files import check_output
-    from singleshot.interop.registry import read_foreign
+    from singleshot.interop.read import read_foreign
 
     if save_to is not None:
         check_output(save_to, overwrite=overwrite, sources=[path])

@@ -25,11 +25,11 @@ from hypothesis import strategies as st
 
 from singleshot import data
 from singleshot.core.structures import Sample
-from singleshot.data.convert import Target, convert
+from singleshot.data.convert import convert
 from singleshot.data.formats.writers import coco_records, voc_xml, yolo_text
 from singleshot.errors import DataError, OutputError
 
-FORMATS: tuple[Target, ...] = ("voc", "coco", "yolo")
+FORMATS: tuple[str, ...] = ("voc", "coco", "yolo")
 
 
 def facts(opened: data.DetectionDataset) -> dict[str, Any]:
@@ -55,7 +55,7 @@ def voc_source(root: Path) -> Path:
 
 
 @pytest.mark.parametrize("to", FORMATS)
-def test_an_image_without_objects(tmp_path: Path, to: Target) -> None:
+def test_an_image_without_objects(tmp_path: Path, to: str) -> None:
     make_voc_image(tmp_path / "a", "x")
     done = convert(tmp_path / "a", tmp_path / "b", to)
     opened = data.open(tmp_path / "b", bad_data="error")
@@ -65,7 +65,7 @@ def test_an_image_without_objects(tmp_path: Path, to: Target) -> None:
 
 @pytest.mark.parametrize("first", FORMATS)
 @pytest.mark.parametrize("second", FORMATS)
-def test_every_way_there_and_back(tmp_path: Path, first: Target, second: Target) -> None:
+def test_every_way_there_and_back(tmp_path: Path, first: str, second: str) -> None:
     source = voc_source(tmp_path / "source")
     convert(source, tmp_path / "first", first)
     done = convert(tmp_path / "first", tmp_path / "second", second)
@@ -107,7 +107,7 @@ def test_difficult_objects_are_a_loss_for_yolo(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("to", FORMATS)
-def test_equal_names_in_two_folders_stay_apart(tmp_path: Path, to: Target) -> None:
+def test_equal_names_in_two_folders_stay_apart(tmp_path: Path, to: str) -> None:
     for number, split in enumerate(("train", "val")):
         make_yolo_image(tmp_path / "a", f"{split}/x", f"{number} 0.5 0.5 0.5 0.5")
     make_image(tmp_path / "a" / "images" / "val" / "x.png")
@@ -211,7 +211,7 @@ def samples(draw: st.DrawFn) -> Sample:
 
 @settings(max_examples=40, deadline=None)
 @given(samples(), st.sampled_from(FORMATS))
-def test_any_sample_survives(sample: Sample, to: Target) -> None:
+def test_any_sample_survives(sample: Sample, to: str) -> None:
     """Written by each format's writer and read back, boxes differ by less than a thousandth of a pixel."""
     names = ("a", "b", "c")
     height, width = sample.image_size_hw
@@ -244,7 +244,7 @@ def test_any_sample_survives(sample: Sample, to: Target) -> None:
 
 
 @pytest.mark.parametrize("to", FORMATS)
-def test_tables_are_converted_too(tmp_path: Path, to: Target) -> None:
+def test_tables_are_converted_too(tmp_path: Path, to: str) -> None:
     source = tmp_path / "a"
     for name in ("photo.jpg.jpg", "b c.png"):
         make_image(source / name)

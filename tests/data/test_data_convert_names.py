@@ -19,11 +19,11 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from singleshot import data
-from singleshot.data.convert import Target, convert
+from singleshot.data.convert import convert
 from singleshot.data.convert_names import safe_stem, target_names, yolo_keys
 from singleshot.errors import DataError
 
-FORMATS: tuple[Target, ...] = ("voc", "coco", "yolo")
+FORMATS: tuple[str, ...] = ("voc", "coco", "yolo")
 
 LONG = "n" * 251
 NAMES = (
@@ -120,7 +120,7 @@ def read_facts(root: Path) -> dict[bytes, list[Any]]:
     return facts
 
 
-def check_there_and_on(names: list[str], classes: list[str], to: Target) -> None:
+def check_there_and_on(names: list[str], classes: list[str], to: str) -> None:
     with TemporaryDirectory() as folder:
         root = Path(folder)
         expected = write_source(root / "source", names, classes)
@@ -134,19 +134,19 @@ def check_there_and_on(names: list[str], classes: list[str], to: Target) -> None
 
 @pytest.mark.parametrize("to", FORMATS)
 @pytest.mark.parametrize("names", NAMES, ids=[repr(names[0])[:20] for names in NAMES])
-def test_odd_file_names(names: list[str], to: Target) -> None:
+def test_odd_file_names(names: list[str], to: str) -> None:
     check_there_and_on(names, ["cat", "dog"], to)
 
 
 @pytest.mark.parametrize("to", FORMATS)
 @pytest.mark.parametrize("classes", CLASSES, ids=[str(len(classes)) for classes in CLASSES])
-def test_odd_class_names(classes: list[str], to: Target) -> None:
+def test_odd_class_names(classes: list[str], to: str) -> None:
     check_there_and_on(["a", "b", "c"], classes, to)
 
 
 @settings(max_examples=25, deadline=None)
 @given(st.lists(stems, min_size=2, max_size=6, unique=True), st.sampled_from(FORMATS))
-def test_any_file_names(names: list[str], to: Target) -> None:
+def test_any_file_names(names: list[str], to: str) -> None:
     check_there_and_on(names, ["cat"], to)
 
 
@@ -170,7 +170,7 @@ def test_a_safe_stem_stays_as_it_is(text: str) -> None:
 
 @pytest.mark.parametrize("name", ["", " cat", "cat ", "ca\nt", "ca\tt", "\ufeffcat", "ca\x07t"])
 @pytest.mark.parametrize("to", FORMATS)
-def test_class_names_that_cannot_be_written_are_refused(tmp_path: Path, name: str, to: Target) -> None:
+def test_class_names_that_cannot_be_written_are_refused(tmp_path: Path, name: str, to: str) -> None:
     categories: list[dict[str, object]] = [{"id": 1, "name": "dog"}, {"id": 2, "name": name or "x"}]
     images: list[dict[str, object]] = [{"id": 1, "file_name": "a.jpg", "height": 40, "width": 60}]
     make_coco(tmp_path / "a" / "x.json", images, [], categories, tmp_path / "a")
@@ -215,7 +215,7 @@ def test_yolo_settings_have_the_keys_of_yolo_tools(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("to", FORMATS)
-def test_images_in_no_split_and_empty_splits_stay(tmp_path: Path, to: Target) -> None:
+def test_images_in_no_split_and_empty_splits_stay(tmp_path: Path, to: str) -> None:
     for stem in ("a", "b", "c"):
         make_voc_image(tmp_path / "a", stem, voc_object("cat", (1, 1, 10, 10)))
     make_list(tmp_path / "a", "train", "a")
@@ -233,7 +233,7 @@ def test_images_in_no_split_and_empty_splits_stay(tmp_path: Path, to: Target) ->
 
 
 @pytest.mark.parametrize("to", FORMATS)
-def test_an_image_may_be_written_as_a_link(tmp_path: Path, to: Target) -> None:
+def test_an_image_may_be_written_as_a_link(tmp_path: Path, to: str) -> None:
     make_voc_image(tmp_path / "a", "x", voc_object("cat", (1, 1, 10, 10)))
     link = make_image(tmp_path / "store" / "y.jpg")
     (tmp_path / "a" / "JPEGImages" / "x.jpg").unlink()

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from singleshot import data
-from singleshot.data.validate import turn_boxes
+from singleshot.data.stated_size import turn_boxes
 from singleshot.images.read import read_image
 
 

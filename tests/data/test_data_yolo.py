@@ -9,7 +9,7 @@ import pytest
 from data_makers import make_image, make_yolo_image
 
 from singleshot import data
-from singleshot.data.formats.yolo import label_path
+from singleshot.data.formats.yolo_labels import label_path
 from singleshot.errors import DataError
 
 HALF = "0 0.5 0.5 0.5 0.5"

@@ -53,3 +53,9 @@ def test_a_dead_channel() -> None:
     before = network(images)
     restore_statistics(network, [images])
     torch.testing.assert_close(network(images), before)
+
+
+def test_a_norm_without_statistics_is_refused() -> None:
+    network = nn.Sequential(nn.BatchNorm2d(3, track_running_stats=False))
+    with pytest.raises(ValueError, match="track_running_stats=False"):
+        restore_statistics(network, [torch.rand(1, 3, 4, 4)])

@@ -12,7 +12,7 @@ import singleshot
 from foreign import listing, w1_state
 from singleshot.core.class_names import COCO_NAMES, VOC_NAMES
 from singleshot.errors import WeightsError
-from singleshot.interop.registry import importers
+from singleshot.interop.importers import IMPORTERS, StateDictImporter
 from singleshot.interop.translate import Translation
 from singleshot.models.build import build_anchors, build_network
 
@@ -43,9 +43,9 @@ LISTINGS = {
 
 def translated(reference: Path, name: str) -> tuple[str, Translation]:
     shapes = listing(reference, name)
-    found = [key for key, module in importers().items() if hasattr(module, "matches") and module.matches(shapes.keys())]
-    assert len(found) == 1
-    return found[0], importers()[found[0]].translate(shapes, name)
+    state_dicts = [one for one in map(IMPORTERS.get, IMPORTERS) if isinstance(one, StateDictImporter)]
+    (found,) = (one for one in state_dicts if one.matches(shapes.keys()))
+    return found.name, found.translate(shapes, name)
 
 
 @pytest.mark.parametrize("name", LISTINGS)

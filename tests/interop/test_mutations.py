@@ -15,10 +15,13 @@ from safetensors.torch import save_file
 from test_caffe import BODY, SHAPES, random_blobs, small_net
 from wire_writer import caffemodel, graphdef
 
+from singleshot.core.registry import Registry
 from singleshot.errors import SingleshotError, WeightsError
+from singleshot.interop import read as reading
+from singleshot.interop.importers import ForeignFile, Importer
 from singleshot.interop.mxnet.params import read_params
 from singleshot.interop.mxnet.symbol import read_symbol
-from singleshot.interop.registry import importers, read_foreign
+from singleshot.interop.read import read_foreign
 from singleshot.interop.tensorflow.graphdef import read_constants
 from singleshot.interop.tensorflow.pipeline import FILE, read_pipeline
 from singleshot.interop.tensorflow.tfjs import read_arrays
@@ -169,15 +172,16 @@ def test_damage_gives_a_result_or_our_error(name: str, tmp_path: Path) -> None:
 class _Broken:
     """An importer whose reader has a hole."""
 
-    DESCRIPTION = "broken"
+    name = description = "broken"
+    takes_size = False
 
     def __init__(self, error: Exception) -> None:
         self.error = error
 
-    def recognises(self, path: Path) -> bool:
+    def recognises(self, file: ForeignFile) -> bool:
         return True
 
-    def read(self, path: Path) -> None:
+    def read(self, file: ForeignFile, size_hw: None) -> None:
         raise self.error
 
 
@@ -189,6 +193,8 @@ def test_what_no_reader_had_foreseen_names_the_file(
     error: Exception, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "x.bin").write_bytes(b"x")
-    monkeypatch.setitem(importers(), "broken", _Broken(error))
+    broken: Registry[Importer] = Registry("importer", {})
+    broken.register("broken")(_Broken(error))
+    monkeypatch.setattr(reading, "IMPORTERS", broken)
     with pytest.raises(WeightsError, match=rf"x\.bin: damaged, or another kind of network: {type(error).__name__}"):
         read_foreign(tmp_path / "x.bin", "broken")

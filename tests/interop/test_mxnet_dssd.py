@@ -21,7 +21,7 @@ from singleshot.detector import Detector
 from singleshot.errors import WeightsError
 from singleshot.interop.mxnet.names import mxnet_names
 from singleshot.interop.mxnet.read import _preset
-from singleshot.interop.registry import read_foreign
+from singleshot.interop.read import read_foreign
 from singleshot.models.build import build_network
 from singleshot.models.catalogue import model_spec
 from singleshot.models.zoo.assembled import AssembledConfig

@@ -17,7 +17,7 @@ from singleshot.errors import WeightsError
 from singleshot.interop.mxnet.names import head_inputs, mxnet_names
 from singleshot.interop.mxnet.read import _preset
 from singleshot.interop.mxnet.size import input_size, size_in_name
-from singleshot.interop.registry import read_foreign
+from singleshot.interop.read import read_foreign
 from singleshot.interop.selfcheck import SelfCheck, check_saved
 from singleshot.models.build import build_network
 from singleshot.models.zoo.mxnet import SSD_PRESETS, assembled_config, ssd_config
@@ -111,7 +111,7 @@ def test_the_depth_in_a_name_is_no_size(with_symbol: bool, tmp_path: Path) -> No
     path = checkpoint(tmp_path, "densenet121", "ssd_densenet121_300", {} if with_symbol else None)
     spec, state, report = read_foreign(path)
     assert spec.preprocess.size_hw == (300, 300)
-    assert report.notes[0] == "input 300 x 300 by the file's name: another with size_hw (--size)"
+    assert report.notes[0] == "input 300 x 300 by the file's name: another with size_hw"
     singleshot.Detector(spec, state).save(tmp_path / "x.safetensors")
     check = check_saved(tmp_path / "x.safetensors", spec, state)
     assert check.anchors == 2006  # as mxnet-ssd has at 300

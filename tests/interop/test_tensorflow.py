@@ -11,7 +11,7 @@ from wire_writer import graphdef
 
 import singleshot
 from singleshot.errors import WeightsError
-from singleshot.interop.registry import read_foreign
+from singleshot.interop.read import read_foreign
 from singleshot.interop.tensorflow.tfjs import read_arrays
 
 

@@ -18,7 +18,7 @@ from wire_writer import graphdef
 import singleshot
 from singleshot.core.class_names import COCO_IDS, COCO_NAMES
 from singleshot.errors import WeightsError
-from singleshot.interop.registry import read_foreign
+from singleshot.interop.read import read_foreign
 from singleshot.models.build import build_anchors
 
 BLOCKS = ((256, 512), (128, 256), (128, 256), (64, 128))

@@ -14,8 +14,9 @@ from singleshot.core.class_names import COCO_IDS, COCO_NAMES
 from singleshot.errors import WeightsError
 from singleshot.images.read import read_image
 from singleshot.interop.calibrate import restore_statistics
-from singleshot.interop.registry import read_foreign
-from singleshot.interop.tensorflow.tfjs import read, read_arrays, recognises
+from singleshot.interop.importers import IMPORTERS, ForeignFile
+from singleshot.interop.read import read_foreign
+from singleshot.interop.tensorflow.tfjs import read, read_arrays
 from singleshot.models.build import build_anchors, build_network
 from singleshot.models.network import Network
 from singleshot.multibox.decode import postprocess
@@ -103,7 +104,7 @@ def test_missing_parts(tmp_path: Path) -> None:
 
 def test_another_network(tmp_path: Path) -> None:
     write_model(tmp_path, [entry("dense/kernel", [1])], b"1234")
-    assert recognises(tmp_path)
+    assert IMPORTERS.get("tfjs").recognises(ForeignFile(tmp_path))
     with pytest.raises(WeightsError, match="not an SSD that is known; supported are"):
         read_foreign(tmp_path)
 

@@ -21,8 +21,9 @@ from singleshot.models.catalogue import model_spec
 from singleshot.models.config import BackboneConfig, HeadConfig, ModelSpec, NetworkConfig
 from singleshot.models.network import Network
 from singleshot.weights import manifest
-from singleshot.weights.imagenet import TORCHVISION, adapt_input, load_imagenet, read_tensors, translate
+from singleshot.weights.imagenet import TORCHVISION, adapt_input, load_imagenet, translate
 from singleshot.weights.manifest import IMAGENET, Download, architecture_of, fetch
+from singleshot.weights.torch_file import read_tensors
 
 
 @pytest.mark.parametrize(

@@ -26,7 +26,7 @@ data = typer.Typer(
 )
 
 FormatOption = Annotated[
-    Literal["auto", "voc", "coco", "yolo", "csv", "labelme"], typer.Option("--format", help="Format of the labels.")
+    str, typer.Option("--format", help="Format of the labels: auto, voc, coco, yolo, csv, labelme.")
 ]
 BadDataOption = Annotated[
     Literal["skip", "error"],
@@ -106,7 +106,7 @@ def split(
 def convert(
     source: Annotated[Path, typer.Argument(help="Folder, COCO or LabelMe .json, YOLO .yaml or .csv.")],
     destination: Annotated[Path, typer.Argument(help="A new or empty folder.")],
-    to: Annotated[Literal["voc", "coco", "yolo"], typer.Option(help="The format to write.")],
+    to: Annotated[str, typer.Option(help="The format to write: voc, coco, yolo.")],
     format: FormatOption = "auto",
     link: Annotated[bool, typer.Option("--link/--copy", help="Link to the images, or copy them.")] = False,
     bad_data: BadDataOption = "skip",

@@ -6,11 +6,12 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from singleshot.cli.console import open_console, print_note
+from singleshot.cli.data import FormatOption
 from singleshot.core.wording import counted, printable
 
 if TYPE_CHECKING:
@@ -38,9 +39,7 @@ def evaluate(
     split: Annotated[
         str | None, typer.Option(help="Split to evaluate, 'all' for everything. Default: test, else val, else all.")
     ] = None,
-    format: Annotated[
-        Literal["auto", "voc", "coco", "yolo", "csv", "labelme"], typer.Option("--format", help="Format of the labels.")
-    ] = "auto",
+    format: FormatOption = "auto",
     out: Annotated[Path | None, typer.Option(help="Folder for eval.json, curves.csv and report.html.")] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace these files where they exist.")] = False,
     batch: Annotated[

@@ -15,7 +15,7 @@ from singleshot.cli.console import open_console, shown
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from singleshot.interop.registry import ImportReport
+    from singleshot.interop.fill import ImportReport
     from singleshot.interop.selfcheck import SelfCheck
     from singleshot.models.config import ModelSpec
 
@@ -61,7 +61,7 @@ def import_(
     Nothing inside a checkpoint is run. The result is read back, compared, and tried on an image of noise.
     """
     from singleshot.cli.models import parse_size
-    from singleshot.interop.registry import read_foreign
+    from singleshot.interop.read import read_foreign
 
     names = None if classes is None else _read_names(classes)
     pixels, size_hw = None if mean is None else _read_mean(mean), None if size is None else parse_size(size)
@@ -152,7 +152,7 @@ def _print_report(spec: ModelSpec, report: ImportReport, check: SelfCheck, out: 
         ("mapped", f"{len(report.mapped)} parameters"),
         ("left over", _counted(report.left_over)),
         ("missing", _counted(report.missing)),
-        *(("note", note) for note in report.notes),
+        *(("note", _in_options(note)) for note in report.notes),
         ("checked", f"{check.anchors:,} default boxes = rows of the heads; logits of noise {low:.2f}..{high:.2f}"),
         ("", "the file reads back equal and gives identical outputs"),
     ]
@@ -163,6 +163,11 @@ def _print_report(spec: ModelSpec, report: ImportReport, check: SelfCheck, out: 
         for ours, theirs in report.mapped:
             console.print(shown(f"{ours} <- {theirs}"), soft_wrap=True)
     typer.echo(f"Wrote {out}. Try: singleshot predict photo.jpg --weights {shlex.quote(str(out))}")
+
+
+def _in_options(note: str) -> str:
+    """A note of the library's, with the options of this command for its arguments."""
+    return note.replace("size_hw", "--size").replace("mean and scale", "--mean and --scale")
 
 
 def _counted(names: tuple[str, ...]) -> str:

@@ -2,7 +2,6 @@
 
 from singleshot.data.bad_records import BadData, Problem
 from singleshot.data.dataset import DetectionDataset, open, splits
-from singleshot.data.recognise import Format
 from singleshot.data.train_val import open_training
 
-__all__ = ["BadData", "DetectionDataset", "Format", "Problem", "open", "open_training", "splits"]
+__all__ = ["BadData", "DetectionDataset", "Problem", "open", "open_training", "splits"]

@@ -82,3 +82,9 @@ def refuse(problems: Sequence[Problem], where: Path) -> None:
         f"{where}: {len(bad)} bad records:\n  {shown}{more}\n"
         "Mend the files (`singleshot data check` lists everything), or use --bad-data skip to go on without them."
     )
+
+
+def guessed_encoding(file: Path, encoding: str) -> Problem:
+    """The note that a text neither says its encoding nor is UTF-8."""
+    message = f"does not say its encoding and is not UTF-8: read as {encoding}; save it as UTF-8 if words look wrong"
+    return Problem(file, None, "encoding", "noted", message)

@@ -10,14 +10,14 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
 from singleshot.core.wording import counted
 from singleshot.data.bad_records import BadData, Problem, count_kinds
 from singleshot.data.dataset import DetectionDataset, open_found
-from singleshot.data.recognise import Format, Found, own_splits, recognise
+from singleshot.data.recognise import Found, own_splits, recognise
 from singleshot.data.split_names import HELD_OUT, TRAINING, split_role
 from singleshot.data.splitting import PARTS, assign_splits
 from singleshot.data.train_val import choose_training
@@ -89,7 +89,7 @@ class DataReport:
 def check(
     path: str | Path,
     split: str | None = None,
-    format: Format | Literal["auto"] = "auto",
+    format: str = "auto",
     bad_data: BadData = "skip",
     *,
     deep: bool = True,

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from singleshot.core.files import is_regular, read_text
+from singleshot.data.bad_records import Problem, guessed_encoding
 from singleshot.data.file_index import normal
 from singleshot.data.records import Records
 from singleshot.errors import DataError
@@ -18,6 +19,7 @@ CLASS_FILES = ("classes.txt", "labels.txt", "labelmap.txt", "label_list.txt")
 # What other trainers want first in a list of classes; public classes have no background.
 NO_CLASSES = frozenset({"background", "__ignore__"})
 NAMES_SHOWN = 5
+MAX_BYTES = 16 * 2**20
 
 
 class ClassList(NamedTuple):
@@ -25,6 +27,21 @@ class ClassList(NamedTuple):
 
     file: Path
     names: tuple[str, ...]
+
+
+def read_class_lines(file: Path) -> tuple[list[str], list[Problem]]:
+    """The lines of a list of classes without spaces at their ends, whatever the encoding; and a note if it is guessed.
+
+    Raises:
+        DataError: it cannot be read, or is no text.
+    """
+    try:
+        text = read_text(file, MAX_BYTES)
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{file}: the list of classes cannot be read: {error}") from error
+    content = text.text.rstrip()
+    lines = [line.strip() for line in re.split(r"\r\n|\r|\n", content)] if content else []
+    return lines, [guessed_encoding(file, text.encoding)] if text.guessed else []
 
 
 def find_class_list(folder: Path, records: Records) -> ClassList | None:
@@ -37,14 +54,8 @@ def find_class_list(folder: Path, records: Records) -> ClassList | None:
         file = folder / name
         if not is_regular(file):
             continue
-        try:
-            text = read_text(file)
-        except (OSError, UnicodeDecodeError) as error:
-            raise DataError(f"{file}: the list of classes cannot be read: {error}") from error
-        if text.guessed:
-            message = f"neither UTF-8 nor marked; read as {text.encoding}"
-            records.add_problem(file, None, "encoding", message, "noted")
-        lines = [line.strip() for line in re.split(r"\r\n|\r|\n", text.text)]
+        lines, problems = read_class_lines(file)
+        records.problems += problems
         if name == "labelmap.txt":
             lines = [line.split(":")[0] for line in lines if not line.startswith(("#", "background:"))]
         return ClassList(file, tuple(dict.fromkeys(line for line in lines if line)))

@@ -11,19 +11,14 @@ from typing import Literal
 from singleshot.core.files import check_output_folder, filled_folder
 from singleshot.core.structures import Sample
 from singleshot.data.bad_records import BadData, Problem
-from singleshot.data.convert_names import check_class_names, describe_keys, describe_renamed, target_names, yolo_keys
+from singleshot.data.convert_names import check_class_names, describe_renamed, target_names
 from singleshot.data.dataset import DetectionDataset, open_splits
-from singleshot.data.formats.writers import IMAGE_FOLDERS, WRITERS, Splits, Target
-from singleshot.data.recognise import Format
+from singleshot.data.formats.registry import FORMATS, Content, Writer, writer_of, writers
 from singleshot.data.split_names import names_split
-from singleshot.errors import DataError
 
 Track = Callable[[Sequence[Path]], Iterable[Path]]
 UNLISTED = "unlisted"
 """The split of images that are in none of the source's, for formats in which such images would be lost."""
-
-# What conversions write at the top of a folder, beside the lists of splits.
-_WRITTEN = frozenset({"Annotations", "JPEGImages", "ImageSets", "classes.txt", "annotations", "images", "labels"})
 
 
 @dataclass(frozen=True)
@@ -49,9 +44,9 @@ class Conversion:
 def convert(
     source: str | Path,
     destination: str | Path,
-    to: Target,
+    to: str,
     *,
-    format: Format | Literal["auto"] = "auto",
+    format: str = "auto",
     images: Literal["copy", "link"] = "copy",
     bad_data: BadData = "skip",
     classes: Sequence[str] | None = None,
@@ -63,7 +58,7 @@ def convert(
     Args:
         source: see `singleshot.data.open`.
         destination: a new or empty folder, neither in the source nor around it.
-        to: the format to write.
+        to: the format to write: ``voc``, ``coco``, ``yolo``, or another package's that has a writer.
         format: the source's format.
         images: ``copy`` the image files, or ``link`` to them (symbolic links).
         bad_data: policy for bad records of the source.
@@ -77,41 +72,50 @@ def convert(
         OSError: something cannot be written; names the file.
     """
     source, destination = Path(source), Path(destination)
-    if to not in WRITERS:
-        raise DataError(f"cannot write the format '{to}': use {', '.join(WRITERS)}")
+    writer = writer_of(to)
     replaceable = _is_ours if overwrite else None
     check_output_folder(destination, replaceable=replaceable, sources=[source])
     whole, parts = open_splits(source, format, bad_data, classes)
     paths = list(dict.fromkeys(sample.image_path for sample in whole.samples))
     check_output_folder(destination, replaceable=replaceable, sources={path.parent for path in paths} - {source.parent})
     used = {whole.class_map.names[index] for sample in whole.samples for index in sample.class_ids.tolist()}
-    check_class_names(whole.class_map.names, to, used)
+    check_class_names(whole.class_map.names, FORMATS.get(to).title, writer.any_class_name)
+    writer.check_names(whole.class_map.names, used)
     names = target_names(paths)
-    splits = _splits(whole, parts, to)
+    splits = _splits(whole, parts, writer)
     with filled_folder(destination) as folder:
-        WRITERS[to](folder, whole, splits, names)
-        _place_images(folder / IMAGE_FOLDERS[to], names, images, track)
+        writer.write(folder, Content(whole.samples, whole.class_map, whole.format, splits, names))
+        _place_images(folder / writer.image_folder, names, images, track)
     counts = {name: len(samples) for name, samples in splits.items() if name is not None}
     objects = sum(map(len, whole))
-    notes = (*whole.notes, *describe_renamed(names), *_describe_splits(parts, splits, to))
-    return Conversion(len(whole), objects, counts, whole.problems, tuple(_losses(whole.samples, to)), notes)
+    notes = [*whole.notes, *describe_renamed(names)]
+    if UNLISTED in splits and UNLISTED not in parts:
+        others = len(splits[UNLISTED])
+        notes.append(f"{others} images are in no split of the source: they are written as split '{UNLISTED}'")
+    notes += writer.notes(list(counts))
+    crowds = sum(int(sample.iscrowd.sum()) for sample in whole.samples)
+    difficult = sum(int(sample.difficult.sum()) for sample in whole.samples)
+    losses = tuple(writer.losses(crowds, difficult))
+    return Conversion(len(whole), objects, counts, whole.problems, losses, tuple(notes))
 
 
 def _is_ours(name: str) -> bool:
     """Whether an entry of a folder is of a kind that conversions write."""
     path = PurePath(name)
     is_list = path.suffix == ".txt" and (names_split(path.stem) or path.stem == UNLISTED)
-    return name in _WRITTEN or name == "data.yaml" or is_list
+    return is_list or any(name in writer.entries for writer in writers().values())
 
 
-def _splits(whole: DetectionDataset, parts: Mapping[str, DetectionDataset], to: Target) -> Splits:
+def _splits(
+    whole: DetectionDataset, parts: Mapping[str, DetectionDataset], writer: Writer
+) -> dict[str | None, Sequence[Sample]]:
     """The samples of each split; all of them under ``None`` where there are no splits."""
     if not parts:
         return {None: whole.samples}
     splits: dict[str | None, Sequence[Sample]] = {name: part.samples for name, part in parts.items()}
     listed = {sample.image_path for part in parts.values() for sample in part.samples}
     others = [sample for sample in whole.samples if sample.image_path not in listed]
-    return splits | {UNLISTED: others} if others and to != "voc" else splits
+    return splits | {UNLISTED: others} if others and writer.needs_splits else splits
 
 
 def _place_images(folder: Path, names: Mapping[Path, str], images: Literal["copy", "link"], track: Track) -> None:
@@ -125,21 +129,3 @@ def _place_images(folder: Path, names: Mapping[Path, str], images: Literal["copy
                 shutil.copyfile(path, target)
         except OSError as error:  # a full disk is reported without a name by some systems
             raise OSError(error.errno, f"{error.strerror or error} (copying {path})", str(target)) from error
-
-
-def _describe_splits(parts: Mapping[str, DetectionDataset], splits: Splits, to: Target) -> Iterable[str]:
-    if UNLISTED in splits and UNLISTED not in parts:
-        yield f"{len(splits[UNLISTED])} images are in no split of the source: they are written as split '{UNLISTED}'"
-    if to == "yolo":
-        yield from describe_keys(yolo_keys([name for name in splits if name is not None]))
-
-
-def _losses(samples: Sequence[Sample], to: Target) -> Iterable[str]:
-    crowds = sum(int(sample.iscrowd.sum()) for sample in samples)
-    difficult = sum(int(sample.difficult.sum()) for sample in samples)
-    if crowds and to == "voc":
-        yield f"{crowds} crowds became difficult objects: VOC has no crowds"
-    if crowds and to == "yolo":
-        yield f"{crowds} crowds were left out: YOLO has no crowds"
-    if difficult and to == "yolo":
-        yield f"{difficult} difficult objects became ordinary ones: YOLO has no such flag"

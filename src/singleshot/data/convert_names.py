@@ -64,25 +64,33 @@ def describe_renamed(names: dict[Path, str]) -> Iterable[str]:
         yield f"{len(renamed)} images were renamed, as {shown!r} to '{new}': equal names, or such as lists cannot hold"
 
 
-def check_class_names(names: Sequence[str], to: str, used: Collection[str]) -> None:
-    """Refuse class names that the format's readers would not read back.
+def check_class_names(names: Sequence[str], title: str, any_name: bool) -> None:
+    """Refuse class names that a format's readers would not read back.
 
     Args:
         names: the classes.
-        to: the format.
-        used: the names of classes with objects.
+        title: of the format, for the message.
+        any_name: whether control characters, and spaces at the ends, are read back.
 
     Raises:
         DataError: names the class.
     """
     for name in names:
         broken = any(unicodedata.category(sign) in _BROKEN for sign in name)
-        if not name or (to != "coco" and (broken or name != name.strip("\ufeff").strip())):
+        if not name or (not any_name and (broken or name != name.strip("\ufeff").strip())):
             raise DataError(
-                f"the class name {name!r} cannot be written as {to.upper()}: it is empty, or has spaces at its ends or "
+                f"the class name {name!r} cannot be written as {title}: it is empty, or has spaces at its ends or "
                 "control characters; rename the class first"
             )
-    if to == "voc" and names and is_background(names[0]) and names[0] not in used:
+
+
+def refuse_background(names: Sequence[str], used: Collection[str]) -> None:
+    """Refuse a first class that VOC's readers would take for the background; ``used``: names of classes with objects.
+
+    Raises:
+        DataError: names the class.
+    """
+    if names and is_background(names[0]) and names[0] not in used:
         raise DataError(
             f"the class '{names[0]}' comes first, where VOC's readers take it for the background and no class: rename "
             "it, or name the others with --classes"

@@ -8,11 +8,10 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 from singleshot.core.structures import ClassMap, Sample
 from singleshot.data.bad_records import BadData, Problem, count_kinds, refuse
-from singleshot.data.recognise import Format, Found, own_splits, recognise, report_unexplained
+from singleshot.data.recognise import Found, own_splits, recognise, report_unexplained
 from singleshot.data.records import Records
 from singleshot.data.split_names import TRAINING, resolve_split, split_role
 from singleshot.data.splitting import PARTS, assign_splits
@@ -30,7 +29,7 @@ class DetectionDataset:
         class_map: the classes 0..C-1, equal for all splits of the data set.
         split: the split, ``None`` for everything.
         splits: splits that the files define, or ``train``, ``val``, ``test`` of `assign_splits` where they define none.
-        format: ``voc``, ``coco``, ``yolo``, ``csv`` or ``labelme``.
+        format: a name of ``FORMATS``: ``voc``, ``coco``, ``yolo``, ``csv``, ``labelme``, or another package's.
         problems: every record that was noted, repaired or skipped.
         bad_data: the policy it was opened with.
         notes: what was decided without being asked, a sentence each: how a heap of images was divided ...
@@ -41,7 +40,7 @@ class DetectionDataset:
     class_map: ClassMap
     split: str | None
     splits: tuple[str, ...]
-    format: Format
+    format: str
     problems: tuple[Problem, ...] = ()
     bad_data: BadData = "skip"
     notes: tuple[str, ...] = ()
@@ -64,7 +63,7 @@ class DetectionDataset:
         return self.subset([index for index, sample in enumerate(self.samples) if len(sample)])
 
 
-def splits(path: str | Path, format: Format | Literal["auto"] = "auto") -> tuple[str, ...]:
+def splits(path: str | Path, format: str = "auto") -> tuple[str, ...]:
     """Names of the splits that the files of a data set define; empty where there is one heap."""
     return own_splits(recognise(Path(path), format))
 
@@ -72,7 +71,7 @@ def splits(path: str | Path, format: Format | Literal["auto"] = "auto") -> tuple
 def open(
     path: str | Path,
     split: str | None = None,
-    format: Format | Literal["auto"] = "auto",
+    format: str = "auto",
     bad_data: BadData = "skip",
     classes: Sequence[str] | None = None,
 ) -> DetectionDataset:
@@ -83,7 +82,7 @@ def open(
         split: one split, several joined by ``+`` (``"2007_trainval+2012_trainval"``), or ``None`` for everything. A
             data set without splits is divided by the images' names into ``train``, ``val`` and ``test``
             (`assign_splits`); of one that has only a training split, ``val`` is the part of it that training holds out.
-        format: ``auto``, ``voc``, ``coco``, ``yolo``, ``csv`` or ``labelme``.
+        format: ``auto``, ``voc``, ``coco``, ``yolo``, ``csv``, ``labelme``, or one that another package has added.
         bad_data: ``skip`` repairs or leaves out bad records and lists them in ``problems``; ``error`` refuses them.
         classes: the classes to use, in this order; objects of other classes are skipped. Pass a model's classes to
             evaluate it. ``None`` takes the data set's.
@@ -96,7 +95,7 @@ def open(
 
 def open_splits(
     path: str | Path,
-    format: Format | Literal["auto"] = "auto",
+    format: str = "auto",
     bad_data: BadData = "skip",
     classes: Sequence[str] | None = None,
 ) -> tuple[DetectionDataset, dict[str, DetectionDataset]]:

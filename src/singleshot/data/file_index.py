@@ -162,6 +162,10 @@ class FileIndex:
             return stem
         return _only(self._normal_stems.get(normal(stem), ())) or _only(self._normal_paths.get(normal(stem), ()))
 
+    def called(self, name: str) -> list[str]:
+        """The files of a name, with their suffix or without, in whatever folders, case and Unicode form."""
+        return [*self._last_parts.get(normal(name), ()), *self._last_stems.get(normal(name), ())]
+
     def ending_like(self, name: str) -> str | None:
         """The file that a path from elsewhere means: the one that shares its end, if no other shares as much.
 

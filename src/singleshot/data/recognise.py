@@ -8,23 +8,16 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from types import ModuleType
-from typing import Literal
 
 from singleshot.data.bad_records import Problem
 from singleshot.data.folder_splits import split_by_folders
-from singleshot.data.formats import coco, csv_table, labelme, voc, yolo
 from singleshot.data.formats.other_formats import describe_foreign
+from singleshot.data.formats.registry import FORMATS, known_format
 from singleshot.data.paths import images_below, is_image, subfolders, visible
 from singleshot.data.records import Layout, Records
 from singleshot.data.split_names import is_whole
 from singleshot.errors import DataError
 
-Format = Literal["voc", "coco", "yolo", "csv", "labelme"]
-
-# Of formats that say the same, the first is read; of one JSON file the first that knows it.
-READERS: dict[Format, ModuleType] = {"labelme": labelme, "coco": coco, "yolo": yolo, "voc": voc, "csv": csv_table}
-NAMES: dict[Format, str] = {"labelme": "LabelMe", "coco": "COCO", "yolo": "YOLO", "voc": "VOC", "csv": "csv"}
 # A second format that explains this share of the first's images, or so many others, is no stray file.
 RIVAL = 0.8
 ALIKE = 0.9
@@ -46,7 +39,7 @@ class Found:
     """
 
     path: Path
-    format: Format
+    format: str
     layout: Layout
     problems: tuple[Problem, ...] = ()
     left_out: frozenset[str] = frozenset()
@@ -68,7 +61,7 @@ def own_splits(found: Found) -> tuple[str, ...]:
     return () if len(names) == 1 and is_whole(names[0]) else names
 
 
-def recognise(path: Path, format: Format | Literal["auto"] = "auto") -> Found:
+def recognise(path: Path, format: str = "auto") -> Found:
     """Find a data set's format, from its files alone or, where several fit, from the images that each explains.
 
     Raises:
@@ -77,13 +70,11 @@ def recognise(path: Path, format: Format | Literal["auto"] = "auto") -> Found:
     """
     if not path.exists():
         raise DataError(f"{path}: no such folder or file")
-    if format != "auto" and format not in READERS:
-        raise DataError(f"unknown data format '{format}': use auto, {', '.join(NAMES)}")
-    names: Sequence[Format] = [format] if format != "auto" else list(READERS)
+    names = FORMATS.names() if known_format(format) == "auto" else (format,)
     found = _at(path, names) or _inside(path, names, DEPTH) or _anywhere(path, names)
     if found:
         return found if own_splits(found) else replace(found, layout=split_by_folders(found.layout, found.root))
-    looked = "\n  ".join(READERS[name].LOOKED_FOR for name in names)
+    looked = "\n  ".join(f"{form.title}: {form.looked_for}" for form in map(FORMATS.get, names))
     foreign = describe_foreign(path)
     raise DataError(f"{path}: no labelled images found. Looked for\n  {looked}\nand found {_describe(path)}.{foreign}")
 
@@ -99,13 +90,13 @@ def _describe(path: Path) -> str:
     return ", ".join([*folders[:8], *counts[:8]]) or "an empty folder"
 
 
-def _at(path: Path, names: Sequence[Format]) -> Found | None:
+def _at(path: Path, names: Sequence[str]) -> Found | None:
     """What ``path`` itself is."""
-    candidates: list[tuple[Format, Layout]] = []
+    candidates: list[tuple[str, Layout]] = []
     faults: list[DataError] = []
     for name in names:
         try:
-            layout: Layout | None = READERS[name].find(path)
+            layout: Layout | None = FORMATS.get(name).find(path)
         except DataError as error:
             faults.append(error)
             continue
@@ -131,17 +122,17 @@ class _Claim:
         named: the class names, where the format has some.
     """
 
-    format: Format
+    format: str
     layout: Layout
     images: dict[str, Path]
     objects: Counter[str]
     named: frozenset[str]
 
     def __str__(self) -> str:
-        return f"{NAMES[self.format]} explains {len(self.images)}"
+        return f"{FORMATS.get(self.format).title} explains {len(self.images)}"
 
 
-def _claim(name: Format, layout: Layout, records: Records) -> _Claim:
+def _claim(name: str, layout: Layout, records: Records) -> _Claim:
     real = [os.path.realpath(image.path) for image in records.images]
     images = {
         path: image.objects_file or image.file
@@ -152,7 +143,7 @@ def _claim(name: Format, layout: Layout, records: Records) -> _Claim:
     return _Claim(name, layout, images, Counter(real[owner] for owner in records.owner), named)
 
 
-def _weigh(path: Path, candidates: Sequence[tuple[Format, Layout]], faults: list[DataError]) -> Found:
+def _weigh(path: Path, candidates: Sequence[tuple[str, Layout]], faults: list[DataError]) -> Found:
     """The candidate that explains most images, unless another has nearly the same claim and says something else."""
     claims = []
     for name, layout in candidates:
@@ -171,19 +162,17 @@ def _weigh(path: Path, candidates: Sequence[tuple[Format, Layout]], faults: list
     for other in claims[1:]:
         _refuse_rival(path, claims[0], other, total)
     alike = [other for other in claims[1:] if _is_rival(claims[0], other)]
-    best = min((claims[0], *alike), key=lambda claim: list(READERS).index(claim.format))
+    best = min((claims[0], *alike), key=lambda claim: FORMATS.names().index(claim.format))
     others = [claim for claim in claims if claim is not best]
     problems = [Problem(path, None, "other-format", "noted", f"passed over: {error}") for error in faults]
     if others:
-        text = f"read as {NAMES[best.format]}, which explains {len(best.images)} of {total} images; "
+        text = f"read as {FORMATS.get(best.format).title}, which explains {len(best.images)} of {total} images; "
         text += ", ".join(map(str, others)) + f"; --format {others[0].format} would read that instead"
         problems.append(Problem(path, None, "format-chosen", "noted", text))
     for other in others:
         problems += _passed_over(best, other)
     left_out = frozenset().union(*(other.images for other in others)) - best.images.keys()
-    layout = best.layout
-    if isinstance(layout, voc.VocLayout) and any(other.format == "yolo" for other in others):
-        layout = replace(layout, has_class_list=False)  # it belongs to the labels that are passed over
+    layout = FORMATS.get(best.format).beside(best.layout, {other.format for other in others})
     return Found(path, best.format, layout, tuple(problems), left_out)
 
 
@@ -215,13 +204,14 @@ def _refuse_rival(path: Path, best: _Claim, other: _Claim, total: int) -> None:
 
 def _passed_over(best: _Claim, other: _Claim) -> list[Problem]:
     """A note for each file of a format that is not read, and which of its images are therefore left out."""
+    passed, read = FORMATS.get(other.format).title, FORMATS.get(best.format).title
     problems = []
     by_file: dict[Path, list[str]] = {}
     for image, file in other.images.items():
         by_file.setdefault(file, []).append(image)
     for file, images in sorted(by_file.items()):
         lost = sorted(image for image in images if image not in best.images)
-        message = f"{NAMES[other.format]} labels, passed over: the data set is read as {NAMES[best.format]}"
+        message = f"{passed} labels, passed over: the data set is read as {read}"
         if lost:
             message += (
                 f"; {len(lost)} of its images have no other labels and are left out, such as {Path(lost[0]).name}"
@@ -230,7 +220,7 @@ def _passed_over(best: _Claim, other: _Claim) -> list[Problem]:
     return problems
 
 
-def _inside(path: Path, names: Sequence[Format], depth: int) -> Found | None:
+def _inside(path: Path, names: Sequence[str], depth: int) -> Found | None:
     """The one data set in a folder's folders, as when an archive has an outer folder.
 
     Raises:
@@ -241,7 +231,7 @@ def _inside(path: Path, names: Sequence[Format], depth: int) -> Found | None:
     folders = subfolders(path)[:MAX_FOLDERS]
     found = [one for folder in folders if (one := _at(folder, names) or _inside(folder, names, depth - 1))]
     if len(found) > 1:
-        if all(one.format == "yolo" and not one.layout.splits for one in found):
+        if all(FORMATS.get(one.format).find_anywhere and not one.layout.splits for one in found):
             return None  # labelled images in several folders are one heap
         places = ", ".join(str(one.path) for one in found[:8])
         raise DataError(f"{path}: holds several data sets: name one of {places}")
@@ -252,10 +242,13 @@ def _inside(path: Path, names: Sequence[Format], depth: int) -> Found | None:
     return Found(one.path, one.format, one.layout, (note, *one.problems), one.left_out)
 
 
-def _anywhere(path: Path, names: Sequence[Format]) -> Found | None:
+def _anywhere(path: Path, names: Sequence[str]) -> Found | None:
     """Labels beside images in whatever folders."""
-    layout = yolo.find_anywhere(path) if "yolo" in names and path.is_dir() else None
-    return Found(path, "yolo", layout) if layout else None
+    for name in names if path.is_dir() else ():
+        search = FORMATS.get(name).find_anywhere
+        if search and (layout := search(path)):
+            return Found(path, name, layout)
+    return None
 
 
 def report_unexplained(root: Path, records: Records) -> list[Problem]:

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 from singleshot.core.files import check_output, write_atomically
 from singleshot.data.dataset import open_found
-from singleshot.data.recognise import Format, own_splits, recognise
+from singleshot.data.recognise import own_splits, recognise
 from singleshot.data.splitting import PARTS
 
 
@@ -28,7 +27,7 @@ class SplitLists:
 def write_lists(
     path: str | Path,
     out: str | Path | None = None,
-    format: Format | Literal["auto"] = "auto",
+    format: str = "auto",
     *,
     overwrite: bool = False,
 ) -> SplitLists:

@@ -6,12 +6,11 @@ import dataclasses
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Literal
 
 from singleshot.core.wording import counted
 from singleshot.data.bad_records import BadData, summarise
 from singleshot.data.dataset import DetectionDataset, divide, open_found
-from singleshot.data.recognise import Format, Found, own_splits, recognise
+from singleshot.data.recognise import Found, own_splits, recognise
 from singleshot.data.split_names import HELD_OUT, TRAINING, Role, choose_split, split_role
 from singleshot.data.splitting import MIN_HELD_OUT
 from singleshot.errors import DataError
@@ -26,7 +25,7 @@ def open_training(
     path: str | Path,
     train: str = AUTO,
     val: str = AUTO,
-    format: Format | Literal["auto"] = "auto",
+    format: str = "auto",
     bad_data: BadData = "skip",
 ) -> tuple[DetectionDataset, DetectionDataset | None]:
     """The images to learn from and those to measure on; ``None`` where nothing is measured, and ``notes`` say why.
@@ -175,7 +174,7 @@ def remarks(*datasets: DetectionDataset | None) -> list[str]:
 def open_held_out(
     path: str | os.PathLike[str],
     split: str | None = None,
-    format: Format | Literal["auto"] = "auto",
+    format: str = "auto",
     *,
     learnt: bool = True,
 ) -> DetectionDataset:

@@ -8,61 +8,24 @@ was drawn on a rotated or scaled copy is repaired; what loses nothing is noted.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from singleshot.core.structures import ClassMap, Sample
-from singleshot.data.bad_records import Action, Problem
+from singleshot.data.bad_records import Problem
+from singleshot.data.columns import Columns, Mask, columns_of
 from singleshot.data.headers import read_headers
 from singleshot.data.notation import find_corners, find_fractions
 from singleshot.data.records import ImageRecord, Records
+from singleshot.data.stated_size import ROUNDING_PX, check_stated_sizes
 from singleshot.images.header import Header
 
-Mask = NDArray[np.bool_]
-
-# A box may stick out by this much through rounding; it is clipped and only noted.
-ROUNDING_PX = 1.0
 TINY_PX = 2.0
 # No image is this large; corners beyond it would overflow.
 FAR_PX = 1e9
-SCALE_TOLERANCE = 0.01
-
-
-@dataclass
-class _Columns:
-    """The objects' columns as arrays, and the problems found so far."""
-
-    records: Records
-    owner: NDArray[np.int64]
-    boxes: NDArray[np.float64]
-    class_ids: NDArray[np.int64]
-    areas: NDArray[np.float64]
-    keep: Mask
-    problems: list[Problem]
-    names: Mapping[str | int, str]
-
-    def report(self, rows: Mask, kind: str, action: Action, message: Callable[[int], str]) -> None:
-        """Add a problem for each marked object, and take it out when ``action`` is ``skipped``."""
-        for row in np.flatnonzero(rows).tolist():
-            image = self.records.images[self.owner[row]]
-            line = self.records.lines[row] or None
-            self.problems.append(Problem(image.objects_file or image.file, line, kind, action, message(row)))
-        if action == "skipped":
-            self.keep &= ~rows
-
-    def class_name(self, row: int) -> str:
-        """The object's class, as its file calls it where the file does not name it."""
-        label = self.records.labels[row]
-        return self.names.get(label, str(label))
-
-    def written(self, row: int) -> str:
-        """The object's id where it has one, its class, and its corners as the file has them."""
-        key = "" if self.records.keys[row] is None else f"annotation {self.records.keys[row]}, "
-        return f"{key}{self.class_name(row)} ({', '.join(f'{value:g}' for value in self.records.boxes[row])})"
 
 
 def validate(records: Records, class_map: ClassMap, listed: Sequence[str] | None) -> tuple[list[Sample], list[Problem]]:
@@ -80,7 +43,7 @@ def validate(records: Records, class_map: ClassMap, listed: Sequence[str] | None
     headers = read_headers([image.path for image in records.images])
     usable = [_check_image(image, header, problems) for image, header in zip(records.images, headers, strict=True)]
     _skip_repeated_files(records, usable, problems)
-    columns = _columns(records, class_map, usable, problems)
+    columns = columns_of(records, class_map, usable, problems)
     _check_classes(columns, listed)
     _check_boxes(columns, headers, usable)
     return _samples(columns, headers, usable), problems
@@ -136,26 +99,7 @@ def _report_contradictions(records: Records, pairs: Sequence[tuple[int, int]], p
         problems.append(Problem(left, None, "contradiction", "skipped", message))
 
 
-def _columns(records: Records, class_map: ClassMap, usable: Sequence[bool], problems: list[Problem]) -> _Columns:
-    by_name = {name: index for index, name in enumerate(class_map.names)}
-    index: dict[str | int, int] = {}
-    index.update(by_name)
-    for key, name in zip(records.class_ids, records.class_names, strict=False):
-        index[key] = by_name.get(name, -1)
-    owner = np.array(records.owner, dtype=np.int64)
-    return _Columns(
-        records,
-        owner,
-        np.array(records.boxes, dtype=np.float64).reshape(-1, 4),
-        np.array([index.get(label, -1) for label in records.labels], dtype=np.int64),
-        np.array(records.areas, dtype=np.float64),
-        np.array(usable, dtype=bool)[owner],
-        problems,
-        dict(zip(records.class_ids, records.class_names, strict=False)),
-    )
-
-
-def _check_classes(columns: _Columns, listed: Sequence[str] | None) -> None:
+def _check_classes(columns: Columns, listed: Sequence[str] | None) -> None:
     source = "the classes asked for" if listed is not None else "the classes of the data set"
 
     def message(row: int) -> str:
@@ -164,7 +108,7 @@ def _check_classes(columns: _Columns, listed: Sequence[str] | None) -> None:
     columns.report(columns.keep & (columns.class_ids < 0), "unknown-class", "skipped", message)
 
 
-def _check_boxes(columns: _Columns, headers: Sequence[Header | str], usable: list[bool]) -> None:
+def _check_boxes(columns: Columns, headers: Sequence[Header | str], usable: list[bool]) -> None:
     """Bring all boxes to continuous pixels of the upright image; report and mend what is wrong with them."""
     records, boxes = columns.records, columns.boxes
     finite = np.isfinite(boxes).all(axis=1)
@@ -183,12 +127,12 @@ def _check_boxes(columns: _Columns, headers: Sequence[Header | str], usable: lis
     boxes = np.concatenate([np.where(swapped, high, low) - first, np.where(swapped, low, high)], axis=1)
     columns.boxes = boxes * np.tile(sizes_hw[columns.owner, ::-1], 2) if records.fractions else boxes
     if not records.fractions:
-        _check_frames(columns, headers, usable)
+        check_stated_sizes(columns, headers, usable)
     _check_extent(columns, sizes_hw[columns.owner, ::-1])
     _check_repeated(columns)
 
 
-def _check_notation(columns: _Columns, sizes_hw: NDArray[np.int64]) -> None:
+def _check_notation(columns: Columns, sizes_hw: NDArray[np.int64]) -> None:
     """Leave out boxes that are fractions or corners where the format wants pixels or sizes, and say so once a file."""
     images = columns.records.images
     stated_hw = [image.declared_hw or tuple(size) for image, size in zip(images, sizes_hw.tolist(), strict=True)]
@@ -211,7 +155,7 @@ def _check_notation(columns: _Columns, sizes_hw: NDArray[np.int64]) -> None:
         )
 
 
-def _leave_out(columns: _Columns, rows: Mask, kind: str, message: str) -> None:
+def _leave_out(columns: Columns, rows: Mask, kind: str, message: str) -> None:
     """Take the marked objects out; one problem for each file."""
     by_file: dict[Path, list[int]] = {}
     for row in np.flatnonzero(rows).tolist():
@@ -223,70 +167,7 @@ def _leave_out(columns: _Columns, rows: Mask, kind: str, message: str) -> None:
     columns.keep &= ~rows
 
 
-def _check_frames(columns: _Columns, headers: Sequence[Header | str], usable: list[bool]) -> None:
-    """Images whose annotation states another size than the file has: turn, scale, keep or skip their boxes."""
-    records = columns.records
-    order = np.argsort(columns.owner, kind="stable")
-    bounds = np.searchsorted(columns.owner[order], np.arange(len(records.images) + 1)).tolist()
-    for index, (image, header) in enumerate(zip(records.images, headers, strict=True)):
-        if not usable[index] or isinstance(header, str) or image.declared_hw == header.upright_size_hw:
-            continue
-        if image.declared_hw is None and not records.states_sizes:
-            continue
-        rows = order[bounds[index] : bounds[index + 1]]
-        kind, action, text = _settle_frame(columns, rows, image.declared_hw, header)
-        columns.problems.append(Problem(image.file, image.line, kind, action, f"{image.path.name}: {text}"))
-        if action == "skipped":
-            usable[index] = False
-            columns.keep[rows] = False
-
-
-def _settle_frame(
-    columns: _Columns, rows: NDArray[np.int64], declared_hw: tuple[int, int] | None, header: Header
-) -> tuple[str, Action, str]:
-    """Bring the boxes of one image from the size that its annotation states to the real one; say how."""
-    height, width = header.upright_size_hw
-    if declared_hw is None:
-        return "no-size", "noted", f"the annotation states no size; the image is {width} x {height}"
-    boxes = columns.boxes[rows]
-    stated = f"the annotation is for {declared_hw[1]} x {declared_hw[0]}, the image is {width} x {height}"
-    scale = np.array([width / declared_hw[1], height / declared_hw[0]])
-    if header.orientation >= 5 and declared_hw == header.size_hw:
-        columns.boxes[rows] = turn_boxes(boxes, header.size_hw, header.orientation)
-        return "exif-turned", "repaired", f"boxes were drawn on the unturned image; turned (EXIF {header.orientation})"
-    if declared_hw == (width, height) and _fits(boxes, width, height):
-        return "size-swapped", "noted", f"{stated}: width and height are swapped"
-    if abs(scale[0] / scale[1] - 1) <= SCALE_TOLERANCE:
-        columns.boxes[rows] = boxes * np.tile(scale, 2)
-        columns.areas[rows] *= scale.prod()
-        return "size-scaled", "repaired", f"{stated}: boxes scaled"
-    return "size-mismatch", "skipped", f"{stated}: the labels are of another picture"
-
-
-def _fits(boxes: NDArray[np.float64], width: int, height: int) -> bool:
-    limits = np.array([width, height]) + ROUNDING_PX
-    return bool((boxes[:, 2:] <= limits).all())
-
-
-def turn_boxes(boxes_xyxy: NDArray[np.float64], stored_hw: tuple[int, int], orientation: int) -> NDArray[np.float64]:
-    """Boxes of an image as stored, on the upright image.
-
-    Args:
-        boxes_xyxy: corners in pixels of the stored image, ``[N, 4]``.
-        stored_hw: size before the orientation is applied.
-        orientation: EXIF orientation, 1 to 8.
-    """
-    height, width = stored_hw
-    x0, y0, x1, y1 = boxes_xyxy.T
-    if orientation in (2, 3, 7, 8):  # the stored x axis runs backwards
-        x0, x1 = width - x1, width - x0
-    if orientation in (3, 4, 6, 7):  # the stored y axis runs backwards
-        y0, y1 = height - y1, height - y0
-    turned = (y0, x0, y1, x1) if orientation >= 5 else (x0, y0, x1, y1)
-    return np.stack(turned, axis=1)
-
-
-def _check_extent(columns: _Columns, limits_wh: NDArray[np.int64]) -> None:
+def _check_extent(columns: Columns, limits_wh: NDArray[np.int64]) -> None:
     """Drop empty boxes and boxes outside, clip those that stick out. Runs on all objects at once."""
     boxes, keep = columns.boxes, columns.keep
     limits = limits_wh.astype(np.float64)
@@ -308,7 +189,7 @@ def _check_extent(columns: _Columns, limits_wh: NDArray[np.int64]) -> None:
     columns.boxes = clipped
 
 
-def _check_repeated(columns: _Columns) -> None:
+def _check_repeated(columns: Columns) -> None:
     """Drop objects whose image, class and box equal an earlier one's."""
     keep = columns.keep & ~np.array(columns.records.iscrowd, dtype=bool)
     rows = np.flatnonzero(keep)
@@ -320,7 +201,7 @@ def _check_repeated(columns: _Columns) -> None:
     columns.report(repeated, "duplicate-box", "skipped", lambda row: f"{columns.written(row)}: given twice")
 
 
-def _samples(columns: _Columns, headers: Sequence[Header | str], usable: list[bool]) -> list[Sample]:
+def _samples(columns: Columns, headers: Sequence[Header | str], usable: list[bool]) -> list[Sample]:
     """Cut the columns into one sample for each image."""
     records = columns.records
     rows = np.flatnonzero(columns.keep)

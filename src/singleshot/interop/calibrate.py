@@ -61,7 +61,7 @@ def restore_statistics(network: nn.Module, batches: Iterable[Tensor], names: Ite
 def _reparametrise(norm: nn.BatchNorm2d, mean: Tensor, variance: Tensor) -> None:
     """Same function of the input, with other running statistics; computed in float64."""
     if norm.running_mean is None or norm.running_var is None:
-        raise ValueError(f"{norm} keeps no running statistics")
+        raise ValueError("a BatchNorm without running statistics (track_running_stats=False) has none to restore")
     slope = norm.weight.double() / (norm.running_var.double() + norm.eps).sqrt()
     offset = norm.bias.double() - norm.running_mean.double() * slope
     mean, variance = mean.to(slope.device), variance.to(slope.device)

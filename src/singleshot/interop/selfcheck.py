@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
 
 from singleshot.errors import WeightsError
+from singleshot.models.build import build_anchors
 from singleshot.models.config import ModelSpec
-
-if TYPE_CHECKING:
-    from torch import Tensor
+from singleshot.weights.file import read_spec, read_state
+from singleshot.weights.network import load_network
 
 NOISE_SEED = 0
 MOST_SINGLE_CELLS = 2
@@ -46,12 +49,6 @@ def check_saved(path: Path, spec: ModelSpec, state: dict[str, Tensor], name: Pat
     Raises:
         WeightsError: it reads back different, heads and anchors differ in number, or outputs are not finite.
     """
-    import torch
-
-    from singleshot.models.build import build_anchors
-    from singleshot.weights.file import read_spec, read_state
-    from singleshot.weights.network import load_network
-
     name = name or path
     if read_spec(path) != spec:
         raise WeightsError(f"{name}: its description reads back different from what was written")

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
+
+from numpy.typing import NDArray
+from torch import Tensor
 
 from singleshot.core.class_names import COCO_IDS, COCO_NAMES, VOC_NAMES
 from singleshot.errors import WeightsError
-from singleshot.interop.report import ImportReport
+from singleshot.interop.fill import Imported, Part, fill
 from singleshot.models.config import ModelSpec
-
-if TYPE_CHECKING:
-    from torch import Tensor
+from singleshot.weights.file import COUNTER
+from singleshot.weights.network import parameter_shapes
 
 Shapes = Mapping[str, tuple[int, ...]]
 """Names and shapes of a state dict: all that an importer needs to see."""
@@ -71,6 +72,11 @@ def changed(spec: ModelSpec, **changes: Any) -> ModelSpec:
         for name, value in changes.items()
     }
     return ModelSpec.model_validate(spec.model_copy(update=parts).model_dump())
+
+
+def best_per_class(count: int, columns: int) -> dict[str, Any]:
+    """Changes of the postprocessing where so many candidates of every class count, and no limit over all has effect."""
+    return {"pre_nms_top_k": count, "max_detections": count * (columns - 1), "clip": "none"}
 
 
 def with_classes(spec: ModelSpec, columns: int) -> ModelSpec:
@@ -149,64 +155,48 @@ def renamer(prefixes: Mapping[str, str]) -> Callable[[str], str]:
     return rename
 
 
+def translate_by_mark(
+    builders: Mapping[str, Callable[[Shapes, str], Translation]], shapes: Shapes, origin: str, what: str
+) -> Translation:
+    """The translation of the first builder whose parameter the state dict has.
+
+    Raises:
+        WeightsError: it has none of them.
+    """
+    for name, build in builders.items():
+        if name in shapes:
+            return build(shapes, origin)
+    raise WeightsError(f"{origin}: a checkpoint of {what} that is not known")
+
+
 def convert(
-    translation: Translation, state: Mapping[str, Tensor], origin: object, source: str
-) -> tuple[ModelSpec, dict[str, Tensor], ImportReport]:
-    """Give every parameter of our network its foreign numbers.
+    translation: Translation, state: Mapping[str, Tensor | NDArray[Any]], origin: object, system: str
+) -> Imported:
+    """Fill the network of a translation.
 
     Args:
-        translation: of these shapes.
+        translation: of these names and shapes.
         state: the foreign state dict.
         origin: the file, for messages.
-        source: the system, for the report.
+        system: the importer, for the report.
 
     Raises:
         WeightsError: a parameter is missing, has another shape, or is not finite.
     """
-    import torch
-
-    from singleshot.models.build import build_network
-
-    with torch.device("meta"):
-        own = build_network(translation.spec.network).state_dict()
-    ours: dict[str, Tensor] = {}
-    mapped, problems = [], []
-    for name, parameter in own.items():
-        theirs = translation.rename(name)
-        if theirs not in state:
-            if not name.endswith("num_batches_tracked"):
-                problems.append(f"'{theirs}' is missing")
-            continue
-        value = _fitted(state[theirs], tuple(parameter.shape))
-        if value is None:
-            problems.append(f"'{theirs}' is {_size(state[theirs].shape)}, needed {_size(parameter.shape)}")
-        elif value.is_floating_point() and not bool(torch.isfinite(value).all()):
-            problems.append(f"'{theirs}' holds numbers that are not finite")
-        else:
-            regroup = translation.grouped_by_code and name.startswith("head.")
-            ours[name] = _regrouped(value, name, translation.spec) if regroup else value
-            mapped.append((name, theirs))
-    if problems:
-        more = f", and {len(problems) - 4} more" if len(problems) > 4 else ""
-        raise WeightsError(f"{origin}: no {translation.spec.name} of {source}: {'; '.join(problems[:4])}{more}")
-    used = {theirs for _, theirs in mapped}
-    left = tuple(name for name in state if name not in used and not name.endswith("num_batches_tracked"))
     spec = translation.spec
-    return spec, ours, ImportReport(source, spec.name, tuple(mapped), left, (), translation.notes)
-
-
-def _fitted(value: Tensor, shape: tuple[int, ...]) -> Tensor | None:
-    """The value in our shape where they differ in sides of length 1 only (scales, linear layers); else nothing."""
-    if tuple(side for side in value.shape if side != 1) != tuple(side for side in shape if side != 1):
-        return None
-    return value.reshape(shape)
+    places = {ours: translation.rename(ours) for ours in parameter_shapes(spec.network)}
+    parts = {
+        ours: Part(state.get(theirs), theirs)
+        for ours, theirs in places.items()
+        if theirs in state or not ours.endswith(COUNTER)
+    }
+    spec, own, report = fill(spec, parts, state, system, origin, translation.notes)
+    if translation.grouped_by_code:
+        own |= {name: _regrouped(value, name, spec) for name, value in own.items() if name.startswith("head.")}
+    return spec, own, report
 
 
 def _regrouped(value: Tensor, name: str, spec: ModelSpec) -> Tensor:
     """Rows counted code by code, as rows counted box by box."""
     codes = 4 if name.startswith("head.boxes") else spec.network.head.logits
     return value.reshape(codes, -1, *value.shape[1:]).transpose(0, 1).reshape(value.shape).contiguous()
-
-
-def _size(shape: Sequence[int]) -> str:
-    return "x".join(str(side) for side in shape) if math.prod(shape) != 1 or shape else "one number"

@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from singleshot.augment.config import AugmentConfig, parse_augment, preset
 from singleshot.core.files import read_text, write_atomically
 from singleshot.core.settings import AnchorConfig, Frozen, LossConfig, MatchConfig, SizeHW, UnitFloat
+from singleshot.data.formats.registry import known_format
 from singleshot.errors import ConfigError
 
 PositiveInt = Annotated[int, Field(gt=0)]
@@ -141,7 +142,7 @@ class DataConfig(Frozen):
     train: str = "auto"
     val: str = "auto"
     bad_data: Literal["skip", "error"] = "skip"
-    format: Literal["auto", "voc", "coco", "yolo", "csv", "labelme"] = "auto"
+    format: Annotated[str, AfterValidator(known_format)] = "auto"
 
 
 class Reference(Frozen):

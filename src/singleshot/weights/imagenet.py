@@ -12,9 +12,9 @@ from singleshot.core.settings import PreprocessConfig
 from singleshot.errors import WeightsError
 from singleshot.models.config import ModelSpec
 from singleshot.models.network import Network
-from singleshot.weights.file import read_state
+from singleshot.weights.file import COUNTER
 from singleshot.weights.manifest import IMAGENET, architecture_of, fetch
-from singleshot.weights.torch_file import read_checkpoint
+from singleshot.weights.torch_file import read_tensors
 
 TORCHVISION = PreprocessConfig(size_hw=(224, 224), scale=1 / 255, mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
 CAFFE = PreprocessConfig(size_hw=(224, 224), mean=(123.0, 117.0, 104.0))
@@ -47,7 +47,7 @@ def load_imagenet(network: Network, spec: ModelSpec, path: str | Path | None = N
     if first in theirs and own[first].shape[1] != theirs[first].shape[1]:
         raise WeightsError(f"{path}: ImageNet weights read 3 channels, this network reads {own[first].shape[1]}")
     loaded = {name: value for name, value in theirs.items() if name in own and own[name].shape == value.shape}
-    missing = [name for name in own if name not in loaded and not name.endswith("num_batches_tracked")]
+    missing = [name for name in own if name not in loaded and not name.endswith(COUNTER)]
     if any(not name.startswith(("fc6.", "fc7.")) for name in missing):
         fit = len(own) - len(missing)
         raise WeightsError(f"{path}: not ImageNet weights of {architecture}: {fit} of {len(own)} tensors fit")
@@ -55,17 +55,6 @@ def load_imagenet(network: Network, spec: ModelSpec, path: str | Path | None = N
     adapt_input(loaded, first, CAFFE if is_caffe else TORCHVISION, spec.preprocess)
     network.backbone.load_state_dict(loaded, strict=False)
     return [f"backbone.{name}" for name in loaded]
-
-
-def read_tensors(path: Path) -> dict[str, Tensor]:
-    """A state dict from ``.pth`` or ``.safetensors``; nothing in it is executed. 16-bit floats become float32.
-
-    Raises:
-        WeightsError: missing, damaged, or something else than a state dict.
-    """
-    if not path.is_file():
-        raise WeightsError(f"{path}: no such checkpoint")
-    return read_state(path) if path.suffix == ".safetensors" else read_checkpoint(path)
 
 
 def translate(architecture: str, state: Mapping[str, Tensor], own: Iterable[str]) -> dict[str, Tensor]:

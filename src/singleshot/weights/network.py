@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from functools import lru_cache
+from pathlib import Path
+from types import MappingProxyType
+
+import torch
+from torch import Tensor
 
 from singleshot.errors import ConfigError, WeightsError
-from singleshot.weights.file import check_state, load_state
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-    from pathlib import Path
-
-    from torch import Tensor
-
-    from singleshot.models.config import ModelSpec
-    from singleshot.models.network import Network
+from singleshot.models.build import assemble_network
+from singleshot.models.config import ModelSpec, NetworkConfig
+from singleshot.models.network import Network
+from singleshot.weights.file import COUNTER, check_state, load_state
 
 
 def load_network(spec: ModelSpec, state: Mapping[str, Tensor], origin: str | Path = "the weights") -> Network:
@@ -42,26 +42,32 @@ def check_network(spec: ModelSpec, state: Mapping[str, Tensor], origin: str | Pa
     _on_meta(spec, state, origin)
 
 
+@lru_cache(maxsize=32)
+def parameter_shapes(config: NetworkConfig) -> Mapping[str, tuple[int, ...]]:
+    """Shape of every parameter and statistic of a network, by name; nothing is allocated.
+
+    Raises:
+        ConfigError: the network cannot be built.
+    """
+    with torch.device("meta"):
+        state = assemble_network(config).state_dict()
+    return MappingProxyType({name: tuple(value.shape) for name, value in state.items()})
+
+
 def _unfilled(spec: ModelSpec, state: Mapping[str, Tensor], origin: str | Path) -> Network:
     """The network with memory for its numbers; drawing first ones that are replaced at once would take longer."""
-    from singleshot.models.build import assemble_network
-
     network = _on_meta(spec, state, origin)
     if network is None or not {name for name, _ in network.named_buffers()} <= network.state_dict().keys():
         return assemble_network(spec.network)  # tables that no file holds, as some models of timm have
     network = network.to_empty(device="cpu")
     for name, buffer in network.named_buffers():
-        if name.endswith("num_batches_tracked"):
+        if name.endswith(COUNTER):
             buffer.zero_()
     return network
 
 
 def _on_meta(spec: ModelSpec, state: Mapping[str, Tensor], origin: str | Path) -> Network | None:
     """The network without memory, compared with its numbers; ``None`` for models of timm that need memory."""
-    import torch
-
-    from singleshot.models.build import assemble_network
-
     try:
         with torch.device("meta"):
             network = assemble_network(spec.network)

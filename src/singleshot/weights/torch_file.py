@@ -18,13 +18,14 @@ import zlib
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, NamedTuple, cast
+from typing import IO, Any, NamedTuple, cast
+
+import torch
+from torch import Tensor
 
 from singleshot.errors import WeightsError
+from singleshot.weights.file import read_state
 from singleshot.weights.pickle_check import check_opcodes
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 MAX_FILE_BYTES = 8 * 1024**3
 MAX_PICKLE_BYTES = 256 * 1024**2
@@ -76,6 +77,17 @@ class TensorRecord(NamedTuple):
 
 class Refused(Exception):
     """The pickle names something that is no part of a state dict."""
+
+
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    """A state dict from ``.pth`` or ``.safetensors``; nothing in it is executed. 16-bit floats become float32.
+
+    Raises:
+        WeightsError: missing, damaged, or something else than a state dict.
+    """
+    if not path.is_file():
+        raise WeightsError(f"{path}: no such checkpoint")
+    return read_state(path) if path.suffix == ".safetensors" else read_checkpoint(path)
 
 
 def read_checkpoint(path: Path) -> dict[str, Tensor]:
@@ -201,8 +213,6 @@ def _materialise(
     state: Mapping[str, TensorRecord], numbers: Callable[[Storage], bytes], path: Path
 ) -> dict[str, Tensor]:
     """Read the numbers of every tensor; each tensor must lie inside its storage."""
-    import torch
-
     blocks: dict[Storage, Tensor] = {}
     tensors = {}
     unread = path.stat().st_size

@@ -1,4 +1,4 @@
-"""COCO: ``instances`` JSON files and image folders."""
+"""``instances`` JSON files and image folders."""
 
 from __future__ import annotations
 
@@ -13,10 +13,11 @@ from pathlib import Path
 from singleshot.core.files import contains, is_regular
 from singleshot.data.file_index import list_files
 from singleshot.data.formats.coco_records import add_file
+from singleshot.data.formats.registry import FORMATS, DataFormat
+from singleshot.data.formats.writers import COCO
 from singleshot.data.records import Records
 from singleshot.data.split_names import names_split
 
-LOOKED_FOR = "COCO: a .json with images, annotations and categories, alone, in annotations/, or in train/ valid/ test/"
 NAMES_A_SPLIT = re.compile(r"instances_|train|val|test|_annotations\.coco")
 OTHER_TASKS = re.compile(r"^(captions|person_keypoints|panoptic|stuff|image_info)_")
 # A JSON of one of these names is the whole data set, or all of its folder, not a split of that name.
@@ -119,3 +120,13 @@ def _may_hold_boxes(file: Path) -> bool:
         return True
     with file.open("rb") as handle, mmap.mmap(handle.fileno(), 0, access=mmap.ACCESS_READ) as text:
         return _NO_ANNOTATIONS.search(text) is not None
+
+
+FORMATS.register("coco")(
+    DataFormat(
+        "COCO",
+        "a .json with images, annotations and categories, alone, in annotations/, or in train/ valid/ test/",
+        find,
+        writer=COCO,
+    )
+)

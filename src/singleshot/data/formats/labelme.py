@@ -1,4 +1,4 @@
-"""LabelMe: a JSON file of shapes for each image, beside it."""
+"""a JSON file of shapes for each image, beside it."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from typing import Any
 from singleshot.core.files import contains, read_text
 from singleshot.data.bad_records import Problem
 from singleshot.data.file_index import list_files
+from singleshot.data.formats.registry import FORMATS, DataFormat
 from singleshot.data.paths import Locator, child, images_below, subfolders, visible
 from singleshot.data.records import ImageRecord, Records, declared_size
 from singleshot.data.split_names import names_split
 from singleshot.images.read import IMAGE_SUFFIXES
 
-LOOKED_FOR = "LabelMe: *.json files with shapes and imagePath, beside their images"
 MAX_JSON_BYTES = 256 * 2**20
 FILES_TRIED = 50
 LABEL_FOLDERS = ("labels", "annotations", "json", "jsons")
@@ -164,3 +164,6 @@ def _report_unlabelled(records: Records, folder: Path) -> None:
         if path not in labelled:
             message = "the image has no LabelMe file; background images need one without shapes"
             records.add_problem(path, None, "missing-annotation", message)
+
+
+FORMATS.register("labelme")(DataFormat("LabelMe", "*.json files with shapes and imagePath, beside their images", find))

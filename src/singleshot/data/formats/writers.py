@@ -3,21 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Literal
 from xml.sax.saxutils import escape
 
 import yaml
 
 from singleshot.core.files import write_atomically
 from singleshot.core.structures import Sample
-from singleshot.data.convert_names import yolo_keys
-from singleshot.data.dataset import DetectionDataset
-
-Target = Literal["voc", "coco", "yolo"]
-Splits = Mapping[str | None, Sequence[Sample]]
-"""The samples of each split; all under ``None`` where there are no splits."""
+from singleshot.data.convert_names import describe_keys, refuse_background, yolo_keys
+from singleshot.data.formats.registry import Content, Writer
 
 CocoRecord = dict[str, object]
 
@@ -80,64 +75,87 @@ def coco_records(
     return image, annotations
 
 
-def write_voc(folder: Path, whole: DetectionDataset, splits: Splits, names: Mapping[Path, str]) -> None:
-    """Write ``Annotations/``, ``ImageSets/Main/`` and ``classes.txt``; ``names`` are the images' in ``JPEGImages/``."""
-    for sample in whole.samples:
-        name = names[sample.image_path]
-        content = voc_xml(sample, name, whole.class_map.names)
-        write_atomically(folder / "Annotations" / f"{Path(name).stem}.xml", content)
-    for split, samples in splits.items():
+def write_voc(folder: Path, content: Content) -> None:
+    """Write ``Annotations/``, ``ImageSets/Main/`` and ``classes.txt``; the images belong in ``JPEGImages/``."""
+    for sample in content.samples:
+        name = content.names[sample.image_path]
+        xml = voc_xml(sample, name, content.class_map.names)
+        write_atomically(folder / "Annotations" / f"{Path(name).stem}.xml", xml)
+    for split, samples in content.splits.items():
         if split is not None:
-            lines = "".join(f"{Path(names[sample.image_path]).stem}\n" for sample in samples)
+            lines = "".join(f"{Path(content.names[sample.image_path]).stem}\n" for sample in samples)
             write_atomically(folder / "ImageSets" / "Main" / f"{split}.txt", lines)
-    write_atomically(folder / "classes.txt", "".join(f"{name}\n" for name in whole.class_map.names))
+    write_atomically(folder / "classes.txt", "".join(f"{name}\n" for name in content.class_map.names))
 
 
-def write_yolo(folder: Path, whole: DetectionDataset, splits: Splits, names: Mapping[Path, str]) -> None:
+def write_yolo(folder: Path, content: Content) -> None:
     """Write ``labels/``, a list of images for each split, and ``data.yaml``.
 
     There is no ``path`` in it: other tools take a relative one from their own settings, and its absence for the folder
     of the file.
     """
-    for sample in whole.samples:
-        write_atomically(folder / "labels" / f"{Path(names[sample.image_path]).stem}.txt", yolo_text(sample))
+    for sample in content.samples:
+        write_atomically(folder / "labels" / f"{Path(content.names[sample.image_path]).stem}.txt", yolo_text(sample))
     settings: dict[str, object] = {}
-    keys = yolo_keys([split for split in splits if split is not None])
-    for split, samples in splits.items():
+    keys = yolo_keys([split for split in content.splits if split is not None])
+    for split, samples in content.splits.items():
         if split is None:
             settings["train"] = "images"
             continue
         # Lists, because an image may be in several splits (trainval and train).
-        lines = "".join(f"./images/{names[sample.image_path]}\n" for sample in samples)
+        lines = "".join(f"./images/{content.names[sample.image_path]}\n" for sample in samples)
         write_atomically(folder / f"{split}.txt", lines)
         settings[keys[split]] = f"{split}.txt"
-    settings["names"] = dict(enumerate(whole.class_map.names))
+    settings["names"] = dict(enumerate(content.class_map.names))
     write_atomically(folder / "data.yaml", yaml.safe_dump(settings, sort_keys=False, allow_unicode=True))
 
 
-def write_coco(folder: Path, whole: DetectionDataset, splits: Splits, names: Mapping[Path, str]) -> None:
+def write_coco(folder: Path, content: Content) -> None:
     """Write ``annotations/instances_SPLIT.json``; category and image ids of a COCO source are kept."""
-    ids = whole.class_map.ids if whole.format == "coco" else tuple(range(1, len(whole.class_map) + 1))
-    categories = [{"id": key, "name": name} for key, name in zip(ids, whole.class_map.names, strict=True)]
-    numbers = {sample.image_path: number for number, sample in enumerate(whole.samples, 1)}
-    if all(isinstance(sample.image_id, int) for sample in whole.samples):
-        numbers = {sample.image_path: int(sample.image_id) for sample in whole.samples}
-    for split, samples in splits.items():
+    classes = content.class_map
+    ids = classes.ids if content.source_format == "coco" else tuple(range(1, len(classes) + 1))
+    categories = [{"id": key, "name": name} for key, name in zip(ids, classes.names, strict=True)]
+    numbers = {sample.image_path: number for number, sample in enumerate(content.samples, 1)}
+    if all(isinstance(sample.image_id, int) for sample in content.samples):
+        numbers = {sample.image_path: int(sample.image_id) for sample in content.samples}
+    for split, samples in content.splits.items():
         images: list[CocoRecord] = []
         annotations: list[CocoRecord] = []
         for sample in samples:
             path = sample.image_path
-            image, objects = coco_records(sample, names[path], numbers[path], len(annotations) + 1, ids)
+            image, objects = coco_records(sample, content.names[path], numbers[path], len(annotations) + 1, ids)
             images.append(image)
             annotations += objects
-        content = {"images": images, "annotations": annotations, "categories": categories}
+        whole = {"images": images, "annotations": annotations, "categories": categories}
         name = "instances.json" if split is None else f"instances_{split}.json"
-        write_atomically(folder / "annotations" / name, json.dumps(content))
+        write_atomically(folder / "annotations" / name, json.dumps(whole))
 
 
-WRITERS: dict[Target, Callable[[Path, DetectionDataset, Splits, Mapping[Path, str]], None]] = {
-    "voc": write_voc,
-    "coco": write_coco,
-    "yolo": write_yolo,
-}
-IMAGE_FOLDERS: dict[Target, str] = {"voc": "JPEGImages", "coco": "images", "yolo": "images"}
+def _voc_losses(crowds: int, difficult: int) -> Iterable[str]:
+    if crowds:
+        yield f"{crowds} crowds became difficult objects: VOC has no crowds"
+
+
+def _yolo_losses(crowds: int, difficult: int) -> Iterable[str]:
+    if crowds:
+        yield f"{crowds} crowds were left out: YOLO has no crowds"
+    if difficult:
+        yield f"{difficult} difficult objects became ordinary ones: YOLO has no such flag"
+
+
+VOC = Writer(
+    write_voc,
+    "JPEGImages",
+    frozenset({"Annotations", "JPEGImages", "ImageSets", "classes.txt"}),
+    needs_splits=False,
+    check_names=refuse_background,
+    losses=_voc_losses,
+)
+COCO = Writer(write_coco, "images", frozenset({"annotations", "images"}), any_class_name=True)
+YOLO = Writer(
+    write_yolo,
+    "images",
+    frozenset({"images", "labels", "data.yaml"}),
+    losses=_yolo_losses,
+    notes=lambda splits: describe_keys(yolo_keys(splits)),
+)

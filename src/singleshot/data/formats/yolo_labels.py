@@ -8,8 +8,9 @@ import unicodedata
 from pathlib import Path
 
 from singleshot.core.files import read_bytes, read_text
+from singleshot.data.bad_records import guessed_encoding
 from singleshot.data.file_index import is_hidden
-from singleshot.data.formats.yolo_names import FILE_NAMES, MAX_CLASSES, guessed_encoding
+from singleshot.data.formats.yolo_names import FILE_NAMES, MAX_CLASSES
 from singleshot.data.paths import child
 from singleshot.data.records import Records
 from singleshot.data.split_names import names_split

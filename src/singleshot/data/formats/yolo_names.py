@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
-from singleshot.core.files import read_text
 from singleshot.data.bad_records import Problem
+from singleshot.data.class_list import read_class_lines
 from singleshot.data.paths import visible
 from singleshot.errors import DataError
 
 FILE_NAMES = ("classes.txt", "obj.names", "_darknet.labels", "predefined_classes.txt")
-MAX_BYTES = 16 * 2**20
 MAX_CLASSES = 100_000
 
 
@@ -26,14 +25,7 @@ def read_class_list(file: Path) -> tuple[tuple[str, ...], list[Problem]]:
     Raises:
         DataError: the file cannot be read, or is no text.
     """
-    try:
-        text = read_text(file, MAX_BYTES)
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{file}: the list of classes cannot be read: {error}") from error
-    problems = []
-    if text.guessed:
-        problems.append(guessed_encoding(file, text.encoding))
-    lines = [line.strip() for line in text.text.rstrip().splitlines()]
+    lines, problems = read_class_lines(file)
     if len(lines) > MAX_CLASSES:
         raise DataError(f"{file}: {len(lines)} lines are too many for a list of classes (at most {MAX_CLASSES})")
     for index, line in enumerate(lines):
@@ -55,12 +47,6 @@ def find_contradictions(folders: Iterable[Path], names: tuple[str, ...]) -> list
             message = "other classes than in the settings file, whose names count; passed over"
             problems.append(Problem(file, None, "other-settings", "noted", message))
     return problems
-
-
-def guessed_encoding(file: Path, encoding: str) -> Problem:
-    """The note that a text neither says its encoding nor is UTF-8."""
-    message = f"does not say its encoding and is not UTF-8: read as {encoding}; save it as UTF-8 if words look wrong"
-    return Problem(file, None, "encoding", "noted", message)
 
 
 def find_class_list(folders: Iterable[Path]) -> tuple[tuple[str, ...] | None, list[Problem]]:

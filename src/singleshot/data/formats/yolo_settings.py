@@ -11,8 +11,8 @@ from typing import Any
 import yaml
 
 from singleshot.core.files import Text, read_text
-from singleshot.data.bad_records import Problem
-from singleshot.data.formats.yolo_names import MAX_CLASSES, guessed_encoding, read_class_list, stand_in
+from singleshot.data.bad_records import Problem, guessed_encoding
+from singleshot.data.formats.yolo_names import MAX_CLASSES, read_class_list, stand_in
 from singleshot.data.paths import locate_folder
 from singleshot.data.split_names import split_role
 from singleshot.errors import DataError

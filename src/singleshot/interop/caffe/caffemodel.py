@@ -2,27 +2,16 @@
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from singleshot.errors import WeightsError
-from singleshot.interop.wire.protobuf import (
-    DELIMITED,
-    WireError,
-    fields,
-    integers,
-    nested,
-    numbers,
-    read_message,
-    text,
-)
+from singleshot.interop.wire import protobuf as pb
 
 Blobs = list[NDArray[np.float32]]
 
-MAX_DIMENSIONS = 8
 # Field numbers of caffe.proto. Networks of before 2014 have "layers" with other numbers.
 NET_LAYERS = {100: (1, 7), 2: (4, 6)}
 """Field of a layer in the network -> fields of its name and of its blobs."""
@@ -39,32 +28,25 @@ def read_caffemodel(path: Path) -> dict[str, Blobs]:
         WeightsError: the file is damaged, truncated, or no caffemodel.
     """
     try:
-        found = dict(_layers(read_message(path)))
-    except WireError as error:
+        found = dict(_layers(pb.read_message(path)))
+    except pb.WireError as error:
         raise WeightsError(f"{path}: no caffemodel, or damaged: {error}; get it again") from error
     if not any(found.values()):
         raise WeightsError(f"{path}: no caffemodel: it has no layer with numbers")
     return {name: blobs for name, blobs in found.items() if blobs}
 
 
-def looks_like_caffemodel(path: Path) -> bool:
-    """Whether a file begins as a NetParameter: its name, or a layer."""
-    with path.open("rb") as file:
-        start = file.read(2)
-    return len(start) == 2 and (start[0] == (1 << 3 | DELIMITED) or start == b"\xa2\x06")
-
-
 def _layers(net: memoryview) -> list[tuple[str, Blobs]]:
     layers = []
-    for number, wire, value in fields(net):
-        if number in NET_LAYERS and wire == DELIMITED:
+    for number, wire, value in pb.fields(net):
+        if number in NET_LAYERS and wire == pb.DELIMITED:
             name_field, blob_field = NET_LAYERS[number]
             name, blobs = "", []
-            for inner, inner_wire, content in fields(nested(value)):
-                if inner == name_field and inner_wire == DELIMITED:
-                    name = text(content)
-                elif inner == blob_field and inner_wire == DELIMITED:
-                    blobs.append(_blob(nested(content)))
+            for inner, inner_wire, content in pb.fields(pb.nested(value)):
+                if inner == name_field and inner_wire == pb.DELIMITED:
+                    name = pb.text(content)
+                elif inner == blob_field and inner_wire == pb.DELIMITED:
+                    blobs.append(_blob(pb.nested(content)))
             layers.append((name, blobs))
     return layers
 
@@ -74,30 +56,27 @@ def _blob(message: memoryview) -> NDArray[np.float32]:
     legacy: dict[int, int] = {}
     parts: list[NDArray[np.generic]] = []
     raw, raw_type = memoryview(b""), 1
-    for number, wire, value in fields(message):
+    for number, wire, value in pb.fields(message):
         if number == SHAPE:
-            shape = [side for inner, kind, dims in fields(nested(value)) if inner == 1 for side in integers(kind, dims)]
+            shape = [
+                side
+                for inner, kind, dims in pb.fields(pb.nested(value))
+                if inner == 1
+                for side in pb.integers(kind, dims)
+            ]
         elif number == DATA:
-            parts.append(numbers(value, "<f4"))
+            parts.append(pb.numbers(value, "<f4"))
         elif number == DOUBLE_DATA:
-            parts.append(numbers(value, "<f8"))
+            parts.append(pb.numbers(value, "<f8"))
         elif number == RAW_TYPE:
-            raw_type = integers(wire, value)[0]
+            raw_type = pb.integers(wire, value)[0]
         elif number == RAW_DATA:
-            raw = nested(value)
+            raw = pb.nested(value)
         elif number in LEGACY_DIMENSIONS:
-            legacy[number] = integers(wire, value)[0]
+            legacy[number] = pb.integers(wire, value)[0]
     if raw:
-        parts.append(numbers(raw, RAW_TYPES.get(raw_type, "<f4")))
+        parts.append(pb.numbers(raw, RAW_TYPES.get(raw_type, "<f4")))
     if not shape and legacy:
         shape = [legacy.get(number, 1) for number in LEGACY_DIMENSIONS]
-    data = np.concatenate(parts) if parts else np.zeros(0, np.float32)
-    return _shaped(data.astype(np.float32), shape)
-
-
-def _shaped(data: NDArray[np.float32], shape: list[int]) -> NDArray[np.float32]:
-    if not shape:
-        shape = [len(data)]
-    if len(shape) > MAX_DIMENSIONS or min(shape) < 0 or math.prod(shape) != len(data):
-        raise WireError(f"a blob claims the shape {shape[:MAX_DIMENSIONS]} and holds {len(data)} numbers")
-    return data.reshape(shape)
+    data = np.concatenate(parts).astype(np.float32) if parts else np.zeros(0, np.float32)
+    return pb.shaped(data, shape or [len(data)])

@@ -9,10 +9,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import nn
 
 from singleshot.errors import WeightsError
 from singleshot.interop.caffe.caffemodel import Blobs
 from singleshot.interop.caffe.net import Node
+from singleshot.interop.fill import Part
 from singleshot.interop.wire.prototxt import Message
 from singleshot.models.config import GraphLayer
 
@@ -31,11 +33,11 @@ class Piece(NamedTuple):
 
     Attributes:
         layers: in order.
-        blobs: our parameter name within the graph -> (Caffe's layers, numbers).
+        parts: by our parameter name within the graph.
     """
 
     layers: tuple[GraphLayer, ...]
-    blobs: dict[str, tuple[str, NDArray[np.float32]]]
+    parts: dict[str, Part]
 
 
 class Translator:
@@ -52,7 +54,7 @@ class Translator:
         self.origin = origin
         self.names: dict[int, str] = {id(node): "" for node in inputs}
         self.layers: list[GraphLayer] = []
-        self.parameters: dict[str, tuple[str, NDArray[np.float32]]] = {}
+        self.parts: dict[str, Part] = {}
 
     def translate(self, nodes: Iterable[Node]) -> Piece:
         """Translate nodes, each after those that it reads.
@@ -68,7 +70,7 @@ class Translator:
                 self._join_scale(node, before)
             else:
                 self._add(node)
-        return Piece(tuple(self.layers), self.parameters)
+        return Piece(tuple(self.layers), self.parts)
 
     def name_of(self, node: Node) -> str:
         """Our name of what a translated node gives."""
@@ -79,29 +81,22 @@ class Translator:
         return before.type == "BatchNorm" and len(node.inputs) == 1 and readers[id(before)] == 1 and is_last
 
     def _join_scale(self, node: Node, norm: Node) -> None:
-        name = self.name_of(norm)
-        self.names[id(node)] = name
-        self._keep(f"{name}.weight", node, 0)
-        if node.message.message("scale_param").flag("bias_term", False):
-            self._keep(f"{name}.bias", node, 1)
+        self.names[id(node)] = name = self.name_of(norm)
+        self._keep_both(name, node, node.message.message("scale_param").flag("bias_term", False))
 
     def _add(self, node: Node) -> None:
         name = _module_name(node.name, {layer.name for layer in self.layers})
         inputs = tuple(self.names[id(other)] for other in node.inputs)
         if node.type in CONVOLUTIONS:
             layer = _convolution(node, name, inputs, CONVOLUTIONS[node.type])
-            self._keep(f"{name}.weight", node, 0)
-            if layer.bias:
-                self._keep(f"{name}.bias", node, 1)
+            self._keep_both(name, node, layer.bias)
         elif node.type == "BatchNorm":
             layer = _batch_norm(node, name, inputs)
             self._keep_statistics(name, node)
         elif node.type == "Scale" and len(inputs) == 1:
             has_bias = node.message.message("scale_param").flag("bias_term", False)
             layer = GraphLayer(name=name, kind="scale", inputs=inputs, bias=has_bias)
-            self._keep(f"{name}.weight", node, 0)
-            if has_bias:
-                self._keep(f"{name}.bias", node, 1)
+            self._keep_both(name, node, has_bias)
         elif node.type in PLAIN:
             layer = GraphLayer(name=name, kind=_kind(PLAIN[node.type]), inputs=inputs)
             self._keep_plain(name, node)
@@ -121,18 +116,23 @@ class Translator:
                 f"{self.origin}: layer '{node.name}' has {len(blobs)} blobs of numbers, needed {index + 1}: "
                 "the .caffemodel belongs to another .prototxt"
             )
-        self.parameters[parameter] = (node.name, blobs[index])
+        self.parts[parameter] = Part(blobs[index], node.name, is_shared=True)
         return blobs[index]
+
+    def _keep_both(self, name: str, node: Node, has_bias: bool) -> None:
+        self._keep(f"{name}.weight", node, 0)
+        if has_bias:
+            self._keep(f"{name}.bias", node, 1)
 
     def _keep_statistics(self, name: str, node: Node) -> None:
         """Mean and variance are stored times a factor; a factor of 0 means that there are none."""
         mean, variance, factor = (self._keep(name, node, index) for index in range(3))
-        del self.parameters[name]
+        del self.parts[name]
         scale = np.float32(1 / factor.item() if factor.size == 1 and factor.item() else 0)
         ones = np.ones_like(mean)
         values = {"running_mean": mean * scale, "running_var": variance * scale, "weight": ones, "bias": 0 * ones}
         for parameter, value in values.items():
-            self.parameters[f"{name}.{parameter}"] = (node.name, value)
+            self.parts[f"{name}.{parameter}"] = Part(value, node.name, is_shared=True)
 
     def _keep_plain(self, name: str, node: Node) -> None:
         if node.type == "Normalize":
@@ -151,8 +151,6 @@ def _kind(name: str) -> Any:
 
 def _module_name(name: str, taken: set[str]) -> str:
     """A layer's name as torch takes it: no dots, nothing that every module has."""
-    from torch import nn
-
     clean = re.sub(r"\W", "_", name) or "layer"
     while clean in taken or hasattr(nn.Module, clean) or clean in OWN_ATTRIBUTES:
         clean += "_"

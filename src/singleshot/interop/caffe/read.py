@@ -4,26 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-import numpy as np
-from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from singleshot.core.settings import PreprocessConfig
 from singleshot.errors import ConfigError, WeightsError
-from singleshot.interop.caffe.caffemodel import looks_like_caffemodel, read_caffemodel
+from singleshot.interop.caffe.caffemodel import read_caffemodel
 from singleshot.interop.caffe.head import Head, read_head
 from singleshot.interop.caffe.layers import Piece, Translator
 from singleshot.interop.caffe.net import Net, Node, read_net
-from singleshot.interop.report import ImportReport
+from singleshot.interop.fill import Imported, fill
 from singleshot.interop.translate import Classes, classes_of
 from singleshot.models.config import BackboneConfig, HeadConfig, ModelSpec, NetworkConfig
-
-if TYPE_CHECKING:
-    from torch import Tensor
-
-DESCRIPTION = "Caffe SSD (.caffemodel with its deploy .prototxt beside it; either file, or the folder)"
 
 MODEL_SUFFIX = ".caffemodel"
 DEFAULT_MEAN_BGR = (104.0, 117.0, 123.0)
@@ -32,16 +24,7 @@ FACE_LAYER = "layer_512_1_conv2_h"
 """Of OpenCV's res10 face detector, which was trained with a mean of its own."""
 
 
-def recognises(path: Path) -> bool:
-    """Whether this is a ``.caffemodel``, a ``.prototxt`` of layers, or a folder with a ``.caffemodel``."""
-    if path.is_dir():
-        return any(path.glob(f"*{MODEL_SUFFIX}"))
-    if path.suffix == MODEL_SUFFIX:
-        return looks_like_caffemodel(path)
-    return ".prototxt" in path.suffixes
-
-
-def read(path: str | Path) -> tuple[ModelSpec, dict[str, Tensor], ImportReport]:
+def read(path: str | Path) -> Imported:
     """Convert a Caffe SSD of any backbone.
 
     Colours stay in the order that the model was trained with (blue first). A description for use does not say what is
@@ -91,9 +74,7 @@ def _only(candidates: Iterable[Path], beside: Path, kind: str) -> Path:
     raise WeightsError(f"{beside}: needs one {kind} beside it (there: {names}); put the two into a folder of their own")
 
 
-def _convert(
-    net: Net, head: Head, description: Path, weights: Path
-) -> tuple[ModelSpec, dict[str, Tensor], ImportReport]:
+def _convert(net: Net, head: Head, description: Path, weights: Path) -> Imported:
     blobs = read_caffemodel(weights)
     sources = [level.source for level in head.levels]
     backbone = Translator(blobs, str(weights), [net.image])
@@ -105,7 +86,13 @@ def _convert(
             pieces[f"head.{kind}.{index}"] = Translator(blobs, str(weights), [level.source]).translate(chain)
     taps = tuple(backbone.name_of(source) for source in sources)
     spec = _spec(net, head, pieces, taps)
-    return _fill(spec, pieces, blobs.keys(), weights)
+    parts = {f"{at}.{name}": part for at, piece in pieces.items() for name, part in piece.parts.items()}
+    pixels = spec.preprocess
+    note = (
+        f"pixels are {pixels.channel_order}, times {pixels.scale:g}, minus {pixels.mean}: assumed, as a .prototxt for "
+        "use does not say it: set mean and scale if they were others"
+    )
+    return fill(spec, parts, blobs, "caffe", weights, (note,), "the .prototxt may be of another network")
 
 
 def _between(net: Net, starts: list[Node], ends: list[Node], origin: str) -> list[Node]:
@@ -155,7 +142,8 @@ def _preprocess(net: Net, is_face: bool) -> PreprocessConfig:
     mean, scale = tuple(net.transform.numbers("mean_value")), net.transform.number("scale", 1.0)
     if not mean:
         is_mobilenet = any(node.name in ("conv0", "conv0/bn") for node in net.nodes)
-        if is_mobilenet and any(int(_groups(node)) > 1 for node in net.nodes):
+        settings = (node.message.message("convolution_param") for node in net.nodes)
+        if is_mobilenet and any(int(one.number("group", 1)) > 1 for one in settings):
             mean, scale = (127.5,) * 3, 0.007843
         else:
             mean = FACE_MEAN_BGR if is_face else DEFAULT_MEAN_BGR
@@ -163,49 +151,3 @@ def _preprocess(net: Net, is_face: bool) -> PreprocessConfig:
         raise ValueError(f"images of {net.channels} channels, less {len(mean)} means; photos have 3")
     blue, green, red = (value * scale for value in (mean * 3 if len(mean) == 1 else mean))
     return PreprocessConfig(size_hw=net.size_hw, channel_order="bgr", scale=scale, mean=(blue, green, red))
-
-
-def _groups(node: Node) -> float:
-    return node.message.message("convolution_param").number("group", 1)
-
-
-def _fill(
-    spec: ModelSpec, pieces: dict[str, Piece], layers: Iterable[str], weights: Path
-) -> tuple[ModelSpec, dict[str, Tensor], ImportReport]:
-    import torch
-
-    from singleshot.models.build import build_network
-
-    with torch.device("meta"):
-        own = build_network(spec.network).state_dict()
-    state, mapped, problems = {}, [], []
-    for prefix, piece in pieces.items():
-        for name, (layer, blob) in piece.blobs.items():
-            needed = own[f"{prefix}.{name}"]
-            value = _shaped(blob, tuple(needed.shape))
-            if value is None:
-                problems.append(f"'{layer}' has a blob of {blob.shape}, needed {tuple(needed.shape)}")
-            elif not np.isfinite(value).all():
-                problems.append(f"'{layer}' holds numbers that are not finite")
-            else:
-                state[f"{prefix}.{name}"] = torch.from_numpy(value.copy())
-                mapped.append((f"{prefix}.{name}", layer))
-    if problems:
-        raise WeightsError(f"{weights}: does not fit its .prototxt: {'; '.join(problems[:4])}")
-    used = {layer for _, layer in mapped}
-    left = tuple(layer for layer in layers if layer not in used)
-    order, mean = spec.preprocess.channel_order, spec.preprocess.mean
-    note = (
-        f"pixels are {order}, times {spec.preprocess.scale:g}, minus {mean}: assumed, as a .prototxt for use "
-        "does not say it (--mean, --scale)"
-    )
-    return spec, state, ImportReport("caffe", spec.name, tuple(mapped), left, (), (note,))
-
-
-def _shaped(blob: NDArray[np.float32], shape: tuple[int, ...]) -> NDArray[np.float32] | None:
-    """A blob in our shape: old ones have four sides, and one number may stand for all channels."""
-    if blob.size == 1 and len(shape) == 1:
-        return np.full(shape, blob.item(), dtype=np.float32)
-    if tuple(side for side in blob.shape if side != 1) != tuple(side for side in shape if side != 1):
-        return None
-    return blob.reshape(shape)

@@ -1,1 +1,1 @@
-"""Operators of other systems by their names, parameters and defaults, as adapters over ``singleshot.multibox``."""
+"""mxnet-ssd and mxnet-dssd: their files, their operators by MXNet's names, and their training graph."""

@@ -12,6 +12,7 @@ from typing import Literal, NamedTuple
 
 from singleshot.errors import WeightsError
 from singleshot.models.config import NetworkConfig
+from singleshot.weights.file import COUNTER
 
 Repository = Literal["ssd", "dssd"]
 
@@ -65,7 +66,7 @@ def mxnet_names(
             "like these; theirs are 'mxnet', and plain or residual_preact"
         )
     renamer = _Renamer(config, repository, automatic)
-    return {name: renamer.rename(name) for name in names if not name.endswith("num_batches_tracked")}
+    return {name: renamer.rename(name) for name in names if not name.endswith(COUNTER)}
 
 
 def head_inputs(config: NetworkConfig, repository: Repository, automatic: Automatic = FRESH) -> tuple[str, ...]:

@@ -21,12 +21,6 @@ MAX_DIMENSIONS = 8
 MAX_NAME_BYTES = 4096
 
 
-def is_params(path: Path) -> bool:
-    """Whether a file begins as a list of arrays."""
-    with path.open("rb") as file:
-        return file.read(16) == struct.pack("<QQ", MAGIC, 0)
-
-
 def read_params(path: Path) -> dict[str, NDArray[np.generic]]:
     """All arrays by name, ``arg:`` and ``aux:`` included.
 

@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from glob import escape
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from singleshot.core.settings import SizeHW
 from singleshot.errors import ConfigError, WeightsError
+from singleshot.interop.fill import Imported, squeezed
 from singleshot.interop.mxnet.names import Automatic, Repository, mxnet_names
-from singleshot.interop.mxnet.params import is_params, read_params
+from singleshot.interop.mxnet.params import read_params
 from singleshot.interop.mxnet.settings import (
     HEAD,
-    Shapes,
     automatic_names,
     backbone_of,
     is_legacy,
@@ -25,21 +25,14 @@ from singleshot.interop.mxnet.settings import (
 )
 from singleshot.interop.mxnet.size import EPOCH, InputSize, input_size, size_in_name
 from singleshot.interop.mxnet.symbol import read_symbol
-from singleshot.interop.report import ImportReport
-from singleshot.interop.translate import Translation, columns_of, convert, with_classes
+from singleshot.interop.translate import Shapes, Translation, columns_of, convert, with_classes
 from singleshot.models.catalogue import model_names
 from singleshot.models.config import ModelSpec
 from singleshot.models.zoo.assembled import AssembledConfig, parse_assembled
 from singleshot.models.zoo.mxnet import DSSD_PRESETS, assembled_config, dssd_config, preset_at
-
-if TYPE_CHECKING:
-    from torch import Tensor
-
-DESCRIPTION = "MXNet .params of mxnet-ssd or mxnet-dssd (and -symbol.json; any from_layers)"
+from singleshot.weights.network import parameter_shapes
 
 SYMBOL = "-symbol.json"
-TAKES_SIZE = True
-"""Its numbers fit any input size, and nothing in them tells it."""
 
 
 class Found(NamedTuple):
@@ -65,14 +58,7 @@ class Found(NamedTuple):
         return with_classes(self.config.to_spec(("object",), name=self.name), self.columns)
 
 
-def recognises(path: Path) -> bool:
-    """Whether this is a ``.params`` file, its symbol, or a folder with one ``.params``."""
-    if path.is_dir():
-        return any(path.glob("*.params"))
-    return path.name.endswith(SYMBOL) or (path.is_file() and is_params(path))
-
-
-def read(path: str | Path, size_hw: SizeHW | None = None) -> tuple[ModelSpec, dict[str, Tensor], ImportReport]:
+def read(path: str | Path, size_hw: SizeHW | None = None) -> Imported:
     """Convert a detector of mxnet-ssd or mxnet-dssd.
 
     With a symbol file the lists (from_layers, sizes, ratios, ...) are read from it; without one the presets are tried.
@@ -84,14 +70,11 @@ def read(path: str | Path, size_hw: SizeHW | None = None) -> tuple[ModelSpec, di
     Raises:
         WeightsError: it is damaged, or no network of those systems.
     """
-    import torch
-
     params, symbol = find_files(Path(path))
-    arrays = {name.partition(":")[2] or name: array for name, array in read_params(params).items()}
-    state = {name: torch.from_numpy(array.astype("float32")) for name, array in arrays.items()}
+    state = {name.partition(":")[2] or name: array for name, array in read_params(params).items()}
     legacy = is_legacy(state)
     originals = {modern(name) if legacy else name: name for name in state}
-    shapes = {name: tuple(state[original].shape) for name, original in originals.items()}
+    shapes = {name: state[original].shape for name, original in originals.items()}
     try:
         found = (
             _described(shapes, legacy, symbol, params, size_hw) if symbol else _preset(shapes, legacy, params, size_hw)
@@ -186,27 +169,14 @@ def _found(
     for automatic in orders:
         changed = with_modules(config, shapes, repository, automatic)
         spec = changed.to_spec(("object",), name=name)
-        own = _own_shapes(spec)
+        own = parameter_shapes(spec.network)
         names = mxnet_names(spec.network, own, repository, automatic)
         channels = shapes.get(names["head.logits.0.weight"], (0,))[0]
         found = Found(name, changed, names, int(channels) // spec.anchors.boxes_per_cell[0], size)
         if all(
-            theirs in shapes and (ours.startswith("head.logits") or _sides(shapes[theirs]) == _sides(own[ours]))
+            theirs in shapes and (ours.startswith("head.logits") or squeezed(shapes[theirs]) == squeezed(own[ours]))
             for ours, theirs in names.items()
         ):
             return found, found.columns > 1
         attempts.append(found)
     return attempts[0], False
-
-
-def _own_shapes(spec: ModelSpec) -> dict[str, tuple[int, ...]]:
-    import torch
-
-    from singleshot.models.build import build_network
-
-    with torch.device("meta"):
-        return {name: tuple(value.shape) for name, value in build_network(spec.network).state_dict().items()}
-
-
-def _sides(shape: Sequence[int]) -> tuple[int, ...]:
-    return tuple(side for side in shape if side != 1)

@@ -7,16 +7,18 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from singleshot.core.settings import SizeHW
 from singleshot.errors import ConfigError, WeightsError
 from singleshot.interop.mxnet.names import Automatic, Repository, backbone_sums, head_inputs, tap_name
 from singleshot.interop.mxnet.size import EPOCH, InputSize, input_size
 from singleshot.interop.mxnet.symbol import Symbol
+from singleshot.interop.translate import Shapes
 from singleshot.models.config import BackboneConfig
+from singleshot.models.registry import build_backbone
 from singleshot.models.zoo.assembled import AssembledConfig
 from singleshot.models.zoo.mxnet import DSSD_VARIANTS
-
-Shapes = Mapping[str, tuple[int, ...]]
 
 DEFAULT_SIZE_HW = (300, 300)
 HEAD = "_loc_pred_conv_weight"
@@ -206,13 +208,9 @@ def _top_down(shapes: Shapes, levels: int) -> dict[str, Any]:
 
 def _taps(network: str, theirs: tuple[str, ...]) -> Iterator[str]:
     """Our names of tapped layers."""
-    import torch
-
-    from singleshot.models.registry import build_backbone
-
     with torch.device("meta"):
-        layers = [name for name, _ in build_backbone(BackboneConfig(name=network)).named_children()]
-    ours = {tap_name(network, layer): layer for layer in layers}
+        backbone = build_backbone(BackboneConfig(name=network))
+    ours = {tap_name(network, layer): layer for layer, _ in backbone.named_children()}
     for name in theirs:
         if name not in ours:
             raise ConfigError(f"its source '{name}' is no layer of {network}")
@@ -221,10 +219,6 @@ def _taps(network: str, theirs: tuple[str, ...]) -> Iterator[str]:
 
 def _first_stride(network: str, taps: tuple[str, ...]) -> int:
     """Pixels of the input from cell to cell of the finest source."""
-    import torch
-
-    from singleshot.models.registry import build_backbone
-
     with torch.device("meta"):
         return build_backbone(BackboneConfig(name=network, taps=taps[:1])).strides[0]
 

@@ -122,7 +122,7 @@ def _attributes(node: Mapping[str, Any]) -> dict[str, str]:
 def _block(name: str, attributes: Mapping[str, str]) -> Block:
     match = BLOCK.fullmatch(name)
     if match is None:
-        raise ValueError(f"'{name}' is no block of the layers behind the backbone")
+        raise ValueError(f"'{name[:40]}' is no appended block")
     kernel, stride, pad = (
         int(_numbers(attributes.get(key, default))[0])
         for key, default in (("kernel", "(3,3)"), ("stride", "(1,1)"), ("pad", "(0,0)"))

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Set
-
 from singleshot.core.class_names import COCO_NAMES
 from singleshot.core.settings import AnchorConfig, CoderConfig, PostprocessConfig, PreprocessConfig
-from singleshot.errors import WeightsError
 from singleshot.interop.pytorch.mobilenet_names import (
     NESTED,
     block_prefixes,
@@ -15,7 +12,15 @@ from singleshot.interop.pytorch.mobilenet_names import (
     separable_heads,
 )
 from singleshot.interop.pytorch.vgg_names import flat_extras, head_prefixes, paired_extras, vgg_prefixes
-from singleshot.interop.translate import Shapes, Translation, changed, columns_of, renamer, with_classes
+from singleshot.interop.translate import (
+    Shapes,
+    Translation,
+    changed,
+    columns_of,
+    renamer,
+    translate_by_mark,
+    with_classes,
+)
 from singleshot.models.backbones.mobilenet_v3 import BLOCKS, TAIL
 from singleshot.models.catalogue import SSD_EXTRAS_300, model_spec
 from singleshot.models.config import BackboneConfig, ExtraBlock, HeadConfig, L2NormConfig, ModelSpec, NetworkConfig
@@ -28,8 +33,6 @@ from singleshot.models.zoo.box_shapes import (
     ssd_anchors,
 )
 
-DESCRIPTION = "lufficc/SSD checkpoint (VGG 300 and 512, MobileNet v2 and v3, EfficientNet-B3)"
-
 BOXES, LOGITS = "box_head.predictor.reg_headers.", "box_head.predictor.cls_headers."
 LIGHT_EXTRAS = ((256, 512), (128, 256), (128, 256), (64, 64))
 LIGHT_EXTRAS_V3 = ((192, 512), (128, 256), (128, 256), (64, 64))
@@ -38,23 +41,15 @@ MOBILE_STEPS = (16.0, 32.0, 64.0, 107.0, 160.0, 320.0)
 POSTPROCESS = PostprocessConfig(pre_nms_top_k=None, max_detections=100, clip="none")
 
 
-def matches(names: Set[str]) -> bool:
-    """Whether a state dict with these names is lufficc's."""
-    return any(name.startswith(BOXES) for name in names) and any(name.startswith("backbone.") for name in names)
-
-
 def translate(shapes: Shapes, origin: str) -> Translation:
     """The backbone's names tell which of the five it is."""
-    builders: dict[str, Callable[[Shapes, str], Translation]] = {
+    builders = {
         "backbone.vgg.0.weight": _vgg,
         "backbone.features.1.conv.0.0.weight": _mobilenet_v2,
         "backbone.features.1.conv.4.weight": _mobilenet_v3,
         "backbone._conv_stem.weight": _efficientnet,
     }
-    for name, build in builders.items():
-        if name in shapes:
-            return build(shapes, origin)
-    raise WeightsError(f"{origin}: a checkpoint of lufficc/SSD with a backbone that is not known: {DESCRIPTION}")
+    return translate_by_mark(builders, shapes, origin, "lufficc/SSD with a backbone")
 
 
 def _vgg(shapes: Shapes, origin: str) -> Translation:
@@ -132,8 +127,8 @@ def _mobilenet_v3(shapes: Shapes, origin: str) -> Translation:
     )  # fmt: skip
     backbone = "mobilenet_v3_large_squeeze_first"
     spec = _light_spec("lufficc_mobilenet_v3_ssd320", backbone, ("block12", "last"), extras)
-    prefixes = conv_norm("backbone.stem", "backbone.features.0.0", "backbone.features.0.1")
-    prefixes |= conv_norm("backbone.last", "backbone.features.16.0", "backbone.features.16.1")
+    prefixes = conv_norm("backbone.stem", "backbone.features.0")
+    prefixes |= conv_norm("backbone.last", "backbone.features.16")
     channels = 16
     for index, block in enumerate(BLOCKS + TAIL, start=1):
         has_shortcut = block.stride == 1 and channels == block.out

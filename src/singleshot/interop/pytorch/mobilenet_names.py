@@ -17,8 +17,8 @@ FLAT_FIRST: Places = {"depthwise": ("0", "1"), "project": ("3", "4")}
 
 def mobilenet_v2_prefixes(theirs: str, *, flat: bool) -> dict[str, str]:
     """Our MobileNetV2's names to theirs, for a list called ``theirs`` (with its dot)."""
-    prefixes = conv_norm("backbone.stem", f"{theirs}0.0", f"{theirs}0.1")
-    prefixes |= conv_norm("backbone.last", f"{theirs}18.0", f"{theirs}18.1")
+    prefixes = conv_norm("backbone.stem", f"{theirs}0")
+    prefixes |= conv_norm("backbone.last", f"{theirs}18")
     firsts = _first_blocks()
     for block in range(17):
         places = (FLAT if flat else NESTED) if block else (FLAT_FIRST if flat else NESTED_FIRST)
@@ -57,8 +57,9 @@ def separable_heads(levels: int, boxes: str, logits: str, places: Sequence[int |
     return prefixes
 
 
-def conv_norm(ours: str, conv: str, norm: str) -> dict[str, str]:
-    """A convolution with its BatchNorm."""
+def conv_norm(ours: str, theirs: str, norm: str = "") -> dict[str, str]:
+    """A convolution with its BatchNorm: entries 0 and 1 of ``theirs``, unless the BatchNorm has a name of its own."""
+    conv, norm = (theirs, norm) if norm else (f"{theirs}.0", f"{theirs}.1")
     return {f"{ours}.conv": conv, f"{ours}.bn": norm}
 
 

@@ -2,21 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Set
-
 from singleshot.interop.pytorch.vgg_names import head_prefixes
 from singleshot.interop.translate import Shapes, Translation, changed, columns_of, renamer, with_classes
 from singleshot.models.catalogue import model_spec
 
-DESCRIPTION = "NVIDIA DeepLearningExamples checkpoint, SSD300 with ResNet-34, 50 or 101"
-
 FEATURES = "feature_extractor.feature_extractor."
 UNITS_OF_STAGE_3 = {2: 18, 6: 50, 23: 101}
-
-
-def matches(names: Set[str]) -> bool:
-    """Whether a state dict with these names is NVIDIA's."""
-    return {f"{FEATURES}0.weight", "additional_blocks.0.0.weight", "loc.0.weight"} <= names
 
 
 def translate(shapes: Shapes, origin: str) -> Translation:

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Set
-
 from singleshot.core.settings import AnchorConfig
-from singleshot.errors import WeightsError
 from singleshot.interop.pytorch.mobilenet_names import (
     FLAT,
     block_prefixes,
@@ -14,36 +11,35 @@ from singleshot.interop.pytorch.mobilenet_names import (
     separable_heads,
 )
 from singleshot.interop.pytorch.vgg_names import head_prefixes, paired_extras, vgg_prefixes
-from singleshot.interop.translate import Shapes, Translation, changed, columns_of, renamer, with_classes
+from singleshot.interop.translate import (
+    Shapes,
+    Translation,
+    best_per_class,
+    changed,
+    columns_of,
+    renamer,
+    translate_by_mark,
+    with_classes,
+)
 from singleshot.models.backbones.squeezenet import FIRES
 from singleshot.models.catalogue import model_spec
 from singleshot.models.config import BackboneConfig, ExtraBlock, HeadConfig, L2NormConfig, ModelSpec
 from singleshot.models.zoo.box_shapes import ssd_anchors
 
-DESCRIPTION = "pytorch-ssd (qfgaohao) state dict (vgg16-ssd, mb1-ssd, mb1-ssd-lite, mb2-ssd-lite, sq-ssd-lite)"
-
 BOXES, LOGITS = "regression_headers.", "classification_headers."
 BEST_PER_CLASS = 200
 
 
-def matches(names: Set[str]) -> bool:
-    """Whether a state dict with these names is pytorch-ssd's."""
-    return any(name.startswith(LOGITS) for name in names) and any(name.startswith("base_net.") for name in names)
-
-
 def translate(shapes: Shapes, origin: str) -> Translation:
     """The names of the base network and of the heads tell which of the five it is."""
-    builders: dict[str, Callable[[Shapes, str], Translation]] = {
+    builders = {
         "source_layer_add_ons.0.weight": _vgg,
         "base_net.3.squeeze.weight": _squeezenet_lite,
         "base_net.1.conv.0.weight": _mobilenet_v2_lite,
         f"{LOGITS}0.2.weight": _mobilenet_v1_lite,
         "base_net.1.3.weight": _mobilenet_v1,
     }
-    for name, build in builders.items():
-        if name in shapes:
-            return build(shapes, origin)
-    raise WeightsError(f"{origin}: a checkpoint of pytorch-ssd with a base network that is not known: {DESCRIPTION}")
+    return translate_by_mark(builders, shapes, origin, "pytorch-ssd with a base network")
 
 
 UNION_EPS = 1e-5
@@ -52,9 +48,8 @@ UNION_EPS = 1e-5
 
 def _dialect(spec: ModelSpec, columns: int) -> ModelSpec:
     """Up to 200 candidates of every class, and no limit over all."""
-    best = {"pre_nms_top_k": BEST_PER_CLASS, "max_detections": BEST_PER_CLASS * (columns - 1), "clip": "none"}
-    best["nms_union_eps"] = UNION_EPS
-    return with_classes(changed(spec, coder={"max_log_ratio": None}, postprocess=best), columns)
+    postprocess = best_per_class(BEST_PER_CLASS, columns) | {"nms_union_eps": UNION_EPS}
+    return with_classes(changed(spec, coder={"max_log_ratio": None}, postprocess=postprocess), columns)
 
 
 def _vgg(shapes: Shapes, origin: str) -> Translation:
@@ -140,8 +135,8 @@ def _linear_extras(blocks: int) -> dict[str, str]:
 
 
 def _mobilenet_v1_prefixes() -> dict[str, str]:
-    prefixes = conv_norm("backbone.conv_1", "base_net.0.0", "base_net.0.1")
+    prefixes = conv_norm("backbone.conv_1", "base_net.0")
     for unit in range(1, 14):
-        prefixes |= conv_norm(f"backbone.conv_{unit + 1}_dw", f"base_net.{unit}.0", f"base_net.{unit}.1")
+        prefixes |= conv_norm(f"backbone.conv_{unit + 1}_dw", f"base_net.{unit}")
         prefixes |= conv_norm(f"backbone.conv_{unit + 1}", f"base_net.{unit}.3", f"base_net.{unit}.4")
     return prefixes

@@ -2,24 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Set
 from pathlib import Path
 
 from singleshot.interop.pytorch.vgg_names import flat_extras, head_prefixes, vgg_prefixes
-from singleshot.interop.translate import Shapes, Translation, changed, columns_of, renamer, with_classes
+from singleshot.interop.translate import Shapes, Translation, best_per_class, changed, columns_of, renamer, with_classes
 from singleshot.models.catalogue import model_spec
 from singleshot.models.config import L2NormConfig
 from singleshot.models.zoo.box_shapes import refinedet_anchors
 
-DESCRIPTION = "RefineDet.PyTorch (luuuyi) state dict, VGG16, 320 or 512 (named so)"
-
 LEVELS = 4
 BEST_PER_CLASS = 1000
-
-
-def matches(names: Set[str]) -> bool:
-    """Whether a state dict with these names is RefineDet.PyTorch's."""
-    return {"vgg.0.weight", "arm_loc.0.weight", "odm_conf.0.weight", "tcb0.0.weight"} <= names
 
 
 def translate(shapes: Shapes, origin: str) -> Translation:
@@ -34,10 +26,8 @@ def translate(shapes: Shapes, origin: str) -> Translation:
         anchors=refinedet_anchors(size, clip="centre"),
         coder={"max_log_ratio": None},
         # The nominal limit of 500 has no effect there.
-        postprocess={
-            "pre_nms_top_k": BEST_PER_CLASS, "max_detections": BEST_PER_CLASS * (columns - 1), "clip": "none",
-        },
-    )  # fmt: skip
+        postprocess=best_per_class(BEST_PER_CLASS, columns),
+    )
     prefixes = vgg_prefixes("vgg.") | flat_extras(1, "extras.") | head_prefixes(LEVELS, "odm_loc.", "odm_conf.")
     prefixes |= {"norms.0.scale": "conv4_3_L2Norm.weight", "norms.1.scale": "conv5_3_L2Norm.weight"}
     arm = head_prefixes(LEVELS, "arm_loc.", "arm_conf.")

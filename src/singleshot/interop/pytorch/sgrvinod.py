@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Set
-
 from singleshot.core.settings import PreprocessConfig
 from singleshot.interop.pytorch.vgg_names import VGG_INDICES
 from singleshot.interop.translate import Shapes, Translation, changed, columns_of, renamer, with_classes
@@ -12,14 +10,7 @@ from singleshot.models.config import L2NormConfig
 from singleshot.models.zoo.box_shapes import sgrvinod_anchors
 from singleshot.models.zoo.family import IMAGENET_MEAN, IMAGENET_STD
 
-DESCRIPTION = "sgrvinod's tutorial, SSD300: its state dict (the checkpoint itself is a pickled program)"
-
 SOURCES = ("conv4_3", "conv7", "conv8_2", "conv9_2", "conv10_2", "conv11_2")
-
-
-def matches(names: Set[str]) -> bool:
-    """Whether a state dict with these names is the tutorial's."""
-    return {"rescale_factors", "base.conv1_1.weight", "pred_convs.loc_conv4_3.weight"} <= names
 
 
 def translate(shapes: Shapes, origin: str) -> Translation:

@@ -2,24 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Set
-
 from singleshot.core.class_names import VOC_NAMES
 from singleshot.errors import WeightsError
 from singleshot.interop.pytorch.vgg_names import flat_extras, head_prefixes, vgg_prefixes
-from singleshot.interop.translate import Shapes, Translation, changed, columns_of, renamer, with_classes
+from singleshot.interop.translate import Shapes, Translation, best_per_class, changed, columns_of, renamer, with_classes
 from singleshot.models.catalogue import model_spec
 from singleshot.models.config import L2NormConfig
 from singleshot.models.zoo.box_shapes import ssd_anchors
 
-DESCRIPTION = "ssd.pytorch (amdegroot) state dict, SSD300"
-
 BEST_PER_CLASS = 200
-
-
-def matches(names: Set[str]) -> bool:
-    """Whether a state dict with these names is ssd.pytorch's."""
-    return {"vgg.0.weight", "L2Norm.weight", "loc.0.weight", "conf.0.weight"} <= names
 
 
 def translate(shapes: Shapes, origin: str) -> Translation:
@@ -34,10 +25,8 @@ def translate(shapes: Shapes, origin: str) -> Translation:
         anchors=ssd_anchors("voc300" if is_voc else "coco300", clip="centre"),
         coder={"max_log_ratio": None},
         # Its limit over all classes has no effect: what it reports is up to 200 objects of every class.
-        postprocess={
-            "pre_nms_top_k": BEST_PER_CLASS, "max_detections": BEST_PER_CLASS * (columns - 1), "clip": "none",
-        },
-    )  # fmt: skip
+        postprocess=best_per_class(BEST_PER_CLASS, columns),
+    )
     prefixes = vgg_prefixes("vgg.") | flat_extras(4, "extras.") | head_prefixes(6, "loc.", "conf.")
     notes = () if is_voc else ("other than 20 classes: ssd.pytorch then has COCO's anchors, and so has this",)
     return Translation(with_classes(spec, columns), renamer(prefixes | {"norms.0.scale": "L2Norm.weight"}), notes=notes)

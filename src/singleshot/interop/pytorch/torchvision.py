@@ -2,25 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Set
-
+from singleshot.interop.pytorch.mobilenet_names import conv_norm
 from singleshot.interop.pytorch.vgg_names import head_prefixes, paired_extras, vgg_prefixes
 from singleshot.interop.translate import Shapes, Translation, changed, columns_of, renamer, with_classes
 from singleshot.models.catalogue import model_spec
 from singleshot.models.config import L2NormConfig
 from singleshot.models.zoo.box_shapes import torchvision_ssd300_anchors
 
-DESCRIPTION = "torchvision state dict (ssd300_vgg16, ssdlite320_mobilenet_v3_large)"
-
 BOXES, LOGITS = "head.regression_head.module_list.", "head.classification_head.module_list."
 FULL_TAIL_CHANNELS = 960
-
-
-def matches(names: Set[str]) -> bool:
-    """Whether a state dict with these names is torchvision's."""
-    return any(name.startswith(BOXES) for name in names) and any(
-        name.startswith("backbone.features.") for name in names
-    )
 
 
 def translate(shapes: Shapes, origin: str) -> Translation:
@@ -58,7 +48,7 @@ def _mobilenet(shapes: Shapes, origin: str) -> Translation:
 
 
 def _mobilenet_prefixes() -> dict[str, str]:
-    prefixes = _conv_norm("backbone.stem", "backbone.features.0.0")
+    prefixes = conv_norm("backbone.stem", "backbone.features.0.0")
     for block in range(1, 16):
         # Block 13 is split between the two halves of the features: its expansion ends the first.
         path = f"backbone.features.0.{block}.block" if block <= 12 else f"backbone.features.1.{block - 13}.block"
@@ -68,14 +58,14 @@ def _mobilenet_prefixes() -> dict[str, str]:
         first = 1 if block == 13 else 0
         for index, part in enumerate(parts, first):
             prefixes |= _part(f"backbone.block{block}", part, f"{path}.{index}", block)
-    prefixes |= _conv_norm("backbone.block13_expand", "backbone.features.0.13")
-    prefixes |= _conv_norm("backbone.last", "backbone.features.1.3")
+    prefixes |= conv_norm("backbone.block13_expand", "backbone.features.0.13")
+    prefixes |= conv_norm("backbone.last", "backbone.features.1.3")
     for block in range(4):
         for index, part in enumerate(("reduce", "depthwise", "project")):
-            prefixes |= _conv_norm(f"extras.{block}.{part}", f"backbone.extra.{block}.{index}")
+            prefixes |= conv_norm(f"extras.{block}.{part}", f"backbone.extra.{block}.{index}")
     for level in range(6):
         for ours, theirs in (("boxes", BOXES), ("logits", LOGITS)):
-            prefixes |= _conv_norm(f"head.{ours}.{level}.depthwise", f"{theirs}{level}.0")
+            prefixes |= conv_norm(f"head.{ours}.{level}.depthwise", f"{theirs}{level}.0")
             prefixes[f"head.{ours}.{level}.pointwise"] = f"{theirs}{level}.1"
     return prefixes
 
@@ -85,8 +75,4 @@ def _part(ours: str, part: str, theirs: str, block: int) -> dict[str, str]:
         return {f"{ours}.squeeze": theirs}
     # A block without a shortcut keeps its expansion as a layer of its own, see backbones/mobilenet_v3.py.
     is_apart = part == "expand" and block in (2, 4, 7, 11)
-    return _conv_norm(f"{ours}_expand" if is_apart else f"{ours}.{part}", theirs)
-
-
-def _conv_norm(ours: str, theirs: str) -> dict[str, str]:
-    return {f"{ours}.conv": f"{theirs}.0", f"{ours}.bn": f"{theirs}.1"}
+    return conv_norm(f"{ours}_expand" if is_apart else f"{ours}.{part}", theirs)

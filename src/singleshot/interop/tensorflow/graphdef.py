@@ -1,4 +1,4 @@
-"""Constants of a frozen TensorFlow graph (``.pb``: a GraphDef on the wire)."""
+"""Frozen graphs of the TF Object Detection API (``frozen_inference_graph.pb``: a GraphDef on the wire)."""
 
 from __future__ import annotations
 
@@ -10,18 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from singleshot.errors import WeightsError
-from singleshot.interop.wire.protobuf import (
-    DELIMITED,
-    WireError,
-    fields,
-    integers,
-    nested,
-    numbers,
-    read_message,
-    text,
-)
+from singleshot.interop.fill import Imported
+from singleshot.interop.tensorflow.spec import convert_arrays
+from singleshot.interop.wire import protobuf as pb
 
 Array = NDArray[np.generic]
+
+FROZEN = "frozen_inference_graph.pb"
 
 # Field numbers of graph.proto, node_def.proto, attr_value.proto and tensor.proto.
 NODE, NODE_NAME, NODE_OP, NODE_ATTRIBUTE = 1, 1, 2, 5
@@ -30,16 +25,22 @@ TENSOR_TYPE, TENSOR_SHAPE, TENSOR_CONTENT = 1, 2, 4
 FLOATS, DOUBLES = 5, 6
 DIMENSION, SIDE = 2, 1
 DTYPES = {1: "<f4", 2: "<f8", 3: "<i4", 4: "u1", 9: "<i8", 10: "?", 19: "<f2"}
-MAX_DIMENSIONS = 8
 MAX_FILLED = 1024**2
 """A constant may be one number for a whole shape; this is the most that it may fill."""
 
 
-def looks_like_graphdef(path: Path) -> bool:
-    """Whether a file begins as a GraphDef: a node whose name comes first."""
-    with path.open("rb") as file:
-        start = file.read(16)
-    return len(start) > 4 and start[0] == (NODE << 3 | DELIMITED) and (NODE_NAME << 3 | DELIMITED) in start[2:5]
+def read(path: str | Path) -> Imported:
+    """Convert a frozen SSD; BatchNorms keep their statistics, so it can be trained on.
+
+    Args:
+        path: the ``.pb`` file, or its folder.
+
+    Raises:
+        WeightsError: it is damaged, or another network.
+    """
+    path = Path(path)
+    file = path / FROZEN if path.is_dir() else path
+    return convert_arrays(read_constants(file), file, "tensorflow")
 
 
 def read_constants(path: Path) -> dict[str, Array]:
@@ -49,8 +50,8 @@ def read_constants(path: Path) -> dict[str, Array]:
         WeightsError: the file is damaged, truncated, or no GraphDef.
     """
     try:
-        found = dict(_constants(read_message(path)))
-    except WireError as error:
+        found = dict(_constants(pb.read_message(path)))
+    except pb.WireError as error:
         raise WeightsError(f"{path}: no frozen TensorFlow graph, or damaged: {error}; get it again") from error
     if not found:
         raise WeightsError(f"{path}: no constants in it: a graph that is not frozen holds no weights")
@@ -58,17 +59,17 @@ def read_constants(path: Path) -> dict[str, Array]:
 
 
 def _constants(graph: memoryview) -> Iterator[tuple[str, Array]]:
-    for number, wire, value in fields(graph):
-        if number != NODE or wire != DELIMITED:
+    for number, wire, value in pb.fields(graph):
+        if number != NODE or wire != pb.DELIMITED:
             continue
         name, op, tensor = "", "", None
-        for inner, _, content in fields(nested(value)):
+        for inner, _, content in pb.fields(pb.nested(value)):
             if inner == NODE_NAME:
-                name = text(content)
+                name = pb.text(content)
             elif inner == NODE_OP:
-                op = text(content)
+                op = pb.text(content)
             elif inner == NODE_ATTRIBUTE:
-                tensor = _value_tensor(nested(content)) or tensor
+                tensor = _value_tensor(pb.nested(content)) or tensor
         if op == "Const" and tensor is not None:
             array = _tensor(tensor)
             if array is not None:
@@ -77,38 +78,35 @@ def _constants(graph: memoryview) -> Iterator[tuple[str, Array]]:
 
 def _value_tensor(attribute: memoryview) -> memoryview | None:
     """The tensor of the attribute ``value``."""
-    parts = {number: content for number, _, content in fields(attribute)}
-    if KEY not in parts or text(parts[KEY]) != "value" or VALUE not in parts:
+    parts = {number: content for number, _, content in pb.fields(attribute)}
+    if KEY not in parts or pb.text(parts[KEY]) != "value" or VALUE not in parts:
         return None
     return next(
-        (nested(content) for number, _, content in fields(nested(parts[VALUE])) if number == VALUE_TENSOR), None
+        (pb.nested(content) for number, _, content in pb.fields(pb.nested(parts[VALUE])) if number == VALUE_TENSOR),
+        None,
     )
 
 
 def _tensor(message: memoryview) -> Array | None:
     """Numbers of a TensorProto; nothing for text."""
     kind, shape, raw, listed = 0, [], memoryview(b""), []
-    for number, wire, value in fields(message):
+    for number, wire, value in pb.fields(message):
         if number == TENSOR_TYPE:
-            kind = integers(wire, value)[0]
+            kind = pb.integers(wire, value)[0]
         elif number == TENSOR_SHAPE:
-            shape = [_side(nested(side)) for inner, _, side in fields(nested(value)) if inner == DIMENSION]
+            shape = [_side(pb.nested(side)) for inner, _, side in pb.fields(pb.nested(value)) if inner == DIMENSION]
         elif number == TENSOR_CONTENT:
-            raw = nested(value)
+            raw = pb.nested(value)
         elif number in (FLOATS, DOUBLES):
-            listed.append(numbers(value, "<f4" if number == FLOATS else "<f8"))
+            listed.append(pb.numbers(value, "<f4" if number == FLOATS else "<f8"))
     if kind not in DTYPES or (not raw and not listed):
         return None
-    if len(shape) > MAX_DIMENSIONS or min(shape, default=0) < 0:
-        raise WireError(f"a constant claims the impossible shape {shape[:MAX_DIMENSIONS]}")
     count = math.prod(shape)
-    data = numbers(raw, DTYPES[kind]) if raw else np.concatenate(listed)
+    data = pb.numbers(raw, DTYPES[kind]) if raw else np.concatenate(listed)
     if len(data) == 1 and 1 < count <= MAX_FILLED:
         data = np.repeat(data, count)
-    if len(data) != count:
-        raise WireError(f"a constant claims the shape {shape} and holds {len(data)} numbers")
-    return data.reshape(shape)
+    return pb.shaped(data, shape)
 
 
 def _side(message: memoryview) -> int:
-    return next((integers(wire, value)[0] for number, wire, value in fields(message) if number == SIDE), 0)
+    return next((pb.integers(wire, value)[0] for number, wire, value in pb.fields(message) if number == SIDE), 0)

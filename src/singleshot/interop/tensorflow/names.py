@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from singleshot.errors import WeightsError
-
-if TYPE_CHECKING:
-    from torch import Tensor
+from singleshot.interop.fill import Part
 
 BATCH_NORM_EPS = 1e-3
 BATCH_NORM = {"weight": "gamma", "bias": "beta", "running_mean": "moving_mean", "running_var": "moving_variance"}
@@ -102,30 +100,20 @@ class Converter:
         origin: the file, for messages.
 
     Attributes:
-        state: our tensors by name, filled by ``convolution`` and ``batch_norm``.
-        mapped: (our name, TensorFlow names) in the order of conversion.
+        parts: by our parameter name, in the order of conversion.
         folded: our BatchNorms whose statistics the file does not hold.
     """
 
     def __init__(self, arrays: Mapping[str, np.ndarray], origin: str) -> None:
         self.arrays = arrays
         self.origin = origin
-        self.state: dict[str, Tensor] = {}
-        self.mapped: list[tuple[str, str]] = []
+        self.parts: dict[str, Part] = {}
         self.folded: list[str] = []
 
     @property
     def used(self) -> set[str]:
         """TensorFlow names that something was made from."""
-        return {name for _, names in self.mapped for name in names.split(", ")}
-
-    def put(self, name: str, value: np.ndarray, *sources: str) -> None:
-        """Store one parameter."""
-        import torch
-
-        self.state[name] = torch.from_numpy(np.array(value, dtype=np.float32, order="C"))
-        if sources:
-            self.mapped.append((name, ", ".join(sources)))
+        return {part.source for part in self.parts.values()}
 
     def take(self, *names: str) -> tuple[str, np.ndarray]:
         """The first of these arrays that the file has.
@@ -145,7 +133,7 @@ class Converter:
             raise WeightsError(f"{self.origin}: '{source}' has shape {kernel.shape}, not that of a kernel")
         axes = (2, 3, 0, 1) if source.endswith("depthwise_weights") else (3, 2, 0, 1)
         kernel = kernel.transpose(axes)
-        self.put(f"{ours}.conv.weight", kernel, source)
+        self.parts[f"{ours}.conv.weight"] = Part(kernel, source)
         self.batch_norm(f"{ours}.bn", f"{theirs}/BatchNorm", len(kernel))
 
     def batch_norm(self, ours: str, theirs: str, channels: int) -> None:
@@ -153,17 +141,17 @@ class Converter:
         if f"{theirs}/gamma" in self.arrays or f"{theirs}/moving_mean" in self.arrays:
             for name, tensorflow in BATCH_NORM.items():
                 source, value = self.take(f"{theirs}/{tensorflow}")
-                self.put(f"{ours}.{name}", value, source)
+                self.parts[f"{ours}.{name}"] = Part(value, source)
             return
         scale, shift = f"{theirs}/batchnorm/mul", f"{theirs}/batchnorm/sub"
         ones = np.ones(channels, dtype=np.float32)
         if scale in self.arrays:
-            self.put(f"{ours}.weight", self.arrays[scale], scale)
+            self.parts[f"{ours}.weight"] = Part(self.arrays[scale], scale)
         else:
-            self.put(f"{ours}.weight", ones)
-        self.put(f"{ours}.bias", self.take(shift)[1], shift)
-        self.put(f"{ours}.running_mean", 0 * ones)
-        self.put(f"{ours}.running_var", (1 - BATCH_NORM_EPS) * ones)
+            self.parts[f"{ours}.weight"] = Part(ones)
+        self.parts[f"{ours}.bias"] = Part(self.take(shift)[1], shift)
+        self.parts[f"{ours}.running_mean"] = Part(0 * ones)
+        self.parts[f"{ours}.running_var"] = Part((1 - BATCH_NORM_EPS) * ones)
         self.folded.append(ours)
 
     def predictor(self, ours: str, theirs: str, depthwise: bool) -> None:
@@ -172,9 +160,9 @@ class Converter:
             self.convolution(f"{ours}.depthwise", f"{theirs}_depthwise")
         last = f"{ours}.pointwise" if depthwise else ours
         source, kernel = self.take(f"{theirs}/weights")
-        self.put(f"{last}.weight", kernel.transpose(3, 2, 0, 1), source)
+        self.parts[f"{last}.weight"] = Part(kernel.transpose(3, 2, 0, 1), source)
         source, bias = self.take(f"{theirs}/biases")
-        self.put(f"{last}.bias", bias, source)
+        self.parts[f"{last}.bias"] = Part(bias, source)
 
 
 def convert_layers(arrays: Mapping[str, np.ndarray], layout: Layout, origin: str) -> Converter:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import torch
 
+from singleshot.core.boxes import cxcywh_to_xyxy
 from singleshot.errors import WeightsError
-from singleshot.interop.report import ImportReport
+from singleshot.interop.fill import Imported, fill
 from singleshot.interop.tensorflow.names import (
     BATCH_NORM_EPS,
     SUPPORTED,
@@ -19,19 +21,14 @@ from singleshot.interop.tensorflow.names import (
     read_layout,
 )
 from singleshot.interop.tensorflow.pipeline import FILE, Pipeline, read_pipeline
-from singleshot.interop.translate import classes_of
+from singleshot.interop.translate import COCO_COLUMNS, classes_of
+from singleshot.models.build import assemble_network, build_anchors
 from singleshot.models.catalogue import model_spec
 from singleshot.models.config import BackboneConfig, ExtraBlock, HeadConfig, ModelSpec, NetworkConfig
 from singleshot.models.zoo.box_shapes import tf_anchors
 
-if TYPE_CHECKING:
-    from torch import Tensor
-
-    from singleshot.models.network import Network
-
 LIKE = "ssdlite300_mobilenet_v2"
 """The catalogue's model of this API: coder, pixels and thresholds are the same for all of them."""
-COCO_COLUMNS = 91
 DEFAULT_SIZE = 300
 SIZES = range(32, 4097)
 ANCHOR_TOLERANCE = 1e-3
@@ -41,9 +38,7 @@ INFRASTRUCTURE = ("Postprocessor/", "Preprocessor/", "ConstantFolding/", "Multip
 """Arrays that are no weights: constants of the graph's own resize, anchors and decoding, which our spec expresses."""
 
 
-def convert_arrays(
-    arrays: Mapping[str, np.ndarray], path: Path, source: str
-) -> tuple[ModelSpec, dict[str, Tensor], ImportReport]:
+def convert_arrays(arrays: Mapping[str, np.ndarray], path: Path, source: str) -> Imported:
     """Convert the arrays of an SSD, whatever file they were in.
 
     Args:
@@ -57,12 +52,14 @@ def convert_arrays(
     layout = read_layout(arrays, str(path))
     converter = convert_layers(arrays, layout, str(path))
     given = read_pipeline(path.parent)
-    pipeline = given or Pipeline(reduce_lowest=_boxes_of(converter, layout, 0) == 3)
+    pipeline = given or Pipeline(reduce_lowest=_outputs(converter, layout, "boxes", 0) == 3 * 4)
     pipeline = pipeline._replace(size=_size(arrays) or pipeline.size or DEFAULT_SIZE)
     spec = _spec(converter, layout, pipeline)
-    _check(spec, converter, arrays)
-    weights = [name for name, value in arrays.items() if value.dtype.kind == "f" and value.size > 1]
-    left_over = [name for name in weights if name not in converter.used and not name.startswith(INFRASTRUCTURE)]
+    weights = [
+        name
+        for name, value in arrays.items()
+        if value.dtype.kind == "f" and value.size > 1 and not name.startswith(INFRASTRUCTURE)
+    ]
     notes = ["box codes are (y, x, h, w), scores are sigmoids, as in the graph"]
     if given:
         notes[0] = f"box codes are (y, x, h, w); default boxes, scores and thresholds are those of {FILE}"
@@ -73,8 +70,9 @@ def convert_arrays(
             f"{len(converter.folded)} BatchNorms came folded, without statistics: exact for prediction; before "
             "training call singleshot.interop.calibrate.restore_statistics with some images, or freeze them"
         )
-    report = ImportReport(source, spec.name, tuple(converter.mapped), tuple(left_over), (), tuple(notes))
-    return spec, converter.state, report
+    filled = fill(spec, converter.parts, weights, source, path, notes, f"damaged, or another network; {SUPPORTED}")
+    _check_anchors(spec, converter.origin, arrays)
+    return filled
 
 
 def _size(arrays: Mapping[str, np.ndarray]) -> int | None:
@@ -98,9 +96,11 @@ def _size(arrays: Mapping[str, np.ndarray]) -> int | None:
     return None
 
 
-def _boxes_of(converter: Converter, layout: Layout, level: int) -> int:
+def _outputs(converter: Converter, layout: Layout, kind: str, level: int) -> int:
+    """Channels of a predictor."""
     last = ".pointwise" if layout.depthwise_heads else ""
-    return len(converter.state[f"head.boxes.{level}{last}.bias"]) // 4
+    value = converter.parts[f"head.{kind}.{level}{last}.bias"].value
+    return 0 if value is None else len(value)
 
 
 def _spec(converter: Converter, layout: Layout, pipeline: Pipeline) -> ModelSpec:
@@ -111,9 +111,8 @@ def _spec(converter: Converter, layout: Layout, pipeline: Pipeline) -> ModelSpec
     """
     levels = 2 + len(layout.blocks)
     anchors = tf_anchors(levels, pipeline.min_scale, pipeline.max_scale, pipeline.ratios, pipeline.reduce_lowest)
-    found = tuple(_boxes_of(converter, layout, level) for level in range(levels))
-    last = ".pointwise" if layout.depthwise_heads else ""
-    channels = len(converter.state[f"head.logits.0{last}.bias"])
+    found = tuple(_outputs(converter, layout, "boxes", level) // 4 for level in range(levels))
+    channels = _outputs(converter, layout, "logits", 0)
     if found != anchors.boxes_per_cell or channels % found[0] or channels == found[0]:
         raise WeightsError(
             f"{converter.origin}: its predictors have {found} boxes per cell and {channels} logits in the first level; "
@@ -160,31 +159,14 @@ def _network(layout: Layout, boxes_per_cell: tuple[int, ...], columns: int) -> N
     )
 
 
-def _check(spec: ModelSpec, converter: Converter, arrays: Mapping[str, np.ndarray]) -> None:
-    """The numbers are all there, fit and are finite; so are the graph's own anchors where it stores them."""
-    import torch
-
-    from singleshot.models.build import build_network
-
-    with torch.device("meta"):
-        network = build_network(spec.network)
-    own = {name: value for name, value in network.state_dict().items() if not name.endswith("num_batches_tracked")}
-    for name in own.keys() | converter.state.keys():
-        value = converter.state.get(name)
-        if value is None or name not in own or own[name].shape != value.shape or not bool(torch.isfinite(value).all()):
-            shape = "missing" if value is None else f"{tuple(value.shape)} in shape"
-            raise WeightsError(
-                f"{converter.origin}: '{name}' is {shape} or not finite: damaged, or another network; {SUPPORTED}"
-            )
-    _check_anchors(spec, network, converter.origin, arrays)
-
-
-def _check_anchors(spec: ModelSpec, network: Network, origin: str, arrays: Mapping[str, np.ndarray]) -> None:
-    from singleshot.core.boxes import cxcywh_to_xyxy
-    from singleshot.models.build import build_anchors
-
+def _check_anchors(spec: ModelSpec, origin: str, arrays: Mapping[str, np.ndarray]) -> None:
+    """The graph's own anchors, where it stores them, are ours."""
     floats = (value for name, value in arrays.items() if name.startswith("Postprocessor/") and value.dtype.kind == "f")
     stored = [value for value in floats if value.shape[-1:] == (4,) and value.size > FEW]
+    if not stored:
+        return
+    with torch.device("meta"):
+        network = assemble_network(spec.network)
     ours = cxcywh_to_xyxy(build_anchors(spec, network))[:, [1, 0, 3, 2]].numpy() / spec.preprocess.size_hw[0]
     for value in stored:
         theirs = value.reshape(-1, 4)

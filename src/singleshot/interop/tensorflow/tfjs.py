@@ -5,18 +5,13 @@ from __future__ import annotations
 import json
 import math
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from singleshot.errors import WeightsError
-from singleshot.interop.report import ImportReport
-from singleshot.models.config import ModelSpec
-
-if TYPE_CHECKING:
-    from torch import Tensor
-
-DESCRIPTION = "TensorFlow.js graph model folder (SSD and SSDLite, MobileNet v1 and v2)"
+from singleshot.interop.fill import Imported
+from singleshot.interop.tensorflow.spec import convert_arrays
 
 MAX_JSON_BYTES = 64 * 1024 * 1024
 MAX_WEIGHT_BYTES = 1024**3
@@ -26,16 +21,7 @@ DTYPES = {"float32": "<f4", "int32": "<i4", "bool": "u1", "uint8": "u1"}
 QUANTIZED = {"uint8": "u1", "uint16": "<u2", "float16": "<f2"}
 
 
-def recognises(path: Path) -> bool:
-    """Whether this is a folder with a ``model.json``, or such a file with a weights manifest."""
-    file = path / "model.json" if path.is_dir() else path
-    if file.suffix != ".json" or not file.is_file():
-        return False
-    with file.open("rb") as stream:
-        return b"modelTopology" in stream.read(4096) or _has_manifest_at_the_end(file)
-
-
-def read(path: str | Path) -> tuple[ModelSpec, dict[str, Tensor], ImportReport]:
+def read(path: str | Path) -> Imported:
     """Convert a TensorFlow.js SSD.
 
     The graph's conventions are kept: box codes in the order (y, x, h, w), logits with the background in column 0 and
@@ -47,8 +33,6 @@ def read(path: str | Path) -> tuple[ModelSpec, dict[str, Tensor], ImportReport]:
     Raises:
         WeightsError: a file is missing, damaged, absurdly large, or another network.
     """
-    from singleshot.interop.tensorflow.spec import convert_arrays
-
     path = Path(path)
     file = path / "model.json" if path.is_dir() else path
     return convert_arrays(read_arrays(file), file, "tfjs")
@@ -129,10 +113,3 @@ def _read_entry(buffer: bytes, offset: int, entry: dict[str, Any], origin: Path)
             quantization.get("min", 0)
         )
     return array, end
-
-
-def _has_manifest_at_the_end(file: Path) -> bool:
-    """Key order is free: the topology may come first and be long, or last."""
-    with file.open("rb") as stream:
-        stream.seek(max(0, file.stat().st_size - 65536))
-        return b"weightsManifest" in stream.read()

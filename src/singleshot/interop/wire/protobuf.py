@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,8 +14,10 @@ from singleshot.errors import WeightsError
 
 MAX_FILE_BYTES = 4 * 1024**3
 MAX_VARINT_BYTES = 10
+MAX_DIMENSIONS = 8
 
 VARINT, EIGHT_BYTES, DELIMITED, FOUR_BYTES = 0, 1, 2, 5
+Number = TypeVar("Number", bound=np.generic)
 Field = tuple[int, int, "int | memoryview"]
 """(number, wire type, value): an int for varints, else the bytes."""
 
@@ -110,6 +114,17 @@ def numbers(value: int | memoryview, dtype: str) -> NDArray[np.generic]:
     if isinstance(value, int) or len(value) % np.dtype(dtype).itemsize:
         raise WireError(f"{'a varint' if isinstance(value, int) else f'{len(value)} bytes'} where {dtype} belong")
     return np.frombuffer(value, dtype)
+
+
+def shaped(data: NDArray[Number], shape: list[int]) -> NDArray[Number]:
+    """Numbers in the shape that a message claims for them.
+
+    Raises:
+        WireError: they are more or fewer, or the shape is impossible.
+    """
+    if len(shape) > MAX_DIMENSIONS or min(shape, default=0) < 0 or math.prod(shape) != len(data):
+        raise WireError(f"an array claims the shape {shape[:MAX_DIMENSIONS]} and holds {len(data)} numbers")
+    return data.reshape(shape)
 
 
 def _signed(number: int) -> int:
