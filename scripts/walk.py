@@ -3,8 +3,7 @@
     python scripts/walk.py            # all walks, with every function in the order of first entry
     python scripts/walk.py --counts   # only how many
 
-The photo and the labelled images are made here. Imports are done before
-counting.
+The photo and the labelled images are made here. Imports are done before it counts.
 """
 
 from __future__ import annotations

@@ -20,11 +20,12 @@ from singleshot.models.config import ModelSpec
 from singleshot.prediction.detections import Detections, class_ids_of
 from singleshot.prediction.inputs import as_iterable, as_source, as_sources, is_one
 from singleshot.prediction.pipeline import Failure, Predictor
-from singleshot.prediction.settings import check_text, check_whole, choose_postprocess
+from singleshot.prediction.settings import check_whole, choose_postprocess
 from singleshot.prediction.sources import find_images, is_many
 from singleshot.runtime.base import EngineBackend
-from singleshot.runtime.choose import COMPILE_FROM, BackendName, Precision, Wish
+from singleshot.runtime.choose import COMPILE_FROM
 from singleshot.runtime.engines import Engines
+from singleshot.runtime.registry import Wish
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -122,8 +123,8 @@ class Detector:
         classes: Classes | None = ...,
         clip: bool | None = ...,
         batch_size: int = ...,
-        backend: BackendName = ...,
-        precision: Precision = ...,
+        backend: str = ...,
+        precision: str = ...,
         device: str = ...,
         compile: bool = ...,
     ) -> Detections: ...
@@ -140,8 +141,8 @@ class Detector:
         classes: Classes | None = ...,
         clip: bool | None = ...,
         batch_size: int = ...,
-        backend: BackendName = ...,
-        precision: Precision = ...,
+        backend: str = ...,
+        precision: str = ...,
         device: str = ...,
         compile: bool = ...,
     ) -> Detections | list[Detections]: ...
@@ -158,8 +159,8 @@ class Detector:
         classes: Classes | None = ...,
         clip: bool | None = ...,
         batch_size: int = ...,
-        backend: BackendName = ...,
-        precision: Precision = ...,
+        backend: str = ...,
+        precision: str = ...,
         device: str = ...,
         compile: bool = ...,
     ) -> list[Detections]: ...
@@ -175,8 +176,8 @@ class Detector:
         classes: Classes | None = None,
         clip: bool | None = True,
         batch_size: int = BATCH_SIZE,
-        backend: BackendName = "auto",
-        precision: Precision = "auto",
+        backend: str = "auto",
+        precision: str = "auto",
         device: str = "auto",
         compile: bool = False,
     ) -> Detections | list[Detections]:
@@ -239,8 +240,8 @@ class Detector:
         classes: Classes | None = None,
         clip: bool | None = True,
         max_pixels: int | None = MAX_PIXELS,
-        backend: BackendName = "auto",
-        precision: Precision = "auto",
+        backend: str = "auto",
+        precision: str = "auto",
         device: str = "auto",
         compile: bool = False,
         images: int | None = None,
@@ -254,12 +255,8 @@ class Detector:
             images: how many there will be, where that is known: 1 is computed for the shortest latency, and few are
                 not worth a conversion of the network.
         """
-        for name, value, example in (
-            ("backend", backend, "torch"),
-            ("precision", precision, "fp32"),
-            ("device", device, "cuda:0"),
-        ):
-            check_text(value, name, example)
+        is_long = images is not None and images >= COMPILE_FROM
+        wish = Wish(backend, precision, images != 1, is_long, device, compile)
         if max_pixels is not None:
             check_whole(max_pixels, "max_pixels")
         kept = None if classes is None else tuple(class_ids_of(classes, self.class_names))
@@ -272,8 +269,7 @@ class Detector:
             some_classes=kept is not None,
             clip=clip,
         )
-        is_long = images is not None and images >= COMPILE_FROM
-        runner = self._backend(Wish(backend, precision, images != 1, is_long, device, compile), settings)
+        runner = self._backend(wish, settings)
         return Predictor(
             runner,
             self.spec.preprocess,

@@ -18,9 +18,9 @@ from singleshot.detector import load
 from singleshot.errors import WeightsError
 from singleshot.export import conversion
 from singleshot.export.cache import file_sha256
+from singleshot.export.int8_file import int8_path
 from singleshot.export.package import read_package
 from singleshot.runtime import choose
-from singleshot.runtime.choose import int8_path
 from singleshot.weights.bundled import bundled_path
 
 

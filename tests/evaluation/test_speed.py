@@ -14,7 +14,7 @@ from singleshot.detector import Detector, load
 from singleshot.errors import ConfigError
 from singleshot.evaluation import speed
 from singleshot.runtime.base import PaddedArrays
-from singleshot.runtime.choose import Wish
+from singleshot.runtime.registry import Wish
 
 
 class Quick:

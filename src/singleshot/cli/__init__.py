@@ -8,7 +8,9 @@ stays quick. A user's mistake is raised as a ``SingleshotError`` and printed her
 from __future__ import annotations
 
 import logging
+import re
 import sys
+from collections.abc import Mapping
 from difflib import get_close_matches
 from importlib import import_module
 from typing import Annotated, Any
@@ -73,15 +75,35 @@ class Verbs(TyperGroup):
             if ctx.params.get("debug") or isinstance(error, BrokenPipeError):
                 raise
             typer.secho("Error: ", fg=typer.colors.RED, bold=True, nl=False, err=True)
-            typer.echo(_message(error), err=True)
+            verb = self.get_command(ctx, ctx.invoked_subcommand) if ctx.invoked_subcommand in VERBS else None
+            typer.echo(_message(error, _options(verb)), err=True)
             raise typer.Exit(2) from error
 
 
-def _message(error: Exception) -> str:
-    """What an error says, in the words of a command line; names in it move no cursor."""
+def _options(command: Any) -> dict[str, str]:
+    """The options of a verb, and of the verbs below it, by the names of their arguments in Python."""
+    own = {param.name: param.opts[0] for param in getattr(command, "params", ()) if param.opts[0].startswith("--")}
+    below = [_options(verb) for verb in getattr(command, "commands", {}).values()]
+    return {name: option for options in (*below, own) for name, option in options.items()}
+
+
+def _message(error: Exception, options: Mapping[str, str]) -> str:
+    """What an error says, in the words of a command line; names in it move no cursor.
+
+    The library writes arguments as ``device='cuda'`` and ``compile=True``, which here are ``--device cuda`` and
+    ``--compile``.
+    """
     text = str(error)
     if isinstance(error, OSError) and not isinstance(error, SingleshotError) and error.strerror:
         text = f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+
+    def as_option(match: re.Match[str]) -> str:
+        name, value, text_value = match.groups()
+        if name not in options:
+            return match[0]
+        return options[name] if value == "True" else f"{options[name]} {text_value}"
+
+    text = re.sub(r"\b([a-z_]+)=(True|'([^']*)')", as_option, text)
     if isinstance(error, OutputError):
         text = text.replace("(overwrite)", "(--overwrite)")
     return "\n".join(shown(line) for line in text.split("\n"))

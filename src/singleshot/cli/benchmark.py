@@ -48,18 +48,17 @@ def benchmark(
     from singleshot.evaluation.speed import COMBINATIONS, machine, peak_gflops
     from singleshot.evaluation.speed import benchmark as run
     from singleshot.prediction.settings import check_batch
-    from singleshot.runtime.choose import check_backend, check_torch_only
+    from singleshot.runtime.choose import check_wish
+    from singleshot.runtime.registry import AUTO, Wish
 
-    names = check_backend(backend, precision)
+    check_wish(Wish(backend, precision, device=device, compile=compile))
     sizes = [check_batch(size) for size in batch or (1, 8)]
     if not isfinite(seconds):
         raise ConfigError(f"--seconds must be a number of seconds, not {seconds}")
     if json is not None:
         check_output(json, overwrite=overwrite, sources=[model])
-    check_torch_only(names[0], device, compile)
-    wanted = [
-        pair for pair in COMBINATIONS if all(asked in ("auto", own) for asked, own in zip(names, pair, strict=True))
-    ]
+    wanted = [(name, own) for name, own in COMBINATIONS if backend in (AUTO, name) and precision in (AUTO, own)]
+    wanted = wanted or [(backend, precision)]  # a runtime of another package
     detector = find_model(model)
     console = open_console()
     with console.status("Measuring ..."):

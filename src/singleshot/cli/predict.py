@@ -103,8 +103,6 @@ def predict(
     from singleshot.prediction.settings import check_batch
     from singleshot.prediction.sinks import check_kinds, check_sinks, open_sinks
     from singleshot.prediction.sources import search_images
-    from singleshot.runtime.choose import check_backend
-    from singleshot.runtime.device import check_device
 
     kinds = [kind.strip() for kind in save.split(",") if kind.strip()]
     if out is None:
@@ -120,7 +118,6 @@ def predict(
     if out is not None and kinds:
         check_sinks(kinds, out, images, overwrite)
     detector = load(weights)
-    backend_name, precision_name = check_backend(backend, precision)
     with _status("Getting the network ready (a conversion is made once, and kept) ..."):
         predictor = detector.predictor(
             score,
@@ -130,9 +127,9 @@ def predict(
             classes=_classes(classes, detector.class_names),
             clip=clip,
             max_pixels=max_pixels,
-            backend=backend_name,
-            precision=precision_name,
-            device=check_device(device),
+            backend=backend,
+            precision=precision,
+            device=device,
             compile=compile,
             images=len(images),
         )

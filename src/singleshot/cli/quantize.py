@@ -34,9 +34,11 @@ def quantize(
     """
     from singleshot.core.files import check_output
     from singleshot.detector import find_weights
+    from singleshot.export.compiled import compiled_file
+    from singleshot.export.int8_file import int8_path
+    from singleshot.export.package import check_kind
     from singleshot.export.quantize import quantize as run
     from singleshot.prediction.sources import search_images
-    from singleshot.runtime.choose import check_kind, compiled_file, int8_path
 
     path, kind = find_weights(weights), check_kind(backend)
     target, found = out or int8_path(path, kind), search_images(data, recursive=recursive)

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import math
 import operator
-from typing import Any, TypeVar
+from typing import Any
 
 from singleshot.core.settings import PostprocessConfig
 from singleshot.errors import ConfigError
 from singleshot.prediction.detections import check_score
-
-T = TypeVar("T")
 
 ALL_DETECTIONS = 100_000
 """So many are asked of a network where only some classes are kept: the others' must not use up the places."""
@@ -78,14 +76,3 @@ def check_batch(batch_size: int) -> int:
         ConfigError: it does not.
     """
     return check_whole(batch_size, "batch_size", 1, 1024)
-
-
-def check_text(value: T, name: str, example: str) -> T:
-    """A setting that is a name.
-
-    Raises:
-        ConfigError: it is something else.
-    """
-    if not isinstance(value, str):
-        raise ConfigError(f"{name} must be a name such as '{example}', not {value!r}")
-    return value
