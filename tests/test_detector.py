@@ -17,7 +17,7 @@ from singleshot.detector import Detector, find_weights, load
 from singleshot.errors import ConfigError, ImageError, OutputError, WeightsError
 from singleshot.images.read import read_image, write_image
 from singleshot.prediction.detections import Detections
-from singleshot.prediction.pipeline import Failure, Prediction
+from singleshot.prediction.frames import Failure, Prediction
 from singleshot.runtime.base import EngineBackend
 
 

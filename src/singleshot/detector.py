@@ -17,10 +17,11 @@ from singleshot.errors import WeightsError
 from singleshot.images.preprocess import preprocess_image
 from singleshot.images.read import MAX_PIXELS, check_rgb
 from singleshot.models.config import ModelSpec
-from singleshot.prediction.detections import Detections, class_ids_of
+from singleshot.prediction.detections import Detections
+from singleshot.prediction.frames import Failure
 from singleshot.prediction.inputs import as_iterable, as_source, as_sources, is_one
-from singleshot.prediction.pipeline import Failure, Predictor
-from singleshot.prediction.settings import check_whole, choose_postprocess
+from singleshot.prediction.pipeline import Predictor
+from singleshot.prediction.settings import check_whole, choose_postprocess, class_ids_of
 from singleshot.prediction.sources import find_images, is_many
 from singleshot.runtime.base import EngineBackend
 from singleshot.runtime.choose import COMPILE_FROM
@@ -227,7 +228,7 @@ class Detector:
                 raise result.error
             # Of a stream nothing is held on to, or it would fill the memory.
             keep = result.detections.path is None and isinstance(images, list)
-            found.append(replace(result.detections, image=result.image) if keep else result.detections)
+            found.append(replace(result.detections, image=result.frame.pixels) if keep else result.detections)
         return found[0] if one else found
 
     def predictor(

@@ -16,8 +16,9 @@ from singleshot.core.wording import counted
 if TYPE_CHECKING:
     from rich.status import Status
 
+    from singleshot.prediction.frames import Result
     from singleshot.prediction.job import JobSummary
-    from singleshot.prediction.pipeline import Predictor, Result
+    from singleshot.prediction.pipeline import Predictor
     from singleshot.prediction.sinks import Sink
 
 # More images than this are counted by a progress bar instead of being listed one by one, and have a table of times.
@@ -98,9 +99,8 @@ def predict(
     """
     from singleshot.cli.signals import interrupt_code
     from singleshot.detector import load
-    from singleshot.prediction.detections import check_line_width, check_score
     from singleshot.prediction.output_folder import new_folder
-    from singleshot.prediction.settings import check_batch
+    from singleshot.prediction.settings import check_batch, check_line_width, check_score
     from singleshot.prediction.sinks import check_kinds, check_sinks, open_sinks
     from singleshot.prediction.sources import search_images
 
@@ -214,7 +214,7 @@ def _progress(count: int) -> Iterator[Callable[[Result], None]]:
     """A bar for many images, a line each for few."""
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    from singleshot.prediction.pipeline import Failure
+    from singleshot.prediction.frames import Failure
 
     columns = (BarColumn(), MofNCompleteColumn(), TextColumn("images"), TimeRemainingColumn())
     console = open_console()

@@ -20,7 +20,8 @@ from singleshot.evaluation.metrics.class_match import match_classes
 from singleshot.evaluation.metrics.coco import MAX_DETECTIONS
 from singleshot.evaluation.metrics.measure import VOC
 from singleshot.evaluation.result import EvalResult, Speed
-from singleshot.prediction.pipeline import Failure, Predictor, StageTimes
+from singleshot.prediction.frames import Failure
+from singleshot.prediction.pipeline import Predictor, StageTimes
 from singleshot.prediction.settings import check_batch
 
 if TYPE_CHECKING:

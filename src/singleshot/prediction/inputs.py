@@ -13,6 +13,7 @@ import numpy as np
 
 from singleshot.errors import ImageError
 from singleshot.images.tiff import ORIENTATION
+from singleshot.prediction.frames import Frame
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -62,7 +63,7 @@ def as_sources(items: Iterable[Any]) -> Iterator[Source]:
 
 def is_one(source: Any) -> bool:
     """Whether a source is one image rather than several."""
-    return isinstance(source, (str, os.PathLike, np.ndarray)) or any(
+    return isinstance(source, (str, os.PathLike, np.ndarray, Frame)) or any(
         _is_of(source, *kind) for kind in (("PIL.Image", "Image"), ("torch", "Tensor"))
     )
 

@@ -11,7 +11,8 @@ from time import perf_counter
 from typing import NamedTuple
 
 from singleshot.errors import SingleshotError
-from singleshot.prediction.pipeline import Failure, Result, StageTimes
+from singleshot.prediction.frames import Failure, Result
+from singleshot.prediction.pipeline import StageTimes
 from singleshot.prediction.sinks import Sink
 
 
