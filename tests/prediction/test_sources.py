@@ -10,8 +10,9 @@ import pytest
 
 from singleshot.errors import ImageError
 from singleshot.images.read import write_image
+from singleshot.prediction.not_images import check_readable, other_file
 from singleshot.prediction.output_folder import ResultFolder
-from singleshot.prediction.sources import check_readable, find_images, is_many, other_file, search_images
+from singleshot.prediction.sources import find_images, is_many, search_images
 
 
 @pytest.fixture

@@ -33,12 +33,12 @@ def quantize(
     is 1 when a folder that was asked for could not be looked into.
     """
     from singleshot.core.files import check_output
-    from singleshot.detector import find_weights
     from singleshot.export.compiled import compiled_file
     from singleshot.export.int8_file import int8_path
     from singleshot.export.package import check_kind
     from singleshot.export.quantize import quantize as run
     from singleshot.prediction.sources import search_images
+    from singleshot.weights.find import find_weights
 
     path, kind = find_weights(weights), check_kind(backend)
     target, found = out or int8_path(path, kind), search_images(data, recursive=recursive)

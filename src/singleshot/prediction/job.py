@@ -14,11 +14,12 @@ from typing import NamedTuple
 from singleshot.errors import ImageError, SingleshotError
 from singleshot.images.read import quiet_decoders
 from singleshot.prediction.frames import Failure, Result
+from singleshot.prediction.not_images import other_file
 from singleshot.prediction.output_folder import new_folder
 from singleshot.prediction.pipeline import Predictor, StageTimes
 from singleshot.prediction.settings import check_line_width
 from singleshot.prediction.sinks import Note, Sink, check_kinds, check_sinks, open_sinks
-from singleshot.prediction.sources import Found, other_file, search_images
+from singleshot.prediction.sources import Found, search_images
 
 OUT = Path("predictions")
 """Where results go that nobody gave a folder; the next run's go to ``predictions-2``."""

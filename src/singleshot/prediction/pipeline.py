@@ -27,8 +27,8 @@ from singleshot.images.read import MAX_PIXELS, check_rgb, read_image
 from singleshot.prediction.detections import Detections
 from singleshot.prediction.frames import Failure, Frame, Prediction, Result
 from singleshot.prediction.inputs import as_iterable, as_source, is_one
+from singleshot.prediction.not_images import check_readable
 from singleshot.prediction.settings import check_batch
-from singleshot.prediction.sources import check_readable
 from singleshot.runtime.base import Backend, PaddedArrays, cores
 
 if TYPE_CHECKING:
