@@ -8,9 +8,7 @@ stays quick. A user's mistake is raised as a ``SingleshotError`` and printed her
 from __future__ import annotations
 
 import logging
-import re
 import sys
-from collections.abc import Mapping
 from difflib import get_close_matches
 from importlib import import_module
 from typing import Annotated, Any
@@ -18,9 +16,9 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from singleshot.cli.console import discard_output, prepare_streams, shown
+from singleshot.cli.console import discard_output, in_options, prepare_streams, shown
 from singleshot.cli.signals import end_like_ctrl_c, interrupt_code
-from singleshot.errors import OutputError, SingleshotError
+from singleshot.errors import SingleshotError
 
 # Verb -> where its function or Typer lives, in the order of ``singleshot --help``.
 VERBS = {
@@ -76,7 +74,7 @@ class Verbs(TyperGroup):
                 raise
             typer.secho("Error: ", fg=typer.colors.RED, bold=True, nl=False, err=True)
             verb = self.get_command(ctx, ctx.invoked_subcommand) if ctx.invoked_subcommand in VERBS else None
-            typer.echo(_message(error, _options(verb)), err=True)
+            typer.echo(_message(error, verb), err=True)
             raise typer.Exit(2) from error
 
 
@@ -87,26 +85,12 @@ def _options(command: Any) -> dict[str, str]:
     return {name: option for options in (*below, own) for name, option in options.items()}
 
 
-def _message(error: Exception, options: Mapping[str, str]) -> str:
-    """What an error says, in the words of a command line; names in it move no cursor.
-
-    The library writes arguments as ``device='cuda'`` and ``compile=True``, which here are ``--device cuda`` and
-    ``--compile``.
-    """
+def _message(error: Exception, command: Any) -> str:
+    """What an error says, in the words of a command line; names in it move no cursor."""
     text = str(error)
     if isinstance(error, OSError) and not isinstance(error, SingleshotError) and error.strerror:
         text = f"{error.filename}: {error.strerror}" if error.filename else error.strerror
-
-    def as_option(match: re.Match[str]) -> str:
-        name, value, text_value = match.groups()
-        if name not in options:
-            return match[0]
-        return options[name] if value == "True" else f"{options[name]} {text_value}"
-
-    text = re.sub(r"\b([a-z_]+)=(True|'([^']*)')", as_option, text)
-    if isinstance(error, OutputError):
-        text = text.replace("(overwrite)", "(--overwrite)")
-    return "\n".join(shown(line) for line in text.split("\n"))
+    return "\n".join(shown(line) for line in in_options(text, _options(command)).split("\n"))
 
 
 app = typer.Typer(

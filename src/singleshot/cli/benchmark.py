@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from singleshot.cli.console import open_console
+from singleshot.cli.console import in_options, open_console
 from singleshot.core.wording import counted
 
 if TYPE_CHECKING:
@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 
     from singleshot.detector import Detector
     from singleshot.evaluation.speed import Row
+
+# What a row that was skipped may advise.
+OPTIONS = {name: f"--{name}" for name in ("backend", "precision", "device", "compile")}
 
 
 def benchmark(
@@ -65,7 +68,8 @@ def benchmark(
         rows = []
         for row in run(detector, sizes, seconds, wanted, device, compile):
             rows.append(row)
-            console.print(f"{row.backend}, batch {row.batch}: {row.skipped or f'{row.latency_ms:.1f} ms'}", style="dim")
+            outcome = in_options(row.skipped, OPTIONS) or f"{row.latency_ms:.1f} ms"
+            console.print(f"{row.backend}, batch {row.batch}: {outcome}", style="dim")
         peaks = {name: peak_gflops(name) for name in sorted({row.peak for row in rows if not row.skipped})}
     if not peaks:
         console.print("Nothing was measured: the lines above say why.", style="red")

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from singleshot.core.wording import printable
@@ -35,6 +37,29 @@ def print_note(console: Console, text: str) -> None:
 def shown(text: object) -> str:
     """A file's name, or a message with one, on one line: what would move the cursor is written as an escape."""
     return printable(text, one_line=True)
+
+
+def in_options(text: str, options: Mapping[str, str]) -> str:
+    """A message of the library in the words of a command line.
+
+    The library writes arguments as ``device='cuda'``, ``compile=True`` and ``(overwrite)``, which here are
+    ``--device cuda``, ``--compile`` and ``(--overwrite)``.
+
+    Args:
+        text: the message.
+        options: of the verb that runs, by the names of their arguments in Python.
+    """
+
+    def as_option(match: re.Match[str]) -> str:
+        name, is_true, value = match["argument"] or match["mentioned"], match["true"], match["value"]
+        if name not in options:
+            return match[0]
+        if match["mentioned"]:
+            return f"({options[name]})"
+        return options[name] if is_true else f"{options[name]} {value}"
+
+    pattern = r"\b(?P<argument>[a-z_]+)=(?:(?P<true>True\b)|'(?P<value>[^']*)')|\((?P<mentioned>[a-z_]+)\)"
+    return re.sub(pattern, as_option, text)
 
 
 def prepare_streams() -> None:

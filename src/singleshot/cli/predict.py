@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from singleshot.cli.console import discard_output, open_console, shown
+from singleshot.cli.console import discard_output, in_options, open_console, shown
 from singleshot.core.wording import counted
 
 if TYPE_CHECKING:
@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 LISTED_IMAGES = 20
 # Of a long list of errors, what the terminal shows; detections.json has the failed images, all of them.
 LISTED_ERRORS = 20
+
+# What notes and problems may advise.
+OPTIONS = {name: f"--{name}" for name in ("recursive", "weights", "out", "overwrite")}
 
 STAGE_NAMES = {
     "decode": "read and decode",
@@ -134,7 +137,7 @@ def predict(
 
 def _print_notes(lines: Iterable[str]) -> None:
     for line in lines:
-        typer.echo(f"Note: {shown(line)}", err=True)
+        typer.echo(f"Note: {shown(in_options(line, OPTIONS))}", err=True)
 
 
 def _classes(options: Sequence[str] | None, class_names: Sequence[str]) -> list[str | int] | None:
@@ -241,6 +244,6 @@ def _print_errors(what: str, lines: Sequence[str]) -> None:
         return
     typer.secho(f"{len(lines):,} {what}:", fg=typer.colors.RED, err=True)
     for line in lines[:LISTED_ERRORS]:
-        typer.echo(f"  {shown(line)}", err=True)
+        typer.echo(f"  {shown(in_options(line, OPTIONS))}", err=True)
     if len(lines) > LISTED_ERRORS:
         typer.echo(f"  ... and {len(lines) - LISTED_ERRORS:,} more", err=True)

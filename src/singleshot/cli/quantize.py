@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from singleshot.cli.console import open_console, shown
+from singleshot.cli.console import in_options, open_console, shown
 from singleshot.core.wording import counted
 
 
@@ -44,7 +44,7 @@ def quantize(
     target, found = out or int8_path(path, kind), search_images(data, recursive=recursive)
     check_output(target, overwrite=overwrite, sources=[path, *found.images])
     for line in (*found.missed, *found.notes):
-        typer.echo(f"Note: {shown(line)}", err=True)
+        typer.echo(f"Note: {shown(in_options(line, {'recursive': '--recursive'}))}", err=True)
     with open_console(stderr=True).status("Quantising (minutes for large networks) ..."):
         package = run(compiled_file(kind, path), found.images, images)
         package.save(target)

@@ -18,7 +18,7 @@ _OTHER_FILES = {
         *(".txt", ".lst", ".list", ".csv", ".tsv"),
     ),
     "holds labels or settings, not an image": (".json", ".jsonl", ".xml", ".yaml", ".yml"),
-    "holds weights: name them with --weights": (".safetensors", ".pt", ".pth", ".onnx", ".params", ".caffemodel"),
+    "holds weights: name them as such (weights)": (".safetensors", ".pt", ".pth", ".onnx", ".params", ".caffemodel"),
 }
 
 

@@ -154,7 +154,12 @@ class _Search:
             if self._recursive:
                 self._pass("hidden", folder)
         elif not self._recursive:
-            self._pass("results of an earlier run" if holds_results(folder) else "subfolders: add --recursive", folder)
+            self._pass(
+                "results of an earlier run"
+                if holds_results(folder)
+                else "subfolders: look into them by recursive=True",
+                folder,
+            )
         elif _identity(folder) in seen:
             self._pass("a link to a folder that was searched already", folder)
         else:
@@ -187,7 +192,7 @@ class _Search:
             return self.missed[-1]
         message = f"{folder}: holds no image ({' '.join(IMAGE_SUFFIXES)})"
         if not self._recursive and next(_Search(True, self._exclude)._walk(folder, None, {_identity(folder)}), None):
-            return f"{message}; its subfolders do: add --recursive (find_images(..., recursive=True))"
+            return f"{message}; its subfolders do: look into them by recursive=True"
         passed = "; ".join(_listed(paths, why) for why, paths in self._passed.items() if paths)
         return f"{message}{'; ' + passed if passed else ''}"
 
