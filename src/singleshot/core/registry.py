@@ -70,7 +70,7 @@ class Registry(Generic[T]):
         return iter(self.names())
 
     def __contains__(self, name: object) -> bool:
-        return name in self.names()
+        return name in self._homes or name in self._objects or name in self._installed()
 
     def get(self, name: str, key: str = "") -> T:
         """The object of a name.
@@ -96,9 +96,9 @@ class Registry(Generic[T]):
         Raises:
             ConfigError: as `get`.
         """
-        known = self.names()
-        if name in known:
+        if name in self:
             return name
+        known = self.names()
         close = difflib.get_close_matches(name, known, n=3)
         hint = f"did you mean {', '.join(close)}?" if close else f"there are {', '.join(known)}"
         raise ConfigError(f"{key}: no {self.kind} '{name}'; {hint}" if key else f"no {self.kind} '{name}'; {hint}")

@@ -63,7 +63,7 @@ SINKS: Registry[SinkKind] = Registry(
     "sink",
     {name: f"singleshot.prediction.sinks.{name}" for name in ("json", "jsonl", "csv", "coco", "images", "crops")},
 )
-"""By the names that ``save`` knows. Numbers come before pictures, so that no picture is without them."""
+"""By the names that ``save`` knows. Files are written before folders, so that no picture is without its numbers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +140,9 @@ def open_sinks(
         made = stack.enter_context(ResultFolder(folder, images, overwrite))
         labels_of = (tuple(class_names), tuple(category_ids))
         run = Run(made, OutputNames(images), len(images), *labels_of, labels, line_width, note)
-        yield [stack.enter_context(SINKS.get(kind)(run)) for kind in SINKS if kind in kinds]
+        makers = [SINKS.get(kind) for kind in dict.fromkeys(kinds)]
+        makers.sort(key=lambda make: not Path(make.top).suffix)  # files of numbers before folders of pictures
+        yield [stack.enter_context(make(run)) for make in makers]
 
 
 def check_sinks(kinds: Sequence[str], folder: Path, images: Sequence[Path], overwrite: bool = False) -> None:
