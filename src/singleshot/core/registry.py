@@ -82,8 +82,8 @@ class Registry(Generic[T]):
         Raises:
             ConfigError: there is none; the message names similar ones, or all.
         """
-        self.check(name, key)
         if name not in self._objects:
+            self.check(name, key)
             if name in self._homes:
                 import_module(self._homes[name])
             else:

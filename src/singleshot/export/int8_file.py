@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from functools import lru_cache
 from pathlib import Path
 
 from singleshot.errors import WeightsError
@@ -21,8 +22,19 @@ def int8_info(weights: Path, kind: str) -> PackageInfo | None:
     Raises:
         WeightsError: it is damaged.
     """
-    info = read_info(int8_path(weights, kind))
+    path = int8_path(weights, kind)
+    info = _unchanged_info(path, *_state(path)) if path.exists() else read_info(path)
     return info if info is not None and info.weights_sha256 == weights_sha256(weights) else None
+
+
+def _state(path: Path) -> tuple[int, int]:
+    status = path.stat()
+    return status.st_mtime_ns, status.st_size
+
+
+@lru_cache(maxsize=8)
+def _unchanged_info(path: Path, changed_ns: int, size: int) -> PackageInfo | None:
+    return read_info(path)
 
 
 def read_int8(weights: Path, kind: str) -> Package:

@@ -64,6 +64,8 @@ def as_sources(items: Iterable[Any]) -> Iterator[Source]:
 
 def is_one(source: Any) -> bool:
     """Whether a source is one image rather than several."""
+    if isinstance(source, (list, tuple)):
+        return False
     return isinstance(source, (str, os.PathLike, np.ndarray, Frame)) or any(
         _is_of(source, *kind) for kind in (("PIL.Image", "Image"), ("torch", "Tensor"))
     )
