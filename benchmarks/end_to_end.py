@@ -31,7 +31,6 @@ from singleshot.prediction.job import run_job
 from singleshot.prediction.pipeline import Predictor
 from singleshot.prediction.sinks import open_sinks
 from singleshot.prediction.sources import find_images
-from singleshot.runtime.choose import BackendName, Precision
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -41,7 +40,7 @@ T = TypeVar("T")
 GOAL = 0.85
 PREPARED = 24
 """Photos that the network alone runs on, again and again."""
-BACKENDS: tuple[tuple[BackendName, Precision], ...] = (
+BACKENDS: tuple[tuple[str, str], ...] = (
     ("openvino", "fp32"),
     ("openvino", "bf16"),
     ("openvino", "int8"),
@@ -78,7 +77,7 @@ def folder_to_json(predictor: Predictor, paths: list[Path], images: int) -> None
 
 
 def measure_backend(
-    detector: Detector, backend: BackendName, precision: Precision, paths: list[Path], settings: Settings
+    detector: Detector, backend: str, precision: str, paths: list[Path], settings: Settings
 ) -> list[Measured]:
     predictor = detector.predictor(backend=backend, precision=precision, images=len(paths))
     count = settings.choose(300, 100, 4)

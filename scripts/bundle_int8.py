@@ -15,9 +15,10 @@ from pathlib import Path
 from singleshot import data
 from singleshot.detector import load
 from singleshot.evaluation.evaluate import evaluate
+from singleshot.export.compiled import compiled_file
+from singleshot.export.int8_file import int8_path
 from singleshot.export.package import Package
 from singleshot.export.quantize import quantize
-from singleshot.runtime.choose import compiled_file, int8_path
 from singleshot.weights.bundled import bundled_path
 
 

@@ -10,7 +10,8 @@ import numpy as np
 
 from singleshot.data import DetectionDataset
 from singleshot.prediction.detections import Detections
-from singleshot.prediction.pipeline import Prediction, StageTimes
+from singleshot.prediction.frames import Frame, Prediction
+from singleshot.prediction.pipeline import StageTimes
 
 
 class Perfect:
@@ -34,7 +35,7 @@ class Perfect:
         for path in paths:
             sample = by_path[path]
             yield Prediction(
-                np.zeros((*sample.image_size_hw, 3), np.uint8),
+                Frame(np.zeros((*sample.image_size_hw, 3), np.uint8), str(path)),
                 Detections(
                     boxes_xyxy=sample.boxes_xyxy,
                     scores=np.full(len(sample), 0.9, np.float32),

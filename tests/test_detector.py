@@ -13,12 +13,13 @@ import torch
 import singleshot
 from singleshot.core.boxes import pairwise_iou
 from singleshot.core.settings import PostprocessConfig
-from singleshot.detector import Detector, find_weights, load
+from singleshot.detector import Detector, load
 from singleshot.errors import ConfigError, ImageError, OutputError, WeightsError
 from singleshot.images.read import read_image, write_image
 from singleshot.prediction.detections import Detections
-from singleshot.prediction.pipeline import Failure, Prediction
+from singleshot.prediction.frames import Failure, Prediction
 from singleshot.runtime.base import EngineBackend
+from singleshot.weights.find import find_weights
 
 
 @pytest.fixture(scope="module")

@@ -2,29 +2,29 @@
 
 from __future__ import annotations
 
-import difflib
 import os
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, overload
+from typing import TYPE_CHECKING, Any, TypedDict, Unpack, overload
 
 import numpy as np
 
 from singleshot.core.once import away_from_fork
 from singleshot.core.wording import counted
-from singleshot.errors import WeightsError
 from singleshot.images.preprocess import preprocess_image
 from singleshot.images.read import MAX_PIXELS, check_rgb
 from singleshot.models.config import ModelSpec
-from singleshot.prediction.detections import Detections, class_ids_of
-from singleshot.prediction.inputs import as_iterable, as_source, as_sources, is_one
-from singleshot.prediction.pipeline import Failure, Predictor
-from singleshot.prediction.settings import check_text, check_whole, choose_postprocess
-from singleshot.prediction.sources import find_images, is_many
+from singleshot.prediction.detections import Detections
+from singleshot.prediction.frames import Failure
+from singleshot.prediction.inputs import images_of
+from singleshot.prediction.pipeline import Predictor
+from singleshot.prediction.settings import check_whole, choose_postprocess, class_ids_of
 from singleshot.runtime.base import EngineBackend
-from singleshot.runtime.choose import COMPILE_FROM, BackendName, Precision, Wish
+from singleshot.runtime.choose import COMPILE_FROM
 from singleshot.runtime.engines import Engines
+from singleshot.runtime.registry import Wish
+from singleshot.weights.find import find_weights
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -44,6 +44,21 @@ if TYPE_CHECKING:
 SCORE_THRESHOLD = 0.3
 # On a CPU one image at a time is quickest: the maps of more leave its caches (SSDLite: 32 ms an image at 1, 59 at 8).
 BATCH_SIZE = 1
+
+
+class How(TypedDict, total=False):
+    """The options of `Detector.predict`, which explains them."""
+
+    nms_iou: float | None
+    max_detections: int | None
+    agnostic: bool
+    classes: Classes | None
+    clip: bool | None
+    batch_size: int
+    backend: str
+    precision: str
+    device: str
+    compile: bool
 
 
 class Detector:
@@ -112,56 +127,17 @@ class Detector:
 
     @overload
     def predict(
-        self,
-        source: NDArray[np.uint8] | PillowImage | Tensor,
-        score_threshold: float = ...,
-        *,
-        nms_iou: float | None = ...,
-        max_detections: int | None = ...,
-        agnostic: bool = ...,
-        classes: Classes | None = ...,
-        clip: bool | None = ...,
-        batch_size: int = ...,
-        backend: BackendName = ...,
-        precision: Precision = ...,
-        device: str = ...,
-        compile: bool = ...,
+        self, source: NDArray[np.uint8] | PillowImage | Tensor, score_threshold: float = ..., **how: Unpack[How]
     ) -> Detections: ...
 
     @overload
     def predict(
-        self,
-        source: PathLike,
-        score_threshold: float = ...,
-        *,
-        nms_iou: float | None = ...,
-        max_detections: int | None = ...,
-        agnostic: bool = ...,
-        classes: Classes | None = ...,
-        clip: bool | None = ...,
-        batch_size: int = ...,
-        backend: BackendName = ...,
-        precision: Precision = ...,
-        device: str = ...,
-        compile: bool = ...,
+        self, source: PathLike, score_threshold: float = ..., **how: Unpack[How]
     ) -> Detections | list[Detections]: ...
 
     @overload
     def predict(
-        self,
-        source: list[Any] | tuple[Any, ...] | Iterator[Any],
-        score_threshold: float = ...,
-        *,
-        nms_iou: float | None = ...,
-        max_detections: int | None = ...,
-        agnostic: bool = ...,
-        classes: Classes | None = ...,
-        clip: bool | None = ...,
-        batch_size: int = ...,
-        backend: BackendName = ...,
-        precision: Precision = ...,
-        device: str = ...,
-        compile: bool = ...,
+        self, source: list[Any] | tuple[Any, ...] | Iterator[Any], score_threshold: float = ..., **how: Unpack[How]
     ) -> list[Detections]: ...
 
     def predict(
@@ -175,8 +151,8 @@ class Detector:
         classes: Classes | None = None,
         clip: bool | None = True,
         batch_size: int = BATCH_SIZE,
-        backend: BackendName = "auto",
-        precision: Precision = "auto",
+        backend: str = "auto",
+        precision: str = "auto",
         device: str = "auto",
         compile: bool = False,
     ) -> Detections | list[Detections]:
@@ -206,7 +182,7 @@ class Detector:
             ImageError: an image cannot be read. (`singleshot predict` skips it and goes on.)
             ConfigError: a threshold or size that makes no sense.
         """
-        images, one = _images_of(source)
+        images, one = images_of(source)
         predictor = self.predictor(
             score_threshold,
             nms_iou=nms_iou,
@@ -226,7 +202,7 @@ class Detector:
                 raise result.error
             # Of a stream nothing is held on to, or it would fill the memory.
             keep = result.detections.path is None and isinstance(images, list)
-            found.append(replace(result.detections, image=result.image) if keep else result.detections)
+            found.append(replace(result.detections, image=result.frame.pixels) if keep else result.detections)
         return found[0] if one else found
 
     def predictor(
@@ -239,8 +215,8 @@ class Detector:
         classes: Classes | None = None,
         clip: bool | None = True,
         max_pixels: int | None = MAX_PIXELS,
-        backend: BackendName = "auto",
-        precision: Precision = "auto",
+        backend: str = "auto",
+        precision: str = "auto",
         device: str = "auto",
         compile: bool = False,
         images: int | None = None,
@@ -254,12 +230,8 @@ class Detector:
             images: how many there will be, where that is known: 1 is computed for the shortest latency, and few are
                 not worth a conversion of the network.
         """
-        for name, value, example in (
-            ("backend", backend, "torch"),
-            ("precision", precision, "fp32"),
-            ("device", device, "cuda:0"),
-        ):
-            check_text(value, name, example)
+        is_long = images is not None and images >= COMPILE_FROM
+        wish = Wish(backend, precision, images != 1, is_long, device, compile)
         if max_pixels is not None:
             check_whole(max_pixels, "max_pixels")
         kept = None if classes is None else tuple(class_ids_of(classes, self.class_names))
@@ -272,8 +244,7 @@ class Detector:
             some_classes=kept is not None,
             clip=clip,
         )
-        is_long = images is not None and images >= COMPILE_FROM
-        runner = self._backend(Wish(backend, precision, images != 1, is_long, device, compile), settings)
+        runner = self._backend(wish, settings)
         return Predictor(
             runner,
             self.spec.preprocess,
@@ -316,33 +287,6 @@ def load(weights: PathLike = "coco") -> Detector:
     return Detector(read_spec(path), path)
 
 
-def find_weights(weights: PathLike) -> Path:
-    """The file that a name or a path means.
-
-    Raises:
-        WeightsError: there is none; the message names the nearest.
-    """
-    from singleshot.core.files import is_regular
-    from singleshot.weights.bundled import bundled_names, bundled_path
-
-    path, names = Path(weights), bundled_names()
-    if str(weights) in names:
-        return bundled_path(str(weights))
-    if path.is_dir():
-        raise WeightsError(f"{path}: is a folder: name a .safetensors file in it, or use 'singleshot import {path}'")
-    if path.exists():
-        if not is_regular(path):
-            raise WeightsError(f"{path}: a pipe or a device, not a weights file")
-        return path
-    if path.suffix or len(path.parts) > 1:
-        from singleshot.images.read import nearest_hint
-
-        raise WeightsError(f"{path}: no such weights file{nearest_hint(path)}")
-    near = difflib.get_close_matches(str(weights), names, n=1)
-    hint = f" Did you mean '{near[0]}'?" if near else ""
-    raise WeightsError(f"no weights '{weights}'.{hint} Give a bundled name ({', '.join(names)}) or the path of a file")
-
-
 def import_weights(
     path: PathLike,
     source: str = "auto",
@@ -377,17 +321,3 @@ def import_weights(
     if save_to is not None:
         detector.save(save_to)
     return detector
-
-
-def _images_of(source: Any) -> tuple[Iterable[Any], bool]:
-    """The images of what `Detector.predict` takes (a list where their number is known), and whether it is a single one.
-
-    Raises:
-        ImageError: it is no image and no list of some.
-    """
-    if isinstance(source, (str, os.PathLike)):
-        return list(find_images(source)), not is_many(source)
-    if is_one(source):
-        return [as_source(source)], True
-    items = as_iterable(source)
-    return (list(as_sources(items)) if isinstance(items, (list, tuple)) else as_sources(items)), False

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from singleshot.prediction.sinks import read_json
+from singleshot.prediction.sinks.json import read_json
 
 
 def singleshot(folder: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:

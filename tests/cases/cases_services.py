@@ -16,11 +16,10 @@ import pytest
 
 from singleshot.detector import load
 from singleshot.errors import WeightsError
-from singleshot.export import conversion
+from singleshot.export import compiled
 from singleshot.export.cache import file_sha256
+from singleshot.export.int8_file import int8_path
 from singleshot.export.package import read_package
-from singleshot.runtime import choose
-from singleshot.runtime.choose import int8_path
 from singleshot.weights.bundled import bundled_path
 
 
@@ -52,15 +51,15 @@ COUNTED = """
 import sys
 import singleshot
 from singleshot.export import conversion
-from singleshot.runtime import choose
+from singleshot.runtime import engines, source
 
 model, backend, made = singleshot.load("coco"), sys.argv[1], []
 if len(sys.argv) > 2:
     model.network
 model.predict("cat.jpg", 0.4, backend=backend)
-build, converted = choose.build_engine, conversion.convert_network
-choose.build_engine = lambda *args: made.append(1) or build(*args)
-conversion.convert_network = lambda *args: made.append(2) or converted(*args)
+build, converted = engines.build_engine, conversion.convert_network
+engines.build_engine = lambda *args: made.append(1) or build(*args)
+source.convert_network = conversion.convert_network = lambda *args: made.append(2) or converted(*args)
 for score in [0.5, 0.4] * 3:
     model.predict("cat.jpg", score, backend=backend)
 sys.exit(len(made))
@@ -88,15 +87,15 @@ def compiled_cache_damaged(folder: Path) -> None:
     made: list[Path] = []
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SINGLESHOT_CACHE", str(folder / "cache"))
-        patch.setattr(conversion, "convert_file", lambda kind, path: made.append(path) or converted)
-        entry = converted.save(choose._cached(weights, "openvino"))
+        patch.setattr(compiled, "convert_file", lambda kind, path: made.append(path) or converted)
+        entry = converted.save(compiled._cached(weights, "openvino"))
         place = zipfile.ZipFile(entry).getinfo("model.xml").header_offset + 1039
         content = bytearray(entry.read_bytes())
         content[place : place + 40] = bytes(byte ^ 255 for byte in content[place : place + 40])
         entry.write_bytes(content)
-        assert choose.compiled_file("openvino", weights).parts == converted.parts
+        assert compiled.compiled_file("openvino", weights).parts == converted.parts
         assert made == [weights]
-        assert choose.compiled_file("openvino", weights).parts == converted.parts
+        assert compiled.compiled_file("openvino", weights).parts == converted.parts
         assert made == [weights]
     assert read_package(entry).parts == converted.parts
 

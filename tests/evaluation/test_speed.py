@@ -15,7 +15,7 @@ from singleshot.detector import Detector, load
 from singleshot.errors import ConfigError
 from singleshot.evaluation import speed
 from singleshot.runtime.base import TimedDetections
-from singleshot.runtime.choose import Wish
+from singleshot.runtime.registry import Wish
 
 
 class Quick:

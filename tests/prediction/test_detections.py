@@ -17,7 +17,9 @@ from hypothesis.extra.numpy import arrays
 
 from singleshot.errors import ConfigError, ImageError, OutputError
 from singleshot.images.read import read_image, write_image
-from singleshot.prediction.detections import CSV_COLUMNS, Detections, check_score
+from singleshot.prediction.converters import CSV_COLUMNS
+from singleshot.prediction.detections import Detections
+from singleshot.prediction.settings import check_score
 
 NAMES = ("cat", "dog", "bird")
 

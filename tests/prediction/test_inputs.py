@@ -14,7 +14,8 @@ import torch
 from singleshot.core.settings import PostprocessConfig
 from singleshot.errors import ConfigError, ImageError
 from singleshot.prediction.inputs import as_iterable, as_source, as_sources, is_one
-from singleshot.prediction.settings import check_batch, check_text, check_whole, choose_postprocess
+from singleshot.prediction.settings import check_batch, check_whole, choose_postprocess
+from singleshot.runtime.registry import Wish
 
 Pillow = pytest.importorskip("PIL.Image")
 
@@ -121,9 +122,9 @@ def test_whole_numbers(wrong: Any) -> None:
 
 
 def test_names_of_settings() -> None:
-    assert check_text("cpu", "device", "cuda:0") == "cpu"
+    assert Wish(device="cpu").device == "cpu"
     with pytest.raises(ConfigError, match="device must be a name such as 'cuda:0', not 0"):
-        check_text(0, "device", "cuda:0")
+        Wish(device=0)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,9 @@ import pytest
 
 from singleshot.core.postprocess import PaddedDetections
 from singleshot.core.settings import PreprocessConfig
-from singleshot.prediction.pipeline import Failure, Prediction, Predictor
+from singleshot.images.read import write_image
+from singleshot.prediction.frames import Failure, Frame, Prediction
+from singleshot.prediction.pipeline import Predictor
 from singleshot.runtime.base import TimedDetections
 
 CONFIG = PreprocessConfig(size_hw=(4, 4), resize="linear", mean=(0.0, 0.0, 0.0))
@@ -88,3 +90,24 @@ def test_times_of_all_threads_are_counted() -> None:
     predictor = Predictor(Meeting(2), CONFIG, ("thing",), parallel=2)
     list(predictor.stream(photos(8), 1))
     assert {stage for stage, seconds in predictor.times.seconds.items() if seconds > 0} >= {"decode", "preprocess"}
+
+
+@pytest.mark.parametrize("count", [1, 5])
+def test_frames_keep_their_names_numbers_and_times(count: int) -> None:
+    predictor = Predictor(Meeting(1), CONFIG, ("thing",))
+    given = [Frame(image, f"clip/{index}", 10 + index, index / 25) for index, image in enumerate(photos(count))]
+    results = list(predictor.stream(iter(given), 2))
+    assert [result.frame for result in results if isinstance(result, Prediction)] == given
+    assert {result.detections.path for result in results if isinstance(result, Prediction)} == {None}
+
+
+def test_files_and_arrays_become_frames(tmp_path: Path) -> None:
+    write_image(tmp_path / "a.png", photos(8)[7])
+    predictor = Predictor(Meeting(1), CONFIG, ("thing",))
+    file, array, missing = predictor.stream([tmp_path / "a.png", photos(1)[0], tmp_path / "b.png"], 1)
+    assert isinstance(file, Prediction)
+    assert isinstance(array, Prediction)
+    assert isinstance(missing, Failure)
+    assert (file.frame.name, file.frame.path, file.frame.index) == (str(tmp_path / "a.png"), tmp_path / "a.png", 0)
+    assert file.frame.pixels[0, 0].tolist() == [7, 7, 7]
+    assert (array.frame.name, array.frame.path, array.frame.index, array.frame.time_s) == ("", None, 1, None)

@@ -13,8 +13,9 @@ from singleshot.core.postprocess import PaddedDetections
 from singleshot.core.settings import PreprocessConfig
 from singleshot.errors import ImageError
 from singleshot.images.read import write_image
+from singleshot.prediction.frames import Failure, Prediction
 from singleshot.prediction.job import run_job
-from singleshot.prediction.pipeline import Failure, Prediction, Predictor
+from singleshot.prediction.pipeline import Predictor
 from singleshot.runtime.base import TimedDetections
 
 CONFIG = PreprocessConfig(size_hw=(10, 20), resize="linear", mean=(0.0, 0.0, 0.0))

@@ -16,9 +16,10 @@ import pytest
 from singleshot.errors import ConfigError, ImageError, OutputError
 from singleshot.images.read import image_size, read_image, write_image
 from singleshot.prediction.detections import Detections
+from singleshot.prediction.frames import Failure, Frame, Prediction
 from singleshot.prediction.output_names import OutputNames
-from singleshot.prediction.pipeline import Failure, Prediction
-from singleshot.prediction.sinks import SINKS, open_sinks, read_json
+from singleshot.prediction.sinks import SINKS, open_sinks
+from singleshot.prediction.sinks.json import read_json
 
 NAMES = ("cat", "traffic/light")
 
@@ -35,7 +36,7 @@ def prediction(path: Path | None, boxes: list[list[float]]) -> Prediction:
         path,
         (17, 3),
     )
-    return Prediction(image, found)
+    return Prediction(Frame(image, str(path or ""), is_file=path is not None), found)
 
 
 def write(kinds: list[str], out: Path, results: list[Prediction | Failure], overwrite: bool = False) -> None:
@@ -113,20 +114,20 @@ def test_crops_are_the_objects(tmp_path: Path) -> None:
     }  # fmt: skip
 
 
-@pytest.mark.parametrize("kind", SINKS)
+@pytest.mark.parametrize("kind", list(SINKS))
 def test_no_sink_writes_over_a_file_that_is_there(tmp_path: Path, kind: str) -> None:
-    top = tmp_path / SINKS[kind][0]
+    top = tmp_path / SINKS.get(kind).top
     mine = top if "." in top.name else top / "mine.jpg"
     mine.parent.mkdir(exist_ok=True)
     mine.write_text("mine")
-    with pytest.raises(OutputError, match=rf"{top.name}: exists already: .*--out.*--overwrite"):
+    with pytest.raises(OutputError, match=rf"{top.name}: exists already: .*\(out\).*\(overwrite\)"):
         write([kind], tmp_path, [prediction(tmp_path / "in/a.jpg", [[1, 2, 30, 20]])])
     assert mine.read_text() == "mine"
     write([kind], tmp_path, [prediction(tmp_path / "in/a.jpg", [[1, 2, 30, 20]])], overwrite=True)
     assert (mine.read_bytes() == b"mine") is (mine != top)
 
 
-@pytest.mark.parametrize("kind", SINKS)
+@pytest.mark.parametrize("kind", list(SINKS))
 def test_results_belong_to_one_run(tmp_path: Path, kind: str) -> None:
     first, second = (prediction(tmp_path / "in" / name, [[1, 2, 30, 20]]) for name in ("a.jpg", "b.jpg"))
     write([kind, "json"], tmp_path / "out", [first])
@@ -220,17 +221,17 @@ def test_a_full_disk_costs_what_does_not_fit(tmp_path: Path, kind: str, spare: i
     outcome = []
     with suppress(OSError), open_sinks([kind], tmp_path, paths, NAMES, ()) as (sink,):
         sink.write(prediction(paths[0], [[1, 2, 3, 4]]))
-        disk = sink._file = FullDisk(sink._file, (tmp_path / SINKS[kind][0]).stat().st_size + spare)  # type: ignore[attr-defined]
+        disk = sink._file = FullDisk(sink._file, (tmp_path / SINKS.get(kind).top).stat().st_size + spare)  # type: ignore[attr-defined]
         for path in paths[1:3]:
-            with pytest.raises(OSError, match=rf"{SINKS[kind][0]}"):
+            with pytest.raises(OSError, match=rf"{SINKS.get(kind).top}"):
                 sink.write(prediction(path, [[1, 2, 3, 4]] * 5))
-            outcome.append((tmp_path / SINKS[kind][0]).read_text())
+            outcome.append((tmp_path / SINKS.get(kind).top).read_text())
         disk.room = 10**6
         sink.write(prediction(paths[3], [[1, 2, 3, 4]]))
-    text = (tmp_path / SINKS[kind][0]).read_text()
+    text = (tmp_path / SINKS.get(kind).top).read_text()
     assert outcome[0] == outcome[1]
     if kind in ("json", "jsonl"):
-        assert [found.path for found in read_json(tmp_path / SINKS[kind][0])] == [paths[0], paths[3]]
+        assert [found.path for found in read_json(tmp_path / SINKS.get(kind).top)] == [paths[0], paths[3]]
     elif kind == "coco":
         assert [row["image_id"] for row in json.loads(text)] == [0, 3]
     else:
@@ -278,7 +279,7 @@ def test_pictures_too_wide_for_jpeg_are_png(tmp_path: Path, kind: str) -> None:
     found = Detections([[0, 0, 65_501, 2]], [0.5], [0], NAMES, (2, 65_501), tmp_path / "in/w.jpg")
     notes: list[str] = []
     with open_sinks([kind], tmp_path, [tmp_path / "in/w.jpg"], NAMES, (), note=notes.append) as (sink,):
-        sink.write(Prediction(wide, found))
+        sink.write(Prediction(Frame(wide, str(found.path)), found))
     (written,) = tmp_path.rglob("*.png")
     assert image_size(written) == (2, 65_501)
     assert str(written) in notes[0]
@@ -289,7 +290,7 @@ def test_classes_cannot_lead_out(tmp_path: Path) -> None:
     names = ("..", "", "a/b", "a_b", "/etc", "x" * 300, "dot.")
     found = Detections([[1, 2, 30, 20]] * 7, [0.5] * 7, range(7), names, (40, 60), tmp_path / "in/p.jpg")
     with open_sinks(["crops"], tmp_path / "out", [tmp_path / "in/p.jpg"], names, ()) as (sink,):
-        sink.write(Prediction(np.zeros((40, 60, 3), np.uint8), found))
+        sink.write(Prediction(Frame(np.zeros((40, 60, 3), np.uint8), str(found.path)), found))
     crops = list(tmp_path.rglob("*.jpg"))
     assert len(crops) == 7
     assert {path.parent.parent for path in crops} == {tmp_path / "out" / "crops"}
@@ -303,8 +304,8 @@ def test_pictures_are_drawn_as_asked(tmp_path: Path) -> None:
     ):
         sink.write(result)
     drawn = read_image(tmp_path / "a/images/a.png")
-    np.testing.assert_array_equal(drawn, result.detections.plot(result.image, labels=False, line_width=9))
-    assert (drawn != result.detections.plot(result.image)).any()
+    np.testing.assert_array_equal(drawn, result.detections.plot(result.frame.pixels, labels=False, line_width=9))
+    assert (drawn != result.detections.plot(result.frame.pixels)).any()
 
 
 def test_nothing_to_save_makes_no_folder(tmp_path: Path) -> None:

@@ -10,8 +10,9 @@ import pytest
 
 from singleshot.errors import ImageError
 from singleshot.images.read import write_image
+from singleshot.prediction.not_images import check_readable, other_file
 from singleshot.prediction.output_folder import ResultFolder
-from singleshot.prediction.sources import check_readable, find_images, is_many, other_file, search_images
+from singleshot.prediction.sources import find_images, is_many, search_images
 
 
 @pytest.fixture
@@ -66,7 +67,7 @@ def test_what_holds_nothing_is_named(photos: Path) -> None:
         find_images(empty)
     (empty / "deep").mkdir()
     (empty / "deep" / "a.png").touch()
-    with pytest.raises(ImageError, match="--recursive"):
+    with pytest.raises(ImageError, match="recursive=True"):
         find_images(empty)
     with pytest.raises(ImageError, match=r"\*\.gif: the pattern matches no file"):
         find_images(str(photos / "*.gif"))
@@ -181,7 +182,7 @@ def test_what_a_folder_holds_besides_photos_is_told(odd: Path) -> None:
     assert found.missed == []
     flat = search_images(odd)
     assert names(flat.images, odd) == ["a.jpg", "broken.jpg"]
-    assert any("--recursive" in note and "sub" in note for note in flat.notes)
+    assert any("recursive=True" in note and "sub" in note for note in flat.notes)
 
 
 def test_hidden_folders_are_searched_when_they_are_named(odd: Path) -> None:

@@ -17,13 +17,15 @@ from singleshot.core.settings import PostprocessConfig
 from singleshot.detector import Detector, load
 from singleshot.errors import ConfigError, WeightsError
 from singleshot.export import cache
-from singleshot.export.package import Package, PackageInfo, read_info, read_package
+from singleshot.export.compiled import compiled_file
+from singleshot.export.int8_file import int8_path
+from singleshot.export.package import Package, PackageInfo, check_kind, read_info, read_package
 from singleshot.images.read import write_image
 from singleshot.kernels import detect
 from singleshot.models.catalogue import model_spec
 from singleshot.runtime import choose
 from singleshot.runtime.base import EngineBackend
-from singleshot.runtime.choose import Wish, check_backend, check_kind
+from singleshot.runtime.registry import Wish
 
 pytest.importorskip("openvino")
 
@@ -124,19 +126,19 @@ def test_a_changed_network_is_what_runs(weights: Path) -> None:
 
 
 def test_pooling_that_rounds_up_can_be_int8(weights: Path) -> None:
-    xml, _ = choose.compiled_file("openvino", weights).parts
+    xml, _ = compiled_file("openvino", weights).parts
     assert b'rounding_type="ceil"' in xml
     assert b"ceil_torch" not in xml
 
 
 def test_the_cache_is_used_and_mended(weights: Path, cache_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    choose.compiled_file("openvino", weights)
+    compiled_file("openvino", weights)
     (entry,) = (cache_folder / "compiled").glob("openvino-*")
     entry.write_bytes(entry.read_bytes()[:1000])
-    assert choose.compiled_file("openvino", weights).info.spec.class_names == NAMES
+    assert compiled_file("openvino", weights).info.spec.class_names == NAMES
     assert read_info(entry) is not None
-    monkeypatch.setattr("singleshot.export.conversion.convert_file", lambda *_: pytest.fail("converted again"))
-    choose.compiled_file("openvino", weights)
+    monkeypatch.setattr("singleshot.export.compiled.convert_file", lambda *_: pytest.fail("converted again"))
+    compiled_file("openvino", weights)
 
 
 def test_other_weights_have_other_entries(weights: Path) -> None:
@@ -205,10 +207,10 @@ def test_auto_prefers_what_is_ready(weights: Path, monkeypatch: pytest.MonkeyPat
 def test_auto_leaves_lossy_int8_alone(weights: Path, tmp_path: Path, loss: float, chosen: bool) -> None:
     copy = tmp_path / "copy.safetensors"
     copy.write_bytes(weights.read_bytes())
-    package = choose.compiled_file("openvino", copy)
+    package = compiled_file("openvino", copy)
     measured = {"fp32_AP": 0.25, "int8_AP": 0.25 - loss}
     info = package.info.model_copy(update={"quantized": True, "quantization": measured})
-    replace(package, info=info).save(choose.int8_path(copy))
+    replace(package, info=info).save(int8_path(copy))
     assert load(copy).predictor(0.3, backend="openvino").backend.name.endswith("int8") is chosen
     assert load(copy).predictor(0.3, backend="openvino", precision="int8").backend.name == "openvino int8"
 
@@ -227,13 +229,13 @@ def test_int8_needs_a_calibrated_file(
     with pytest.raises(ConfigError, match="singleshot quantize"):
         load(copy).predict(photos[0], backend=kind, precision="int8")
     with pytest.raises(ConfigError, match="at least 10 images"):
-        quantize(choose.compiled_file(kind, copy), photos[:9])
+        quantize(compiled_file(kind, copy), photos[:9])
     (tmp_path / "broken.jpg").write_bytes(photos[0].read_bytes()[:40])
     with caplog.at_level(logging.WARNING, "singleshot.export.quantize"):
-        package = quantize(choose.compiled_file(kind, copy), [*photos, tmp_path / "broken.jpg"])
+        package = quantize(compiled_file(kind, copy), [*photos, tmp_path / "broken.jpg"])
     assert [record.name for record in caplog.records if "broken.jpg" in record.getMessage()] == [quantize.__module__]
     assert package.info.quantization["images"] == len(photos)
-    package.save(choose.int8_path(copy, kind))
+    package.save(int8_path(copy, kind))
     predictor = load(copy).predictor(0.3, backend=kind)
     assert predictor.backend.name == f"{backend} int8"
     float_count = sum(map(len, load(copy).predict(photos, backend=kind, precision="fp32")))
@@ -248,8 +250,8 @@ def test_int8_needs_a_calibrated_file(
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"backend": "tensorrt"}, "--backend tensorrt: unknown; choose from auto, torch"),
-        ({"precision": "fp8"}, "--precision fp8: unknown; choose from"),
+        ({"backend": "tensorrt"}, "backend='tensorrt': unknown; choose from auto, torch"),
+        ({"precision": "fp8"}, "precision='fp8': unknown; choose from"),
         ({"backend": "torch", "precision": "int8"}, "not with torch"),
         ({"backend": "onnx", "precision": "bf16"}, "ONNX Runtime has none"),
         ({"precision": "int8"}, "small.int8.openvino is missing, .*singleshot quantize"),
@@ -261,7 +263,7 @@ def test_mistakes(weights: Path, arguments: dict[str, str], message: str) -> Non
 
 
 def test_names() -> None:
-    assert check_backend("openvino", "int8") == ("openvino", "int8")
+    assert Wish("openvino", "int8").backend == "openvino"
     with pytest.raises(ConfigError, match="choose from openvino, onnx"):
         check_kind("torch")
 
@@ -271,7 +273,7 @@ def test_a_compiled_detector_needs_no_torch(
     weights: Path, photos: list[Path], kernels: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SINGLESHOT_KERNELS", kernels)
-    choose.compiled_file("openvino", weights)
+    compiled_file("openvino", weights)
     program = (
         "import sys; from singleshot.detector import load;"
         f"found = load({str(weights)!r}).predict([{str(photos[0])!r}, {str(photos[1])!r}]);"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from typing import Any
 
 import pytest
 import torch
@@ -10,10 +11,23 @@ import torch
 from singleshot.errors import ConfigError
 from singleshot.models.catalogue import model_spec
 from singleshot.runtime import choose, device
-from singleshot.runtime.choose import Precision, Source, Wish, choose_backend
+from singleshot.runtime.choose import choose_plan, choose_runtime
 from singleshot.runtime.device import check_device, choose_device, has_gpu
+from singleshot.runtime.registry import Wish
+from singleshot.runtime.source import Source, StoredNetwork
 
-SOURCE = Source(model_spec("ssd300_vgg16", ("a",)), None, lambda: pytest.fail("the network was built"))
+
+class Unbuilt(StoredNetwork):
+    """A network that a choice must not need."""
+
+    def __init__(self) -> None:
+        return
+
+    def get(self) -> Any:
+        pytest.fail("the network was built")
+
+
+SOURCE = Source(model_spec("ssd300_vgg16", ("a",)), None, Unbuilt())
 
 
 @pytest.mark.parametrize("name", ["", "gpu", "cuda:", "cuda:x", "CPU", "meta", "tpu"])
@@ -88,7 +102,7 @@ def test_auto_backend(monkeypatch: pytest.MonkeyPatch, wish: dict[str, object], 
     monkeypatch.setattr(choose, "kernel", lambda: None)
     for there, expected in ((True, with_gpu), (False, without)):
         monkeypatch.setattr(choose, "has_gpu", lambda there=there: there)
-        chosen = choose_backend(SOURCE, Wish(**wish))  # type: ignore[arg-type]
+        chosen = choose_runtime(SOURCE, Wish(**wish))  # type: ignore[arg-type]
         assert chosen == ("openvino" if expected == "cpu" else expected)
 
 
@@ -106,28 +120,28 @@ def test_auto_backend(monkeypatch: pytest.MonkeyPatch, wish: dict[str, object], 
     ],
 )
 def test_our_convolutions_against_openvino(
-    monkeypatch: pytest.MonkeyPatch, model: str, precision: Precision, flags: set[str], there: bool, expected: str
+    monkeypatch: pytest.MonkeyPatch, model: str, precision: str, flags: set[str], there: bool, expected: str
 ) -> None:
     monkeypatch.setattr(choose, "_openvino_pays", lambda source, wish: True)
     monkeypatch.setattr(choose, "has_gpu", lambda: False)
     monkeypatch.setattr(choose, "processor_flags", lambda: frozenset(flags))
     monkeypatch.setattr(choose, "kernel", lambda: object() if there else None)
-    source = Source(model_spec(model, ("a",)), None, lambda: pytest.fail("the network was built"))
-    assert choose_backend(source, Wish(precision=precision, is_long=True)) == expected
+    source = Source(model_spec(model, ("a",)), None, Unbuilt())
+    assert choose_runtime(source, Wish(precision=precision, is_long=True)) == expected
 
 
 @pytest.mark.parametrize(
     ("wish", "message"),
     [
-        ({"backend": "openvino", "device": "cuda"}, "--device cuda goes with --backend torch, not openvino"),
-        ({"backend": "onnx", "device": "mps"}, "--device mps goes with --backend torch, not onnx"),
-        ({"backend": "onnx", "compile": True}, "--compile goes with --backend torch, not onnx"),
-        ({"device": "tpu"}, "--device tpu: unknown"),
+        ({"backend": "openvino", "device": "cuda"}, "device='cuda' goes with backend='torch', not 'openvino'"),
+        ({"backend": "onnx", "device": "mps"}, "device='mps' goes with backend='torch', not 'onnx'"),
+        ({"backend": "onnx", "compile": True}, "compile=True goes with backend='torch', not 'onnx'"),
+        ({"device": "tpu"}, "device='tpu': unknown"),
     ],
 )
 def test_what_only_torch_can(wish: dict[str, object], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
-        choose_backend(SOURCE, Wish(**wish))  # type: ignore[arg-type]
+        choose_plan(SOURCE, Wish(**wish))  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("name", ["auto", "cuda", "cuda:0"])

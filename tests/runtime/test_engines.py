@@ -22,9 +22,11 @@ from singleshot.core.once import Once
 from singleshot.detector import Detector, load
 from singleshot.errors import ConfigError, WeightsError
 from singleshot.export import conversion
+from singleshot.export.compiled import compiled_file
+from singleshot.export.int8_file import int8_path
 from singleshot.export.package import read_package
 from singleshot.kernels import detect
-from singleshot.runtime import choose
+from singleshot.runtime import engines
 from singleshot.runtime.changes import Watch
 from singleshot.runtime.torch import network_backend
 
@@ -46,7 +48,7 @@ def built(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     def counting(name: str, function: Callable[..., object]) -> Callable[..., object]:
         return lambda *args: (found.append(name), function(*args))[1]
 
-    monkeypatch.setattr(choose, "build_engine", counting("engine", choose.build_engine))
+    monkeypatch.setattr(engines, "build_engine", counting("engine", engines.build_engine))
     for name in ("_openvino_parts", "_onnx_parts"):
         monkeypatch.setattr(conversion, name, counting("conversion", getattr(conversion, name)))
     return found
@@ -54,7 +56,7 @@ def built(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 @pytest.fixture
 def messages(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> Iterator[pytest.LogCaptureFixture]:
-    logger = logging.getLogger(choose.__name__)
+    logger = logging.getLogger("singleshot")
     monkeypatch.setattr(logger, "propagate", False)
     caplog.set_level(logging.INFO, logger=logger.name)  # other libraries raise levels when they are imported
     logger.addHandler(caplog.handler)
@@ -203,8 +205,8 @@ assert counts() == before
 @pytest.mark.parametrize("precision", ["auto", "int8"])
 def test_a_damaged_int8_file(precision: str, fresh: Path, messages: pytest.LogCaptureFixture) -> None:
     pytest.importorskip("openvino")
-    package = choose.compiled_file("openvino", fresh)
-    path = choose.int8_path(fresh)
+    package = compiled_file("openvino", fresh)
+    path = int8_path(fresh)
     info = package.info.model_copy(update={"quantized": True})
     whole = replace(package, info=info).save(path).read_bytes()
     place = whole.index(b"model.bin") + 100
@@ -226,9 +228,9 @@ def test_a_damaged_int8_file(precision: str, fresh: Path, messages: pytest.LogCa
 
 def test_a_graph_that_the_engine_cannot_read_is_named(fresh: Path) -> None:
     pytest.importorskip("openvino")
-    package = choose.compiled_file("openvino", fresh)
+    package = compiled_file("openvino", fresh)
     info = package.info.model_copy(update={"quantized": True})
-    replace(package, info=info, parts=(b"<net/>", b"")).save(choose.int8_path(fresh))
+    replace(package, info=info, parts=(b"<net/>", b"")).save(int8_path(fresh))
     with pytest.raises(WeightsError, match="OpenVINO cannot read"):
         load(fresh).predict(noise(), backend="openvino", precision="int8")
     assert "int8" not in load(fresh).predictor(backend="openvino").backend.name

@@ -21,7 +21,11 @@ from singleshot.models.build import build_anchors, build_network
 from singleshot.models.catalogue import model_spec
 from singleshot.models.config import ModelSpec
 from singleshot.runtime import choose, torch_forward
+from singleshot.runtime import torch as runtime_torch
 from singleshot.runtime.base import EngineBackend
+from singleshot.runtime.choose import choose_plan
+from singleshot.runtime.registry import Wish
+from singleshot.runtime.source import Source, StoredNetwork
 from singleshot.runtime.torch import TorchEngine
 from singleshot.runtime.torch_forward import (
     Compute,
@@ -29,7 +33,6 @@ from singleshot.runtime.torch_forward import (
     StaticForward,
     build_forward,
     check_compiler,
-    choose_precision,
     prepare_network,
 )
 
@@ -41,6 +44,11 @@ HAS_COMPILER = shutil.which(os.environ.get("CXX", "g++")) is not None
 @pytest.fixture(scope="module")
 def spec() -> ModelSpec:
     return model_spec("ssdlite300_mobilenet_v2", ("cat", "dog", "bird"), SIZE)
+
+
+@pytest.fixture
+def source(spec: ModelSpec) -> Source:
+    return Source(spec, None, StoredNetwork(spec, {}))
 
 
 @pytest.fixture
@@ -172,7 +180,7 @@ def test_thresholds_do_not_prepare_the_network_again(detector: Detector, monkeyp
         built.append(arguments[2:])
         return build_forward(*arguments)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(torch_forward, "build_forward", counted)
+    monkeypatch.setattr(runtime_torch, "build_forward", counted)
     for score in (0.3, 0.5, 0.3):
         detector.predictor(score, backend="torch", device="cpu")
     assert len(built) == 1
@@ -241,16 +249,19 @@ def test_a_network_that_the_user_changes_is_prepared_again(
     ],
 )
 def test_precision(
-    monkeypatch: pytest.MonkeyPatch, asked: str, device: torch.device, has_bf16: bool, expected: str
+    monkeypatch: pytest.MonkeyPatch, source: Source, asked: str, device: torch.device, has_bf16: bool, expected: str
 ) -> None:
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: has_bf16)
-    assert choose_precision(asked, device) == expected
+    monkeypatch.setattr(choose, "choose_device", lambda name: device)
+    plan = choose_plan(source, Wish("torch", asked))
+    assert (plan.runtime, plan.precision, plan.device) == ("torch", expected, str(device))
 
 
-def test_bf16_on_a_gpu_without_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_bf16_on_a_gpu_without_it(monkeypatch: pytest.MonkeyPatch, source: Source) -> None:
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: False)
-    with pytest.raises(ConfigError, match="does not compute in it; use --precision fp32"):
-        choose_precision("bf16", CUDA)
+    monkeypatch.setattr(choose, "choose_device", lambda name: CUDA)
+    with pytest.raises(ConfigError, match="precision='bf16': torch does not compute in it on cuda; use 'fp32'"):
+        choose_plan(source, Wish("torch", "bf16"))
 
 
 def test_no_compiler(monkeypatch: pytest.MonkeyPatch, detector: Detector) -> None:
@@ -315,5 +326,5 @@ def test_anchors_and_names(spec: ModelSpec, detector: Detector) -> None:
     assert isinstance(backend.engine, TorchEngine)
     assert backend.device == "cpu"
     assert len(build_anchors(spec, detector.network)) == detector.network(torch.zeros(1, 3, *SIZE))[0].shape[1]
-    with pytest.raises(ConfigError, match="precision int8 runs with --backend openvino or onnx"):
-        choose.open_engine(choose.Source(spec, None, lambda: detector.network), choose.Wish("torch", "int8"))
+    with pytest.raises(ConfigError, match="precision='int8' runs with backend='openvino' or backend='onnx'"):
+        detector._engines.open(Wish("torch", "int8"))

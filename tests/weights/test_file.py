@@ -13,12 +13,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from singleshot.detector import find_weights
 from singleshot.errors import WeightsError
 from singleshot.models.build import build_network
 from singleshot.models.catalogue import model_spec
 from singleshot.models.config import ModelSpec
 from singleshot.weights.file import load_state, read_header, read_spec, read_state, save_weights
+from singleshot.weights.find import find_weights
 
 SPEC = model_spec("ssdlite300_mobilenet_v2", ("cat", "dog"))
 STATE = {"conv.weight": torch.arange(8.0).reshape(2, 1, 2, 2) / 3, "bn.bias": torch.tensor([1 / 3, 2.0])}

@@ -18,7 +18,7 @@ from typer.core import TyperGroup
 
 from singleshot.cli.console import discard_output, in_flags, prepare_streams, running, shown
 from singleshot.cli.signals import end_like_ctrl_c, interrupt_code
-from singleshot.errors import OutputError, SingleshotError
+from singleshot.errors import SingleshotError
 
 # Verb -> where its function or Typer lives, in the order of ``singleshot --help``.
 VERBS = {
@@ -84,8 +84,6 @@ def _message(error: Exception) -> str:
     text = str(error)
     if isinstance(error, OSError) and not isinstance(error, SingleshotError) and error.strerror:
         text = f"{error.filename}: {error.strerror}" if error.filename else error.strerror
-    if isinstance(error, OutputError):
-        text = text.replace("(overwrite)", "(--overwrite)")
     return "\n".join(shown(line) for line in in_flags(text).split("\n"))
 
 

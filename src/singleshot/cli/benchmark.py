@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from singleshot.cli.console import open_console
+from singleshot.cli.console import in_flags, open_console
 from singleshot.core.wording import counted
 
 if TYPE_CHECKING:
@@ -48,25 +48,25 @@ def benchmark(
     from singleshot.evaluation.speed import COMBINATIONS, machine, peak_gflops
     from singleshot.evaluation.speed import benchmark as run
     from singleshot.prediction.settings import check_batch
-    from singleshot.runtime.choose import check_backend, check_torch_only
+    from singleshot.runtime.choose import check_wish
+    from singleshot.runtime.registry import AUTO, Wish
 
-    names = check_backend(backend, precision)
+    check_wish(Wish(backend, precision, device=device, compile=compile))
     sizes = [check_batch(size) for size in batch or (1, 8)]
     if not isfinite(seconds):
         raise ConfigError(f"--seconds must be a number of seconds, not {seconds}")
     if json is not None:
         check_output(json, overwrite=overwrite, sources=[model])
-    check_torch_only(names[0], device, compile)
-    wanted = [
-        pair for pair in COMBINATIONS if all(asked in ("auto", own) for asked, own in zip(names, pair, strict=True))
-    ]
+    wanted = [(name, own) for name, own in COMBINATIONS if backend in (AUTO, name) and precision in (AUTO, own)]
+    wanted = wanted or [(backend, precision)]  # a runtime of another package
     detector = find_model(model)
     console = open_console()
     with console.status("Measuring ..."):
         rows = []
         for row in run(detector, sizes, seconds, wanted, device, compile):
             rows.append(row)
-            console.print(f"{row.backend}, batch {row.batch}: {row.skipped or f'{row.latency_ms:.1f} ms'}", style="dim")
+            outcome = in_flags(row.skipped) or f"{row.latency_ms:.1f} ms"
+            console.print(f"{row.backend}, batch {row.batch}: {outcome}", style="dim")
         peaks = {name: peak_gflops(name) for name in sorted({row.peak for row in rows if not row.skipped})}
     if not peaks:
         console.print("Nothing was measured: the lines above say why.", style="red")

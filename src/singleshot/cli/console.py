@@ -17,8 +17,11 @@ if TYPE_CHECKING:
 # Wide enough for any table: only a terminal has an edge.
 _NO_EDGE = 10_000
 
-# A setting as messages of the library write it: `out`, `resume=True`, `backend='onnx'`.
-_SETTING = re.compile(r"`([a-z][a-z_]*)(?:=([^`\n]*))?`")
+# A setting as messages of the library write it: `out`, `resume=True`, backend='onnx', (overwrite).
+_SETTING = re.compile(
+    r"`(?P<quoted>[a-z][a-z_]*)(?:=(?P<any>[^`\n]*))?`"
+    r"|\b(?P<argument>[a-z][a-z_]*)=(?P<value>True\b|False\b|'[^'\n]*')|\((?P<mentioned>[a-z_]+)\)"
+)
 
 running: ContextVar[Any] = ContextVar("running", default=None)
 """The click context of the command that runs, if one does."""
@@ -77,13 +80,16 @@ def in_flags(text: str, options: Mapping[str, tuple[str, ...]] | None = None) ->
     known = running_options() if options is None else options
 
     def flag(found: re.Match[str]) -> str:
-        name, value = found[1], (found[2] or "").strip("'\"")
+        name = found["quoted"] or found["argument"] or found["mentioned"]
+        value = (found["any"] or found["value"] or "").strip("'\"")
         if name in known:
             yes, *no = known[name]
             if no and value in ("", "True", "False"):
-                return yes if value != "False" else no[0] or f"no {yes}"
-            return f"{yes} {value}".rstrip()
-        if "set_" in known:
+                text = yes if value != "False" else no[0] or f"no {yes}"
+            else:
+                text = f"{yes} {value}".rstrip()
+            return f"({text})" if found["mentioned"] else text
+        if "set_" in known and found["quoted"]:
             return f"--set {name}={value or '...'}"
         return found[0]
 

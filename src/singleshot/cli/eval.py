@@ -95,12 +95,12 @@ def evaluate(
     from singleshot.evaluation.evaluate import ALL_METRICS
     from singleshot.evaluation.evaluate import evaluate as run
     from singleshot.evaluation.result import check_outputs
-    from singleshot.runtime.choose import check_backend
-    from singleshot.runtime.device import check_device
+    from singleshot.runtime.choose import check_wish
+    from singleshot.runtime.registry import Wish
 
     console = open_console()
     shown = [name for name in ALL_METRICS if not metric or name in metric]
-    backend_name, precision_name = check_backend(backend, precision)
+    check_wish(Wish(backend, precision, device=device, compile=compile))
     dataset = open_held_out(data, split, format, learnt=Path(weights).is_file())
     if out:
         check_outputs(out, dataset.samples, overwrite=overwrite)
@@ -112,9 +112,9 @@ def evaluate(
             dataset,
             score_threshold=score,
             batch_size=batch,
-            backend=backend_name,
-            precision=precision_name,
-            device=check_device(device),
+            backend=backend,
+            precision=precision,
+            device=device,
             compile=compile,
             nms_iou=nms_iou,
             max_detections=max_detections,

@@ -3,29 +3,26 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from singleshot.cli.console import discard_output, open_console, shown
+from singleshot.cli.console import discard_output, in_flags, open_console, shown
 from singleshot.core.wording import counted
 
 if TYPE_CHECKING:
     from rich.status import Status
 
+    from singleshot.prediction.frames import Result
     from singleshot.prediction.job import JobSummary
-    from singleshot.prediction.pipeline import Predictor, Result
-    from singleshot.prediction.sinks import Sink
 
 # More images than this are counted by a progress bar instead of being listed one by one, and have a table of times.
 LISTED_IMAGES = 20
 # Of a long list of errors, what the terminal shows; detections.json has the failed images, all of them.
 LISTED_ERRORS = 20
-
-OUT = Path("predictions")
 
 STAGE_NAMES = {
     "decode": "read and decode",
@@ -98,29 +95,15 @@ def predict(
     """
     from singleshot.cli.signals import interrupt_code
     from singleshot.detector import load
-    from singleshot.prediction.detections import check_line_width, check_score
-    from singleshot.prediction.output_folder import new_folder
-    from singleshot.prediction.settings import check_batch
-    from singleshot.prediction.sinks import check_kinds, check_sinks, open_sinks
-    from singleshot.prediction.sources import search_images
-    from singleshot.runtime.choose import check_backend
-    from singleshot.runtime.device import check_device
+    from singleshot.prediction.job import Output, detect_and_save, find_images_of_job
+    from singleshot.prediction.settings import check_batch, check_score
 
-    kinds = [kind.strip() for kind in save.split(",") if kind.strip()]
-    if out is None:
-        check_kinds(kinds)
-    else:
-        check_sinks(kinds, out, (), overwrite)
     check_score(score, "--score")
     check_batch(batch)
-    check_line_width(line_width)
-    found = search_images(sources, recursive=recursive, exclude=out)
-    images = found.images
-    _check_not_all_others(images)
-    if out is not None and kinds:
-        check_sinks(kinds, out, images, overwrite)
+    kinds = [kind.strip() for kind in save.split(",") if kind.strip()]
+    output = Output(kinds=kinds, folder=out, overwrite=overwrite, labels=labels, line_width=line_width)
+    found = find_images_of_job(sources, output, recursive=recursive)
     detector = load(weights)
-    backend_name, precision_name = check_backend(backend, precision)
     with _status("Getting the network ready (a conversion is made once, and kept) ..."):
         predictor = detector.predictor(
             score,
@@ -130,31 +113,18 @@ def predict(
             classes=_classes(classes, detector.class_names),
             clip=clip,
             max_pixels=max_pixels,
-            backend=backend_name,
-            precision=precision_name,
-            device=check_device(device),
+            backend=backend,
+            precision=precision,
+            device=device,
             compile=compile,
-            images=len(images),
+            images=len(found.images),
         )
-    for line in (*found.missed, *found.notes):
-        typer.echo(f"Note: {shown(line)}", err=True)
-    folder = out or (new_folder(OUT) if kinds else OUT)
+    _print_notes((*found.missed, *found.notes))
     notes: list[str] = []
-    sinks = open_sinks(
-        kinds,
-        folder,
-        images,
-        detector.class_names,
-        detector.spec.class_ids,
-        overwrite=overwrite,
-        labels=labels,
-        line_width=line_width,
-        note=notes.append,
-    )
-    summary = _run(predictor, images, min(batch, len(images)), sinks)
-    told = _tell(summary, predictor.backend.name, len(images), times, folder if kinds else None)
-    for note in notes:
-        typer.echo(f"Note: {shown(note)}", err=True)
+    with _progress(len(found.images)) as on_result:
+        summary = detect_and_save(predictor, found.images, output, batch, on_result, notes.append)
+    told = _tell(summary, predictor.backend.name, len(found.images), times)
+    _print_notes(notes)
     _print_problems(summary, found.missed)
     if summary.interruption:
         raise typer.Exit(interrupt_code(summary.interruption))
@@ -162,32 +132,9 @@ def predict(
         raise typer.Exit(1)
 
 
-def _run(
-    predictor: Predictor, images: Sequence[Path], batch: int, sinks: AbstractContextManager[list[Sink]]
-) -> JobSummary:
-    """The job itself."""
-    from singleshot.images.read import quiet_decoders
-    from singleshot.prediction.job import OutputProblem, describe, run_job
-
-    summary: JobSummary | None = None
-    try:
-        with quiet_decoders(), _progress(len(images)) as on_result, sinks as opened:
-            summary = run_job(predictor.stream(images, batch), opened, predictor.times, on_result)
-    except OSError as error:
-        if summary is None:
-            raise
-        summary.problems.append(OutputProblem(None, describe(error)))  # the end of a file: what came before is there
-    return summary
-
-
-def _check_not_all_others(images: Sequence[Path]) -> None:
-    """A video or a list of files among photos is one that fails; alone it is a mistake."""
-    from singleshot.errors import ImageError
-    from singleshot.prediction.sources import other_file
-
-    others = [other_file(path) for path in images[:LISTED_IMAGES]]
-    if len(images) <= LISTED_IMAGES and all(others):
-        raise ImageError(f"{images[0]}: {others[0]}")
+def _print_notes(lines: Iterable[str]) -> None:
+    for line in lines:
+        typer.echo(f"Note: {shown(in_flags(line))}", err=True)
 
 
 def _classes(options: Sequence[str] | None, class_names: Sequence[str]) -> list[str | int] | None:
@@ -217,7 +164,7 @@ def _progress(count: int) -> Iterator[Callable[[Result], None]]:
     """A bar for many images, a line each for few."""
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    from singleshot.prediction.pipeline import Failure
+    from singleshot.prediction.frames import Failure
 
     columns = (BarColumn(), MofNCompleteColumn(), TextColumn("images"), TimeRemainingColumn())
     console = open_console()
@@ -254,7 +201,7 @@ def _listed(objects: Counter[str]) -> str:
     return ", ".join(f"{count:,} {shown(name)}" for name, count in objects.most_common())
 
 
-def _tell(summary: JobSummary, backend: str, count: int, times: bool | None, folder: Path | None) -> bool:
+def _tell(summary: JobSummary, backend: str, count: int, times: bool | None) -> bool:
     """What was done; whether that could be said. The results are written by now, whatever becomes of the text."""
     if summary.interruption:
         typer.echo(
@@ -262,8 +209,8 @@ def _tell(summary: JobSummary, backend: str, count: int, times: bool | None, fol
         )
     try:
         _print_summary(summary, backend, count > LISTED_IMAGES if times is None else times)
-        if folder is not None:
-            typer.echo(f"Results: {shown(folder)}")
+        if summary.folder is not None:
+            typer.echo(f"Results: {shown(summary.folder)}")
     except BrokenPipeError:  # `| head` has read enough
         discard_output()
     except OSError as error:
@@ -294,6 +241,6 @@ def _print_errors(what: str, lines: Sequence[str]) -> None:
         return
     typer.secho(f"{len(lines):,} {what}:", fg=typer.colors.RED, err=True)
     for line in lines[:LISTED_ERRORS]:
-        typer.echo(f"  {shown(line)}", err=True)
+        typer.echo(f"  {shown(in_flags(line))}", err=True)
     if len(lines) > LISTED_ERRORS:
         typer.echo(f"  ... and {len(lines) - LISTED_ERRORS:,} more", err=True)

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from singleshot.cli.console import open_console, shown
+from singleshot.cli.console import in_flags, open_console, shown
 from singleshot.core.wording import counted
 
 
@@ -33,16 +33,18 @@ def quantize(
     is 1 when a folder that was asked for could not be looked into.
     """
     from singleshot.core.files import check_output
-    from singleshot.detector import find_weights
+    from singleshot.export.compiled import compiled_file
+    from singleshot.export.int8_file import int8_path
+    from singleshot.export.package import check_kind
     from singleshot.export.quantize import quantize as run
     from singleshot.prediction.sources import search_images
-    from singleshot.runtime.choose import check_kind, compiled_file, int8_path
+    from singleshot.weights.find import find_weights
 
     path, kind = find_weights(weights), check_kind(backend)
     target, found = out or int8_path(path, kind), search_images(data, recursive=recursive)
     check_output(target, overwrite=overwrite, sources=[path, *found.images])
     for line in (*found.missed, *found.notes):
-        typer.echo(f"Note: {shown(line)}", err=True)
+        typer.echo(f"Note: {shown(in_flags(line))}", err=True)
     with open_console(stderr=True).status("Quantising (minutes for large networks) ..."):
         package = run(compiled_file(kind, path), found.images, images)
         package.save(target)

@@ -71,7 +71,7 @@ class Registry(Generic[T]):
         return iter(self.names())
 
     def __contains__(self, name: object) -> bool:
-        return name in self.names()
+        return name in self._homes or name in self._objects or name in self._installed()
 
     def get(self, name: str, key: str = "") -> T:
         """The object of a name.
@@ -83,8 +83,8 @@ class Registry(Generic[T]):
         Raises:
             ConfigError: there is none; the message names similar ones, or all.
         """
-        self.check(name, key)
         if name not in self._objects:
+            self.check(name, key)
             if name in self._homes:
                 import_module(self._homes[name])
             else:
@@ -97,9 +97,9 @@ class Registry(Generic[T]):
         Raises:
             ConfigError: as `get`.
         """
-        known = self.names()
-        if name in known:
+        if name in self:
             return name
+        known = self.names()
         close = difflib.get_close_matches(name, known, n=3)
         hint = f"did you mean {', '.join(close)}?" if close else f"there are {', '.join(known)}"
         raise ConfigError(f"{key}: no {self.kind} '{name}'; {hint}" if key else f"no {self.kind} '{name}'; {hint}")

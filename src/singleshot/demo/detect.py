@@ -121,7 +121,7 @@ def write_results(out: Path, images: Sequence[Path], predictor: Predictor) -> No
 
 def _time(predictor: Predictor, path: Path, photo: SamplePhoto) -> _Timed:
     """Detect in one photo a few times, one image at a time; the network is warm by now."""
-    from singleshot.prediction.pipeline import Prediction
+    from singleshot.prediction.frames import Prediction
 
     runs = []
     for _ in range(TIMED_RUNS):

@@ -20,9 +20,9 @@ from singleshot.evaluation.metrics.class_match import match_classes
 from singleshot.evaluation.metrics.coco import MAX_DETECTIONS
 from singleshot.evaluation.metrics.measure import VOC
 from singleshot.evaluation.result import EvalResult, Speed
-from singleshot.prediction.pipeline import Failure, Predictor, StageTimes
+from singleshot.prediction.frames import Failure
+from singleshot.prediction.pipeline import Predictor, StageTimes
 from singleshot.prediction.settings import check_batch
-from singleshot.runtime.choose import BackendName, Precision
 
 if TYPE_CHECKING:
     from singleshot.models.config import ModelSpec
@@ -46,8 +46,8 @@ def evaluate(
     *,
     score_threshold: float = SCORE_THRESHOLD,
     batch_size: int = BATCH_SIZE,
-    backend: BackendName = "auto",
-    precision: Precision = "fp32",
+    backend: str = "auto",
+    precision: str = "fp32",
     device: str = "auto",
     compile: bool = False,
     nms_iou: float | None = None,

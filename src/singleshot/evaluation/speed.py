@@ -19,7 +19,6 @@ from singleshot.detector import Detector
 from singleshot.errors import SingleshotError
 from singleshot.kernels.library import processor_flags
 from singleshot.runtime.base import Backend, cores
-from singleshot.runtime.choose import BackendName, Precision
 from singleshot.runtime.device import has_gpu
 
 if TYPE_CHECKING:
@@ -27,7 +26,7 @@ if TYPE_CHECKING:
 
     from singleshot.prediction.pipeline import Predictor
 
-COMBINATIONS: tuple[tuple[BackendName, Precision], ...] = (
+COMBINATIONS: tuple[tuple[str, str], ...] = (
     ("torch", "fp32"),
     ("torch", "bf16"),
     ("onnx", "fp32"),
@@ -100,7 +99,7 @@ def benchmark(
     detector: Detector,
     batches: Sequence[int] = (1, 8),
     seconds: float = 3.0,
-    combinations: Sequence[tuple[BackendName, Precision]] = COMBINATIONS,
+    combinations: Sequence[tuple[str, str]] = COMBINATIONS,
     device: str = "auto",
     compile: bool = False,
 ) -> Iterator[Row]:

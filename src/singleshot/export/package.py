@@ -21,7 +21,7 @@ from pydantic import Field
 
 from singleshot.core.files import is_regular, write_atomically
 from singleshot.core.settings import Frozen
-from singleshot.errors import WeightsError
+from singleshot.errors import ConfigError, WeightsError
 from singleshot.models.config import ModelSpec
 
 if TYPE_CHECKING:
@@ -39,6 +39,17 @@ MAX_ANCHORS = 2**22
 Kind = Literal["openvino", "onnx"]
 INFO, ANCHORS = "info.json", "anchors.npy"
 _PARTS = {"openvino": ("model.xml", "model.bin"), "onnx": ("model.onnx",)}
+
+
+def check_kind(name: str) -> Kind:
+    """Who runs compiled networks.
+
+    Raises:
+        ConfigError: there is none of that name.
+    """
+    if name not in ("openvino", "onnx"):
+        raise ConfigError(f"backend='{name}': choose from openvino, onnx")
+    return "openvino" if name == "openvino" else "onnx"
 
 
 class PackageInfo(Frozen):

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence, Set
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from importlib import import_module
 from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from singleshot.errors import ConfigError
+from singleshot.prediction import converters
+from singleshot.prediction.settings import check_score, class_ids_of
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -23,8 +23,6 @@ if TYPE_CHECKING:
     IntArray = NDArray[np.int64]
     ImageLike = NDArray[np.uint8] | str | os.PathLike[str]
     Index = int | slice | Sequence[int] | NDArray[np.bool_] | NDArray[np.integer[Any]]
-
-CSV_COLUMNS = ("path", "class_id", "class_name", "score", "x1", "y1", "x2", "y2")
 
 
 class Detection(NamedTuple):
@@ -185,17 +183,7 @@ class Detections:
 
     def to_dict(self, vocabulary: bool = True) -> dict[str, Any]:
         """Plain values for JSON: path, image_size_hw, detections; with ``vocabulary`` also class_names."""
-        boxes, scores = _shortest(self.boxes_xyxy), _shortest(self.scores)
-        rows = zip(boxes, scores, self.class_ids.tolist(), self.names, strict=True)
-        keys = ("box_xyxy", "score", "class_id", "class_name")
-        record: dict[str, Any] = {
-            "path": str(self.path) if self.path else None,
-            "image_size_hw": list(self.image_size_hw),
-            "detections": [dict(zip(keys, row, strict=True)) for row in rows],
-        }
-        if vocabulary:
-            record |= {"class_names": list(self.class_names), "category_ids": list(self.category_ids)}
-        return record
+        return converters.to_record(self, vocabulary)
 
     @classmethod
     def from_dict(cls, record: Mapping[str, Any], class_names: Sequence[str] | None = None) -> Detections:
@@ -205,16 +193,7 @@ class Detections:
             ValueError: a key is missing or a value does not fit.
         """
         try:
-            rows = record["detections"]
-            return cls(
-                boxes_xyxy=np.array([row["box_xyxy"] for row in rows], dtype=np.float32).reshape(-1, 4),
-                scores=np.array([row["score"] for row in rows], dtype=np.float32),
-                class_ids=np.array([row["class_id"] for row in rows], dtype=np.int64),
-                class_names=tuple(record["class_names"] if class_names is None else class_names),
-                image_size_hw=tuple(record["image_size_hw"]),
-                path=Path(record["path"]) if record.get("path") else None,
-                category_ids=tuple(record.get("category_ids", ())),
-            )
+            return cls(**converters.from_record(record, class_names))
         except (KeyError, TypeError) as error:
             raise ValueError(f"not a Detections record: {error!r}") from error
 
@@ -242,39 +221,19 @@ class Detections:
         Raises:
             ValueError: ``category_ids`` has not one id for each class.
         """
-        if isinstance(category_ids, (str, bytes, Mapping, Set)):
-            raise ValueError(
-                f"category_ids must be a list of one id for each class, not a {type(category_ids).__name__}"
-            )
-        ids = _plain(self.category_ids if category_ids is None else category_ids) or range(len(self.class_names))
-        if len(ids) != len(self.class_names):
-            raise ValueError(f"category_ids has {len(ids)} ids for {len(self.class_names)} class_names")
-        (plain_id,) = _plain([image_id])
-        boxes = self.boxes_xyxy.copy()
-        boxes[:, 2:] -= boxes[:, :2]
-        return [
-            {"image_id": plain_id, "category_id": ids[class_id], "bbox": box, "score": score}
-            for class_id, box, score in zip(self.class_ids, _shortest(boxes), _shortest(self.scores), strict=True)
-        ]
+        return converters.to_coco(self, image_id, category_ids)
 
     def to_rows(self) -> list[tuple[Any, ...]]:
-        """Rows for a table, in the order of `CSV_COLUMNS`."""
-        path = str(self.path) if self.path else ""
-        rows = zip(self.class_ids.tolist(), self.names, _shortest(self.scores), _shortest(self.boxes_xyxy), strict=True)
-        return [(path, class_id, name, score, *box) for class_id, name, score, box in rows]
+        """Rows for a table, in the order of `converters.CSV_COLUMNS`."""
+        return converters.to_rows(self)
 
     def to_pandas(self) -> Any:
-        """A ``pandas.DataFrame`` with the columns `CSV_COLUMNS`, ``path`` left out where there is no file.
+        """A ``pandas.DataFrame`` with the columns `converters.CSV_COLUMNS`, ``path`` left out where there is no file.
 
         Raises:
             ImportError: pandas is not installed.
         """
-        try:
-            pandas = import_module("pandas")
-        except ImportError:
-            raise ImportError("to_pandas needs the package 'pandas': pip install pandas") from None
-        table = pandas.DataFrame(self.to_rows(), columns=list(CSV_COLUMNS))
-        return table if self.path else table.drop(columns="path")
+        return converters.to_pandas(self)
 
     def plot(
         self,
@@ -299,17 +258,9 @@ class Detections:
             ImageError: no image is known, or it cannot be read or written.
             OutputError: ``save`` is the photo itself.
         """
-        from singleshot.core.files import check_output
-        from singleshot.images.draw import draw_detections
-        from singleshot.images.read import write_image
+        from singleshot.prediction.plot import plot
 
-        if save is not None:
-            sources = [source for source in (self.path, image) if isinstance(source, (str, os.PathLike))]
-            check_output(save, overwrite=True, sources=sources)
-        picture = draw_detections(self._image(image), self, labels=labels, line_width=check_line_width(line_width))
-        if save is not None:
-            write_image(save, picture)
-        return picture
+        return plot(self, image, save, labels=labels, line_width=line_width)
 
     def show(self, image: ImageLike | None = None, *, labels: bool = True, line_width: int | None = None) -> None:
         """Show the picture with its boxes: in a notebook below the cell, elsewhere in a viewer.
@@ -334,19 +285,6 @@ class Detections:
             return png(self.plot())
         except ImageError:
             return None
-
-    def _image(self, image: ImageLike | None) -> NDArray[np.uint8]:
-        from singleshot.errors import ImageError
-        from singleshot.images.read import check_rgb, read_image
-
-        known = self.path if self.image is None else self.image
-        source = known if image is None else image
-        if source is None:
-            raise ImageError("no image is known of these detections: pass it, as in detections.plot(image)")
-        pixels = read_image(source) if isinstance(source, (str, os.PathLike)) else check_rgb(source)
-        if pixels.shape[:2] != self.image_size_hw:
-            raise ImageError(f"the image is {pixels.shape[:2]} (height, width), the detections' {self.image_size_hw}")
-        return np.asarray(pixels)
 
     # What supervision reads: `supervision.Detections(xyxy=d.xyxy, ...)`, `.from_yolo_nas(d)`, or `d.to_supervision()`.
 
@@ -376,73 +314,4 @@ class Detections:
         Raises:
             ImportError: supervision is not installed.
         """
-        try:
-            from supervision import Detections as Theirs
-        except ImportError:
-            raise ImportError("to_supervision needs the package 'supervision': pip install supervision") from None
-        names: dict[str, NDArray[np.generic] | list[Any]] = {"class_name": np.array(self.names, dtype=str)}
-        return Theirs(xyxy=self.xyxy, confidence=self.confidence, class_id=self.class_id, data=names)
-
-
-def check_score(score: float, name: str = "score") -> float:
-    """A score threshold that makes sense.
-
-    Raises:
-        ConfigError: it is not a number in 0..1.
-    """
-    if isinstance(score, bool):
-        raise ConfigError(f"{name} must be a number in 0..1, not {score!r}")
-    try:
-        value = float(score)
-    except (TypeError, ValueError):
-        raise ConfigError(f"{name} must be a number in 0..1, not {score!r}") from None
-    if not 0.0 <= value <= 1.0:
-        hint = f"; did you mean {value / 100:g}?" if 2 <= value <= 100 else ""  # per cent
-        raise ConfigError(f"{name} must lie in 0..1, not {value:g}{hint}")
-    return value
-
-
-def check_line_width(line_width: int | None) -> int | None:
-    """A width of lines that makes sense.
-
-    Raises:
-        ConfigError: it does not.
-    """
-    whole = isinstance(line_width, (int, np.integer)) and not isinstance(line_width, bool)
-    if line_width is not None and not (whole and 1 <= line_width <= 1000):
-        raise ConfigError(f"line_width must be a whole number of pixels in 1..1000, not {line_width!r}")
-    return line_width
-
-
-def class_ids_of(classes: Collection[str | int] | str | int, class_names: Sequence[str]) -> list[int]:
-    """Class ids of class names or ids; a name that several classes have means all of them.
-
-    Raises:
-        ConfigError: a class that the vocabulary does not have; names the nearest.
-    """
-    import difflib
-
-    if not isinstance(classes, (str, int, np.integer, Iterable)):
-        raise ConfigError(f"classes must be names or ids of classes, not {classes!r}")
-    ids: list[int] = []
-    for item in [classes] if isinstance(classes, (str, int, np.integer)) else classes:
-        if isinstance(item, str) and item in class_names:
-            ids += [class_id for class_id, name in enumerate(class_names) if name == item]
-        elif isinstance(item, (int, np.integer)) and 0 <= item < len(class_names):
-            ids.append(int(item))
-        else:
-            lower = {name.lower(): name for name in class_names}
-            near = difflib.get_close_matches(str(item).lower(), lower, n=1)
-            hint = f"; did you mean '{lower[near[0]]}'?" if near else f"; the classes are {', '.join(class_names)}"
-            raise ConfigError(f"no class {item!r}{hint}")
-    return ids
-
-
-def _plain(ids: Any) -> list[Any]:
-    """Ids without the types of NumPy and torch, which JSON does not know."""
-    return [item.item() if hasattr(item, "item") else item for item in ids]
-
-
-def _shortest(values: NDArray[np.float32]) -> Any:
-    """Floats as nested lists, with the fewest digits that read back as the same float32."""
-    return values.astype(str).astype(np.float64).tolist()
+        return converters.to_supervision(self)

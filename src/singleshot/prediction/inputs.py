@@ -13,6 +13,8 @@ import numpy as np
 
 from singleshot.errors import ImageError
 from singleshot.images.tiff import ORIENTATION
+from singleshot.prediction.frames import Frame
+from singleshot.prediction.sources import find_images, is_many
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -62,7 +64,9 @@ def as_sources(items: Iterable[Any]) -> Iterator[Source]:
 
 def is_one(source: Any) -> bool:
     """Whether a source is one image rather than several."""
-    return isinstance(source, (str, os.PathLike, np.ndarray)) or any(
+    if isinstance(source, (list, tuple)):
+        return False
+    return isinstance(source, (str, os.PathLike, np.ndarray, Frame)) or any(
         _is_of(source, *kind) for kind in (("PIL.Image", "Image"), ("torch", "Tensor"))
     )
 
@@ -77,6 +81,20 @@ def as_iterable(source: Any) -> Iterable[Any]:
     if no_list or not isinstance(source, Iterable):
         raise ImageError(f"{_remedy(source)}; or pass a list of these")
     return source
+
+
+def images_of(source: Any) -> tuple[Iterable[Any], bool]:
+    """The images of what `Detector.predict` takes (a list where their number is known), and whether it is a single one.
+
+    Raises:
+        ImageError: it is no image and no list of some.
+    """
+    if isinstance(source, (str, os.PathLike)):
+        return list(find_images(source)), not is_many(source)
+    if is_one(source):
+        return [as_source(source)], True
+    items = as_iterable(source)
+    return (list(as_sources(items)) if isinstance(items, (list, tuple)) else as_sources(items)), False
 
 
 def _is_of(item: Any, module: str, name: str) -> bool:

@@ -1,7 +1,8 @@
-"""A whole run: results to sinks, failures collected, time accounted for."""
+"""A whole run: which images, where the results go, failures collected, time accounted for."""
 
 from __future__ import annotations
 
+import warnings
 from collections import Counter
 from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import suppress
@@ -10,9 +11,52 @@ from pathlib import Path
 from time import perf_counter
 from typing import NamedTuple
 
-from singleshot.errors import SingleshotError
-from singleshot.prediction.pipeline import Failure, Result, StageTimes
-from singleshot.prediction.sinks import Sink
+from singleshot.errors import ImageError, SingleshotError
+from singleshot.images.read import quiet_decoders
+from singleshot.prediction.frames import Failure, Result
+from singleshot.prediction.not_images import other_file
+from singleshot.prediction.output_folder import new_folder
+from singleshot.prediction.pipeline import Predictor, StageTimes
+from singleshot.prediction.settings import check_line_width
+from singleshot.prediction.sinks import Note, Sink, check_kinds, check_sinks, open_sinks
+from singleshot.prediction.sources import Found, search_images
+
+OUT = Path("predictions")
+"""Where results go that nobody gave a folder; the next run's go to ``predictions-2``."""
+
+FEW_IMAGES = 20
+"""Of so many, all being videos or lists is a mistake; among more it is not looked for."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Output:
+    """What a run writes.
+
+    Attributes:
+        kinds: names in `SINKS`.
+        folder: where; ``None`` makes a new one.
+        overwrite: whether files that are there may be replaced; what an earlier run recorded is removed.
+        labels, line_width: how boxes are drawn.
+    """
+
+    kinds: Sequence[str] = ()
+    folder: Path | None = None
+    overwrite: bool = False
+    labels: bool = True
+    line_width: int | None = None
+
+    def check(self, images: Sequence[Path] = ()) -> None:
+        """Refuse, before any work, what could not be written.
+
+        Raises:
+            ConfigError: an unknown kind, or a width that makes no sense.
+            OutputError: something is there that may not be replaced.
+        """
+        check_line_width(self.line_width)
+        if self.folder is None:
+            check_kinds(self.kinds)
+        else:
+            check_sinks(self.kinds, self.folder, images, self.overwrite)
 
 
 class OutputProblem(NamedTuple):
@@ -38,6 +82,7 @@ class JobSummary:
         problems: what could not be written, in order.
         interruption: what ended the run before its last image (Ctrl-C); ``None`` where nothing did.
         wall_s: seconds from the first image to the last.
+        folder: where the results are; ``None`` where none were asked for.
         times: seconds by stage.
     """
 
@@ -48,6 +93,7 @@ class JobSummary:
     problems: list[OutputProblem] = field(default_factory=list)
     interruption: KeyboardInterrupt | None = None
     wall_s: float = 0.0
+    folder: Path | None = None
 
     @property
     def done(self) -> int:
@@ -62,6 +108,73 @@ class JobSummary:
     def time_line(self) -> str:
         """How long it took, in one line."""
         return f"{self.wall_s:.2f} s, {self.images_per_s:.1f} images/s"
+
+
+def find_images_of_job(sources: Sequence[str], output: Output, *, recursive: bool = False) -> Found:
+    """The images of a run, once it is sure that its results can be written.
+
+    Args:
+        sources: files, folders, globs.
+        output: what will be written.
+        recursive: look into subfolders.
+
+    Raises:
+        ConfigError, OutputError: as `Output.check`.
+        ImageError: a source does not exist or holds no image, or all of them are something else.
+    """
+    output.check()
+    found = search_images(sources, recursive=recursive, exclude=output.folder)
+    others = [other_file(path) for path in found.images[:FEW_IMAGES]]
+    if len(found.images) <= FEW_IMAGES and all(others):  # among photos, one of these is an image that fails
+        raise ImageError(f"{found.images[0]}: {others[0]}")
+    output.check(found.images)
+    return found
+
+
+def detect_and_save(
+    predictor: Predictor,
+    images: Sequence[Path],
+    output: Output,
+    batch_size: int = 1,
+    on_result: Callable[[Result], None] | None = None,
+    note: Note = warnings.warn,
+) -> JobSummary:
+    """Detect in all images and write what was asked for.
+
+    Args:
+        predictor: the stages.
+        images: from `find_images_of_job`.
+        output: what to write.
+        batch_size: images that the network sees at once.
+        on_result: as in `run_job`.
+        note: is told what is done otherwise than asked.
+
+    Raises:
+        OutputError, OSError: nothing can be written at all.
+    """
+    folder = output.folder or (new_folder(OUT) if output.kinds else OUT)
+    sinks = open_sinks(
+        output.kinds,
+        folder,
+        images,
+        predictor.class_names,
+        predictor.category_ids,
+        overwrite=output.overwrite,
+        labels=output.labels,
+        line_width=output.line_width,
+        note=note,
+    )
+    summary: JobSummary | None = None
+    try:
+        with quiet_decoders(), sinks as opened:
+            results = predictor.stream(images, min(batch_size, len(images)))
+            summary = run_job(results, opened, predictor.times, on_result)
+    except OSError as error:
+        if summary is None:
+            raise
+        summary.problems.append(OutputProblem(None, describe(error)))  # the end of a file: what came before is there
+    summary.folder = folder if output.kinds else None
+    return summary
 
 
 def run_job(

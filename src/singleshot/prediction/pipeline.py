@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
-from itertools import chain, islice
+from itertools import chain, count, islice
 from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
@@ -26,9 +26,10 @@ from singleshot.errors import ImageError
 from singleshot.images.preprocess import preprocess_image
 from singleshot.images.read import MAX_PIXELS, check_rgb, read_image
 from singleshot.prediction.detections import Detections
+from singleshot.prediction.frames import Failure, Frame, Prediction, Result
 from singleshot.prediction.inputs import as_iterable, as_source, is_one
+from singleshot.prediction.not_images import check_readable
 from singleshot.prediction.settings import check_batch
-from singleshot.prediction.sources import check_readable
 from singleshot.runtime.base import Backend, cores
 
 if TYPE_CHECKING:
@@ -38,35 +39,6 @@ if TYPE_CHECKING:
 _KEPT_MEMORY = 2**24
 
 STAGES = ("decode", "preprocess", "network", "postprocess", "write", "wait")
-
-
-@dataclass(frozen=True, slots=True)
-class Prediction:
-    """An image and what was found in it.
-
-    Attributes:
-        image: upright RGB, ``[H, W, 3]`` uint8.
-        detections: in pixels of the image.
-    """
-
-    image: NDArray[np.uint8]
-    detections: Detections
-
-
-@dataclass(frozen=True, slots=True)
-class Failure:
-    """An image that could not be read.
-
-    Attributes:
-        path: the file; ``None`` for an array.
-        error: says why, and names the file.
-    """
-
-    path: Path | None
-    error: ImageError
-
-
-Result = Prediction | Failure
 
 
 @dataclass(slots=True)
@@ -93,10 +65,9 @@ class StageTimes:
 
 @dataclass(frozen=True, slots=True)
 class _Group:
-    """A batch on its way: what was read of each source, and the network input of those that could be read."""
+    """A batch on its way: what was read, and the network input of what could be read."""
 
-    sources: Sequence[Any]
-    loaded: Sequence[NDArray[np.uint8] | Failure]
+    loaded: Sequence[Frame | Failure]
     batch: NDArray[np.float32]
 
 
@@ -129,7 +100,8 @@ class Predictor:
         """Detect in any number of images, a bounded number of them in memory.
 
         Args:
-            sources: images as `as_source` takes them: paths, RGB arrays, Pillow images, tensors; or one of these.
+            sources: images as `as_source` takes them: paths, RGB arrays, Pillow images, tensors; frames; or one of
+                these.
             batch_size: images that the network sees at once.
 
         Returns:
@@ -143,7 +115,7 @@ class Predictor:
         return self._stream([sources] if is_one(sources) else as_iterable(sources), batch_size)
 
     def _stream(self, sources: Iterable[Any], batch_size: int) -> Iterator[Result]:
-        rest = iter(sources)
+        rest = enumerate(sources)
         groups = iter(lambda: list(islice(rest, batch_size)), [])
         first, second = next(groups, None), next(groups, None)
         if first is not None and second is None:
@@ -151,15 +123,18 @@ class Predictor:
         elif first is not None and second is not None:
             yield from self._overlapped(chain([first, second], groups))
 
-    def load(self, item: Any) -> NDArray[np.uint8] | Failure:
-        """Read and check one image."""
+    def load(self, item: Any, index: int = 0) -> Frame | Failure:
+        """Read and check one image, the source's ``index``-th."""
         start = perf_counter()
         try:
+            if isinstance(item, Frame):
+                check_rgb(item.pixels)
+                return item
             source = as_source(item)
             if isinstance(source, Path):
                 check_readable(source)
-                return read_image(source, max_pixels=self.max_pixels)
-            return check_rgb(source)
+                return Frame(read_image(source, max_pixels=self.max_pixels), str(source), index, is_file=True)
+            return Frame(check_rgb(source), index=index)
         except ImageError as error:
             return Failure(_path_of(item), error)
         except Exception as error:  # whatever a decoder makes of a damaged file: it belongs to this image
@@ -179,27 +154,27 @@ class Predictor:
         self.times.count("postprocess", postprocess_s)
         return found
 
-    def finish(self, found: PaddedArrays, row: int, image: NDArray[np.uint8], source: Any) -> Prediction:
+    def finish(self, found: PaddedArrays, row: int, frame: Frame) -> Prediction:
         """Detections of one image of a batch, in pixels of that image."""
-        height, width = image.shape[:2]
+        height, width = frame.pixels.shape[:2]
         input_wh = np.array(self.preprocess.size_hw[::-1] * 2, dtype=np.float32)
         image_wh = np.array((width, height) * 2, dtype=np.float32)
-        count = int(found.counts[row])
-        boxes: NDArray[np.float32] = found.boxes_xyxy[row, :count]
+        kept = int(found.counts[row])
+        boxes: NDArray[np.float32] = found.boxes_xyxy[row, :kept]
         detections = Detections(
             boxes_xyxy=boxes / input_wh * image_wh,  # in this order edges stay exact
-            scores=found.scores[row, :count],
-            class_ids=found.class_ids[row, :count],
+            scores=found.scores[row, :kept],
+            class_ids=found.class_ids[row, :kept],
             class_names=self.class_names,
             image_size_hw=(height, width),
-            path=_path_of(source),
+            path=frame.path,
             category_ids=self.category_ids,
         )
         if self.kept_ids is not None:
             detections = detections[np.isin(detections.class_ids, self.kept_ids)][: self.most]
-        return Prediction(image, detections)
+        return Prediction(frame, detections)
 
-    def _overlapped(self, groups: Iterable[Sequence[Any]]) -> Iterator[Result]:
+    def _overlapped(self, groups: Iterable[Sequence[tuple[int, Any]]]) -> Iterator[Result]:
         """Reading, network and caller at the same time; results in order."""
         keep_freed_memory(_KEPT_MEMORY)
         readers = ThreadPoolExecutor(cores(), "singleshot-read")
@@ -223,16 +198,16 @@ class Predictor:
         self.times.add("wait", start)
         return found
 
-    def _read(self, sources: Sequence[Any]) -> _Group:
+    def _read(self, items: Sequence[tuple[int, Any]]) -> _Group:
         """Read and preprocess a batch."""
-        loaded = [self.load(source) for source in sources]
-        good = [image for image in loaded if not isinstance(image, Failure)]
+        loaded = [self.load(item, index) for index, item in items]
+        good = [frame.pixels for frame in loaded if not isinstance(frame, Failure)]
         batch = np.empty((len(good), 3, *self.preprocess.size_hw), dtype=np.float32)
         start = perf_counter()
         for image, out in zip(good, batch, strict=True):
             preprocess_image(image, self.preprocess, out)
         self.times.add("preprocess", start)
-        return _Group(sources, loaded, batch)
+        return _Group(loaded, batch)
 
     def _finish_later(self, group: Future[_Group]) -> list[Result]:
         return self._finish_group(group.result())
@@ -240,15 +215,8 @@ class Predictor:
     def _finish_group(self, group: _Group) -> list[Result]:
         """Detect in a batch that was read."""
         found = self.detect(group.batch)
-        results: list[Result] = []
-        row = 0
-        for source, outcome in zip(group.sources, group.loaded, strict=True):
-            if isinstance(outcome, Failure):
-                results.append(outcome)
-            else:
-                results.append(self.finish(found, row, outcome, source))
-                row += 1
-        return results
+        rows = count()
+        return [item if isinstance(item, Failure) else self.finish(found, next(rows), item) for item in group.loaded]
 
 
 def _path_of(item: Any) -> Path | None:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import difflib
 import math
 import operator
-from typing import Any, TypeVar
+from collections.abc import Collection, Iterable, Sequence
+from typing import Any
+
+import numpy as np
 
 from singleshot.core.settings import PostprocessConfig
 from singleshot.errors import ConfigError
-from singleshot.prediction.detections import check_score
-
-T = TypeVar("T")
 
 ALL_DETECTIONS = 100_000
 """So many are asked of a network where only some classes are kept: the others' must not use up the places."""
@@ -80,12 +81,53 @@ def check_batch(batch_size: int) -> int:
     return check_whole(batch_size, "batch_size", 1, 1024)
 
 
-def check_text(value: T, name: str, example: str) -> T:
-    """A setting that is a name.
+def check_score(score: float, name: str = "score") -> float:
+    """A score threshold that makes sense.
 
     Raises:
-        ConfigError: it is something else.
+        ConfigError: it is not a number in 0..1.
     """
-    if not isinstance(value, str):
-        raise ConfigError(f"{name} must be a name such as '{example}', not {value!r}")
+    if isinstance(score, bool):
+        raise ConfigError(f"{name} must be a number in 0..1, not {score!r}")
+    try:
+        value = float(score)
+    except (TypeError, ValueError):
+        raise ConfigError(f"{name} must be a number in 0..1, not {score!r}") from None
+    if not 0.0 <= value <= 1.0:
+        hint = f"; did you mean {value / 100:g}?" if 2 <= value <= 100 else ""  # per cent
+        raise ConfigError(f"{name} must lie in 0..1, not {value:g}{hint}")
     return value
+
+
+def check_line_width(line_width: int | None) -> int | None:
+    """A width of lines that makes sense.
+
+    Raises:
+        ConfigError: it does not.
+    """
+    whole = isinstance(line_width, (int, np.integer)) and not isinstance(line_width, bool)
+    if line_width is not None and not (whole and 1 <= line_width <= 1000):
+        raise ConfigError(f"line_width must be a whole number of pixels in 1..1000, not {line_width!r}")
+    return line_width
+
+
+def class_ids_of(classes: Collection[str | int] | str | int, class_names: Sequence[str]) -> list[int]:
+    """Class ids of class names or ids; a name that several classes have means all of them.
+
+    Raises:
+        ConfigError: a class that the vocabulary does not have; names the nearest.
+    """
+    if not isinstance(classes, (str, int, np.integer, Iterable)):
+        raise ConfigError(f"classes must be names or ids of classes, not {classes!r}")
+    ids: list[int] = []
+    for item in [classes] if isinstance(classes, (str, int, np.integer)) else classes:
+        if isinstance(item, str) and item in class_names:
+            ids += [class_id for class_id, name in enumerate(class_names) if name == item]
+        elif isinstance(item, (int, np.integer)) and 0 <= item < len(class_names):
+            ids.append(int(item))
+        else:
+            lower = {name.lower(): name for name in class_names}
+            near = difflib.get_close_matches(str(item).lower(), lower, n=1)
+            hint = f"; did you mean '{lower[near[0]]}'?" if near else f"; the classes are {', '.join(class_names)}"
+            raise ConfigError(f"no class {item!r}{hint}")
+    return ids

@@ -14,25 +14,13 @@ from urllib.request import url2pathname
 
 from singleshot.core.files import is_regular
 from singleshot.errors import ImageError
-from singleshot.images.read import IMAGE_SUFFIXES, image_size, nearest_hint
+from singleshot.images.read import IMAGE_SUFFIXES, nearest_hint
 from singleshot.prediction.output_folder import holds_results, recorded_files
 
 PathLike = str | os.PathLike[str]
 
 MOST_NAMED = 5
 """Things of a kind that a line names; the others are counted."""
-
-_OTHER_FILES = {
-    "is a video: extract its frames first, as with 'ffmpeg -i VIDEO frame_%05d.jpg'": (
-        *(".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".wmv", ".mpg", ".mpeg", ".3gp", ".flv", ".mts"),
-    ),
-    "is an archive: unpack it, and name the folder": (".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".7z", ".rar"),
-    "is text, not an image; to detect in the files that it lists: xargs -d '\\n' singleshot predict < FILE": (
-        *(".txt", ".lst", ".list", ".csv", ".tsv"),
-    ),
-    "holds labels or settings, not an image": (".json", ".jsonl", ".xml", ".yaml", ".yml"),
-    "holds weights: name them with --weights": (".safetensors", ".pt", ".pth", ".onnx", ".params", ".caffemodel"),
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,34 +80,6 @@ def is_many(source: PathLike) -> bool:
     """Whether a source is a folder or a glob, that is, stands for any number of images."""
     text = os.fspath(source)
     return os.path.isdir(text) or (not os.path.lexists(text) and glob.has_magic(text))
-
-
-def other_file(path: Path) -> str | None:
-    """What a file is by its suffix that is no image, with what to do instead; ``None`` where it may be one."""
-    what = next((what for what, suffixes in _OTHER_FILES.items() if path.suffix.lower() in suffixes), None)
-    if what is None or not is_regular(path):
-        return None
-    try:
-        image_size(path)
-    except ImageError:
-        return what
-    return None
-
-
-def check_readable(path: Path) -> None:
-    """Refuse what must not be opened, or is no image; a file that does not exist is left to the reader.
-
-    Raises:
-        ImageError: a link to nothing, a pipe or device, a video, an archive, a list.
-    """
-    if is_regular(path):
-        other = other_file(path)
-        if other:
-            raise ImageError(f"{path}: {other}")
-    elif path.exists() and not path.is_dir():
-        raise ImageError(f"{path}: is a pipe or a device, not a file: save the image first")
-    elif path.is_symlink() and not path.exists():
-        raise ImageError(f"{path}: is a link to {os.readlink(path)}, which does not exist")
 
 
 class _Search:
@@ -194,7 +154,12 @@ class _Search:
             if self._recursive:
                 self._pass("hidden", folder)
         elif not self._recursive:
-            self._pass("results of an earlier run" if holds_results(folder) else "subfolders: add --recursive", folder)
+            self._pass(
+                "results of an earlier run"
+                if holds_results(folder)
+                else "subfolders: look into them by recursive=True",
+                folder,
+            )
         elif _identity(folder) in seen:
             self._pass("a link to a folder that was searched already", folder)
         else:
@@ -227,7 +192,7 @@ class _Search:
             return self.missed[-1]
         message = f"{folder}: holds no image ({' '.join(IMAGE_SUFFIXES)})"
         if not self._recursive and next(_Search(True, self._exclude)._walk(folder, None, {_identity(folder)}), None):
-            return f"{message}; its subfolders do: add --recursive (find_images(..., recursive=True))"
+            return f"{message}; its subfolders do: look into them by recursive=True"
         passed = "; ".join(_listed(paths, why) for why, paths in self._passed.items() if paths)
         return f"{message}{'; ' + passed if passed else ''}"
 

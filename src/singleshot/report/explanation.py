@@ -22,7 +22,8 @@ from singleshot.detector import SCORE_THRESHOLD, Detector, load
 from singleshot.errors import ConfigError, DataError, OutputError
 from singleshot.images.draw import draw_detections
 from singleshot.images.read import IMAGE_SUFFIXES, check_rgb, read_image, write_image
-from singleshot.prediction.detections import Detections, check_score
+from singleshot.prediction.detections import Detections
+from singleshot.prediction.settings import check_score
 from singleshot.report.page import Block, Cell, Figure, Figures, Section, Table, Text, write_page
 from singleshot.report.panels import Level, Match, draw_levels, draw_matches, draw_selection, enlarge
 

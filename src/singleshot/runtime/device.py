@@ -26,7 +26,7 @@ def check_device(name: str) -> str:
         ConfigError: there is no such name.
     """
     if re.fullmatch(r"auto|cpu|cuda(:\d+)?|mps", name) is None:
-        raise ConfigError(f"--device {name}: unknown; choose from {DEVICES}")
+        raise ConfigError(f"device='{name}': unknown; choose from {DEVICES}")
     return name
 
 

@@ -7,10 +7,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from singleshot.core.once import ForkSafeLock, away_from_fork
+from singleshot.core.once import ForkSafeLock
+from singleshot.errors import WeightsError
 from singleshot.kernels import prepare
 from singleshot.models.config import ModelSpec
-from singleshot.runtime.choose import Source, Wish, open_engine
+from singleshot.runtime.choose import choose_plan, refuse_int8
+from singleshot.runtime.registry import AUTO, RUNTIMES, Plan, Wish
+from singleshot.runtime.source import Source, StoredNetwork
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -34,12 +37,12 @@ class Engines:
     def __init__(self, spec: ModelSpec, weights: Mapping[str, Tensor] | Path) -> None:
         self.spec = spec
         self.weights = weights
-        self._network: Network | None = None
         self._is_shared = False
         self._is_changed = False
         self._start()
 
-    def _start(self) -> None:
+    def _start(self, built: Network | None = None) -> None:
+        self._network = StoredNetwork(self.spec, self.weights, built)
         self._lock = ForkSafeLock()
         self._pid = os.getpid()
         self._source: Source | None = None
@@ -51,14 +54,15 @@ class Engines:
             return {
                 "spec": self.spec,
                 "weights": self.weights.absolute() if isinstance(self.weights, Path) else self.weights,
-                "_network": self._network if self._is_shared else None,
+                "built": self._network.built if self._is_shared else None,
                 "_is_shared": self._is_shared,
                 "_is_changed": self._is_changed,
             }
 
     def __setstate__(self, state: dict[str, Any]) -> None:
+        built = state.pop("built")
         self.__dict__.update(state)
-        self._start()
+        self._start(built)
 
     def network(self, shared: bool = False) -> Network:
         """The torch module, in eval mode on the CPU.
@@ -70,17 +74,23 @@ class Engines:
             WeightsError: the weights are damaged or do not fit.
         """
         with self._lock:
-            if self._network is None:
-                self._network = away_from_fork(self._build)
+            network = self._network.get()
             if shared and not self._is_shared:
                 self._is_shared = True
                 self._note_changes()
-            return self._network
+            return network
 
     def open(self, wish: Wish) -> Engine:
-        """The engine for a wish, of the network as it is now."""
+        """The engine that fulfils a wish, of the network as it is now; the same for all wishes that mean the same.
+
+        Raises:
+            ConfigError, MissingExtraError: as `choose_plan`.
+            WeightsError: the weights, or the int8 file that was asked for, cannot be read or converted.
+        """
         prepare()
-        return open_engine(self._current(), wish)
+        source = self._current()
+        engine: Engine = source.made.get(wish, lambda: open_engine(source, wish))
+        return engine
 
     def refresh(self) -> None:
         """Forget all engines; from now on a network that the user holds counts as changed."""
@@ -95,29 +105,43 @@ class Engines:
             self._note_changes()
             if self._source is None:
                 weights = self.weights if isinstance(self.weights, Path) and not self._is_changed else None
-                self._source = Source(self.spec, weights, self._copy)
+                self._source = Source(self.spec, weights, self._network)
             return self._source
 
     def _note_changes(self) -> None:
         """Look whether the user, if he holds the network, has changed it: then older engines are not what to run."""
-        if not self._is_shared or self._network is None:
+        network = self._network.built
+        if not self._is_shared or network is None:
             return
         from singleshot.runtime.changes import Watch
 
         if self._watch is None:
-            self._watch = Watch(self._network)
-        elif self._watch.has_changed(self._network):
-            self._watch, self._source, self._is_changed = Watch(self._network), None, True
+            self._watch = Watch(network)
+        elif self._watch.has_changed(network):
+            self._watch, self._source, self._is_changed = Watch(network), None, True
 
-    def _copy(self) -> Network:
-        from singleshot.runtime.fold import eval_copy
 
-        return eval_copy(self.network())
+def open_engine(source: Source, wish: Wish) -> Engine:
+    """Decide, then build. Wishes with equal plans get one engine; a damaged int8 file that nobody asked for is said.
 
-    def _build(self) -> Network:
-        from singleshot.weights.file import read_state
-        from singleshot.weights.network import load_network
+    Raises:
+        ConfigError, MissingExtraError, WeightsError: as `Engines.open`.
+    """
+    plan = choose_plan(source, wish)
+    try:
+        engine: Engine = source.made.get(plan, lambda: build_engine(source, plan))
+        return engine
+    except WeightsError as error:
+        if plan.int8 is None or wish.precision != AUTO:
+            raise
+        refuse_int8(source, plan.int8, plan.runtime, error)
+        return open_engine(source, wish)
 
-        if isinstance(self.weights, Path):
-            return load_network(self.spec, read_state(self.weights), self.weights)
-        return load_network(self.spec, self.weights)
+
+def build_engine(source: Source, plan: Plan) -> Engine:
+    """The engine of a plan.
+
+    Raises:
+        WeightsError: the weights, or the int8 file, cannot be read or converted.
+    """
+    return RUNTIMES.get(plan.runtime).open(source, plan)

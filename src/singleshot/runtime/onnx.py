@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from time import perf_counter
 from typing import TYPE_CHECKING
 
@@ -12,11 +13,8 @@ from singleshot.errors import MissingExtraError, WeightsError
 from singleshot.export.package import Package
 from singleshot.runtime.base import TimedDetections, cores
 from singleshot.runtime.postprocess import choose_form, geometry_of
-
-try:
-    import onnxruntime
-except ImportError:
-    raise MissingExtraError("onnxruntime", "onnx", "the ONNX backend") from None
+from singleshot.runtime.registry import RUNTIMES, Plan, Wish, only_torch
+from singleshot.runtime.source import Source
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -38,6 +36,8 @@ class OnnxEngine:
     device = "cpu"
 
     def __init__(self, package: Package, parallel: int = 1) -> None:
+        import onnxruntime
+
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = max(cores() // parallel, 1)
         try:
@@ -58,3 +58,32 @@ class OnnxEngine:
         middle = perf_counter()
         found = self._postprocess(heads, settings)
         return TimedDetections(found, middle - start, perf_counter() - middle)
+
+
+class OnnxRuntime:
+    """ONNX Runtime on CPUs."""
+
+    devices = ("cpu",)
+    is_parallel = True
+
+    def available(self) -> MissingExtraError | None:
+        """Whether the package is not installed."""
+        is_there = find_spec("onnxruntime") is not None
+        return None if is_there else MissingExtraError("onnxruntime", "onnx", "backend='onnx'")
+
+    def fits(self, wish: Wish) -> str | None:
+        """All on the CPU but bf16."""
+        if wish.precision == "bf16":
+            return "precision='bf16' runs with backend='openvino' or backend='torch': ONNX Runtime has none on CPUs"
+        return only_torch(wish, "onnx")
+
+    def precisions(self, device: str) -> tuple[str, ...]:
+        """int8 first."""
+        return ("int8", "fp32")
+
+    def open(self, source: Source, plan: Plan) -> OnnxEngine:
+        """Read, or convert, the network."""
+        return OnnxEngine(source.package("onnx", plan.int8), plan.parallel)
+
+
+RUNTIMES.register("onnx")(OnnxRuntime())

@@ -6,6 +6,8 @@ What comes behind the network is compiled C; without a C compiler, a second grap
 from __future__ import annotations
 
 import threading
+from functools import lru_cache
+from importlib.util import find_spec
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
@@ -16,16 +18,11 @@ from singleshot.errors import MissingExtraError, WeightsError
 from singleshot.export.package import Package
 from singleshot.runtime.base import FloatPrecision, TimedDetections
 from singleshot.runtime.postprocess import choose_form, geometry_of
-
-try:
-    import openvino as ov
-
-    from singleshot.export.graph_openvino import OpenVinoForm
-    from singleshot.export.openvino_core import openvino_core
-except ImportError:
-    raise MissingExtraError("openvino", "openvino", "the OpenVINO backend") from None
+from singleshot.runtime.registry import RUNTIMES, Plan, Wish, only_torch
+from singleshot.runtime.source import Source
 
 if TYPE_CHECKING:
+    import openvino as ov
     from numpy.typing import NDArray
 
     from singleshot.core.settings import PostprocessConfig
@@ -55,6 +52,11 @@ class OpenVinoEngine:
     def __init__(
         self, package: Package, precision: FloatPrecision = "fp32", parallel: int = 1, threads: int | None = None
     ) -> None:
+        import openvino as ov
+
+        from singleshot.export.graph_openvino import OpenVinoForm
+        from singleshot.export.openvino_core import openvino_core
+
         self._numbers = np.frombuffer(package.parts[1], dtype=np.uint8)  # the model reads them where they are
         try:
             self._model = openvino_core().read_model(package.parts[0], ov.Tensor(self._numbers))
@@ -64,6 +66,7 @@ class OpenVinoEngine:
         self._size_hw = package.info.spec.preprocess.size_hw
         geometry = geometry_of(package)
         self._postprocess = choose_form(geometry, OpenVinoForm(geometry))
+        self._core = openvino_core()
         self._config = {
             "INFERENCE_PRECISION_HINT": _HINTS[precision],
             "PERFORMANCE_HINT": "LATENCY" if parallel == 1 else "THROUGHPUT",
@@ -116,7 +119,48 @@ class OpenVinoEngine:
         model = self._model.clone()
         try:
             model.reshape([batch, 3, *self._size_hw])
-            return openvino_core().compile_model(model, "CPU", self._config)
+            return self._core.compile_model(model, "CPU", self._config)
         except RuntimeError as error:
             reason = str(error).strip().splitlines()[-1]
             raise WeightsError(f"OpenVINO cannot compile the network: {reason}") from error
+
+
+class OpenVinoRuntime:
+    """OpenVINO on CPUs, where it computes in what the processor is quickest in."""
+
+    devices = ("cpu",)
+    is_parallel = True
+
+    def available(self) -> MissingExtraError | None:
+        """Whether the package is not installed."""
+        is_there = find_spec("openvino") is not None
+        return None if is_there else MissingExtraError("openvino", "openvino", "backend='openvino'")
+
+    def fits(self, wish: Wish) -> str | None:
+        """All on the CPU."""
+        return only_torch(wish, "openvino")
+
+    def precisions(self, device: str) -> tuple[str, ...]:
+        """All; first what the processor has instructions for."""
+        native = cpu_capabilities()
+        floats = ("bf16", "fp32") if "BF16" in native else ("fp32", "bf16")
+        return ("int8", *floats) if "INT8" in native else (*floats, "int8")
+
+    def open(self, source: Source, plan: Plan) -> OpenVinoEngine:
+        """Read, or convert, and compile the network."""
+        from singleshot.export.openvino_core import must_be_alone
+
+        package = source.package("openvino", plan.int8)
+        # Its threads did not come along through a fork.
+        return OpenVinoEngine(package, plan.precision, *((1, 1) if must_be_alone() else (plan.parallel, None)))
+
+
+@lru_cache(maxsize=1)
+def cpu_capabilities() -> tuple[str, ...]:
+    """Precisions that OpenVINO computes natively on this CPU."""
+    from singleshot.export.openvino_core import openvino_core
+
+    return tuple(openvino_core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"))
+
+
+RUNTIMES.register("openvino")(OpenVinoRuntime())

@@ -18,6 +18,8 @@ from singleshot.models.build import build_anchors
 from singleshot.multibox.decode import postprocess
 from singleshot.runtime.base import Backend, EngineBackend, TimedDetections, cores
 from singleshot.runtime.postprocess import choose_form
+from singleshot.runtime.registry import RUNTIMES, Plan, Wish
+from singleshot.runtime.source import Source
 from singleshot.runtime.torch_forward import EagerForward, Forward, Output, build_forward
 
 if TYPE_CHECKING:
@@ -102,10 +104,41 @@ def network_backend(network: Network, spec: ModelSpec, settings: PostprocessConf
         settings: thresholds and NMS.
     """
     device = next(network.parameters()).device
-    forward: Forward
     if device.type == "cpu":
-        forward = build_forward(network, spec.preprocess.size_hw, device, "fp32", compiled=False)
-    else:
-        forward = EagerForward(network)
-    engine = TorchEngine(forward, build_anchors(spec, network), spec.coder, len(spec.class_names))
-    return EngineBackend(engine, settings)
+        return EngineBackend(_engine(network, spec, Plan("torch")), settings)
+    anchors = build_anchors(spec, network)
+    return EngineBackend(TorchEngine(EagerForward(network), anchors, spec.coder, len(spec.class_names)), settings)
+
+
+class TorchRuntime:
+    """Torch: the CPU, NVIDIA's and AMD's GPUs, Apple's."""
+
+    devices = ("cpu", "cuda", "mps")
+    is_parallel = False
+
+    def available(self) -> None:
+        """It is always there."""
+
+    def fits(self, wish: Wish) -> str | None:
+        """All but int8."""
+        if wish.precision == "int8":
+            return "precision='int8' runs with backend='openvino' or backend='onnx' (on the CPU), not with torch"
+        return None
+
+    def precisions(self, device: str) -> tuple[str, ...]:
+        """bf16 first on GPUs that compute in it."""
+        if not device.startswith("cuda"):
+            return ("fp32", "bf16")
+        return ("bf16", "fp32") if torch.cuda.is_bf16_supported(including_emulation=False) else ("fp32",)
+
+    def open(self, source: Source, plan: Plan) -> TorchEngine:
+        """Prepare the network for a device."""
+        return away_from_fork(lambda: _engine(source.network.copy(), source.spec, plan))
+
+
+def _engine(network: Network, spec: ModelSpec, plan: Plan) -> TorchEngine:
+    forward = build_forward(network, spec.preprocess.size_hw, torch.device(plan.device), plan.precision, plan.compile)
+    return TorchEngine(forward, build_anchors(spec, network), spec.coder, len(spec.class_names))
+
+
+RUNTIMES.register("torch")(TorchRuntime())

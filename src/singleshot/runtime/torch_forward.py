@@ -83,20 +83,6 @@ def prepare_network(
     return network
 
 
-def choose_precision(precision: str, device: torch.device) -> FloatPrecision:
-    """``auto`` is bf16 on GPUs that compute in it, else fp32.
-
-    Raises:
-        ConfigError: bf16 on a GPU that does not.
-    """
-    if device.type != "cuda":
-        return "bf16" if precision == "bf16" else "fp32"
-    has_bf16 = torch.cuda.is_bf16_supported(including_emulation=False)
-    if precision == "bf16" and not has_bf16:
-        raise ConfigError("precision bf16: this GPU does not compute in it; use --precision fp32")
-    return "bf16" if has_bf16 and precision != "fp32" else "fp32"
-
-
 def build_forward(
     network: Network, size_hw: tuple[int, int], device: torch.device, precision: FloatPrecision, compiled: bool
 ) -> Forward:
@@ -243,13 +229,13 @@ def check_compiler(device: torch.device) -> None:
     compiler = os.environ.get("CXX", default)
     if shutil.which(compiler) is None:
         raise ConfigError(
-            f"--compile needs a C++ compiler, and '{compiler}' is not there: install one (Debian and Ubuntu: "
-            "apt install g++) or name it in CXX, or leave --compile out"
+            f"compile=True needs a C++ compiler, and '{compiler}' is not there: install one (Debian and Ubuntu: "
+            "apt install g++) or name it in CXX, or leave compile=True out"
         )
     if device.type == "cuda" and find_spec("triton") is None:
-        raise ConfigError("--compile on a GPU needs triton: pip install triton, or leave --compile out")
+        raise ConfigError("compile=True on a GPU needs triton: pip install triton, or leave compile=True out")
     if device.type == "mps":
-        raise ConfigError("--compile runs on cpu and cuda, not on mps: leave one of the two out")
+        raise ConfigError("compile=True runs on cpu and cuda, not on mps: leave one of the two out")
 
 
 def _compiled(network: nn.Module) -> Callable[[Tensor], Output]:
@@ -260,7 +246,8 @@ def _compiled(network: nn.Module) -> Callable[[Tensor], Output]:
             output: Output = run(images)
         except torch._dynamo.exc.TorchDynamoException as error:
             reason = str(error).strip().splitlines()[0]
-            raise ConfigError(f"--compile: torch cannot compile this network here ({reason}): leave it out") from error
+            problem = f"compile=True: torch cannot compile this network here ({reason}): leave it out"
+            raise ConfigError(problem) from error
         return output
 
     return checked

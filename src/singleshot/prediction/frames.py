@@ -1,0 +1,67 @@
+"""What sources give and sinks take: frames, and what became of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from singleshot.errors import ImageError
+from singleshot.prediction.detections import Detections
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """One image on its way from a source to the sinks.
+
+    Attributes:
+        pixels: upright RGB, ``[H, W, 3]`` uint8.
+        name: what its results are filed under: the file's path, ``clip.mp4/00012``; empty for an array.
+        index: its number among the images of its source, from 0.
+        time_s: seconds since a video began; ``None`` of a still image.
+        is_file: whether ``name`` is the path of a file that holds this image.
+    """
+
+    pixels: NDArray[np.uint8]
+    name: str = ""
+    index: int = 0
+    time_s: float | None = None
+    is_file: bool = False
+
+    @property
+    def path(self) -> Path | None:
+        """The image file, where there is one."""
+        return Path(self.name) if self.is_file else None
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """A frame and what was found in it.
+
+    Attributes:
+        frame: the image.
+        detections: in pixels of the image.
+    """
+
+    frame: Frame
+    detections: Detections
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """An image that could not be read.
+
+    Attributes:
+        path: the file; ``None`` for an array.
+        error: says why, and names the file.
+    """
+
+    path: Path | None
+    error: ImageError
+
+
+Result = Prediction | Failure

@@ -1,0 +1,168 @@
+"""Where results go: pictures, JSON, JSON Lines, CSV, COCO results, crops. Each sink is a context manager.
+
+A sink is one file and one registered object, here or in another package (entry points of ``singleshot.sinks``).
+Numbers are kept as they come: each of their files is whole and valid after every image, so that an interrupted run, or
+a full disk, loses none that was written. A sink that cannot write an image raises; what it wrote before stays good.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Protocol, Self
+
+from singleshot.core.registry import Registry
+from singleshot.errors import ConfigError
+from singleshot.images.read import write_image
+from singleshot.prediction.frames import Failure, Prediction
+from singleshot.prediction.output_folder import ResultFolder, check_folder, check_not_sources
+from singleshot.prediction.output_names import OutputNames
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+MAX_JPEG_SIDE = 65_500
+"""libjpeg writes no picture that is wider or higher."""
+
+Note = Callable[[str], object]
+
+
+class Sink(Protocol):
+    """Takes results one by one."""
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
+
+    def write(self, prediction: Prediction) -> None:
+        """Take one image's detections."""
+
+    def fail(self, failure: Failure) -> None:
+        """Take note of an image that could not be read."""
+
+
+class SinkKind(Protocol):
+    """What `SINKS` holds: the class of a sink that writes below a folder, or a function that makes one."""
+
+    @property
+    def top(self) -> str:
+        """The file or folder that it writes, below the run's folder: ``detections.csv``, ``crops``."""
+
+    def __call__(self, run: Run, /) -> Sink:
+        """A sink for a run, which is opened by ``with``."""
+
+
+SINKS: Registry[SinkKind] = Registry(
+    "sink",
+    {name: f"singleshot.prediction.sinks.{name}" for name in ("json", "jsonl", "csv", "coco", "images", "crops")},
+)
+"""By the names that ``save`` knows. Files are written before folders, so that no picture is without its numbers."""
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """What the sinks of a run share.
+
+    Attributes:
+        folder: where they write.
+        names: of the pictures.
+        images: how many there will be.
+        class_names, category_ids: what class ids mean.
+        labels: whether boxes have names.
+        line_width: of boxes, in pixels; ``None`` follows the picture's size.
+        note: is told what is done otherwise than asked.
+    """
+
+    folder: ResultFolder
+    names: OutputNames
+    images: int
+    class_names: tuple[str, ...] = ()
+    category_ids: tuple[int, ...] = ()
+    labels: bool = True
+    line_width: int | None = None
+    note: Note = warnings.warn
+
+    def write_picture(self, name: Callable[[str], Path], picture: NDArray[np.uint8]) -> None:
+        """Write a picture below the folder, as PNG where JPEG cannot hold it.
+
+        Args:
+            name: its path, with a suffix added.
+            picture: ``[H, W, 3]`` uint8.
+        """
+        place = name("")
+        if max(picture.shape[:2]) > MAX_JPEG_SIDE and place.suffix.lower() in (".jpg", ".jpeg"):
+            place = name(".png")
+            height, width = picture.shape[:2]
+            self.note(f"{self.folder.path / place}: is a PNG, since {width} x {height} pixels are too many for JPEG")
+        write_image(self.folder.claim(place), picture)
+
+
+@contextmanager
+def open_sinks(
+    kinds: Sequence[str],
+    folder: Path,
+    images: Sequence[Path],
+    class_names: Sequence[str],
+    category_ids: Sequence[int],
+    *,
+    overwrite: bool = False,
+    labels: bool = True,
+    line_width: int | None = None,
+    note: Note = warnings.warn,
+) -> Iterator[list[Sink]]:
+    """Open sinks together.
+
+    Args:
+        kinds: names in `SINKS`.
+        folder: where to write.
+        images: all images of the run, for names that do not collide.
+        class_names, category_ids: what class ids mean.
+        overwrite: whether files that are there may be replaced; those that an earlier run recorded are removed first.
+        labels, line_width: how boxes are drawn.
+        note: is told what is done otherwise than asked.
+
+    Raises:
+        ConfigError: an unknown kind.
+        OutputError: something is there that may not be replaced.
+    """
+    check_sinks(kinds, folder, images, overwrite)
+    with ExitStack() as stack:
+        if not kinds:
+            yield []
+            return
+        made = stack.enter_context(ResultFolder(folder, images, overwrite))
+        labels_of = (tuple(class_names), tuple(category_ids))
+        run = Run(made, OutputNames(images), len(images), *labels_of, labels, line_width, note)
+        makers = [SINKS.get(kind) for kind in dict.fromkeys(kinds)]
+        makers.sort(key=lambda make: not Path(make.top).suffix)  # files of numbers before folders of pictures
+        yield [stack.enter_context(make(run)) for make in makers]
+
+
+def check_sinks(kinds: Sequence[str], folder: Path, images: Sequence[Path], overwrite: bool = False) -> None:
+    """Refuse, before any work, what `open_sinks` would refuse.
+
+    Raises:
+        ConfigError: an unknown kind.
+        OutputError: something is there that may not be replaced.
+    """
+    check_kinds(kinds)
+    if not kinds:
+        return
+    check_folder(folder, [SINKS.get(kind).top for kind in kinds], images, overwrite)
+    if overwrite and "images" in kinds and folder.is_dir():
+        names = OutputNames(images)
+        check_not_sources([folder / SINKS.get("images").top / names.picture(image) for image in images], images)
+
+
+def check_kinds(kinds: Sequence[str]) -> None:
+    """Raise a `ConfigError` for a kind that is not in `SINKS`."""
+    for kind in kinds:
+        if kind not in SINKS:
+            raise ConfigError(f"save='{kind}': unknown; choose from {', '.join(SINKS)}")
