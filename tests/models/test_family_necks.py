@@ -11,7 +11,7 @@ from singleshot.errors import ConfigError
 from singleshot.models.config import HeadConfig, L2NormConfig, NeckConfig
 from singleshot.models.heads.prediction import build_prediction_module
 from singleshot.models.mxnet_norm import MXNetBatchNorm2d
-from singleshot.models.necks import build_neck
+from singleshot.models.neck import build_neck
 from singleshot.models.necks.dssd import DeconvolutionModule
 from singleshot.models.necks.top_down import repeat_to
 

@@ -9,13 +9,7 @@ from torch import Tensor, nn
 from singleshot.core.settings import PreprocessConfig
 from singleshot.core.structures import HeadOutput, RefineOutput
 from singleshot.errors import ConfigError
-from singleshot.models.build import build_anchors, build_network
-from singleshot.models.catalogue import model_spec
-from singleshot.models.config import BackboneConfig, ExtraBlock, HeadConfig, L2NormConfig, NetworkConfig
-from singleshot.models.heads.multibox import MultiBoxHead, build_head, set_class_prior
-from singleshot.models.necks import NoNeck, build_neck
-from singleshot.models.network import Network, call_on_meta
-from singleshot.models.registry import (
+from singleshot.models.backbone import (
     Backbone,
     Layer,
     LayeredBackbone,
@@ -23,6 +17,12 @@ from singleshot.models.registry import (
     build_backbone,
     register_backbone,
 )
+from singleshot.models.build import build_anchors, build_network
+from singleshot.models.catalogue import model_spec
+from singleshot.models.config import BackboneConfig, ExtraBlock, HeadConfig, L2NormConfig, NetworkConfig
+from singleshot.models.heads.multibox import MultiBoxHead, build_head, set_class_prior
+from singleshot.models.neck import NoNeck, build_neck
+from singleshot.models.network import Network, call_on_meta
 
 FIRST_FOUR = ("ssd300_vgg16", "ssd512_vgg16", "ssdlite300_mobilenet_v2", "ssdlite320_mobilenet_v3_large")
 LIGHT = ("ssdlite300_mobilenet_v2", "ssdlite320_mobilenet_v3_large")

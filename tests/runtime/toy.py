@@ -11,8 +11,8 @@ from torch import nn
 from singleshot.core.settings import PostprocessConfig, PreprocessConfig
 from singleshot.detector import Detector
 from singleshot.models import registry
+from singleshot.models.backbone import Layer, LayeredBackbone
 from singleshot.models.build import build_network
-from singleshot.models.registry import Layer, LayeredBackbone
 from singleshot.models.zoo.assembled import AssembledConfig
 
 NAMES = ("cat", "dog", "bird")

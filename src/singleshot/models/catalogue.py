@@ -28,7 +28,7 @@ from singleshot.models.zoo.box_shapes import Recipe, ssd_anchors, tf_anchors, to
 SizeHW = tuple[int, int]
 SpecBuilder = Callable[[str, tuple[str, ...], SizeHW], ModelSpec]
 
-MORE_MODULES = ("singleshot.models.zoo.family", "singleshot.models.zoo.mxnet")
+MORE_MODULES = ("singleshot.models.zoo.dssd", "singleshot.models.zoo.mxnet")
 """Modules beside this one that register models."""
 
 

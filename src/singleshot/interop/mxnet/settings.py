@@ -208,7 +208,7 @@ def _taps(network: str, theirs: tuple[str, ...]) -> Iterator[str]:
     """Our names of tapped layers."""
     import torch
 
-    from singleshot.models.registry import build_backbone
+    from singleshot.models.backbone import build_backbone
 
     with torch.device("meta"):
         layers = [name for name, _ in build_backbone(BackboneConfig(name=network)).named_children()]
@@ -223,7 +223,7 @@ def _first_stride(network: str, taps: tuple[str, ...]) -> int:
     """Pixels of the input from cell to cell of the finest source."""
     import torch
 
-    from singleshot.models.registry import build_backbone
+    from singleshot.models.backbone import build_backbone
 
     with torch.device("meta"):
         return build_backbone(BackboneConfig(name=network, taps=taps[:1])).strides[0]

@@ -13,9 +13,9 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
+from singleshot.models.backbone import Layer, LayeredBackbone, register_backbone
 from singleshot.models.config import BackboneConfig
 from singleshot.models.mxnet_norm import MXNetBatchNorm2d
-from singleshot.models.registry import Layer, LayeredBackbone, register_backbone
 
 BOTTLENECK = 4
 EPS = 2e-5

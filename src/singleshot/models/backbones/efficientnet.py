@@ -7,10 +7,10 @@ from collections.abc import Iterator
 
 from torch import nn
 
+from singleshot.models.backbone import Layer, LayeredBackbone, register_backbone
 from singleshot.models.backbones.mobilenet_v2 import InvertedResidual
 from singleshot.models.config import BackboneConfig
 from singleshot.models.layers import SqueezeExcite, conv_block
-from singleshot.models.registry import Layer, LayeredBackbone, register_backbone
 
 EPS = 1e-3
 STEM = 40

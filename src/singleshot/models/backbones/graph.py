@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from torch import Tensor
 
+from singleshot.models.backbone import Backbone, register_backbone
 from singleshot.models.config import BackboneConfig
 from singleshot.models.graph import LayerGraph
-from singleshot.models.registry import Backbone, register_backbone
 
 
 class GraphBackbone(Backbone):

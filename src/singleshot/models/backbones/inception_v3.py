@@ -11,9 +11,9 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor, nn
 
+from singleshot.models.backbone import Layer, LayeredBackbone, register_backbone
 from singleshot.models.config import BackboneConfig
 from singleshot.models.mxnet_norm import MXNetBatchNorm2d
-from singleshot.models.registry import Layer, LayeredBackbone, register_backbone
 
 Kernel = int | tuple[int, int]
 

@@ -7,9 +7,9 @@ from collections.abc import Iterator
 
 from torch import Tensor, nn
 
+from singleshot.models.backbone import Layer, LayeredBackbone, register_backbone
 from singleshot.models.config import BackboneConfig
 from singleshot.models.layers import Padding, conv_block
-from singleshot.models.registry import Layer, LayeredBackbone, register_backbone
 
 STAGES = ((1, 16, 1, 1), (6, 24, 2, 2), (6, 32, 3, 2), (6, 64, 4, 2), (6, 96, 3, 1), (6, 160, 3, 2), (6, 320, 1, 1))
 """(expansion, channels, blocks, stride of the first block) of each stage (table 2)."""

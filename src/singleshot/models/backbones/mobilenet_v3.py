@@ -8,10 +8,10 @@ from typing import NamedTuple
 
 from torch import nn
 
+from singleshot.models.backbone import Layer, LayeredBackbone, register_backbone
 from singleshot.models.backbones.mobilenet_v2 import InvertedResidual
 from singleshot.models.config import BackboneConfig
 from singleshot.models.layers import ACTIVATIONS, SqueezeExcite, conv_block
-from singleshot.models.registry import Layer, LayeredBackbone, register_backbone
 
 
 class Block(NamedTuple):

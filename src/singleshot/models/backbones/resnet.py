@@ -10,8 +10,8 @@ from functools import partial
 
 from torch import Tensor, nn
 
+from singleshot.models.backbone import Layer, LayeredBackbone, register_backbone
 from singleshot.models.config import BackboneConfig
-from singleshot.models.registry import Layer, LayeredBackbone, register_backbone
 
 BLOCKS = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 6, 3), 101: (3, 4, 23, 3)}
 BOTTLENECK_FROM = 50

@@ -11,10 +11,10 @@ from functools import partial
 
 from torch import Tensor, nn
 
+from singleshot.models.backbone import Layer, LayeredBackbone, register_backbone
 from singleshot.models.backbones.resnet import BLOCKS, BOTTLENECK_FROM
 from singleshot.models.config import BackboneConfig
 from singleshot.models.mxnet_norm import MXNetBatchNorm2d
-from singleshot.models.registry import Layer, LayeredBackbone, register_backbone
 
 EPS = 2e-5
 

@@ -7,8 +7,8 @@ from typing import Any
 from torch import Tensor, nn
 
 from singleshot.errors import ConfigError, MissingExtraError
+from singleshot.models.backbone import Backbone, register_backbone
 from singleshot.models.config import BackboneConfig
-from singleshot.models.registry import Backbone, register_backbone
 
 DEFAULT_STRIDES = (8, 16, 32)
 

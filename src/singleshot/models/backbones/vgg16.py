@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 from torch import nn
 
+from singleshot.models.backbone import Layer, LayeredBackbone, register_backbone
 from singleshot.models.config import BackboneConfig
-from singleshot.models.registry import Layer, LayeredBackbone, register_backbone
 
 STAGES = ((64, 2), (128, 2), (256, 3), (512, 3), (512, 3))
 """(channels, convolutions) of the five stages."""

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from singleshot.errors import ConfigError
 from singleshot.models.config import NeckConfig
 from singleshot.models.mxnet_norm import MXNetBatchNorm2d
-from singleshot.models.necks import register_neck
+from singleshot.models.neck import register_neck
 from singleshot.models.necks.top_down import PassLateral, TopDownNeck, cut_to, taking_part, upsample
 
 PAPER_CHANNELS = 512

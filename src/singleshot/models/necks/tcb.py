@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from singleshot.models.config import NeckConfig
 from singleshot.models.layers import conv_block
-from singleshot.models.necks import register_neck
+from singleshot.models.neck import register_neck
 from singleshot.models.necks.top_down import TopDownNeck, cut_to, upsample
 
 PAPER_CHANNELS = 256

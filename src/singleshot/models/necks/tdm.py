@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from singleshot.models.config import NeckConfig
 from singleshot.models.layers import build_norms
-from singleshot.models.necks import register_neck
+from singleshot.models.neck import register_neck
 from singleshot.models.necks.dssd import build_dssd
 from singleshot.models.necks.top_down import ChainedNecks, PassLateral, TopDownNeck, repeat_to, taking_part
 
