@@ -23,16 +23,18 @@ class Registry(Generic[T]):
     Args:
         kind: what they are, in the singular, as messages say it: ``neck``, ``data format``.
         homes: names of ours, each with the module that registers it when imported.
+        listing: what lists the names, where they are too many for a message: ``model_names()``.
 
     Attributes:
         kind: as given.
         group: entry points of this group belong here.
     """
 
-    def __init__(self, kind: str, homes: Mapping[str, str]) -> None:
+    def __init__(self, kind: str, homes: Mapping[str, str], listing: str = "") -> None:
         self.kind = kind
         self.group = f"singleshot.{kind.replace(' ', '_')}s"
         self._homes = dict(homes)
+        self._listing = listing
         self._objects: dict[str, T] = {}
         self._added: list[str] = []
         self._entries: dict[str, EntryPoint] | None = None
@@ -70,7 +72,7 @@ class Registry(Generic[T]):
         return iter(self.names())
 
     def __contains__(self, name: object) -> bool:
-        return name in self.names()
+        return name in self._homes or name in self._objects or name in self._installed()
 
     def get(self, name: str, key: str = "") -> T:
         """The object of a name.
@@ -96,9 +98,9 @@ class Registry(Generic[T]):
         Raises:
             ConfigError: as `get`.
         """
-        known = self.names()
-        if name in known:
+        if name in self:
             return name
-        close = difflib.get_close_matches(name, known, n=3)
-        hint = f"did you mean {', '.join(close)}?" if close else f"there are {', '.join(known)}"
+        close = difflib.get_close_matches(name, self.names(), n=3)
+        listed = f"{self._listing} lists them" if self._listing else f"there are {', '.join(self.names())}"
+        hint = f"did you mean {', '.join(close)}?" if close else listed
         raise ConfigError(f"{key}: no {self.kind} '{name}'; {hint}" if key else f"no {self.kind} '{name}'; {hint}")

@@ -1,19 +1,17 @@
-"""Backbones by name. A backbone is one file in ``backbones/`` with one registered function."""
+"""What a backbone is: the base of all, and the chain of named layers that most of them are."""
 
 from __future__ import annotations
 
 import difflib
-import pkgutil
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import cache
-from importlib import import_module
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from torch import Tensor, nn
 
 from singleshot.errors import ConfigError
 from singleshot.models.config import BackboneConfig
+from singleshot.models.registry import BACKBONES
 
 
 class Backbone(nn.Module):
@@ -88,41 +86,16 @@ class LayeredBackbone(Backbone):
         return maps
 
 
-BackboneBuilder = Callable[[BackboneConfig], Backbone]
-_builders: dict[str, BackboneBuilder] = {}
+class BackboneBuilder(Protocol):
+    """What the registry of backbones holds."""
 
+    def __call__(self, config: BackboneConfig) -> Backbone:
+        """A backbone with random weights.
 
-def register_backbone(name: str) -> Callable[[BackboneBuilder], BackboneBuilder]:
-    """Register the decorated function ``(BackboneConfig) -> Backbone`` under a name; may be stacked.
-
-    Raises:
-        ValueError: the name is taken.
-    """
-
-    def register(builder: BackboneBuilder) -> BackboneBuilder:
-        if name in _builders:
-            raise ValueError(f"backbone '{name}' is registered twice")
-        _builders[name] = builder
-        return builder
-
-    return register
-
-
-def import_submodules(package: str) -> None:
-    """Import every module of a package, so that what they register is known."""
-    for module in pkgutil.iter_modules(import_module(package).__path__):
-        import_module(f"{package}.{module.name}")
-
-
-@cache
-def _import_backbones() -> None:
-    import_submodules("singleshot.models.backbones")
-
-
-def backbone_names() -> tuple[str, ...]:
-    """Names of all registered backbones, sorted."""
-    _import_backbones()
-    return tuple(sorted(_builders))
+        Raises:
+            ConfigError: a tap that it does not have.
+        """
+        ...
 
 
 def build_backbone(config: BackboneConfig) -> Backbone:
@@ -131,11 +104,8 @@ def build_backbone(config: BackboneConfig) -> Backbone:
     Raises:
         ConfigError: no backbone of that name, or a tap that it does not have.
     """
-    _import_backbones()
     family = config.name.partition(":")[0]  # "timm:convnext_tiny" is built by "timm"
-    if family not in _builders:
-        raise ConfigError(f"network.backbone.name: no backbone '{config.name}'{_hint(config.name, _builders)}")
-    backbone = _builders[family](config)
+    backbone = BACKBONES.get(family, "network.backbone.name")(config)
     for module in backbone.modules():
         if config.batch_norm_eps is not None and isinstance(module, nn.modules.batchnorm._BatchNorm):
             module.eps = config.batch_norm_eps

@@ -1,15 +1,13 @@
-"""What happens between the sources and the heads. A neck is one file here with one registered function."""
+"""What a neck is: what happens between the sources and the heads. Each neck is one file in ``necks``."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import cache
+from typing import Protocol
 
 from torch import Tensor, nn
 
-from singleshot.errors import ConfigError
-from singleshot.models.backbone import import_submodules
 from singleshot.models.config import NeckConfig
+from singleshot.models.registry import NECKS
 
 
 class Neck(nn.Module):
@@ -38,25 +36,24 @@ class NoNeck(Neck):
         return sources
 
 
-NeckBuilder = Callable[[NeckConfig, tuple[int, ...], float], Neck]
-_builders: dict[str, NeckBuilder] = {"none": lambda config, channels, eps: NoNeck(channels)}
+class NeckBuilder(Protocol):
+    """What the registry of necks holds."""
+
+    def __call__(self, config: NeckConfig, channels: tuple[int, ...], eps: float) -> Neck:
+        """A neck with random weights.
+
+        Args:
+            config: its options.
+            channels: of the sources, finest first.
+            eps: of its BatchNorms.
+        """
+        ...
 
 
-def register_neck(kind: str) -> Callable[[NeckBuilder], NeckBuilder]:
-    """Register the decorated function ``(config, source channels, BatchNorm eps) -> Neck`` under a kind."""
-
-    def register(builder: NeckBuilder) -> NeckBuilder:
-        if kind in _builders:
-            raise ValueError(f"neck '{kind}' is registered twice")
-        _builders[kind] = builder
-        return builder
-
-    return register
-
-
-@cache
-def _import_necks() -> None:
-    import_submodules("singleshot.models.necks")
+@NECKS.register("none")
+def no_neck(config: NeckConfig, channels: tuple[int, ...], eps: float) -> NoNeck:
+    """Build what changes nothing."""
+    return NoNeck(channels)
 
 
 def build_neck(config: NeckConfig, channels: tuple[int, ...], eps: float) -> Neck:
@@ -68,9 +65,6 @@ def build_neck(config: NeckConfig, channels: tuple[int, ...], eps: float) -> Nec
         eps: of its BatchNorms.
 
     Raises:
-        ConfigError: no neck of that kind.
+        ConfigError: no neck of that kind, or options that do not fit the sources.
     """
-    _import_necks()
-    if config.kind not in _builders:
-        raise ConfigError(f"network.neck.kind: no neck '{config.kind}'; known: {', '.join(sorted(_builders))}")
-    return _builders[config.kind](config, channels, eps)
+    return NECKS.get(config.kind, "network.neck.kind")(config, channels, eps)
