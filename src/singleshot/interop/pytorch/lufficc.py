@@ -17,9 +17,10 @@ from singleshot.interop.pytorch.mobilenet_names import (
 from singleshot.interop.pytorch.vgg_names import flat_extras, head_prefixes, paired_extras, vgg_prefixes
 from singleshot.interop.translate import Shapes, Translation, changed, columns_of, renamer, with_classes
 from singleshot.models.backbones.mobilenet_v3 import BLOCKS, TAIL
-from singleshot.models.catalogue import SSD_EXTRAS_300, model_spec
+from singleshot.models.catalogue import model_spec
 from singleshot.models.config import BackboneConfig, ExtraBlock, HeadConfig, L2NormConfig, ModelSpec, NetworkConfig
-from singleshot.models.zoo.box_shapes import (
+from singleshot.models.zoo.ssd import EXTRAS_300
+from singleshot.multibox.shapes import (
     SSD_RATIOS_512,
     SSD_STEPS_512,
     PixelSizes,
@@ -159,7 +160,7 @@ def _gated_block(ours: str, theirs: str, expand: str, has_expansion: bool) -> di
 def _efficientnet(shapes: Shapes, origin: str) -> Translation:
     columns = columns_of(shapes, f"{LOGITS}0.weight", f"{BOXES}0.weight", origin)
     anchors = ssd_anchors("coco300" if columns == len(COCO_NAMES) + 1 else "voc300", clip="centre")
-    extras = (ExtraBlock(mid_channels=128, out_channels=256), *SSD_EXTRAS_300[2:])
+    extras = (ExtraBlock(mid_channels=128, out_channels=256), *EXTRAS_300[2:])
     network = NetworkConfig(
         backbone=BackboneConfig(name="efficientnet_b3"),
         extras=extras,

@@ -18,7 +18,7 @@ from singleshot.interop.translate import Shapes, Translation, changed, columns_o
 from singleshot.models.backbones.squeezenet import FIRES
 from singleshot.models.catalogue import model_spec
 from singleshot.models.config import BackboneConfig, ExtraBlock, HeadConfig, L2NormConfig, ModelSpec
-from singleshot.models.zoo.box_shapes import ssd_anchors
+from singleshot.multibox.shapes import ssd_anchors
 
 DESCRIPTION = "pytorch-ssd (qfgaohao) state dict (vgg16-ssd, mb1-ssd, mb1-ssd-lite, mb2-ssd-lite, sq-ssd-lite)"
 

@@ -10,7 +10,7 @@ from singleshot.interop.translate import Shapes, Translation, changed, columns_o
 from singleshot.models.catalogue import model_spec
 from singleshot.models.config import L2NormConfig
 from singleshot.models.zoo.box_shapes import sgrvinod_anchors
-from singleshot.models.zoo.dssd import IMAGENET_MEAN, IMAGENET_STD
+from singleshot.models.zoo.common import IMAGENET_MEAN, IMAGENET_STD
 
 DESCRIPTION = "sgrvinod's tutorial, SSD300: its state dict (the checkpoint itself is a pickled program)"
 

@@ -10,7 +10,7 @@ from singleshot.interop.pytorch.vgg_names import flat_extras, head_prefixes, vgg
 from singleshot.interop.translate import Shapes, Translation, changed, columns_of, renamer, with_classes
 from singleshot.models.catalogue import model_spec
 from singleshot.models.config import L2NormConfig
-from singleshot.models.zoo.box_shapes import ssd_anchors
+from singleshot.multibox.shapes import ssd_anchors
 
 DESCRIPTION = "ssd.pytorch (amdegroot) state dict, SSD300"
 
