@@ -20,6 +20,7 @@ from singleshot.core.registry import Registry
 from singleshot.core.settings import AnchorConfig, AnchorLevel, PreprocessConfig
 from singleshot.errors import ConfigError, WeightsError
 from singleshot.models.build import build_network
+from singleshot.models.catalogue import MODELS, model_names, model_spec
 from singleshot.models.config import BackboneConfig, ExtraBlock, HeadConfig, ModelSpec, NeckConfig, NetworkConfig
 from singleshot.models.registry import BACKBONES, EXTRAS, HEADS, NECKS, PREDICTION_MODULES
 from singleshot.weights.file import read_spec, read_state, save_weights
@@ -156,6 +157,24 @@ def test_a_part_of_another_package(group: str, tmp_path: Path) -> None:
     assert expected.box_codes.shape[1] == sum(rows * columns for rows, columns in network.map_sizes_hw((32, 48)))
     assert all(torch.equal(ours, theirs) for ours, theirs in zip(expected, got, strict=True))
     assert f"their_parts.{group.removeprefix('singleshot.')}" in sys.modules
+
+
+def test_a_model_of_another_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its row is an object, found by its entry point."""
+    (tmp_path / "their_model.py").write_text(
+        "from dataclasses import replace\nfrom singleshot.models.zoo.ssd import MOBILENET_V1\n"
+        "wide = replace(MOBILENET_V1, name='ssd300_theirs', family='Theirs')\n"
+    )
+    metadata = tmp_path / "their_model-1.0.dist-info"
+    metadata.mkdir()
+    (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: their-model\nVersion: 1.0\n")
+    (metadata / "entry_points.txt").write_text("[singleshot.models]\nssd300_theirs = their_model:wide\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setattr(MODELS, "_entries", None)
+    monkeypatch.setattr(MODELS, "_objects", dict(MODELS._objects))
+    assert model_names()[-1] == "ssd300_theirs"
+    spec = model_spec("ssd300_theirs", ["a"])
+    assert (spec.name, spec.network.backbone.name) == ("ssd300_theirs", "mobilenet_v1")
 
 
 @pytest.mark.parametrize(

@@ -143,7 +143,9 @@ def build_prediction_module(config: HeadConfig, in_channels: int, eps: float = 1
     build = PREDICTION_MODULES.get(config.prediction_module, "network.head.prediction_module")
     has_module = not config.module_levels or config.module_levels[level]
     modules = build(config, in_channels, eps) if has_module else ()
-    parts = OrderedDict((f"module{index}" if index > 1 else "module", one) for index, one in enumerate(modules, 1))
+    parts: OrderedDict[str, nn.Module] = OrderedDict()
+    for index, module in enumerate(modules, 1):
+        parts[f"module{index}" if index > 1 else "module"] = module
     out = int(modules[-1].out_channels) if modules else in_channels
     if config.intermediate_channels:
         parts["intermediate"] = conv_block(out, config.intermediate_channels, 3, batch_norm=False)

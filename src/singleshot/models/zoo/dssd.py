@@ -98,20 +98,20 @@ MODELS = (
         preprocess=imagenet_preprocess(321),
     ),
     Template(
-        name="dssd513_resnet101",
-        family=FAMILY,
-        description="DSSD513 (arXiv 1701.06659)",
-        network=_network(ANCHORS_513, EXTRAS_513, _deconvolution(EXTRAS_513)),
-        anchors=ANCHORS_513,
-        preprocess=imagenet_preprocess(513),
-    ),
-    Template(
         name="dssd321_resnet101_released",
         family=FAMILY,
         description="DSSD321 as its authors' scripts build it",
         network=_released_network(RELEASED_ANCHORS),
         anchors=RELEASED_ANCHORS,
         preprocess=PreprocessConfig(size_hw=(321, 321)),
+    ),
+    Template(
+        name="dssd513_resnet101",
+        family=FAMILY,
+        description="DSSD513 (arXiv 1701.06659)",
+        network=_network(ANCHORS_513, EXTRAS_513, _deconvolution(EXTRAS_513)),
+        anchors=ANCHORS_513,
+        preprocess=imagenet_preprocess(513),
     ),
     Template(
         name="dssd300_vgg16",
