@@ -93,9 +93,9 @@ MXNET_DSSD = [
     ("resnet101_512", "residual", 6132, 165_924_916),
 ]
 
-# The papers' networks and other light ones: name, foreground classes, anchors, map heights, parameters. Some counts were
-# published nowhere and are what docs/family.md says: SSD on ResNet-18, 34, 101 and MobileNet v1, SSD321, SSD513, DSSD513,
-# DSSD and TDM on VGG16, RefineDet on ResNet-101 with 20 classes.
+# The papers' networks and other light ones: name, foreground classes, anchors, map heights, parameters. Some counts
+# were published nowhere and are what docs/family.md says: SSD on ResNet-18, 34, 101 and MobileNet v1, SSD321, SSD513,
+# DSSD513, DSSD and TDM on VGG16, RefineDet on ResNet-101 with 20 classes.
 OTHERS = [
     ("ssd300_resnet18", 20, 8732, (38, 19, 10, 5, 3, 1), 8_779_822),
     ("ssd300_resnet34", 20, 8732, (38, 19, 10, 5, 3, 1), 14_167_342),

@@ -1,7 +1,7 @@
 """Every model by its paper or system: parts, default boxes in pixels, spacing, clipping. Numbers are written out.
 
-The boxes are reckoned here from the sides in pixels that the papers' scripts and the named repositories have, not by the
-package's recipes. Numbers of boxes and parameters are in ``test_catalogue`` and ``test_family_presets``.
+The boxes are reckoned here from the sides in pixels that the papers' scripts and the named repositories have, not by
+the package's recipes. Numbers of boxes and parameters are in ``test_catalogue`` and ``test_family_presets``.
 """
 
 from __future__ import annotations

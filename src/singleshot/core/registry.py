@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
 from typing import Generic, TypeVar
 
+from singleshot.core.wording import similar
 from singleshot.errors import ConfigError
 
 T = TypeVar("T")
@@ -100,7 +100,5 @@ class Registry(Generic[T]):
         """
         if name in self:
             return name
-        close = difflib.get_close_matches(name, self.names(), n=3)
-        listed = f"{self._listing} lists them" if self._listing else f"there are {', '.join(self.names())}"
-        hint = f"did you mean {', '.join(close)}?" if close else listed
+        hint = similar(name, self.names(), f"{self._listing} lists them" if self._listing else "")
         raise ConfigError(f"{key}: no {self.kind} '{name}'; {hint}" if key else f"no {self.kind} '{name}'; {hint}")

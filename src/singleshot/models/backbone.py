@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from itertools import pairwise
 from typing import NamedTuple, Protocol
 
 from torch import Tensor, nn
 
+from singleshot.core.wording import similar
 from singleshot.errors import ConfigError
 from singleshot.models.config import BackboneConfig
 from singleshot.models.registry import BACKBONES
@@ -63,7 +63,7 @@ class LayeredBackbone(Backbone):
         position = {layer.name: index for index, layer in enumerate(chain)}
         for tap in taps:
             if tap not in position:
-                raise ConfigError(f"network.backbone.taps: no layer '{tap}'{_hint(tap, position)}")
+                raise ConfigError(f"network.backbone.taps: no layer '{tap}'; {similar(tap, position)}")
         order = [position[tap] for tap in taps]
         if not order or order != sorted(set(order)):
             raise ConfigError(f"network.backbone.taps: {tuple(taps)} must name one or more layers from fine to coarse")
@@ -110,8 +110,3 @@ def build_backbone(config: BackboneConfig) -> Backbone:
         if config.batch_norm_eps is not None and isinstance(module, nn.modules.batchnorm._BatchNorm):
             module.eps = config.batch_norm_eps
     return backbone
-
-
-def _hint(name: str, known: Mapping[str, object]) -> str:
-    close = difflib.get_close_matches(name, known, n=3)
-    return f"; did you mean {', '.join(close)}?" if close else f"; known: {', '.join(known)}"

@@ -6,7 +6,6 @@
 
 from __future__ import annotations
 
-import difflib
 import reprlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -17,6 +16,7 @@ from pydantic import Field, ValidationError, model_validator
 
 from singleshot.core.files import write_atomically
 from singleshot.core.settings import Frozen, PostprocessConfig, PreprocessConfig, SizeHW, UnitFloat
+from singleshot.core.wording import similar
 from singleshot.errors import ConfigError
 from singleshot.models.config import (
     BackboneConfig,
@@ -318,9 +318,7 @@ def _explain(detail: Mapping[str, Any]) -> str:
     # Pydantic appends the alternatives of a union to the location; they are not keys.
     key = ".".join(str(part) for part in detail["loc"] if "tuple[" not in str(part) and str(part) != "float")
     if detail["type"] == "extra_forbidden":
-        near = difflib.get_close_matches(key, AssembledConfig.model_fields, n=1)
-        hint = f"did you mean '{near[0]}'?" if near else f"known: {', '.join(AssembledConfig.model_fields)}"
-        return f"{key}: no such setting; {hint}"
+        return f"{key}: no such setting; {similar(key, AssembledConfig.model_fields)}"
     message = str(detail["msg"]).removeprefix("Value error, ")
     return f"{key}: {message} (given: {reprlib.repr(detail['input']):.80})" if key else message
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from singleshot.core.settings import AnchorConfig, PreprocessConfig
+from typing import Literal
+
+from singleshot.core.settings import PreprocessConfig
 from singleshot.models.config import BackboneConfig, ExtraBlock, HeadConfig, NeckConfig, NetworkConfig
 from singleshot.models.zoo import ssd
 from singleshot.models.zoo.box_shapes import dssd321_released_anchors, dssd_anchors
 from singleshot.models.zoo.common import NO_CLASSES, Template, imagenet_preprocess, upsampling
+from singleshot.multibox.shapes import Recipe
 
 FAMILY = "DSSD"
 RELEASED_EPS = 1e-3
@@ -40,93 +43,64 @@ def _deconvolution(extras: tuple[ExtraBlock, ...]) -> NeckConfig:
     return NeckConfig(kind="dssd", upsampling=upsampling(TAPS, extras))
 
 
-def _network(
-    anchors: AnchorConfig,
+def _resnet101(
+    name: str,
+    description: str,
+    side: Literal[321, 513],
     extras: tuple[ExtraBlock, ...],
     neck: NeckConfig = NeckConfig(),  # noqa: B008 - frozen
-) -> NetworkConfig:
+) -> Template:
     """ResNet-101 with prediction module (c), with and without the deconvolution."""
-    return NetworkConfig(
+    anchors = dssd_anchors(side)
+    network = NetworkConfig(
         backbone=BackboneConfig(name="resnet101_dssd"),
         extras=extras,
         neck=neck,
         head=HeadConfig(logits=NO_CLASSES, boxes_per_cell=anchors.boxes_per_cell, prediction_module="c"),
     )
+    return Template(
+        name=name,
+        family=FAMILY,
+        description=description,
+        network=network,
+        anchors=anchors,
+        preprocess=imagenet_preprocess(side),
+    )
 
 
-def _released_network(anchors: AnchorConfig) -> NetworkConfig:
-    """DSSD321 by the released scripts, which differ from the paper's figures: see docs/family.md."""
-    return NetworkConfig(
+# By the released scripts, which differ from the paper's figures: see docs/family.md.
+RELEASED = Template(
+    name="dssd321_resnet101_released",
+    family=FAMILY,
+    description="DSSD321 as its authors' scripts build it",
+    network=NetworkConfig(
         backbone=BackboneConfig(name="resnet101_dssd", batch_norm_eps=RELEASED_EPS),
         extras=RELEASED_EXTRAS,
         neck=_deconvolution(RELEASED_EXTRAS).model_copy(update={"deconvolution_bias": True}),
         head=HeadConfig(
             logits=NO_CLASSES,
-            boxes_per_cell=anchors.boxes_per_cell,
-            kernels=(5, 5, *[3] * (len(anchors.levels) - 2)),
+            boxes_per_cell=dssd321_released_anchors().boxes_per_cell,
+            kernels=(5, 5, 3, 3, 3, 3),
             prediction_module="residual",
         ),
         batch_norm_eps=RELEASED_EPS,
-    )
+    ),
+    anchors=dssd321_released_anchors(),
+    preprocess=PreprocessConfig(size_hw=(321, 321)),
+)
 
 
-ANCHORS_321, ANCHORS_513, RELEASED_ANCHORS = dssd_anchors(321), dssd_anchors(513), dssd321_released_anchors()
+def _vgg16(name: str, description: str, side: int, recipe: Recipe, extras: tuple[ExtraBlock, ...]) -> Template:
+    neck = _deconvolution(extras)
+    return ssd.vgg16(name, description, side, recipe, extras, family=FAMILY, neck=neck, prediction_module="c")
+
 
 MODELS = (
-    Template(
-        name="ssd321_resnet101",
-        family=FAMILY,
-        description="SSD321 of the DSSD paper: its first training stage",
-        network=_network(ANCHORS_321, EXTRAS_321),
-        anchors=ANCHORS_321,
-        preprocess=imagenet_preprocess(321),
-    ),
-    Template(
-        name="ssd513_resnet101",
-        family=FAMILY,
-        description="SSD513 of the DSSD paper: its first training stage",
-        network=_network(ANCHORS_513, EXTRAS_513),
-        anchors=ANCHORS_513,
-        preprocess=imagenet_preprocess(513),
-    ),
-    Template(
-        name="dssd321_resnet101",
-        family=FAMILY,
-        description="DSSD321 (arXiv 1701.06659)",
-        network=_network(ANCHORS_321, EXTRAS_321, _deconvolution(EXTRAS_321)),
-        anchors=ANCHORS_321,
-        preprocess=imagenet_preprocess(321),
-    ),
-    Template(
-        name="dssd321_resnet101_released",
-        family=FAMILY,
-        description="DSSD321 as its authors' scripts build it",
-        network=_released_network(RELEASED_ANCHORS),
-        anchors=RELEASED_ANCHORS,
-        preprocess=PreprocessConfig(size_hw=(321, 321)),
-    ),
-    Template(
-        name="dssd513_resnet101",
-        family=FAMILY,
-        description="DSSD513 (arXiv 1701.06659)",
-        network=_network(ANCHORS_513, EXTRAS_513, _deconvolution(EXTRAS_513)),
-        anchors=ANCHORS_513,
-        preprocess=imagenet_preprocess(513),
-    ),
-    Template(
-        name="dssd300_vgg16",
-        family=FAMILY,
-        description="SSD300 with DSSD's deconvolution and prediction modules",
-        network=ssd.vgg16_network(ssd.VOC_300, ssd.EXTRAS_300, _deconvolution(ssd.EXTRAS_300), "c"),
-        anchors=ssd.VOC_300,
-        preprocess=ssd.INPUT_300,
-    ),
-    Template(
-        name="dssd512_vgg16",
-        family=FAMILY,
-        description="SSD512 with DSSD's deconvolution and prediction modules",
-        network=ssd.vgg16_network(ssd.VOC_512, ssd.EXTRAS_512, _deconvolution(ssd.EXTRAS_512), "c"),
-        anchors=ssd.VOC_512,
-        preprocess=ssd.INPUT_512,
-    ),
+    _resnet101("ssd321_resnet101", "SSD321 of the DSSD paper: its first training stage", 321, EXTRAS_321),
+    _resnet101("ssd513_resnet101", "SSD513 of the DSSD paper: its first training stage", 513, EXTRAS_513),
+    _resnet101("dssd321_resnet101", "DSSD321 (arXiv 1701.06659)", 321, EXTRAS_321, _deconvolution(EXTRAS_321)),
+    RELEASED,
+    _resnet101("dssd513_resnet101", "DSSD513 (arXiv 1701.06659)", 513, EXTRAS_513, _deconvolution(EXTRAS_513)),
+    _vgg16("dssd300_vgg16", "SSD300 with DSSD's deconvolution and prediction modules", 300, "voc300", ssd.EXTRAS_300),
+    _vgg16("dssd512_vgg16", "SSD512 with DSSD's deconvolution and prediction modules", 512, "voc512", ssd.EXTRAS_512),
 )

@@ -45,7 +45,7 @@ MOBILENET_V2 = Template(
 )
 
 
-def _mobilenet_v3(name: str, backbone: str, description: str) -> Template:
+def _mobilenet_v3(name: str, description: str, backbone: str) -> Template:
     """torchvision's SSDLite."""
     anchors = torchvision_ssdlite_anchors()
     return Template(
@@ -65,12 +65,12 @@ MODELS = (
     MOBILENET_V2,
     _mobilenet_v3(
         "ssdlite320_mobilenet_v3_large",
-        "mobilenet_v3_large_reduced",
         "torchvision's SSDLite, MobileNetV3 with reduced tail",
+        "mobilenet_v3_large_reduced",
     ),
     _mobilenet_v3(
         "ssdlite320_mobilenet_v3_large_full",
-        "mobilenet_v3_large",
         "the same, with the full tail that ImageNet weights fit",
+        "mobilenet_v3_large",
     ),
 )

@@ -4,25 +4,20 @@ from __future__ import annotations
 
 from singleshot.models.config import NeckConfig
 from singleshot.models.zoo import ssd
-from singleshot.models.zoo.common import Template
 
 FAMILY = "TDM"
 
+NECK = NeckConfig(kind="tdm")
+
 MODELS = (
-    Template(
-        name="tdm300_vgg16",
-        family=FAMILY,
-        description="SSD300 with top-down modulation (arXiv 1612.06851)",
-        network=ssd.vgg16_network(ssd.VOC_300, ssd.EXTRAS_300, NeckConfig(kind="tdm")),
-        anchors=ssd.VOC_300,
-        preprocess=ssd.INPUT_300,
+    ssd.vgg16(
+        "tdm300_vgg16",
+        "SSD300 with top-down modulation (arXiv 1612.06851)",
+        300, "voc300", ssd.EXTRAS_300, family=FAMILY, neck=NECK,
     ),
-    Template(
-        name="tdm512_vgg16",
-        family=FAMILY,
-        description="SSD512 with top-down modulation (arXiv 1612.06851)",
-        network=ssd.vgg16_network(ssd.VOC_512, ssd.EXTRAS_512, NeckConfig(kind="tdm")),
-        anchors=ssd.VOC_512,
-        preprocess=ssd.INPUT_512,
+    ssd.vgg16(
+        "tdm512_vgg16",
+        "SSD512 with top-down modulation (arXiv 1612.06851)",
+        512, "voc512", ssd.EXTRAS_512, family=FAMILY, neck=NECK,
     ),
-)
+)  # fmt: skip
