@@ -62,3 +62,9 @@ def test_or_by_registration() -> None:
 def test_a_wrong_name_has_a_hint() -> None:
     with pytest.raises(ConfigError, match=r"network\.thing: no odd thing 'our'; did you mean ours\?"):
         THINGS.get("our", "network.thing")
+
+
+def test_too_many_names_are_listed_elsewhere() -> None:
+    things: Registry[object] = Registry("odd thing", {"ours": "our_things"}, "thing_names()")
+    with pytest.raises(ConfigError, match=r"no odd thing 'x'; thing_names\(\) lists them"):
+        things.get("x")

@@ -15,9 +15,9 @@ from singleshot.models.zoo.assembled import (
     AssembledConfig,
     parse_assembled,
     read_assembled,
-    upsampling,
     write_assembled,
 )
+from singleshot.models.zoo.common import upsampling
 from singleshot.models.zoo.mxnet import DSSD_PRESETS, DSSD_VARIANTS, SSD_PRESETS, dssd_config, ssd_config
 
 SMALL: dict[str, Any] = {
@@ -99,7 +99,7 @@ def test_intermediate_layer_and_clip() -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"stridez": [1]}, "stridez: no such setting; did you mean 'strides'"),
+        ({"stridez": [1]}, "stridez: no such setting; did you mean strides"),
         ({"strides": [1, 2]}, "strides has 2 entries but from_layers has 4"),
         ({"sizes": [[0.1], [0.2]]}, "sizes has 2 entries but from_layers has 4"),
         ({"sizes": [[0.1], [], [0.2], [0.3]]}, "at least one number for every source"),
@@ -111,7 +111,10 @@ def test_intermediate_layer_and_clip() -> None:
         ({"num_filters": [-1, -1, -1, 32]}, r"level 2 is an appended block.*num_filters\[2\]"),
         ({"steps": [0.1, 0.1, 0.0, 1.0]}, "steps are fractions of the image above 0"),
         ({"topdown_layers": [1, 1, 1, -1]}, "but neck is 'none'"),
-        ({"neck": "fpn"}, "neck: Input should be 'none', 'dssd'"),
+        ({"neck": "fpn"}, "neck: no neck 'fpn'; there are none, dssd, tdm, tdm_dssd, tcb"),
+        ({"neck": "tdm_dsd"}, "neck: no neck 'tdm_dsd'; did you mean tdm_dssd"),
+        ({"prediction_module": "e"}, "prediction_module: no prediction module 'e'; there are none, b, c"),
+        ({"network": "mobilenet"}, "network: no backbone 'mobilenet'; did you mean mobilenet_v"),
         ({"nms_thresh": 1.5}, r"nms_thresh: .*\(given: 1.5\)"),
         ({"min_filter": 0}, "min_filter: Input should be greater than 0"),
     ],
@@ -134,7 +137,7 @@ def test_range_needs_three_levels() -> None:
         parse_assembled({**short, "sizes": [0.2, 0.9]})
 
 
-PRESETS = [ssd_config(key.removesuffix("_large"), size) for key, (_, sizes) in SSD_PRESETS.items() for size in sizes]
+PRESETS = [ssd_config(network, size) for network, presets in SSD_PRESETS.items() for size in presets]
 PRESETS += [dssd_config(key, variant) for key in DSSD_PRESETS for variant in DSSD_VARIANTS]
 
 

@@ -5,6 +5,7 @@ import math
 import pytest
 
 from singleshot.models.zoo import box_shapes
+from singleshot.multibox import shapes
 
 PERCENT_TABLE = [
     ((300, 10, 20, 90, 6), (30, 60, 111, 162, 213, 264), 315),
@@ -18,13 +19,13 @@ PERCENT_TABLE = [
 
 @pytest.mark.parametrize(("arguments", "minima", "last"), PERCENT_TABLE)
 def test_percent_sizes(arguments, minima, last):
-    sizes = box_shapes.percent_sizes(*arguments)
+    sizes = shapes.percent_sizes(*arguments)
     assert sizes.min_px == pytest.approx(minima)
     assert sizes.max_px == pytest.approx((*minima[1:], last))
 
 
 def test_order_in_a_cell():
-    level = box_shapes.ssd_anchors("voc300").levels[1]
+    level = shapes.ssd_anchors("voc300").levels[1]
     ratios = [w / h for w, h in level.shapes_wh]
     assert ratios == pytest.approx([1, 1, 2, 1 / 2, 3, 1 / 3])
     sides = [math.sqrt(w * h) * 300 for w, h in level.shapes_wh]
@@ -32,14 +33,14 @@ def test_order_in_a_cell():
 
 
 def test_truncation_cuts_to_whole_pixels():
-    small = [level.shapes_wh[0][0] * 512 for level in box_shapes.ssd_anchors("voc512", truncate=True).levels]
+    small = [level.shapes_wh[0][0] * 512 for level in shapes.ssd_anchors("voc512", truncate=True).levels]
     assert small == pytest.approx([35, 76, 153, 230, 307, 384, 460])
-    big = box_shapes.ssd_anchors("coco512", truncate=True).levels[-1].shapes_wh[1][0] * 512
+    big = shapes.ssd_anchors("coco512", truncate=True).levels[-1].shapes_wh[1][0] * 512
     assert big == pytest.approx(math.sqrt(460 * 542))
 
 
 def test_widths_are_fractions_of_a_wide_image():
-    level = box_shapes.pixel_levels(box_shapes.PixelSizes((30.0,), (60.0,)), [(2.0,)], (300, 600), (8.0,))[0]
+    level = shapes.pixel_levels(shapes.PixelSizes((30.0,), (60.0,)), [(2.0,)], (300, 600), (8.0,))[0]
     assert level.shapes_wh[0] == pytest.approx((0.05, 0.1))
     assert level.step_hw == pytest.approx((8 / 300, 8 / 600))
 

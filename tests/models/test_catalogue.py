@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 
@@ -11,7 +12,7 @@ from typer.testing import CliRunner
 
 from singleshot.errors import ConfigError
 from singleshot.models.build import build_anchors, build_network
-from singleshot.models.catalogue import model_names, model_spec
+from singleshot.models.catalogue import model_entry, model_names, model_spec
 from singleshot.models.summary import count_flops, summarise
 
 SSD300_MAPS = ((512, 38), (1024, 19), (512, 10), (256, 5), (256, 3), (256, 1))
@@ -135,6 +136,39 @@ def test_models_lists_all(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "26.29M" in output
     assert "8,732" in output
     assert "coco" in output
+    assert "--all" not in output  # nothing is left out
+
+
+def listed(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> list[str]:
+    """Lines of the list at 80 columns; only the largest network is measured, as all of them."""
+    from singleshot.cli import app
+
+    widest = summarise(model_spec("mxnet_dssd_resnet101_512_module", names(20)))
+    monkeypatch.setattr("singleshot.models.summary.summarise", lambda spec: widest)
+    result = CliRunner().invoke(app, ["models", *arguments], env={"COLUMNS": "80"})
+    assert result.exit_code == 0, result.output
+    return [line.rstrip() for line in result.output.splitlines()]
+
+
+def test_models_shows_what_people_choose_from(monkeypatch: pytest.MonkeyPatch) -> None:
+    lines = listed(monkeypatch)
+    chosen = [name for name in model_names() if not name.startswith("mxnet_")]
+    rows = [line.split()[0] for line in lines if re.search(r" \d+x\d+ ", line)]
+    assert rows == chosen  # each on one line, with its whole name
+    assert len(chosen) == 25
+    assert [line for line in lines if line in {model_entry(name).family for name in chosen}] == [
+        "SSD", "SSDLite", "DSSD", "TDM", "RefineDet",
+    ]  # fmt: skip
+    assert max(map(len, lines)) <= 80
+    assert "--all lists 41 presets" in " ".join(lines)
+
+
+def test_models_shows_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    lines = listed(monkeypatch, "--all")
+    rows = [line for line in lines if re.search(r" \d+x\d+ ", line)]
+    assert len(rows) == len(model_names())
+    assert {"mxnet-ssd", "mxnet-dssd"} <= set(lines)
+    assert "--all" not in " ".join(lines)
 
 
 @pytest.mark.parametrize("size", ["300", "0x3", "axb", "300x480x3"])

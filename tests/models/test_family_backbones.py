@@ -7,10 +7,10 @@ import torch
 from torch import Tensor, nn
 
 from singleshot.errors import ConfigError
+from singleshot.models.backbone import Backbone, build_backbone
 from singleshot.models.config import BackboneConfig
 from singleshot.models.mxnet_norm import MXNetBatchNorm2d
 from singleshot.models.network import call_on_meta
-from singleshot.models.registry import Backbone, build_backbone
 
 
 def meta_backbone(name: str, taps: tuple[str, ...] = (), in_channels: int = 3) -> Backbone:

@@ -11,7 +11,7 @@ from singleshot.errors import ConfigError
 from singleshot.models.config import HeadConfig, L2NormConfig, NeckConfig
 from singleshot.models.heads.prediction import build_prediction_module
 from singleshot.models.mxnet_norm import MXNetBatchNorm2d
-from singleshot.models.necks import build_neck
+from singleshot.models.neck import build_neck
 from singleshot.models.necks.dssd import DeconvolutionModule
 from singleshot.models.necks.top_down import repeat_to
 
@@ -137,6 +137,7 @@ def test_repeating_is_nearest_upsampling_cut_to_size(small: int) -> None:
 
 
 def test_mxnet_dssd_normalises_behind_tdm() -> None:
+    torch.manual_seed(0)  # some weights give a vector so short that the guard against division by zero shows
     norms = (L2NormConfig(init=20.0),)
     config = NeckConfig(kind="tdm", dialect="mxnet", levels=(True, True, False), l2_norms=norms)
     maps = build_neck(config, CHANNELS, 1e-5).eval()(sources((8, 8), (4, 4), (2, 2)))

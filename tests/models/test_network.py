@@ -9,20 +9,19 @@ from torch import Tensor, nn
 from singleshot.core.settings import PreprocessConfig
 from singleshot.core.structures import HeadOutput, RefineOutput
 from singleshot.errors import ConfigError
+from singleshot.models.backbone import (
+    Backbone,
+    Layer,
+    LayeredBackbone,
+    build_backbone,
+)
 from singleshot.models.build import build_anchors, build_network
 from singleshot.models.catalogue import model_spec
 from singleshot.models.config import BackboneConfig, ExtraBlock, HeadConfig, L2NormConfig, NetworkConfig
 from singleshot.models.heads.multibox import MultiBoxHead, build_head, set_class_prior
-from singleshot.models.necks import NoNeck, build_neck
+from singleshot.models.neck import NoNeck, build_neck
 from singleshot.models.network import Network, call_on_meta
-from singleshot.models.registry import (
-    Backbone,
-    Layer,
-    LayeredBackbone,
-    backbone_names,
-    build_backbone,
-    register_backbone,
-)
+from singleshot.models.registry import BACKBONES
 
 FIRST_FOUR = ("ssd300_vgg16", "ssd512_vgg16", "ssdlite300_mobilenet_v2", "ssdlite320_mobilenet_v3_large")
 LIGHT = ("ssdlite300_mobilenet_v2", "ssdlite320_mobilenet_v3_large")
@@ -258,14 +257,14 @@ def test_errors_name_the_setting(config: NetworkConfig, message: str) -> None:
 def test_a_neck_that_does_not_exist() -> None:
     from singleshot.models.config import NeckConfig
 
-    with pytest.raises(ConfigError, match=r"network\.neck\.kind"):
-        build_neck(NeckConfig.model_construct(kind="fpn"), (1,), 1e-5)
+    with pytest.raises(ConfigError, match=r"network\.neck\.kind: no neck 'dsd'; did you mean dssd"):
+        build_neck(NeckConfig(kind="dsd"), (1,), 1e-5)
 
 
 def test_a_name_registers_once() -> None:
-    assert "vgg16_reduced" in backbone_names()
+    assert "vgg16_reduced" in BACKBONES.names()
     with pytest.raises(ValueError, match="twice"):
-        register_backbone("vgg16_reduced")(lambda config: TwoMaps())
+        BACKBONES.register("vgg16_reduced")(lambda config: TwoMaps())
 
 
 def test_anchors_of_another_size_use_the_real_maps() -> None:

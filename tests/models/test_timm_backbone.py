@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from singleshot.errors import ConfigError, MissingExtraError
+from singleshot.models.backbone import build_backbone
 from singleshot.models.config import BackboneConfig
-from singleshot.models.registry import build_backbone
 
 LEVELS = {"stem": (8, 4), "stage1": (16, 8), "stage2": (24, 16), "stage3": (32, 32)}
 

@@ -10,6 +10,7 @@ from singleshot.core.boxes import cxcywh_to_xyxy
 from singleshot.core.settings import AnchorConfig, AnchorLevel
 from singleshot.errors import ConfigError
 from singleshot.models.zoo import box_shapes
+from singleshot.multibox import shapes
 from singleshot.multibox.anchors import default_boxes
 
 R4, R6 = (1.0, 2.0, 1 / 2), (1.0, 2.0, 1 / 2, 3.0, 1 / 3)
@@ -22,10 +23,10 @@ def squares(*sides):
 SSD300_MAPS, SSD512_MAPS = squares(38, 19, 10, 5, 3, 1), squares(64, 32, 16, 8, 4, 2, 1)
 
 COUNTS = [
-    (box_shapes.ssd_anchors("voc300"), SSD300_MAPS, 300, 8732),
-    (box_shapes.ssd_anchors("coco300"), SSD300_MAPS, 300, 8732),
-    (box_shapes.ssd_anchors("voc512"), SSD512_MAPS, 512, 24564),
-    (box_shapes.ssd_anchors("coco512"), SSD512_MAPS, 512, 24564),
+    (shapes.ssd_anchors("voc300"), SSD300_MAPS, 300, 8732),
+    (shapes.ssd_anchors("coco300"), SSD300_MAPS, 300, 8732),
+    (shapes.ssd_anchors("voc512"), SSD512_MAPS, 512, 24564),
+    (shapes.ssd_anchors("coco512"), SSD512_MAPS, 512, 24564),
     (box_shapes.torchvision_ssd300_anchors(), SSD300_MAPS, 300, 8732),
     (box_shapes.torchvision_ssdlite_anchors(), squares(20, 10, 5, 3, 2, 1), 320, 3234),
     (box_shapes.tf_anchors(), squares(19, 10, 5, 3, 2, 1), 300, 1917),
@@ -57,8 +58,8 @@ def outside(boxes, size):
 )
 def test_boxes_leave_the_image_unless_clipped(recipe, maps, leaving):
     size = int(recipe[-3:])
-    assert outside(default_boxes(box_shapes.ssd_anchors(recipe), maps, (size, size)), size) == leaving
-    clipped = default_boxes(box_shapes.ssd_anchors(recipe, clip="corner"), maps, (size, size))
+    assert outside(default_boxes(shapes.ssd_anchors(recipe), maps, (size, size)), size) == leaving
+    clipped = default_boxes(shapes.ssd_anchors(recipe, clip="corner"), maps, (size, size))
     assert outside(clipped, size) == 0
 
 
@@ -74,14 +75,14 @@ def test_boxes_leave_the_image_unless_clipped(recipe, maps, leaving):
 def test_what_clipping_changes(clip, recipe, centres, sizes):
     maps = SSD300_MAPS if recipe.endswith("300") else SSD512_MAPS
     size = int(recipe[-3:])
-    free = default_boxes(box_shapes.ssd_anchors(recipe), maps, (size, size))
-    changed = default_boxes(box_shapes.ssd_anchors(recipe, clip=clip), maps, (size, size)) != free
+    free = default_boxes(shapes.ssd_anchors(recipe), maps, (size, size))
+    changed = default_boxes(shapes.ssd_anchors(recipe, clip=clip), maps, (size, size)) != free
     assert int(changed[:, :2].any(dim=1).sum()) == centres
     assert int(changed[:, 2:].any(dim=1).sum()) == sizes
 
 
 def test_first_and_last_boxes():
-    boxes = default_boxes(box_shapes.ssd_anchors("voc300"), SSD300_MAPS, (300, 300))
+    boxes = default_boxes(shapes.ssd_anchors("voc300"), SSD300_MAPS, (300, 300))
     assert boxes[0].tolist() == [4.0, 4.0, 30.0, 30.0]
     assert boxes[4].tolist() == [12.0, 4.0, 30.0, 30.0]
     assert boxes[38 * 4].tolist() == [4.0, 12.0, 30.0, 30.0]
@@ -89,7 +90,7 @@ def test_first_and_last_boxes():
 
 
 def test_steps_hold_only_at_the_size_they_were_written_for():
-    config = box_shapes.ssd_anchors("voc300")
+    config = shapes.ssd_anchors("voc300")
     wide = default_boxes(config, ((38, 60), (19, 30), (10, 15), (5, 8), (3, 6), (1, 4)), (300, 480))
     assert len(wide) == 13768
     assert wide[0].tolist() == pytest.approx([4.0, 150 / 38, 48.0, 30.0])
@@ -117,25 +118,25 @@ def test_offset_is_y_then_x():
 
 def test_wrong_number_of_maps():
     with pytest.raises(ConfigError, match=r"anchors\.levels describes 6 feature maps but the network has 2"):
-        default_boxes(box_shapes.ssd_anchors("voc300"), SSD300_MAPS[:2], (300, 300))
+        default_boxes(shapes.ssd_anchors("voc300"), SSD300_MAPS[:2], (300, 300))
 
 
-RES10 = box_shapes.pixel_levels(
-    box_shapes.PixelSizes((30, 60, 111, 162, 213, 264), (60, 111, 162, 213, 264, 315)),
-    box_shapes.SSD_RATIOS_300, (300, 300), box_shapes.SSD_STEPS_300,
+RES10 = shapes.pixel_levels(
+    shapes.PixelSizes((30, 60, 111, 162, 213, 264), (60, 111, 162, 213, 264, 315)),
+    shapes.SSD_RATIOS_300, (300, 300), shapes.SSD_STEPS_300,
 )  # fmt: skip
-LUFFICC = box_shapes.pixel_levels(
-    box_shapes.PixelSizes((60, 105, 150, 195, 240, 285), (105, 150, 195, 240, 285, 330)),
+LUFFICC = shapes.pixel_levels(
+    shapes.PixelSizes((60, 105, 150, 195, 240, 285), (105, 150, 195, 240, 285, 330)),
     [(2.0, 3.0)] * 6, (320, 320), (16, 32, 64, 107, 160, 320),
 )  # fmt: skip
 LITE_MAPS = squares(20, 10, 5, 3, 2, 1)
 REAL = [
-    ("amdegroot_ssd300_c21_s3", box_shapes.ssd_anchors("voc300", clip="centre"), SSD300_MAPS, 36),
-    ("lufficc_vgg_ssd300_s4", box_shapes.ssd_anchors("voc300", clip="centre"), SSD300_MAPS, 36),
+    ("amdegroot_ssd300_c21_s3", shapes.ssd_anchors("voc300", clip="centre"), SSD300_MAPS, 36),
+    ("lufficc_vgg_ssd300_s4", shapes.ssd_anchors("voc300", clip="centre"), SSD300_MAPS, 36),
     ("lufficc_mobilenet_v2_ssd320_s5", AnchorConfig(levels=LUFFICC, clip="centre"), LITE_MAPS, 13),
     (
         "nvidia_ssd300_resnet50_s7",
-        box_shapes.ssd_anchors("coco300", clip="centre").model_copy(update={"layout": "shape"}),
+        shapes.ssd_anchors("coco300", clip="centre").model_copy(update={"layout": "shape"}),
         SSD300_MAPS,
         36,
     ),

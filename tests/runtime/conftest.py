@@ -8,14 +8,14 @@ from pathlib import Path
 import pytest
 import toy
 
-from singleshot.models import registry
+from singleshot.models.registry import BACKBONES
 
 
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A small detector with random weights and confident scores."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(registry._builders, "toy", toy.toy_backbone)
+        patch.setitem(BACKBONES._objects, "toy", toy.toy_backbone)
         yield toy.save_toy(tmp_path_factory.mktemp("weights") / "small.safetensors")
 
 

@@ -10,9 +10,9 @@ from torch import nn
 
 from singleshot.core.settings import PostprocessConfig, PreprocessConfig
 from singleshot.detector import Detector
-from singleshot.models import registry
+from singleshot.models.backbone import Layer, LayeredBackbone
 from singleshot.models.build import build_network
-from singleshot.models.registry import Layer, LayeredBackbone
+from singleshot.models.registry import BACKBONES
 from singleshot.models.zoo.assembled import AssembledConfig
 
 NAMES = ("cat", "dog", "bird")
@@ -30,7 +30,7 @@ def toy_backbone(config: object) -> LayeredBackbone:
 
 def register() -> None:
     """Make the backbone known in this process."""
-    registry._builders["toy"] = toy_backbone
+    BACKBONES.register("toy")(toy_backbone)
 
 
 def save_toy(path: Path) -> Path:

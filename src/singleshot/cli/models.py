@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 
 NAME_WIDTH = 29
+PRESETS = "mxnet"
+"""Families that begin so are the presets of mxnet-ssd and mxnet-dssd, for those who come from there."""
 
 
 def models(
@@ -27,12 +29,16 @@ def models(
     size: Annotated[
         str | None, typer.Option(metavar="HEIGHTxWIDTH", help="Another input size, for instance 300x480.")
     ] = None,
+    everything: Annotated[
+        bool, typer.Option("--all", help="List the presets of mxnet-ssd and mxnet-dssd, too.")
+    ] = False,
 ) -> None:
     """List the detectors, or show one: its maps, default boxes and parameters.
 
     Examples:
 
     * `singleshot models`
+    * `singleshot models --all`
     * `singleshot models ssd300_vgg16`
     * `singleshot models ssdlite300_mobilenet_v2 --size 300x480 --classes 3`
     """
@@ -41,7 +47,7 @@ def models(
     console = open_console()
     size_hw = parse_size(size) if size else None
     if name is None:
-        _print_all(console, classes, size_hw)
+        _print_all(console, classes, size_hw, everything)
     elif Path(name).suffix == ".safetensors":
         from singleshot.weights.file import read_spec
 
@@ -74,19 +80,27 @@ def class_placeholders(count: int) -> tuple[str, ...]:
     return tuple(f"class_{index}" for index in range(1, count + 1))
 
 
-def _print_all(console: Console, classes: int, size_hw: tuple[int, int] | None) -> None:
+def _print_all(console: Console, classes: int, size_hw: tuple[int, int] | None, everything: bool) -> None:
     from rich.progress import track
+    from rich.text import Text
 
-    from singleshot.models.catalogue import model_names, model_spec
+    from singleshot.models.catalogue import model_entry, model_names, model_spec
     from singleshot.models.summary import summarise
 
+    rows = [model_entry(name) for name in model_names()]
+    listed = [row for row in rows if everything or not row.family.startswith(PRESETS)]
     table = _table("Model", ">Input", ">Params", ">GFLOPs", ">Anchors", "Weights")
-    for name in track(model_names(), "Measuring", console=console, transient=True, disable=not console.is_terminal):
-        spec = model_spec(name, class_placeholders(classes), size_hw)
+    table.padding, table.show_edge = (0, 0, 0, 0), False  # else the longest name leaves 80 columns
+    family = ""
+    for row in track(listed, "Measuring", console=console, transient=True, disable=not console.is_terminal):
+        if row.family != family:
+            family = row.family
+            table.add_row(Text(family, "bold"))
+        spec = model_spec(row.name, class_placeholders(classes), size_hw)
         summary = summarise(spec)
         height, width = spec.preprocess.size_hw
         table.add_row(
-            name,
+            row.name,
             f"{height}x{width}",
             f"{summary.total_parameters / 1e6:.2f}M",
             f"{summary.flops / 1e9:.1f}",
@@ -94,11 +108,13 @@ def _print_all(console: Console, classes: int, size_hw: tuple[int, int] | None) 
             ", ".join(source for source, _ in weights_at_hand(spec)),
         )
     console.print(table)
+    hidden = len(rows) - len(listed)
     console.print(
         f"Parameters and FLOPs (a multiplication and an addition are two) with {counted(classes, 'class')} and "
         "background. Input is height x width; any other size works. Weights: coco is bundled, imagenet a backbone to "
         "start from. "
-        "'singleshot models NAME' shows one."
+        + (f"--all lists {hidden} presets of {PRESETS}-ssd and {PRESETS}-dssd, too. " if hidden else "")
+        + "'singleshot models NAME' shows one."
     )
 
 

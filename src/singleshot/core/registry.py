@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
 from typing import Generic, TypeVar
 
+from singleshot.core.wording import similar
 from singleshot.errors import ConfigError
 
 T = TypeVar("T")
@@ -23,17 +23,19 @@ class Registry(Generic[T]):
     Args:
         kind: what they are, in the singular, as messages say it: ``neck``, ``data format``.
         homes: names of ours, each with the module that registers it when imported.
+        listing: what lists the names, where they are too many for a message: ``model_names()``.
 
     Attributes:
         kind: as given.
         group: entry points of this group belong here.
     """
 
-    def __init__(self, kind: str, homes: Mapping[str, str]) -> None:
+    def __init__(self, kind: str, homes: Mapping[str, str], listing: str = "") -> None:
         self.kind = kind
         plural = kind + ("es" if kind.endswith("s") else "s")
         self.group = f"singleshot.{plural.replace(' ', '_')}"
         self._homes = dict(homes)
+        self._listing = listing
         self._objects: dict[str, T] = {}
         self._added: list[str] = []
         self._entries: dict[str, EntryPoint] | None = None
@@ -99,7 +101,5 @@ class Registry(Generic[T]):
         """
         if name in self:
             return name
-        known = self.names()
-        close = difflib.get_close_matches(name, known, n=3)
-        hint = f"did you mean {', '.join(close)}?" if close else f"there are {', '.join(known)}"
+        hint = similar(name, self.names(), f"{self._listing} lists them" if self._listing else "")
         raise ConfigError(f"{key}: no {self.kind} '{name}'; {hint}" if key else f"no {self.kind} '{name}'; {hint}")

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import difflib
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 _UNSHOWN = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 
@@ -23,6 +24,18 @@ def counted(count: int, noun: str, nouns: str | None = None) -> str:
 def listed(items: Sequence[str], most: int = 12) -> str:
     """The first items, and how many more there are."""
     return ", ".join(items[:most]) + (f" and {len(items) - most:,} more" if len(items) > most else "")
+
+
+def similar(name: str, known: Collection[str], otherwise: str = "") -> str:
+    """``did you mean a, b?``, or what there is where nothing is near.
+
+    Args:
+        name: a wrong one.
+        known: the right ones.
+        otherwise: instead of all names, where they are too many for a message.
+    """
+    close = difflib.get_close_matches(name, known, n=3)
+    return f"did you mean {', '.join(close)}?" if close else otherwise or f"there are {', '.join(known)}"
 
 
 def printable(text: object, *, one_line: bool = False) -> str:

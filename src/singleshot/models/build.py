@@ -5,13 +5,13 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from singleshot.errors import ConfigError
+from singleshot.models.backbone import Backbone, build_backbone
 from singleshot.models.config import ModelSpec, NetworkConfig
 from singleshot.models.extras import build_extra
 from singleshot.models.heads.multibox import build_head
 from singleshot.models.layers import build_norms
-from singleshot.models.necks import build_neck
+from singleshot.models.neck import build_neck
 from singleshot.models.network import Network
-from singleshot.models.registry import Backbone, build_backbone
 
 
 def build_network(config: NetworkConfig) -> Network:

@@ -1,4 +1,7 @@
-"""How a network is put together, and everything else a weights file must say. Pure pydantic, no torch."""
+"""How a network is put together, and everything else a weights file must say. Pure pydantic, no torch.
+
+Kinds are names of ``models.registry``, which other installed packages add to; building a network checks them.
+"""
 
 from __future__ import annotations
 
@@ -77,7 +80,7 @@ class ExtraBlock(Frozen):
     """One block appended to the last source; its output is the next source (SSD "extra feature layers").
 
     Attributes:
-        kind: ``conv``: 1x1 then k x k (SSD). ``separable``: 1x1, depthwise k x k, 1x1 (SSDLite).
+        kind: of the registry. ``conv``: 1x1 then k x k (SSD). ``separable``: 1x1, depthwise k x k, 1x1 (SSDLite).
             ``inverted_residual``: MobileNetV2 block with linear output. ``residual``: ResNet bottleneck with a
             projection shortcut (DSSD, RefineDet); ``residual_preact``: its pre-activation form (mxnet-dssd).
             ``single``: one k x k convolution without the 1x1.
@@ -94,7 +97,7 @@ class ExtraBlock(Frozen):
         fire: (squeeze, expand) channels of a SqueezeNet module that runs first and is no source (pytorch-ssd).
     """
 
-    kind: Literal["conv", "separable", "inverted_residual", "residual", "residual_preact", "single"] = "conv"
+    kind: str = "conv"
     mid_channels: PositiveInt
     out_channels: PositiveInt
     kernel: Window = 3
@@ -126,8 +129,8 @@ class NeckConfig(Frozen):
     """What happens between the sources and the heads.
 
     Attributes:
-        kind: ``none`` (SSD), ``dssd``, ``tdm``, ``tdm_dssd`` (mxnet-dssd runs one after the other) or ``tcb``
-            (RefineDet).
+        kind: of the registry: ``none`` (SSD), ``dssd``, ``tdm``, ``tdm_dssd`` (mxnet-dssd runs one after the other),
+            ``tcb`` (RefineDet) ...
         channels: width of the neck; ``None`` follows the dialect's rule.
         levels: which levels take part, finest first; empty means all that can.
         dialect: ``paper`` or ``mxnet`` (mxnet-dssd's form).
@@ -141,7 +144,7 @@ class NeckConfig(Frozen):
         l2_norms: normalisation between TDM and what follows it (mxnet-dssd), one entry per source, finest first.
     """
 
-    kind: Literal["none", "dssd", "tdm", "tdm_dssd", "tcb"] = "none"
+    kind: str = "none"
     channels: PositiveInt | None = None
     levels: tuple[bool, ...] = ()
     dialect: Literal["paper", "mxnet"] = "paper"
@@ -158,15 +161,15 @@ class HeadConfig(Frozen):
     """The two predictors of each source.
 
     Attributes:
-        kind: ``conv`` (one convolution, SSD), ``separable`` (depthwise 3x3, then 1x1; SSDLite) or ``graph``:
-            ``box_layers`` and ``logit_layers``.
+        kind: of the registry: ``conv`` (one convolution, SSD), ``separable`` (depthwise 3x3, then 1x1; SSDLite),
+            ``graph`` (``box_layers`` and ``logit_layers``) ...
         logits: columns of the class logits, background included.
         boxes_per_cell: default boxes per cell of each source; equals the anchors'.
         kernel: of the predictors of kind ``conv``; 1 in some of TensorFlow's.
         kernels: the same for each source, finest first, where they differ (DSSD's scripts); empty means ``kernel``.
         layout: how channels are read: ``cell`` (row, column, box) or ``shape`` (box, row, column; NVIDIA).
-        prediction_module: DSSD figure 2: none (a), ``b``, ``c``, ``d``; ``residual``, whose middle convolution is 3x3
-            (RefineDet ResNet); or mxnet-dssd's linear form.
+        prediction_module: of the registry: DSSD figure 2: ``none`` (a), ``b``, ``c``, ``d``; ``residual``, whose middle
+            convolution is 3x3 (RefineDet ResNet); ``mxnet``, mxnet-dssd's linear form ...
         module_channels: output channels of the prediction module.
         module_levels: which maps have a prediction module, finest first; empty means all.
         intermediate_channels: mxnet-ssd's ``interm_layer``: a 3x3 convolution before both predictors; 0 builds none.
@@ -178,13 +181,13 @@ class HeadConfig(Frozen):
         box_layers, logit_layers: the two predictors of each source of a ``graph`` head, layer by layer.
     """
 
-    kind: Literal["conv", "separable", "graph"] = "conv"
+    kind: str = "conv"
     logits: Annotated[int, Field(ge=1, le=MAX_CLASSES + 1)]
     boxes_per_cell: tuple[PositiveInt, ...]
     kernel: Window = 3
     kernels: tuple[Window, ...] = ()
     layout: Literal["cell", "shape"] = "cell"
-    prediction_module: Literal["none", "b", "c", "d", "residual", "mxnet"] = "none"
+    prediction_module: str = "none"
     module_channels: PositiveInt = 1024
     module_levels: tuple[bool, ...] = ()
     intermediate_channels: Annotated[int, Field(ge=0, le=MAX_CHANNELS)] = 0

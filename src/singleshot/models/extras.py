@@ -4,16 +4,32 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from functools import partial
+from typing import Protocol
 
 from torch import Tensor, nn
 
 from singleshot.models.config import ExtraBlock
 from singleshot.models.layers import ACTIVATIONS, Fire, SqueezeExcite, conv2d, conv_block
 from singleshot.models.mxnet_norm import MXNetBatchNorm2d
+from singleshot.models.registry import EXTRAS
+
+
+class ExtraBuilder(Protocol):
+    """What the registry of extra blocks holds."""
+
+    def __call__(self, config: ExtraBlock, in_channels: int, eps: float) -> nn.Module:
+        """A module ``[B, in_channels, H, W]`` -> ``[B, config.out_channels, h, w]``.
+
+        Args:
+            config: the block.
+            in_channels: of the source that it is appended to.
+            eps: of its BatchNorms.
+        """
+        ...
 
 
 def build_extra(config: ExtraBlock, in_channels: int, eps: float = 1e-5) -> nn.Module:
-    """Build one appended block.
+    """Build one appended block of a registered kind.
 
     Args:
         config: the block.
@@ -22,41 +38,67 @@ def build_extra(config: ExtraBlock, in_channels: int, eps: float = 1e-5) -> nn.M
 
     Returns:
         A module ``[B, in_channels, H, W]`` -> ``[B, config.out_channels, h, w]``.
+
+    Raises:
+        ConfigError: no extra block of that kind.
     """
-    if config.kind == "residual":
-        return ResidualExtra(config, in_channels, eps)
-    if config.kind == "residual_preact":
-        return PreactResidualExtra(config, in_channels, eps)
-    return _plain_block(config, in_channels, eps)
+    return EXTRAS.get(config.kind, "network.extras.kind")(config, in_channels, eps)
 
 
-def _plain_block(config: ExtraBlock, in_channels: int, eps: float) -> nn.Sequential:
-    """The kinds without a shortcut: a chain of two or three convolutions."""
-    mid, out = config.mid_channels, config.out_channels
+@EXTRAS.register("single")
+def single(config: ExtraBlock, in_channels: int, eps: float) -> nn.Sequential:
+    """Build one k x k convolution."""
+    return nn.Sequential(OrderedDict(conv=_window(config, in_channels, config.out_channels, eps)))
+
+
+@EXTRAS.register("conv")
+def conv(config: ExtraBlock, in_channels: int, eps: float) -> nn.Sequential:
+    """Build 1x1, then k x k (SSD)."""
+    blocks = _reduced(config, in_channels, eps)
+    blocks["conv"] = _window(config, config.mid_channels, config.out_channels, eps)
+    return nn.Sequential(blocks)
+
+
+@EXTRAS.register("inverted_residual")
+@EXTRAS.register("separable")
+def separable(config: ExtraBlock, in_channels: int, eps: float) -> nn.Sequential:
+    """Build 1x1, depthwise k x k, 1x1 (SSDLite); the last is linear in an inverted residual (MobileNetV2)."""
+    mid = config.mid_channels
     act = config.activation
-    block = partial(conv_block, batch_norm=config.batch_norm, eps=eps)
-    strided = (config.kernel, config.stride, config.padding)
-    blocks: OrderedDict[str, nn.Module] = OrderedDict()
-    if config.kind == "single":
-        blocks["conv"] = block(in_channels, out, *strided, activation=act)
-        return nn.Sequential(blocks)
-    if config.fire is not None:
-        squeeze, expand = config.fire
-        blocks["fire"] = Fire(in_channels, squeeze, expand)
-        in_channels = 2 * expand
-    blocks["reduce"] = block(in_channels, mid, activation=act)
-    if config.kind == "conv":
-        blocks["conv"] = block(mid, out, *strided, activation=act)
-        return nn.Sequential(blocks)
-    blocks["depthwise"] = block(mid, mid, *strided, groups=mid, activation="none" if config.squeeze else act)
+    blocks = _reduced(config, in_channels, eps)
+    blocks["depthwise"] = _window(config, mid, mid, eps, groups=mid, activation="none" if config.squeeze else act)
     if config.squeeze:
         blocks["squeeze"] = SqueezeExcite(mid, config.squeeze)
         blocks["act"] = ACTIVATIONS[act]()
     last = "none" if config.kind == "inverted_residual" else act
-    blocks["project"] = block(mid, out, activation=last)
+    blocks["project"] = conv_block(mid, config.out_channels, activation=last, batch_norm=config.batch_norm, eps=eps)
     return nn.Sequential(blocks)
 
 
+def _reduced(config: ExtraBlock, in_channels: int, eps: float) -> OrderedDict[str, nn.Module]:
+    """The first 1x1 convolution, after a SqueezeNet module if there is one."""
+    blocks: OrderedDict[str, nn.Module] = OrderedDict()
+    if config.fire is not None:
+        squeeze, expand = config.fire
+        blocks["fire"] = Fire(in_channels, squeeze, expand)
+        in_channels = 2 * expand
+    blocks["reduce"] = conv_block(
+        in_channels, config.mid_channels, activation=config.activation, batch_norm=config.batch_norm, eps=eps
+    )
+    return blocks
+
+
+def _window(
+    config: ExtraBlock, in_channels: int, out_channels: int, eps: float, groups: int = 1, activation: str | None = None
+) -> nn.Sequential:
+    """The k x k convolution."""
+    return conv_block(
+        in_channels, out_channels, config.kernel, config.stride, config.padding,
+        groups=groups, activation=activation or config.activation, batch_norm=config.batch_norm, eps=eps,
+    )  # fmt: skip
+
+
+@EXTRAS.register("residual")
 class ResidualExtra(nn.Module):
     """Bottleneck with a projection shortcut (DSSD section 3.1, RefineDet's res6)."""
 
@@ -85,6 +127,7 @@ class ResidualExtra(nn.Module):
         return out
 
 
+@EXTRAS.register("residual_preact")
 class PreactResidualExtra(nn.Module):
     """Pre-activation bottleneck with a strided 1x1 shortcut from its first activation (mxnet-dssd's residual unit)."""
 

@@ -12,9 +12,9 @@ from torch.func import functional_call
 
 from singleshot.core.structures import HeadOutput, RefineOutput
 from singleshot.errors import ConfigError
+from singleshot.models.backbone import Backbone
 from singleshot.models.heads.multibox import MultiBoxHead
-from singleshot.models.necks import Neck
-from singleshot.models.registry import Backbone
+from singleshot.models.neck import Neck
 
 
 class Network(nn.Module):

@@ -15,8 +15,8 @@ from singleshot.interop.mxnet.names import Automatic, Repository, backbone_sums,
 from singleshot.interop.mxnet.size import EPOCH, InputSize, input_size
 from singleshot.interop.mxnet.symbol import Symbol
 from singleshot.interop.translate import Shapes
+from singleshot.models.backbone import build_backbone
 from singleshot.models.config import BackboneConfig
-from singleshot.models.registry import build_backbone
 from singleshot.models.zoo.assembled import AssembledConfig
 from singleshot.models.zoo.mxnet import DSSD_VARIANTS
 

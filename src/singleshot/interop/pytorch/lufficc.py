@@ -22,9 +22,10 @@ from singleshot.interop.translate import (
     with_classes,
 )
 from singleshot.models.backbones.mobilenet_v3 import BLOCKS, TAIL
-from singleshot.models.catalogue import SSD_EXTRAS_300, model_spec
+from singleshot.models.catalogue import model_spec
 from singleshot.models.config import BackboneConfig, ExtraBlock, HeadConfig, L2NormConfig, ModelSpec, NetworkConfig
-from singleshot.models.zoo.box_shapes import (
+from singleshot.models.zoo.ssd import EXTRAS_300
+from singleshot.multibox.shapes import (
     SSD_RATIOS_512,
     SSD_STEPS_512,
     PixelSizes,
@@ -154,7 +155,7 @@ def _gated_block(ours: str, theirs: str, expand: str, has_expansion: bool) -> di
 def _efficientnet(shapes: Shapes, origin: str) -> Translation:
     columns = columns_of(shapes, f"{LOGITS}0.weight", f"{BOXES}0.weight", origin)
     anchors = ssd_anchors("coco300" if columns == len(COCO_NAMES) + 1 else "voc300", clip="centre")
-    extras = (ExtraBlock(mid_channels=128, out_channels=256), *SSD_EXTRAS_300[2:])
+    extras = (ExtraBlock(mid_channels=128, out_channels=256), *EXTRAS_300[2:])
     network = NetworkConfig(
         backbone=BackboneConfig(name="efficientnet_b3"),
         extras=extras,

@@ -24,7 +24,7 @@ from singleshot.interop.translate import (
 from singleshot.models.backbones.squeezenet import FIRES
 from singleshot.models.catalogue import model_spec
 from singleshot.models.config import BackboneConfig, ExtraBlock, HeadConfig, L2NormConfig, ModelSpec
-from singleshot.models.zoo.box_shapes import ssd_anchors
+from singleshot.multibox.shapes import ssd_anchors
 
 BOXES, LOGITS = "regression_headers.", "classification_headers."
 BEST_PER_CLASS = 200

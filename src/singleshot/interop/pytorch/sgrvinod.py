@@ -8,7 +8,7 @@ from singleshot.interop.translate import Shapes, Translation, changed, columns_o
 from singleshot.models.catalogue import model_spec
 from singleshot.models.config import L2NormConfig
 from singleshot.models.zoo.box_shapes import sgrvinod_anchors
-from singleshot.models.zoo.family import IMAGENET_MEAN, IMAGENET_STD
+from singleshot.models.zoo.common import IMAGENET_MEAN, IMAGENET_STD
 
 SOURCES = ("conv4_3", "conv7", "conv8_2", "conv9_2", "conv10_2", "conv11_2")
 

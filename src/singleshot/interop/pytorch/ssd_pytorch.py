@@ -8,7 +8,7 @@ from singleshot.interop.pytorch.vgg_names import flat_extras, head_prefixes, vgg
 from singleshot.interop.translate import Shapes, Translation, best_per_class, changed, columns_of, renamer, with_classes
 from singleshot.models.catalogue import model_spec
 from singleshot.models.config import L2NormConfig
-from singleshot.models.zoo.box_shapes import ssd_anchors
+from singleshot.multibox.shapes import ssd_anchors
 
 BEST_PER_CLASS = 200
 

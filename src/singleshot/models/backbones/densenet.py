@@ -13,9 +13,10 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
+from singleshot.models.backbone import Layer, LayeredBackbone
 from singleshot.models.config import BackboneConfig
 from singleshot.models.mxnet_norm import MXNetBatchNorm2d
-from singleshot.models.registry import Layer, LayeredBackbone, register_backbone
+from singleshot.models.registry import BACKBONES
 
 BOTTLENECK = 4
 EPS = 2e-5
@@ -77,9 +78,9 @@ def densenet(config: BackboneConfig, *, growth: int, units: tuple[int, ...], tap
     return LayeredBackbone(_layers(config.in_channels, growth, units), wanted)
 
 
-register_backbone("densenet121")(
+BACKBONES.register("densenet121")(
     partial(densenet, growth=32, units=(6, 12, 24, 16), taps=("DBstage3_unit24", "DBstage4_unit16"))
 )
-register_backbone("densenet_tiny")(
+BACKBONES.register("densenet_tiny")(
     partial(densenet, growth=16, units=(6, 12, 18, 12), taps=("DBstage2_unit12", "DBstage3_unit18"))
 )

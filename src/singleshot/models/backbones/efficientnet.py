@@ -7,10 +7,11 @@ from collections.abc import Iterator
 
 from torch import nn
 
+from singleshot.models.backbone import Layer, LayeredBackbone
 from singleshot.models.backbones.mobilenet_v2 import InvertedResidual
 from singleshot.models.config import BackboneConfig
 from singleshot.models.layers import SqueezeExcite, conv_block
-from singleshot.models.registry import Layer, LayeredBackbone, register_backbone
+from singleshot.models.registry import BACKBONES
 
 EPS = 1e-3
 STEM = 40
@@ -21,7 +22,7 @@ STAGES = (
 """(expansion, channels, blocks, kernel, stride of the first block) of each stage (table 1, scaled to B3)."""
 
 
-@register_backbone("efficientnet_b3")
+@BACKBONES.register("efficientnet_b3")
 def efficientnet_b3(config: BackboneConfig) -> LayeredBackbone:
     """Tapped by default at strides 8, 16 and 32, as lufficc."""
     return LayeredBackbone(_layers(config.in_channels), config.taps or ("block7", "block17", "block25"))

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from torch import Tensor
 
+from singleshot.models.backbone import Backbone
 from singleshot.models.config import BackboneConfig
 from singleshot.models.graph import LayerGraph
-from singleshot.models.registry import Backbone, register_backbone
+from singleshot.models.registry import BACKBONES
 
 
 class GraphBackbone(Backbone):
@@ -28,7 +29,7 @@ class GraphBackbone(Backbone):
         return maps
 
 
-@register_backbone("graph")
+@BACKBONES.register("graph")
 def graph(config: BackboneConfig) -> GraphBackbone:
     """Build what ``config.layers`` describes."""
     return GraphBackbone(config)

@@ -11,9 +11,10 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor, nn
 
+from singleshot.models.backbone import Layer, LayeredBackbone
 from singleshot.models.config import BackboneConfig
 from singleshot.models.mxnet_norm import MXNetBatchNorm2d
-from singleshot.models.registry import Layer, LayeredBackbone, register_backbone
+from singleshot.models.registry import BACKBONES
 
 Kernel = int | tuple[int, int]
 
@@ -134,7 +135,7 @@ def _layers(in_channels: int) -> Iterator[Layer]:
         yield Layer(name, module, channels, 32)
 
 
-@register_backbone("inception_v3_mxnet")
+@BACKBONES.register("inception_v3_mxnet")
 def inception_v3(config: BackboneConfig) -> LayeredBackbone:
     """Build Inception-v3, tapped by default on its three grids (35, 17 and 8 cells at 300 pixels)."""
     taps = tuple(tap.removeprefix("ch_concat_").removesuffix("_chconcat") for tap in config.taps)

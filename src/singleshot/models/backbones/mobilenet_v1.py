@@ -12,10 +12,11 @@ from functools import partial
 
 from torch import nn
 
+from singleshot.models.backbone import Layer, LayeredBackbone
 from singleshot.models.config import BackboneConfig
 from singleshot.models.layers import conv_block
 from singleshot.models.mxnet_norm import MXNetBatchNorm2d
-from singleshot.models.registry import Layer, LayeredBackbone, register_backbone
+from singleshot.models.registry import BACKBONES
 
 POINTWISE = ((64, 1), (128, 2), (128, 1), (256, 2), (256, 1), (512, 2), *[(512, 1)] * 5, (1024, 2), (1024, 1))
 """(Channels, stride) of the 13 separable units (table 1)."""
@@ -56,6 +57,6 @@ def mobilenet_v1(config: BackboneConfig, *, unit: Unit) -> LayeredBackbone:
     return LayeredBackbone(_layers(config.in_channels, unit), taps)
 
 
-register_backbone("mobilenet_v1")(partial(mobilenet_v1, unit=partial(_unit, norm=nn.BatchNorm2d)))
-register_backbone("mobilenet_v1_mxnet")(partial(mobilenet_v1, unit=partial(_unit, norm=MXNetBatchNorm2d)))
-register_backbone("mobilenet_v1_tf")(partial(mobilenet_v1, unit=_tensorflow_unit))
+BACKBONES.register("mobilenet_v1")(partial(mobilenet_v1, unit=partial(_unit, norm=nn.BatchNorm2d)))
+BACKBONES.register("mobilenet_v1_mxnet")(partial(mobilenet_v1, unit=partial(_unit, norm=MXNetBatchNorm2d)))
+BACKBONES.register("mobilenet_v1_tf")(partial(mobilenet_v1, unit=_tensorflow_unit))

@@ -7,21 +7,22 @@ from collections.abc import Iterator
 
 from torch import Tensor, nn
 
+from singleshot.models.backbone import Layer, LayeredBackbone
 from singleshot.models.config import BackboneConfig
 from singleshot.models.layers import Padding, conv_block
-from singleshot.models.registry import Layer, LayeredBackbone, register_backbone
+from singleshot.models.registry import BACKBONES
 
 STAGES = ((1, 16, 1, 1), (6, 24, 2, 2), (6, 32, 3, 2), (6, 64, 4, 2), (6, 96, 3, 1), (6, 160, 3, 2), (6, 320, 1, 1))
 """(expansion, channels, blocks, stride of the first block) of each stage (table 2)."""
 
 
-@register_backbone("mobilenet_v2")
+@BACKBONES.register("mobilenet_v2")
 def mobilenet_v2(config: BackboneConfig) -> LayeredBackbone:
     """Symmetric padding, BatchNorm eps 1e-5 (torchvision, lufficc, qfgaohao)."""
     return LayeredBackbone(_layers(config.in_channels, None, 1e-5), config.taps or ("block13_expand", "last"))
 
 
-@register_backbone("mobilenet_v2_tf")
+@BACKBONES.register("mobilenet_v2_tf")
 def mobilenet_v2_tf(config: BackboneConfig) -> LayeredBackbone:
     """TensorFlow's: SAME padding, BatchNorm eps 1e-3."""
     return LayeredBackbone(_layers(config.in_channels, "same", 1e-3), config.taps or ("block13_expand", "last"))

@@ -8,10 +8,11 @@ from typing import NamedTuple
 
 from torch import nn
 
+from singleshot.models.backbone import Layer, LayeredBackbone
 from singleshot.models.backbones.mobilenet_v2 import InvertedResidual
 from singleshot.models.config import BackboneConfig
 from singleshot.models.layers import ACTIVATIONS, SqueezeExcite, conv_block
-from singleshot.models.registry import Layer, LayeredBackbone, register_backbone
+from singleshot.models.registry import BACKBONES
 
 
 class Block(NamedTuple):
@@ -54,20 +55,20 @@ REDUCED_TAIL = (
 EPS = 1e-3
 
 
-@register_backbone("mobilenet_v3_large")
+@BACKBONES.register("mobilenet_v3_large")
 def mobilenet_v3_large(config: BackboneConfig) -> LayeredBackbone:
     """The classification network's layers (960 channels last)."""
     return LayeredBackbone(_layers(config.in_channels, BLOCKS + TAIL), config.taps or ("block13_expand", "last"))
 
 
-@register_backbone("mobilenet_v3_large_squeeze_first")
+@BACKBONES.register("mobilenet_v3_large_squeeze_first")
 def mobilenet_v3_large_squeeze_first(config: BackboneConfig) -> LayeredBackbone:
     """Gates before the activation of the depthwise convolution, BatchNorm eps 1e-5 (lufficc)."""
     layers = _layers(config.in_channels, BLOCKS + TAIL, squeeze_first=True, eps=1e-5)
     return LayeredBackbone(layers, config.taps or ("block12", "last"))
 
 
-@register_backbone("mobilenet_v3_large_reduced")
+@BACKBONES.register("mobilenet_v3_large_reduced")
 def mobilenet_v3_large_reduced(config: BackboneConfig) -> LayeredBackbone:
     """Reduced tail (480 channels last), as torchvision's trained SSDLite."""
     layers = _layers(config.in_channels, BLOCKS + REDUCED_TAIL)

@@ -10,8 +10,9 @@ from functools import partial
 
 from torch import Tensor, nn
 
+from singleshot.models.backbone import Layer, LayeredBackbone
 from singleshot.models.config import BackboneConfig
-from singleshot.models.registry import Layer, LayeredBackbone, register_backbone
+from singleshot.models.registry import BACKBONES
 
 BLOCKS = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 6, 3), 101: (3, 4, 23, 3)}
 BOTTLENECK_FROM = 50
@@ -114,11 +115,11 @@ def resnet(
 
 
 for _depth in BLOCKS:
-    register_backbone(f"resnet{_depth}")(partial(resnet, depth=_depth))
+    BACKBONES.register(f"resnet{_depth}")(partial(resnet, depth=_depth))
     # NVIDIA's SSD ends after conv4_x and keeps it at stride 8: its first source is 38x38 at 300.
-    register_backbone(f"resnet{_depth}_nvidia")(partial(resnet, depth=_depth, taps=("layer3",), strides=(1, 2, 1, 2)))
+    BACKBONES.register(f"resnet{_depth}_nvidia")(partial(resnet, depth=_depth, taps=("layer3",), strides=(1, 2, 1, 2)))
     # DSSD (section 3.1) keeps conv5_x at stride 16 and dilates it; its maps 40 and 64 come from an unpadded pool.
-    register_backbone(f"resnet{_depth}_dssd")(
+    BACKBONES.register(f"resnet{_depth}_dssd")(
         partial(
             resnet,
             depth=_depth,

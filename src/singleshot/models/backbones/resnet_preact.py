@@ -11,10 +11,11 @@ from functools import partial
 
 from torch import Tensor, nn
 
+from singleshot.models.backbone import Layer, LayeredBackbone
 from singleshot.models.backbones.resnet import BLOCKS, BOTTLENECK_FROM
 from singleshot.models.config import BackboneConfig
 from singleshot.models.mxnet_norm import MXNetBatchNorm2d
-from singleshot.models.registry import Layer, LayeredBackbone, register_backbone
+from singleshot.models.registry import BACKBONES
 
 EPS = 2e-5
 
@@ -102,4 +103,4 @@ def resnet_preact(config: BackboneConfig, *, depth: int) -> LayeredBackbone:
 
 
 for _depth in BLOCKS:
-    register_backbone(f"resnet{_depth}_mxnet")(partial(resnet_preact, depth=_depth))
+    BACKBONES.register(f"resnet{_depth}_mxnet")(partial(resnet_preact, depth=_depth))

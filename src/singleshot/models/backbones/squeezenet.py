@@ -6,15 +6,16 @@ from collections.abc import Iterator
 
 from torch import nn
 
+from singleshot.models.backbone import Layer, LayeredBackbone
 from singleshot.models.config import BackboneConfig
 from singleshot.models.layers import Fire
-from singleshot.models.registry import Layer, LayeredBackbone, register_backbone
+from singleshot.models.registry import BACKBONES
 
 FIRES = ((16, 64), (16, 64), None, (32, 128), (32, 128), None, (48, 192), (48, 192), (64, 256), (64, 256))
 """(squeeze, expand) of fire2 to fire9; ``None`` is a pool, which rounds down."""
 
 
-@register_backbone("squeezenet1_1")
+@BACKBONES.register("squeezenet1_1")
 def squeezenet1_1(config: BackboneConfig) -> LayeredBackbone:
     """Tapped by default before the last module, as pytorch-ssd."""
     return LayeredBackbone(_layers(config.in_channels), config.taps or ("fire8",))

@@ -7,8 +7,9 @@ from typing import Any
 from torch import Tensor, nn
 
 from singleshot.errors import ConfigError, MissingExtraError
+from singleshot.models.backbone import Backbone
 from singleshot.models.config import BackboneConfig
-from singleshot.models.registry import Backbone, register_backbone
+from singleshot.models.registry import BACKBONES
 
 DEFAULT_STRIDES = (8, 16, 32)
 
@@ -34,7 +35,7 @@ class TimmBackbone(Backbone):
         return [y if y.shape[1] == count else y.permute(0, 3, 1, 2) for y, count in maps]
 
 
-@register_backbone("timm")
+@BACKBONES.register("timm")
 def timm_backbone(config: BackboneConfig) -> TimmBackbone:
     """Build a timm model without its weights.
 

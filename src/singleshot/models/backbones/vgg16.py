@@ -6,8 +6,9 @@ from collections.abc import Iterator
 
 from torch import nn
 
+from singleshot.models.backbone import Layer, LayeredBackbone
 from singleshot.models.config import BackboneConfig
-from singleshot.models.registry import Layer, LayeredBackbone, register_backbone
+from singleshot.models.registry import BACKBONES
 
 STAGES = ((64, 2), (128, 2), (256, 3), (512, 3), (512, 3))
 """(channels, convolutions) of the five stages."""
@@ -16,19 +17,19 @@ CEIL_ALL = (True, True, True, True)
 CEIL_POOL3 = (False, False, True, False)
 
 
-@register_backbone("vgg16_reduced")
+@BACKBONES.register("vgg16_reduced")
 def vgg16_reduced(config: BackboneConfig) -> LayeredBackbone:
     """Pool 3 rounds its size up, the others down (ssd.pytorch, lufficc, torchvision, mxnet-ssd)."""
     return _vgg16(config, CEIL_POOL3)
 
 
-@register_backbone("vgg16_reduced_caffe")
+@BACKBONES.register("vgg16_reduced_caffe")
 def vgg16_reduced_caffe(config: BackboneConfig) -> LayeredBackbone:
     """Every pooling rounds its size up (Caffe)."""
     return _vgg16(config, CEIL_ALL)
 
 
-@register_backbone("vgg16_refinedet")
+@BACKBONES.register("vgg16_refinedet")
 def vgg16_refinedet(config: BackboneConfig) -> LayeredBackbone:
     """Pool 5 halves the map and fc6 is dilated by 3 (RefineDet)."""
     return _vgg16(config, CEIL_POOL3, ("relu4_3", "relu5_3", "relu7"), halve_pool5=True)

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
-from collections.abc import Sequence
-from typing import Literal
+from collections.abc import Callable, Sequence
+from typing import Literal, Protocol
 
 import torch
 from torch import Tensor, nn
 
 from singleshot.core.structures import HeadOutput
 from singleshot.models.config import HeadConfig
-from singleshot.models.graph import build_predictor
 from singleshot.models.heads.prediction import build_prediction_module
-from singleshot.models.layers import conv2d, conv_block
+from singleshot.models.registry import HEADS
 
 
 class MultiBoxHead(nn.Module):
@@ -61,6 +59,21 @@ class MultiBoxHead(nn.Module):
         return split.permute(0, 1, 3, 4, 2).reshape(batch, rows, columns)
 
 
+class HeadBuilder(Protocol):
+    """What the registry of heads holds."""
+
+    def __call__(self, config: HeadConfig, channels: tuple[int, ...], columns: int, eps: float) -> MultiBoxHead:
+        """A head with random weights.
+
+        Args:
+            config: its options.
+            channels: of the maps that it reads, finest first.
+            columns: of its class logits.
+            eps: of its BatchNorms.
+        """
+        ...
+
+
 def build_head(config: HeadConfig, channels: tuple[int, ...], eps: float = 1e-5, *, logits: int = 0) -> MultiBoxHead:
     """Build the head of a network.
 
@@ -69,60 +82,36 @@ def build_head(config: HeadConfig, channels: tuple[int, ...], eps: float = 1e-5,
         channels: of the maps that it reads, finest first.
         eps: of its BatchNorms.
         logits: overrides ``config.logits`` (RefineDet's objectness head has 2).
+
+    Raises:
+        ConfigError: no head of that kind, or no prediction module of that name.
     """
-    columns = logits or config.logits
+    return HEADS.get(config.kind, "network.head.kind")(config, channels, logits or config.logits, eps)
+
+
+def head_of_predictors(
+    config: HeadConfig,
+    channels: tuple[int, ...],
+    columns: int,
+    eps: float,
+    predictor: Callable[[int, int, int], nn.Module],
+) -> MultiBoxHead:
+    """A head whose two predictors of a map are built by one function; prediction modules stand before them.
+
+    Args:
+        config: boxes per cell, layout and prediction modules.
+        channels: of the maps, finest first.
+        columns: of the class logits.
+        eps: of the BatchNorms.
+        predictor: ``(level, input channels, output channels) -> module``; level 0 is the finest.
+    """
     shared = [build_prediction_module(config, count, eps, level) for level, count in enumerate(channels)]
     widths = [getattr(module, "out_channels", count) for module, count in zip(shared, channels, strict=True)]
-    if config.kind == "graph":
-        return _graph_head(config, channels, columns)
-    last = len(channels) - 1
-    boxes = [
-        _predictor(config, width, per_cell * 4, eps, level, config.last_plain and level == last)
-        for level, (width, per_cell) in enumerate(zip(widths, config.boxes_per_cell, strict=True))
-    ]
-    classes = [
-        _predictor(config, width, per_cell * columns, eps, level, config.last_plain and level == last)
-        for level, (width, per_cell) in enumerate(zip(widths, config.boxes_per_cell, strict=True))
-    ]
+    rows = list(zip(range(len(channels)), widths, config.boxes_per_cell, strict=True))
+    boxes = [predictor(level, width, per_cell * 4) for level, width, per_cell in rows]
+    logits = [predictor(level, width, per_cell * columns) for level, width, per_cell in rows]
     plain = all(isinstance(module, nn.Identity) for module in shared)
-    return MultiBoxHead(boxes, classes, columns, () if plain else shared, config.layout)
-
-
-def _graph_head(config: HeadConfig, channels: tuple[int, ...], columns: int) -> MultiBoxHead:
-    """Predictors that the configuration describes layer by layer."""
-    rows = list(zip(channels, config.boxes_per_cell, strict=True))
-    boxes = [
-        build_predictor(layers, width, per_cell * 4)
-        for layers, (width, per_cell) in zip(config.box_layers, rows, strict=True)
-    ]
-    logits = [
-        build_predictor(layers, width, per_cell * columns)
-        for layers, (width, per_cell) in zip(config.logit_layers, rows, strict=True)
-    ]
-    return MultiBoxHead(boxes, logits, columns, (), config.layout)
-
-
-def _predictor(
-    config: HeadConfig, in_channels: int, out_channels: int, eps: float, level: int, plain: bool
-) -> nn.Module:
-    """One convolution (SSD), or depthwise 3x3 and 1x1 (SSDLite), or 1x1 where ``plain``."""
-    if config.kind == "conv":
-        return conv2d(in_channels, out_channels, config.kernels[level] if config.kernels else config.kernel)
-    if plain:
-        return conv2d(in_channels, out_channels, 1)
-    parts: OrderedDict[str, nn.Module] = OrderedDict()
-    parts["depthwise"] = conv_block(
-        in_channels,
-        in_channels,
-        3,
-        groups=in_channels,
-        batch_norm=config.depthwise_norm,
-        activation=config.activation,
-        eps=eps,
-        bias=config.depthwise_bias or not config.depthwise_norm,
-    )
-    parts["pointwise"] = conv2d(in_channels, out_channels, 1)
-    return nn.Sequential(parts)
+    return MultiBoxHead(boxes, logits, columns, () if plain else shared, config.layout)
 
 
 def set_class_prior(head: MultiBoxHead, probability: float = 0.01) -> None:

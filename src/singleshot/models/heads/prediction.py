@@ -3,14 +3,27 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Sequence
+from typing import Protocol
 
 from torch import Tensor, nn
 
 from singleshot.models.config import HeadConfig
 from singleshot.models.layers import conv2d, conv_block
+from singleshot.models.registry import PREDICTION_MODULES
 
 
-class ResidualPrediction(nn.Module):
+class PredictionModule(nn.Module):
+    """Turns a map into the one that both predictors read.
+
+    Attributes:
+        out_channels: of the result.
+    """
+
+    out_channels: int
+
+
+class ResidualPrediction(PredictionModule):
     """Three convolutions beside a skip path (DSSD figure 2 b and c).
 
     Args:
@@ -37,7 +50,7 @@ class ResidualPrediction(nn.Module):
         return out
 
 
-class LinearPrediction(nn.Module):
+class LinearPrediction(PredictionModule):
     """mxnet-dssd's form: two branches from the same 1x1 chain are added; no BatchNorm, no activation, no input skip."""
 
     def __init__(self, in_channels: int, out_channels: int) -> None:
@@ -53,6 +66,58 @@ class LinearPrediction(nn.Module):
         x = self.conv2(self.conv1(x))
         out: Tensor = self.conv3(x) + self.skip(x)
         return out
+
+
+class PredictionModuleBuilder(Protocol):
+    """What the registry of prediction modules holds."""
+
+    def __call__(self, config: HeadConfig, in_channels: int, eps: float) -> Sequence[PredictionModule]:
+        """Modules that run one after the other.
+
+        Args:
+            config: its options.
+            in_channels: of the map.
+            eps: of its BatchNorms.
+        """
+        ...
+
+
+@PREDICTION_MODULES.register("none")
+def none(config: HeadConfig, in_channels: int, eps: float) -> list[PredictionModule]:
+    """Build nothing: SSD, (a) of the figure."""
+    return []
+
+
+@PREDICTION_MODULES.register("b")
+def identity_skip(config: HeadConfig, in_channels: int, eps: float) -> list[PredictionModule]:
+    """Build (b): the skip path is the map itself, so its width decides."""
+    return [ResidualPrediction(in_channels, in_channels, False, eps)]
+
+
+@PREDICTION_MODULES.register("c")
+def projected_skip(config: HeadConfig, in_channels: int, eps: float) -> list[PredictionModule]:
+    """Build (c)."""
+    return [ResidualPrediction(in_channels, config.module_channels, True, eps)]
+
+
+@PREDICTION_MODULES.register("d")
+def projected_skip_twice(config: HeadConfig, in_channels: int, eps: float) -> list[PredictionModule]:
+    """Build (d): (c) twice."""
+    return [
+        ResidualPrediction(width, config.module_channels, True, eps) for width in (in_channels, config.module_channels)
+    ]
+
+
+@PREDICTION_MODULES.register("residual")
+def residual(config: HeadConfig, in_channels: int, eps: float) -> list[PredictionModule]:
+    """Build (c) with a 3x3 convolution in the middle (RefineDet)."""
+    return [ResidualPrediction(in_channels, config.module_channels, True, eps, kernel=3)]
+
+
+@PREDICTION_MODULES.register("mxnet")
+def mxnet(config: HeadConfig, in_channels: int, eps: float) -> list[PredictionModule]:
+    """Build mxnet-dssd's, which keeps the width of the map, whatever ``module_channels`` says."""
+    return [LinearPrediction(in_channels, in_channels)]
 
 
 class _Chain(nn.Sequential):
@@ -71,29 +136,18 @@ def build_prediction_module(config: HeadConfig, in_channels: int, eps: float = 1
         in_channels: of the map.
         eps: of its BatchNorms.
         level: of the map, 0 is the finest.
+
+    Raises:
+        ConfigError: no prediction module of that name.
     """
+    build = PREDICTION_MODULES.get(config.prediction_module, "network.head.prediction_module")
+    has_module = not config.module_levels or config.module_levels[level]
+    modules = build(config, in_channels, eps) if has_module else ()
     parts: OrderedDict[str, nn.Module] = OrderedDict()
-    has_module = config.prediction_module != "none" and (not config.module_levels or config.module_levels[level])
-    if has_module:
-        parts.update(_modules(config, in_channels, eps))
-    out = getattr(next(reversed(parts.values()), None), "out_channels", in_channels)
+    for index, module in enumerate(modules, 1):
+        parts[f"module{index}" if index > 1 else "module"] = module
+    out = int(modules[-1].out_channels) if modules else in_channels
     if config.intermediate_channels:
         parts["intermediate"] = conv_block(out, config.intermediate_channels, 3, batch_norm=False)
         out = config.intermediate_channels
     return _Chain(parts, out) if parts else nn.Identity()
-
-
-def _modules(config: HeadConfig, in_channels: int, eps: float) -> dict[str, nn.Module]:
-    out = config.module_channels
-    if config.prediction_module == "mxnet":
-        # mxnet-dssd keeps the width of the map, whatever ``module_channels`` says.
-        return {"module": LinearPrediction(in_channels, in_channels)}
-    if config.prediction_module == "b":
-        # The skip path is the map itself, so its width decides.
-        return {"module": ResidualPrediction(in_channels, in_channels, False, eps)}
-    if config.prediction_module == "residual":
-        return {"module": ResidualPrediction(in_channels, out, True, eps, kernel=3)}
-    modules: dict[str, nn.Module] = {"module": ResidualPrediction(in_channels, out, True, eps)}
-    if config.prediction_module == "d":
-        modules["module2"] = ResidualPrediction(out, out, True, eps)
-    return modules

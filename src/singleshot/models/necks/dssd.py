@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from singleshot.errors import ConfigError
 from singleshot.models.config import NeckConfig
 from singleshot.models.mxnet_norm import MXNetBatchNorm2d
-from singleshot.models.necks import register_neck
 from singleshot.models.necks.top_down import PassLateral, TopDownNeck, cut_to, taking_part, upsample
+from singleshot.models.registry import NECKS
 
 PAPER_CHANNELS = 512
 """Width of figure 3."""
@@ -72,7 +72,7 @@ class DeconvolutionModule(nn.Module):
         return merged
 
 
-@register_neck("dssd")
+@NECKS.register("dssd")
 def build_dssd(config: NeckConfig, channels: tuple[int, ...], eps: float) -> TopDownNeck:
     """Build one deconvolution module per level that takes part; the deepest map stays as it is.
 

@@ -6,10 +6,11 @@ from collections import OrderedDict
 
 from torch import Tensor, nn
 
+from singleshot.errors import ConfigError
 from singleshot.models.config import NeckConfig
 from singleshot.models.layers import conv_block
-from singleshot.models.necks import register_neck
 from singleshot.models.necks.top_down import TopDownNeck, cut_to, upsample
+from singleshot.models.registry import NECKS
 
 PAPER_CHANNELS = 256
 
@@ -52,9 +53,15 @@ def _after(channels: int, batch_norm: bool, eps: float) -> nn.Sequential:
     return nn.Sequential(OrderedDict(relu=nn.ReLU(inplace=True), conv=conv))
 
 
-@register_neck("tcb")
+@NECKS.register("tcb")
 def build_tcb(config: NeckConfig, channels: tuple[int, ...], eps: float) -> TopDownNeck:
-    """Build one transfer connection block per source; the deepest one has nothing to add."""
+    """Build one transfer connection block per source; the deepest one has nothing to add.
+
+    Raises:
+        ConfigError: ``levels`` leaves some out.
+    """
+    if not all(config.levels):
+        raise ConfigError(f"network.neck.levels is {list(config.levels)}, but in neck 'tcb' every level takes part")
     width = config.channels or PAPER_CHANNELS
     deepest = nn.Sequential(
         OrderedDict(

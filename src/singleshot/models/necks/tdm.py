@@ -7,9 +7,9 @@ from torch import Tensor, nn
 
 from singleshot.models.config import NeckConfig
 from singleshot.models.layers import build_norms
-from singleshot.models.necks import register_neck
 from singleshot.models.necks.dssd import build_dssd
 from singleshot.models.necks.top_down import ChainedNecks, PassLateral, TopDownNeck, repeat_to, taking_part
+from singleshot.models.registry import NECKS
 
 PAPER_CHANNELS = 512
 MXNET_PASSING = 3
@@ -41,7 +41,7 @@ class TopDownModule(nn.Module):
         return merged if self.output is None else self.relu(self.output(merged))
 
 
-@register_neck("tdm")
+@NECKS.register("tdm")
 def build_tdm(config: NeckConfig, channels: tuple[int, ...], eps: float) -> TopDownNeck | ChainedNecks:
     """Build one top-down module per level that takes part; the deepest map stays as it is.
 
@@ -51,8 +51,7 @@ def build_tdm(config: NeckConfig, channels: tuple[int, ...], eps: float) -> TopD
     mxnet = config.dialect == "mxnet"
     below = len(channels) - 1
     passing = MXNET_PASSING - 1 if mxnet else 0
-    levels = () if config.kind == "tdm_dssd" else config.levels
-    parts = taking_part(levels, len(channels), [level < below - passing for level in range(below)])
+    parts = taking_part(config.levels, len(channels), [level < below - passing for level in range(below)])
     merges: list[nn.Module] = [PassLateral() for _ in range(below)]
     out = list(channels)
     for level in reversed(range(below)):
@@ -65,9 +64,9 @@ def build_tdm(config: NeckConfig, channels: tuple[int, ...], eps: float) -> TopD
     return ChainedNecks([neck], build_norms(config.l2_norms, neck.channels)) if config.l2_norms else neck
 
 
-@register_neck("tdm_dssd")
+@NECKS.register("tdm_dssd")
 def build_tdm_dssd(config: NeckConfig, channels: tuple[int, ...], eps: float) -> ChainedNecks:
     """Build TDM, normalisation, then DSSD: what mxnet-dssd runs when asked for TDM. ``levels`` are DSSD's."""
-    tdm = build_tdm(config.model_copy(update={"l2_norms": ()}), channels, eps)
+    tdm = build_tdm(config.model_copy(update={"l2_norms": (), "levels": ()}), channels, eps)
     dssd = build_dssd(config, tdm.channels, eps)
     return ChainedNecks([tdm, dssd], build_norms(config.l2_norms, tdm.channels))

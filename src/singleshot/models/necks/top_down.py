@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from singleshot.errors import ConfigError
-from singleshot.models.necks import Neck
+from singleshot.models.neck import Neck
 
 
 class TopDownNeck(Neck):

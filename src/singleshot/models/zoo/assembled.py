@@ -6,7 +6,6 @@
 
 from __future__ import annotations
 
-import difflib
 import reprlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -17,6 +16,7 @@ from pydantic import Field, ValidationError, model_validator
 
 from singleshot.core.files import write_atomically
 from singleshot.core.settings import Frozen, PostprocessConfig, PreprocessConfig, SizeHW, UnitFloat
+from singleshot.core.wording import similar
 from singleshot.errors import ConfigError
 from singleshot.models.config import (
     BackboneConfig,
@@ -28,7 +28,9 @@ from singleshot.models.config import (
     NetworkConfig,
     PositiveInt,
 )
+from singleshot.models.registry import BACKBONES, NECKS, PREDICTION_MODULES
 from singleshot.models.zoo.box_shapes import mxnet_anchors, mxnet_sizes
+from singleshot.models.zoo.common import upsampling
 
 ALL_BOXES = 100_000
 """More than any of these networks has."""
@@ -62,11 +64,12 @@ class AssembledConfig(Frozen):
         steps: centre spacing of each source as a fraction of the image; empty follows the maps.
         clip: clamp the anchors to the image.
         interm_layer: channels of a 3x3 convolution before both predictors; 0 builds none.
-        neck: ``none``, ``dssd``, ``tdm``, or ``tdm_dssd``, what mxnet-dssd builds when asked for TDM.
+        neck: registered neck: ``none``, ``dssd``, ``tdm``, ``tdm_dssd`` (what mxnet-dssd builds when asked for TDM),
+            ``tcb`` ...
         neck_dialect: ``paper``, or ``mxnet`` for mxnet-dssd's form, whose widths follow the sources.
         neck_channels: width of the neck; ``None`` is the dialect's (512 by the paper).
         topdown_layers: 1 where a source is merged with the one below it, -1 where it passes; empty merges all that can.
-        prediction_module: before the predictors (DSSD figure 2; ``mxnet`` is mxnet-dssd's).
+        prediction_module: registered one before the predictors (DSSD figure 2; ``mxnet`` is mxnet-dssd's).
         module_channels: width of that module where it has one of its own (c, d, residual).
         prediction_layers: 1 where a source has that module, -1 where not; empty means all.
         nms_thresh, force_suppress, nms_topk: of MultiBoxDetection: overlap, across classes or not, how many boxes of
@@ -89,17 +92,24 @@ class AssembledConfig(Frozen):
     steps: Numbers = ()
     clip: bool = False
     interm_layer: Annotated[int, Field(ge=0)] = 0
-    neck: Literal["none", "dssd", "tdm", "tdm_dssd"] = "none"
+    neck: str = "none"
     neck_dialect: Literal["paper", "mxnet"] = "paper"
     neck_channels: PositiveInt | None = None
     topdown_layers: tuple[Switch, ...] = ()
-    prediction_module: Literal["none", "b", "c", "d", "residual", "mxnet"] = "none"
+    prediction_module: str = "none"
     module_channels: PositiveInt = 1024
     prediction_layers: tuple[Switch, ...] = ()
     nms_thresh: UnitFloat = 0.5
     force_suppress: bool = False
     nms_topk: PositiveInt | Literal[-1] = 400
     score_threshold: UnitFloat = 0.01
+
+    @model_validator(mode="after")
+    def _parts_exist(self) -> Self:
+        BACKBONES.check(self.network.partition(":")[0], "network")
+        NECKS.check(self.neck, "neck")
+        PREDICTION_MODULES.check(self.prediction_module, "prediction_module")
+        return self
 
     @model_validator(mode="after")
     def _lists_fit(self) -> Self:
@@ -263,22 +273,6 @@ class AssembledConfig(Frozen):
         )
 
 
-def upsampling(taps: int, extras: Sequence[ExtraBlock]) -> tuple[tuple[int, int], ...]:
-    """What undoes the steps between the sources, as ``NeckConfig.upsampling``.
-
-    Stride 2 is undone by 2x2 stride 2 (DSSD figure 3); an unpadded k x k of stride 1 by k x k of stride 1.
-
-    Args:
-        taps: sources of the backbone, each half as large as the one before.
-        extras: the appended blocks.
-    """
-    steps = [(2, 2)] * (taps - 1)
-    for block in extras:
-        lost = block.kernel - 2 * block.padding if isinstance(block.padding, int) else 1
-        steps.append((block.stride, block.stride) if block.stride > 1 else (max(lost, 1), 1))
-    return tuple(steps)
-
-
 def parse_assembled(data: Mapping[str, Any], origin: str = "assembled detector") -> AssembledConfig:
     """A configuration from plain data.
 
@@ -324,9 +318,7 @@ def _explain(detail: Mapping[str, Any]) -> str:
     # Pydantic appends the alternatives of a union to the location; they are not keys.
     key = ".".join(str(part) for part in detail["loc"] if "tuple[" not in str(part) and str(part) != "float")
     if detail["type"] == "extra_forbidden":
-        near = difflib.get_close_matches(key, AssembledConfig.model_fields, n=1)
-        hint = f"did you mean '{near[0]}'?" if near else f"known: {', '.join(AssembledConfig.model_fields)}"
-        return f"{key}: no such setting; {hint}"
+        return f"{key}: no such setting; {similar(key, AssembledConfig.model_fields)}"
     message = str(detail["msg"]).removeprefix("Value error, ")
     return f"{key}: {message} (given: {reprlib.repr(detail['input']):.80})" if key else message
 

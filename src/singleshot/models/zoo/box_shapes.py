@@ -1,6 +1,6 @@
-"""Shapes of default boxes: each reference system's recipe as pure Python that builds ``AnchorLevel``s.
+"""Shapes of default boxes by the recipes of other systems and papers, as pure Python that builds ``AnchorLevel``s.
 
-A shape is (width, height) as a fraction of the image. ``anchors.default_boxes`` places the shapes on the maps.
+SSD's own are in ``multibox.shapes``. A shape is (width, height) as a fraction of the image.
 """
 
 from __future__ import annotations
@@ -8,107 +8,21 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import Literal, NamedTuple
+from typing import Literal
 
 from singleshot.core.settings import AnchorConfig, AnchorLevel
-
-ShapeWH = tuple[float, float]
-Recipe = Literal["voc300", "coco300", "voc512", "coco512"]
-Clip = Literal["none", "corner", "centre", "size"]
-
-
-class PixelSizes(NamedTuple):
-    """Sides in pixels of each level's small square, and the sides that the big squares are the geometric means with."""
-
-    min_px: tuple[float, ...]
-    max_px: tuple[float, ...]
-
-
-SSD_RATIOS_300 = ((2.0,), (2.0, 3.0), (2.0, 3.0), (2.0, 3.0), (2.0,), (2.0,))
-SSD_RATIOS_512 = ((2.0,), (2.0, 3.0), (2.0, 3.0), (2.0, 3.0), (2.0, 3.0), (2.0,), (2.0,))
-SSD_STEPS_300 = (8.0, 16.0, 32.0, 64.0, 100.0, 300.0)
-SSD_STEPS_512 = (8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0)
-
-_PERCENT: dict[str, tuple[int, int, int, int]] = {
-    "voc300": (300, 10, 20, 90),
-    "coco300": (300, 7, 15, 90),
-    "voc512": (512, 7, 15, 90),
-    "coco512": (512, 4, 10, 90),
-}
-"""Input size, then the first, lowest and highest scale in percent, of the Caffe scripts."""
-
-
-def ratio_shapes(small: float, ratios: Sequence[float], big: float | None = None) -> tuple[ShapeWH, ...]:
-    """Small square, big square if there is one, then the small one's area at each ratio (SSD section 2.2).
-
-    Args:
-        small: side of the small square.
-        ratios: width / height of the further boxes, exactly as listed.
-        big: side of the big square.
-    """
-    squares = [(small, small)] if big is None else [(small, small), (big, big)]
-    return (*squares, *((small * math.sqrt(ratio), small / math.sqrt(ratio)) for ratio in ratios))
-
-
-def with_reciprocals(ratios: Sequence[float]) -> tuple[float, ...]:
-    """Each ratio followed by its reciprocal, the order of the SSD heads."""
-    return tuple(value for ratio in ratios for value in (ratio, 1.0 / ratio))
-
-
-def percent_sizes(size: int, first: int, low: int, high: int, levels: int) -> PixelSizes:
-    """Pixel sizes by the rule of the Caffe scripts: whole percents, and a smaller scale of its own for the first level.
-
-    Args:
-        size: side of the network input in pixels.
-        first: percent of the first level.
-        low, high: percents that the other levels are spaced between.
-        levels: number of feature maps, at least 3.
-    """
-    step = (high - low) // (levels - 2)
-    percents = [first, *(low + step * k for k in range(levels))]
-    sizes = [size * percent / 100 for percent in percents]
-    return PixelSizes(tuple(sizes[:levels]), tuple(sizes[1 : levels + 1]))
-
-
-def pixel_levels(
-    sizes: PixelSizes,
-    ratios: Sequence[Sequence[float]],
-    size_hw: tuple[int, int],
-    steps_px: Sequence[float] | None = None,
-    truncate: bool = False,
-) -> tuple[AnchorLevel, ...]:
-    """Levels as Caffe's PriorBox, ssd.pytorch, lufficc and NVIDIA describe them.
-
-    Args:
-        sizes: sides in pixels; where a max is 0 the level has no big square (RefineDet).
-        ratios: per level, without reciprocals.
-        size_hw: network input in pixels.
-        steps_px: centre spacing per level in pixels; ``None`` divides the image by the map.
-        truncate: cut sizes to whole pixels, as Caffe's layer does; it matters at 512.
-    """
-    height, width = size_hw
-    levels = []
-    for index, (low, high) in enumerate(zip(*sizes, strict=True)):
-        small, limit = (float(int(low)), float(int(high))) if truncate else (low, high)
-        shapes = ratio_shapes(small, with_reciprocals(ratios[index]), math.sqrt(small * limit) if limit else None)
-        step = None if steps_px is None else (steps_px[index] / height, steps_px[index] / width)
-        levels.append(AnchorLevel(shapes_wh=tuple((w / width, h / height) for w, h in shapes), step_hw=step))
-    return tuple(levels)
-
-
-def ssd_anchors(recipe: Recipe, clip: Clip = "none", truncate: bool = False) -> AnchorConfig:
-    """Default boxes of SSD300 (8,732) and SSD512 (24,564) with the scales used for VOC or COCO.
-
-    Args:
-        recipe: input size and scales.
-        clip: ``none`` as the Caffe scripts, ``centre`` as ssd.pytorch and lufficc.
-        truncate: whole-pixel sizes (Caffe's layer).
-    """
-    size, first, low, high = _PERCENT[recipe]
-    ratios, steps = (SSD_RATIOS_300, SSD_STEPS_300) if size == 300 else (SSD_RATIOS_512, SSD_STEPS_512)
-    sizes = percent_sizes(size, first, low, high, len(ratios))
-    levels = pixel_levels(sizes, ratios, (size, size), steps, truncate)
-    return AnchorConfig(levels=levels, reference_hw=(size, size), clip=clip)
+from singleshot.multibox.shapes import (
+    SSD_RATIOS_300,
+    SSD_STEPS_300,
+    Clip,
+    PixelSizes,
+    ShapeWH,
+    percent_sizes,
+    pixel_levels,
+    ratio_shapes,
+    ssd_anchors,
+    with_reciprocals,
+)
 
 
 def scale_levels(
@@ -229,6 +143,18 @@ def sgrvinod_anchors() -> AnchorConfig:
     return AnchorConfig(levels=tuple(AnchorLevel(shapes_wh=level) for level in shapes), clip="centre")
 
 
+def nvidia_anchors() -> AnchorConfig:
+    """Default boxes of NVIDIA's SSD300: SSD's for COCO, ordered shape by shape."""
+    return ssd_anchors("coco300", clip="centre").model_copy(update={"layout": "shape"})
+
+
+def pytorch_ssd_anchors() -> AnchorConfig:
+    """Default boxes of pytorch-ssd's ``mb1-ssd``: six in every cell (3,000 at 300)."""
+    sizes = PixelSizes((60.0, 105.0, 150.0, 195.0, 240.0, 285.0), (105.0, 150.0, 195.0, 240.0, 285.0, 330.0))
+    levels = pixel_levels(sizes, [(2.0, 3.0)] * 6, (300, 300), (16.0, 32.0, 64.0, 100.0, 150.0, 300.0))
+    return AnchorConfig(levels=levels, reference_hw=(300, 300), clip="centre")
+
+
 def refinedet_anchors(size: int, clip: Clip = "none") -> AnchorConfig:
     """Default boxes of RefineDet: three per cell with sides of 4 strides (6,375 at 320, 16,320 at 512).
 
@@ -243,14 +169,17 @@ def refinedet_anchors(size: int, clip: Clip = "none") -> AnchorConfig:
     )
 
 
-def dssd_anchors(size: int) -> AnchorConfig:
+DSSD_PERCENT = {321: (10, 20, 95, 6), 513: (4, 10, 95, 7)}
+"""First, lowest and highest scale in percent, and the number of maps, by input size."""
+
+
+def dssd_anchors(size: Literal[321, 513]) -> AnchorConfig:
     """Default boxes of DSSD321 (17,080) and DSSD513 (43,688): eight per cell, spaced by the real maps.
 
     The ratios are the paper's (section 3.2, from k-means on the training boxes).
     """
-    first, low, high, levels = (10, 20, 95, 6) if size < 400 else (4, 10, 95, 7)
-    sizes = percent_sizes(size, first, low, high, levels)
-    return AnchorConfig(levels=pixel_levels(sizes, [(1.6, 2.0, 3.0)] * levels, (size, size)))
+    sizes = percent_sizes(size, *DSSD_PERCENT[size])
+    return AnchorConfig(levels=pixel_levels(sizes, [(1.6, 2.0, 3.0)] * len(sizes.min_px), (size, size)))
 
 
 DSSD321_CENTRES = ((2.5, 8), (2.5, 16), (10.5, 32), (26.5, 64), (90.5, 64), (160.5, 321))
@@ -259,7 +188,7 @@ DSSD321_CENTRES = ((2.5, 8), (2.5, 16), (10.5, 32), (26.5, 64), (90.5, 64), (160
 
 def dssd321_released_anchors() -> AnchorConfig:
     """Default boxes of DSSD321's scripts: `dssd_anchors` about the middle of what each cell sees."""
-    size = 321
+    size: Literal[321] = 321
     levels = [
         level.model_copy(update={"step_hw": (step / size,) * 2, "offset_yx": (start / step,) * 2})
         for level, (start, step) in zip(dssd_anchors(size).levels, DSSD321_CENTRES, strict=True)

@@ -6,11 +6,13 @@ any other input size works. mxnet-ssd chooses its lists by the size (below 448 o
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from singleshot.models.catalogue import SizeHW, register_model
+from singleshot.core.settings import SizeHW
 from singleshot.models.config import ModelSpec
 from singleshot.models.zoo.assembled import AssembledConfig
+from singleshot.models.zoo.common import Model
 
 FEW, MANY = (1.0, 2.0, 1 / 2), (1.0, 2.0, 1 / 2, 3.0, 1 / 3)
 RATIOS_6 = (FEW, MANY, MANY, MANY, FEW, FEW)
@@ -70,6 +72,8 @@ SSD_300 = Preset("vgg16_reduced", VGG_TAPS, (*_halving(512, 256), *UNPADDED), VG
 # The last block has stride 1 and pad 1: the 2x2 map comes twice, 24,576 anchors.
 SSD_512 = Preset("vgg16_reduced", VGG_TAPS, (*_halving(512, 256, 256, 256), (256, 1, 1)), VGG_512)
 
+RESNET_101 = Preset("resnet101_mxnet", {"stage3_unit23": 1024, "stage4_unit3": 2048}, _halving(512, 256, 256, 128))
+
 # Written by hand in mxnet-ssd, with sizes rounded to three or four digits.
 LEGACY_300 = {"sizes": ((0.1, 0.141), (0.2, 0.272), (0.37, 0.447), (0.54, 0.619), (0.71, 0.79), (0.88, 0.961))}
 LEGACY_512 = {
@@ -85,49 +89,49 @@ LEGACY_512 = {
     "kernels": (3, 3, 3, 3, 3, 3, 4),
 }
 
-SSD_PRESETS: dict[str, tuple[Preset, tuple[int, ...]]] = {
-    "vgg16_reduced": (SSD_300, (300,)),
-    "vgg16_reduced_large": (SSD_512, (512,)),
-    "legacy_vgg16": (SSD_300._replace(more={**VGG_300, **LEGACY_300}), (300,)),
-    "legacy_vgg16_large": (SSD_512._replace(more={**VGG_512, **LEGACY_512}), (512,)),
-    "inceptionv3": (
-        Preset("inception_v3_mxnet", {"mixed_2": 288, "mixed_7": 768, "mixed_10": 2048}, _halving(256, 256, 128)),
-        (300,),
+
+def _at(preset: Preset, *sizes: int) -> dict[int, Preset]:
+    return dict.fromkeys(sizes, preset)
+
+
+SSD_PRESETS: dict[str, dict[int, Preset]] = {
+    "vgg16_reduced": {300: SSD_300, 512: SSD_512},
+    "legacy_vgg16": {
+        300: SSD_300._replace(more={**VGG_300, **LEGACY_300}),
+        512: SSD_512._replace(more={**VGG_512, **LEGACY_512}),
+    },
+    "inceptionv3": {
+        300: Preset(
+            "inception_v3_mxnet", {"mixed_2": 288, "mixed_7": 768, "mixed_10": 2048}, _halving(256, 256, 128)
+        ),
+        512: Preset("inception_v3_mxnet", {"mixed_7": 768, "mixed_10": 2048}, _halving(512, 256, 256, 128)),
+    },
+    "resnet50": _at(
+        Preset("resnet50_mxnet", {"stage3_unit6": 1024, "stage4_unit3": 2048}, _halving(512, 256, 256, 128)), 300, 512
     ),
-    "inceptionv3_large": (
-        Preset("inception_v3_mxnet", {"mixed_7": 768, "mixed_10": 2048}, _halving(512, 256, 256, 128)),
-        (512,),
-    ),
-    "resnet50": (
-        Preset("resnet50_mxnet", {"stage3_unit6": 1024, "stage4_unit3": 2048}, _halving(512, 256, 256, 128)),
-        (300, 512),
-    ),
-    "resnet101": (
-        Preset("resnet101_mxnet", {"stage3_unit23": 1024, "stage4_unit3": 2048}, _halving(512, 256, 256, 128)),
-        (300, 512),
-    ),
-    "mobilenet": (
+    "resnet101": _at(RESNET_101, 300, 512),
+    "mobilenet": _at(
         Preset("mobilenet_v1_mxnet", {"conv_12": 512, "conv_14": 1024}, _halving(512, 256, 256, 256, 256)),
-        (300, 512, 608),
+        300, 512, 608,
     ),
-    "densenet121": (
+    "densenet121": _at(
         Preset("densenet121", {"DBstage3_unit24": 1024, "DBstage4_unit16": 1024}, _halving(256, 256, 256, 128)),
-        (300, 512),
+        300, 512,
     ),
-    "densenet_tiny": (
+    "densenet_tiny": _at(
         Preset("densenet_tiny", {"DBstage2_unit12": 256, "DBstage3_unit18": 416}, _halving(256, 256, 256, 128)),
-        (300, 512),
+        300, 512,
     ),
-}
-"""mxnet-ssd: preset and the sizes that it has a name for. ``_large`` is no part of the name."""
+}  # fmt: skip
+"""mxnet-ssd: presets by network, then by the sizes that have a name."""
 
 DSSD_PRESETS: dict[str, tuple[Preset, int]] = {
     # At 300 the last map is 2x2, yet its step stays the whole image: the centres of its second row and column lie
     # outside. Kept as it was trained.
     "vgg16_reduced_300": (Preset("vgg16_reduced", VGG_TAPS, _halving(512, 256, 256, 256), VGG_300), 300),
     "vgg16_reduced_512": (Preset("vgg16_reduced", VGG_TAPS, _halving(512, 256, 256, 256, 256), VGG_512), 512),
-    "resnet101_321": (SSD_PRESETS["resnet101"][0], 321),
-    "resnet101_512": (SSD_PRESETS["resnet101"][0], 512),
+    "resnet101_321": (RESNET_101, 321),
+    "resnet101_512": (RESNET_101, 512),
 }
 """mxnet-dssd: preset and size."""
 
@@ -149,13 +153,12 @@ def ssd_config(network: str, size: int) -> AssembledConfig:
     """The lists of a preset of mxnet-ssd.
 
     Args:
-        network: a key of ``SSD_PRESETS`` without ``_large``.
+        network: a key of ``SSD_PRESETS``.
         size: side of the square input; from 448 on mxnet-ssd has other lists for some networks.
     """
-    large = f"{network}_large"
-    preset, sizes = SSD_PRESETS[large if size >= LARGE and large in SSD_PRESETS else network]
-    config = preset.config(sizes[0])
-    return preset.config(size) if size in sizes else preset_at(config, (size, size))
+    presets = SSD_PRESETS[network]
+    own = size if size in presets else next(one for one in presets if (one >= LARGE) == (size >= LARGE))
+    return preset_at(presets[own].config(own), (size, size))
 
 
 def preset_at(config: AssembledConfig, size_hw: SizeHW) -> AssembledConfig:
@@ -185,38 +188,55 @@ def dssd_config(network_size: str, *variants: str) -> AssembledConfig:
     return preset.config(size, **switches)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Assembled(Model):
+    """A preset of the catalogue.
+
+    Attributes:
+        config: its lists.
+    """
+
+    config: AssembledConfig
+
+    @property
+    def size_hw(self) -> SizeHW:
+        """Input size that its lists were written for."""
+        return self.config.input_size_hw
+
+    def spec(self, class_names: tuple[str, ...], size_hw: SizeHW) -> ModelSpec:
+        """The detector for these classes at this input size."""
+        return self.config.to_spec(class_names, size_hw, self.name)
+
+
+MODELS = (
+    *(
+        Assembled(
+            name=f"mxnet_ssd_{network}_{size}",
+            family="mxnet-ssd",
+            description=f"mxnet-ssd's preset for {network} at {size}",
+            config=ssd_config(network, size),
+        )
+        for network, presets in SSD_PRESETS.items()
+        for size in presets
+    ),
+    *(
+        Assembled(
+            name="_".join(filter(None, ("mxnet_dssd", key, variant))),
+            family="mxnet-dssd",
+            description=f"mxnet-dssd's preset for {key.replace('_', ' ')}"
+            + (f", variant {variant}" if variant else ""),
+            config=dssd_config(key, variant),
+        )
+        for key in DSSD_PRESETS
+        for variant in DSSD_VARIANTS
+    ),
+)
+
+
 def assembled_config(name: str) -> AssembledConfig:
     """The lists behind a catalogue name of this module, to start a configuration of one's own from.
 
     Raises:
         KeyError: the name is not one of mxnet-ssd's or mxnet-dssd's presets.
     """
-    return _configs[name]
-
-
-_configs: dict[str, AssembledConfig] = {}
-
-
-def _register(name: str, config: AssembledConfig, description: str) -> None:
-    _configs[name] = config
-
-    @register_model(name, description, config.input_size_hw)
-    def build(name: str, class_names: tuple[str, ...], size_hw: SizeHW) -> ModelSpec:
-        return config.to_spec(class_names, size_hw, name)
-
-
-for _key, (_preset, _sizes) in SSD_PRESETS.items():
-    _network = _key.removesuffix("_large")
-    for _size in _sizes:
-        _register(
-            f"mxnet_ssd_{_network}_{_size}",
-            ssd_config(_network, _size),
-            f"mxnet-ssd's preset for {_network} at {_size}",
-        )
-for _key in DSSD_PRESETS:
-    for _variant in DSSD_VARIANTS:
-        _register(
-            "_".join(filter(None, ("mxnet_dssd", _key, _variant))),
-            dssd_config(_key, _variant),
-            f"mxnet-dssd's preset for {_key.replace('_', ' ')}" + (f", variant {_variant}" if _variant else ""),
-        )
+    return {row.name: row.config for row in MODELS}[name]
