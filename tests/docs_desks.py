@@ -268,8 +268,12 @@ DESKS = {
     "train.md": Desk(
         training,
         trained,
-        (TRAIN_IN_PYTHON, ("runs/photos   ", "runs/photos --steps 3"), ("--epochs 80", "--steps 4")),
-        {"singleshot train photos --minutes 20": AS_README, "singleshot train VOCdevkit": HOURS},
+        (TRAIN_IN_PYTHON, ("runs/photos   ", "runs/photos --steps 3")),
+        {
+            "singleshot train photos --minutes 20": AS_README,
+            "singleshot train --resume --out runs/photos --epochs": "the line above it with another length",
+            "singleshot train VOCdevkit": HOURS,
+        },
         settings_file,
         ("skimage",),
     ),
