@@ -1,0 +1,324 @@
+"""What each page of the documentation assumes to be there, what of it is shortened, and what it must lead to."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+import torch
+import yaml
+from singleshot.interop.registry import importers
+
+import singleshot
+from interop.mxnet_writer import params_bytes
+from reference_data import reference_folder
+from singleshot.augment.config import PRESETS, parse_augment
+from singleshot.demo.detect import photo_folder
+from singleshot.demo.scenes import make_scenes
+from singleshot.images.read import read_image, write_image
+from singleshot.interop.mxnet.names import mxnet_names
+from singleshot.models.build import build_network
+from singleshot.models.catalogue import model_spec
+from singleshot.models.zoo.assembled import read_assembled
+from singleshot.training.config import read_config
+from singleshot.weights.bundled import bundled_path
+
+Names = dict[str, Any]
+# What the pages do in minutes, the tests do in two steps of two images.
+TRAIN = ("--minutes 20", "--steps 2 --batch 2 --workers 0 --size 96 --amp fp32")
+TRAIN_IN_PYTHON = ("minutes=20", "steps=2, batch=2, workers=0, size=96, amp='fp32'")
+SCENES = ("data scenes photos", "data scenes photos --count 12")
+
+
+def nothing() -> Names:
+    return {}
+
+
+def unchecked(names: Names, printed: str) -> None:
+    """Running is all that is asked."""
+
+
+@dataclass(frozen=True)
+class Desk:
+    """How the blocks of a page are run.
+
+    Attributes:
+        prepare: makes the files that the page assumes, in an empty folder; gives names for its Python blocks.
+        check: looks at what is there afterwards: the names of the Python blocks, and what they printed.
+        shortened: texts of the page and what the test runs in their place, since they take minutes or chance.
+        parsed: beginnings of commands (or of lines of Python) that are read and not run, each with the reason.
+        settings: loads a ``yaml`` block as the page says it is used.
+        extras: modules without which the page is skipped.
+    """
+
+    prepare: Callable[[], Names] = nothing
+    check: Callable[[Names, str], None] = unchecked
+    shortened: tuple[tuple[str, str], ...] = ()
+    parsed: Mapping[str, str] = field(default_factory=dict)
+    settings: Callable[[str], object] | None = None
+    extras: tuple[str, ...] = ()
+
+
+def photo(*paths: str) -> Names:
+    """A cup of coffee under these names."""
+    image = read_image(photo_folder() / "coffee.png")
+    for path in paths:
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        write_image(path, image)
+    return {"rgb_array": image}
+
+
+def weights(path: str) -> None:
+    """The bundled detector under this name."""
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    shutil.copy(bundled_path("coco"), path)
+
+
+def dogs(folder: str, annotations: str = "instances.json") -> None:
+    """Six gray images, each labelled with a dog, in COCO's format."""
+    Path(folder).mkdir(parents=True)
+    images, objects = [], []
+    for number in range(6):
+        cv2.imwrite(f"{folder}/{number}.png", np.full((60, 90, 3), 40 * number, np.uint8))
+        images.append({"id": number, "file_name": f"{number}.png", "height": 60, "width": 90})
+        box = {"bbox": [10, 10, 40, 30], "area": 1200, "iscrowd": 0}
+        objects.append({"id": number, "image_id": number, "category_id": 1, **box})
+    document = {"images": images, "annotations": objects, "categories": [{"id": 1, "name": "dog"}]}
+    Path(folder, annotations).write_text(json.dumps(document))
+
+
+def readme() -> Names:
+    make_scenes("photos", count=10)
+    return photo("street.jpg", "new_photos/one.jpg")
+
+
+def readme_led_to(names: Names, printed: str) -> None:
+    assert re.search(r"^cup 0\.\d\d at \[.*\]$", printed, flags=re.MULTILINE)
+    for path in ("street_boxes.jpg", "runs/photos/best.safetensors", "runs/photos/eval/report.html"):
+        assert Path(path).exists(), path
+    assert Path("predictions/images/street.jpg").exists()
+    assert Path("predictions-2/images/one.jpg").exists()
+
+
+def started(names: Names, printed: str) -> None:
+    assert Path("runs/photos/eval/report.html").exists()
+    assert Path("predictions-2/images/one.jpg").exists()
+    assert [result.path.name for result in names["model"].predict("new_photos")] == ["one.jpg"]
+
+
+def scenes() -> Names:
+    make_scenes("photos", count=12, size_hw=(40, 50))
+    return {}
+
+
+def data_read(names: Names, printed: str) -> None:
+    assert (len(names["everything"]), names["train"].split, len(names["held_out"])) == (12, "trainval", 2)
+    assert (Path("photos_coco/annotations").is_dir(), Path("photos_split/trainval.txt").exists()) == (True, True)
+
+
+def training() -> Names:
+    make_scenes("photos", count=10)
+    photo("new.jpg")
+    return {}
+
+
+def trained(names: Names, printed: str) -> None:
+    assert names["result"].report.exists()
+    assert {"best.safetensors", "last.safetensors", "state.pt"} <= {path.name for path in Path("runs/photos").iterdir()}
+
+
+def settings_file(text: str) -> None:
+    Path("settings.yaml").write_text(text)
+    assert read_config("settings.yaml").weights == yaml.safe_load(text)["weights"]
+
+
+def evaluation() -> Names:
+    dogs("photos")
+    dogs("cells/test", "_annotations.coco.json")
+    weights("runs/cells/best.safetensors")
+    boxes = np.array([[0.0, 0, 10, 10]])
+    names: Names = {"image_index": np.zeros(1, int), "class_ids": np.zeros(1, int), "boxes_xyxy": boxes}
+    return names | {"image_count": 1, "scores": np.ones(1)}
+
+
+def evaluated(names: Names, printed: str) -> None:
+    for folder in ("eval", "runs/cells/eval"):
+        assert {path.name for path in Path(folder).iterdir()} == {"eval.json", "curves.csv", "report.html"}
+    assert names["metrics"].voc_area == 1
+
+
+def predicting() -> Names:
+    weights("runs/photos/best.safetensors")
+    return photo("street.jpg", "a.jpg", "b.jpg", "photos/c.jpg")
+
+
+def predicted(names: Names, printed: str) -> None:
+    assert len(names["many"]) == 2
+    assert Path("street_boxes.jpg").exists()
+    assert Path("predictions-2/detections.csv").exists()
+    assert Path("found/images/c.jpg").exists()
+
+
+def augmenting() -> Names:
+    cv2.imwrite("street.jpg", np.zeros((120, 160, 3), np.uint8))
+    return {"boxes": np.array([[20, 20, 90, 100]], np.float32), "class_ids": np.array([4])}
+
+
+def augmented(names: Names, printed: str) -> None:
+    assert names["image"].shape == (300, 300, 3)
+    assert len(names["class_ids"]) == len(names["boxes_xyxy"])
+
+
+def augment_settings(text: str) -> None:
+    value = yaml.safe_load(text)["augment"]
+    assert parse_augment(value) != PRESETS[value["preset"]]
+
+
+def detector_file(text: str) -> None:
+    Path("detector.yaml").write_text(text)
+    read_assembled("detector.yaml")
+
+
+def family_built(names: Names, printed: str) -> None:
+    assert names["anchors"].shape == (6375, 4)
+    assert names["spec"].network.neck.kind == "dssd"
+    names["build_network"](names["spec"].network)
+
+
+def explaining() -> Names:
+    make_scenes("photos", count=10)
+    return photo("street.jpg")
+
+
+def from_torchvision() -> Names:
+    """A checkpoint with torchvision's names, of our random numbers."""
+    shapes = {
+        "head.regression_head.module_list.0.1.weight": (24,),
+        "head.classification_head.module_list.0.1.weight": (126,),
+    }
+    own = build_network(model_spec("ssdlite320_mobilenet_v3_large", [f"c{k}" for k in range(20)]).network).state_dict()
+    theirs = importers()["torchvision"].translate(shapes, "x").rename
+    checkpoint = "ssdlite320_mobilenet_v3_large_coco-a79551df.pth"
+    torch.save({theirs(name): value for name, value in own.items()}, checkpoint)
+    return photo("photos/a.jpg", "street.jpg")
+
+
+def torchvision_read(names: Names, printed: str) -> None:
+    assert singleshot.load("ssdlite.safetensors").class_names[0] == "aeroplane"
+    assert Path("predictions/detections.json").exists()
+
+
+def from_mxnet() -> Names:
+    """A checkpoint with MXNet's names, of our random numbers."""
+    network = build_network(model_spec("mxnet_ssd_mobilenet_300", [f"c{k}" for k in range(20)]).network)
+    own = network.state_dict()
+    arrays = {
+        f"{'aux' if 'moving' in theirs else 'arg'}:{theirs}": own[ours].numpy()
+        for ours, theirs in mxnet_names(model_spec("mxnet_ssd_mobilenet_300", ["c"]).network, own).items()
+    }
+    Path("ssd_300-0240.params").write_bytes(params_bytes(arrays))
+    return photo("photos/a.jpg", "a.jpg")
+
+
+def recorded(folder: str, name: str) -> Callable[[], Names]:
+    """A checkpoint of the reference data under the name that a page gives it, and photos."""
+
+    def prepare() -> Names:
+        original = reference_folder() / "weights" / folder
+        if not original.is_dir():
+            pytest.skip(f"no reference data in {reference_folder()} (set SINGLESHOT_REFERENCE)")
+        Path(name).symlink_to(original)
+        return photo("photos/a.jpg", "street.jpg", "photo.jpg")
+
+    return prepare
+
+
+def imported(names: Names, printed: str) -> None:
+    assert names["model"].class_names
+    assert Path("predictions/detections.json").exists()
+
+
+CALIBRATION = "needs NNCF's calibration: tests/runtime"
+AS_README = "the README's command, which README.md runs"
+HOURS = "a training of hours, and data that is not here"
+DESKS = {
+    "README.md": Desk(
+        readme,
+        readme_led_to,
+        (TRAIN, TRAIN_IN_PYTHON),
+        {"singleshot quantize": CALIBRATION},
+        extras=("skimage", "matplotlib"),
+    ),
+    "CONTRIBUTING.md": Desk(),
+    "getting-started.md": Desk(
+        lambda: photo("street.jpg", "new_photos/one.jpg"),
+        started,
+        (TRAIN, SCENES, ("train --resume  ", "train --resume --steps 3  ")),
+        extras=("skimage", "matplotlib"),
+    ),
+    "data.md": Desk(scenes, data_read, parsed={"singleshot train": AS_README}),
+    "train.md": Desk(
+        training,
+        trained,
+        (TRAIN_IN_PYTHON, ("runs/photos   ", "runs/photos --steps 3")),
+        {
+            "singleshot train photos --minutes 20": AS_README,
+            "singleshot train --resume --out runs/photos --epochs": "the line above it with another length",
+            "singleshot train VOCdevkit": HOURS,
+        },
+        settings_file,
+        ("skimage",),
+    ),
+    "evaluate.md": Desk(
+        evaluation,
+        evaluated,
+        # the photos of the page are many, and a detector that finds the same in all has no interval
+        (('result.intervals["AP50"]', 'result.intervals.get("AP50")'),),
+        extras=("matplotlib",),
+    ),
+    "predict.md": Desk(predicting, predicted, extras=("skimage", "supervision")),
+    "backends.md": Desk(
+        parsed={
+            "singleshot predict photos/ --device cuda": "needs a GPU: tests/cuda",
+            "singleshot predict photos/ --backend openvino": "needs OpenVINO's conversion: tests/runtime",
+            "singleshot quantize": CALIBRATION,
+            "singleshot benchmark": "takes its seconds for every form: tests/evaluation/test_speed.py",
+        },
+    ),
+    "augmentation.md": Desk(augmenting, augmented, parsed={"singleshot train": AS_README}, settings=augment_settings),
+    "how-it-works.md": Desk(explaining, extras=("skimage", "matplotlib")),
+    "family.md": Desk(check=family_built, settings=detector_file),
+    "benchmarks.md": Desk(
+        parsed={
+            "singleshot train": HOURS,
+            "singleshot eval": HOURS,
+            "SINGLESHOT_KERNELS=off": HOURS,
+            "singleshot quantize": HOURS,
+        }
+    ),
+    "architecture.md": Desk(),
+    "migrate-from-torchvision.md": Desk(from_torchvision, torchvision_read, extras=("skimage",)),
+    "migrate-from-caffe.md": Desk(
+        recorded("face_ssd_res10_caffe", "face_ssd_res10_caffe"),
+        imported,
+        parsed={"singleshot import mobilenet_ssd/": "a checkpoint that is not here: tests/interop"},
+        extras=("skimage",),
+    ),
+    "migrate-from-tensorflow.md": Desk(
+        recorded("ssdlite_mobilenet_v2_coco_tfjs", "ssd_mobilenet_v1_coco_2018_01_28"),
+        imported,
+        extras=("skimage",),
+    ),
+    "migrate-from-mxnet-ssd.md": Desk(from_mxnet, imported, extras=("skimage",)),
+    "migrate-from-ssd-pytorch.md": Desk(
+        parsed={"singleshot": "a checkpoint that is not here: tests/interop imports one of the same names"}
+    ),
+}
