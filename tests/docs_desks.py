@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from singleshot.interop.registry import importers
+from singleshot.interop.pytorch.torchvision import translate
 
 import singleshot
 from interop.mxnet_writer import params_bytes
@@ -205,7 +205,7 @@ def from_torchvision() -> Names:
         "head.classification_head.module_list.0.1.weight": (126,),
     }
     own = build_network(model_spec("ssdlite320_mobilenet_v3_large", [f"c{k}" for k in range(20)]).network).state_dict()
-    theirs = importers()["torchvision"].translate(shapes, "x").rename
+    theirs = translate(shapes, "x").rename
     checkpoint = "ssdlite320_mobilenet_v3_large_coco-a79551df.pth"
     torch.save({theirs(name): value for name, value in own.items()}, checkpoint)
     return photo("photos/a.jpg", "street.jpg")

@@ -34,8 +34,6 @@ from singleshot.cli import VERBS
 from singleshot.models.catalogue import model_names
 
 every_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
-# Pages that the next merge brings.
-EXPECTED = {DOCS / "how-it-works.md"}
 # Files of other systems that the pages name.
 FOREIGN = {"examples/ssd/score_ssd_pascal.py"}
 # Where a problem of data is made: its kind stands before its action, or is the first such word of the call.
@@ -150,7 +148,7 @@ def test_links_lead_somewhere(page: Path) -> None:
     for link in links:
         file, _, anchor = link.partition("#")
         target = (page.parent / file).resolve() if file else page
-        assert target.exists() or target in EXPECTED, f"{page.name}: {link}"
+        assert target.exists(), f"{page.name}: {link}"
         assert not anchor or anchor in headings(target), f"{page.name}: no heading for {link}"
 
 
