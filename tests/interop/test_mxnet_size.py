@@ -88,7 +88,7 @@ def test_presets_take_the_size_of_the_name(name: str, size: int) -> None:
 
 def checkpoint(folder: Path, network: str, prefix: str, symbol: dict[str, object] | None = None) -> Path:
     """A preset's checkpoint of small random numbers with its symbol, named as the system names it."""
-    config = ssd_config(network, SSD_PRESETS[network][1][0])
+    config = ssd_config(network, next(iter(SSD_PRESETS[network])))
     spec = config.to_spec(["a", "b"])
     with torch.device("meta"):
         own = build_network(spec.network).state_dict()
