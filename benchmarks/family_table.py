@@ -28,7 +28,7 @@ from singleshot.errors import ConfigError
 from singleshot.models.build import build_anchors, build_network
 from singleshot.models.catalogue import model_entry, model_names, model_spec
 from singleshot.models.network import call_on_meta
-from singleshot.training.assemble import build_trainer, resolve
+from singleshot.training.build import build_trainer, resolve
 from singleshot.training.checkpoint import Learner, RunState
 from singleshot.training.config import TrainConfig, parse_config
 from singleshot.training.logs import EvaluationRecord, StepRecord

@@ -25,7 +25,7 @@ from singleshot.demo.scenes import make_scenes
 from singleshot.errors import ConfigError, DataError, SingleshotError
 from singleshot.evaluation.metrics import DetectionTable, evaluate_detections
 from singleshot.evaluation.result import EvalResult
-from singleshot.training import assemble
+from singleshot.training import build
 from singleshot.training.config import read_config
 from singleshot.training.logs import log_series
 from singleshot.training.train import TrainResult, train
@@ -175,7 +175,7 @@ def test_the_report_of_a_resumed_run_is_about_its_best_weights(
     scenes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The network of the first evaluation finds everything, all others nothing."""
-    measure, sums = assemble.evaluate_network, []
+    measure, sums = build.evaluate_network, []
 
     def falls(network: Any, *args: Any, **options: Any) -> EvalResult:
         result = measure(network, *args, **options)
@@ -187,7 +187,7 @@ def test_the_report_of_a_resumed_run_is_about_its_best_weights(
         metrics = evaluate_detections(truth, table, len(result.class_names))
         return dataclasses.replace(result, detections=table, metrics=metrics)
 
-    monkeypatch.setattr(assemble, "evaluate_network", falls)
+    monkeypatch.setattr(build, "evaluate_network", falls)
     settings = SMALL | {"schedule.warmup_steps": 0, "evaluation.every": 2}
     first, _ = run(scenes, tmp_path / "run", steps=2, batch=2, settings=settings)
     assert headline(first.report) == "1.000"

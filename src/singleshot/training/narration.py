@@ -27,7 +27,7 @@ from singleshot.training.progress import clock
 from singleshot.training.start import Start
 
 if TYPE_CHECKING:
-    from singleshot.training.assemble import Evaluation
+    from singleshot.training.build import Evaluation
     from singleshot.training.train import TrainResult
 
 PREVIEW_IMAGES = 12

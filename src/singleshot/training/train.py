@@ -23,7 +23,7 @@ from singleshot.models.fast_conv.small_maps import single_norms
 from singleshot.models.network import Network
 from singleshot.report.page import Section
 from singleshot.runtime.device import choose_device
-from singleshot.training.assemble import Evaluation, build_trainer, resolve
+from singleshot.training.build import Evaluation, build_trainer, resolve
 from singleshot.training.checkpoint import RunState, load_checkpoint
 from singleshot.training.checks import check_samples
 from singleshot.training.config import TrainConfig, find_recipe, read_config, write_config
