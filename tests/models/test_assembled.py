@@ -104,16 +104,16 @@ def test_intermediate_layer_and_clip() -> None:
         ({"sizes": [[0.1], [0.2]]}, "sizes has 2 entries but from_layers has 4"),
         ({"sizes": [[0.1], [], [0.2], [0.3]]}, "at least one number for every source"),
         ({"sizes": [0.1, 0.2, 0.3]}, "sizes"),
-        ({"sizes": [[0.1], [-0.1], [0.2], [0.3]]}, r"sizes\.1\.0: Input should be greater than 0"),
+        ({"sizes": [[0.1], [-0.1], [0.2], [0.3]]}, r"sizes\.1\.0: must be above 0"),
         ({"ratios": [[1.0]]}, "ratios has 1 entries"),
         ({"from_layers": ["", "conv_14", "", ""]}, "must begin with a layer of the backbone"),
         ({"from_layers": ["conv_12", "", "conv_14", ""]}, "all backbone layers before the first ''"),
         ({"num_filters": [-1, -1, -1, 32]}, r"level 2 is an appended block.*num_filters\[2\]"),
         ({"steps": [0.1, 0.1, 0.0, 1.0]}, "steps are fractions of the image above 0"),
         ({"topdown_layers": [1, 1, 1, -1]}, "but neck is 'none'"),
-        ({"neck": "fpn"}, "neck: Input should be 'none', 'dssd'"),
+        ({"neck": "fpn"}, "neck: must be 'none', 'dssd'"),
         ({"nms_thresh": 1.5}, r"nms_thresh: .*\(given: 1.5\)"),
-        ({"min_filter": 0}, "min_filter: Input should be greater than 0"),
+        ({"min_filter": 0}, "min_filter: must be above 0"),
     ],
 )
 def test_errors_name_the_key(changes: dict[str, Any], message: str) -> None:
@@ -149,7 +149,7 @@ def test_yaml_there_and_back(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("text", "message"),
-    [("[1, 2", "not YAML"), ("- 1", "must be a mapping"), ("network: x", r"from_layers: Field required")],
+    [("[1, 2", "not YAML"), ("- 1", "must be a mapping"), ("network: x", r"from_layers: is missing")],
 )
 def test_bad_files(tmp_path: Path, text: str, message: str) -> None:
     path = tmp_path / "bad.yaml"

@@ -17,7 +17,8 @@ from singleshot.models.catalogue import model_spec
 from singleshot.runtime.device import choose_device
 from singleshot.training import auto
 from singleshot.training.auto import activation_bytes, choose_amp, choose_batch
-from singleshot.training.config import DataConfig, TrainConfig, write_config
+from singleshot.training.config import DataConfig, TrainConfig
+from singleshot.training.recipes import write_config
 from singleshot.training.run_folder import HEAD, clear_results, existing_folder, new_folder, sole_use
 from singleshot.training.splits import open_splits
 

@@ -26,8 +26,8 @@ from singleshot.errors import ConfigError, DataError, SingleshotError
 from singleshot.evaluation.metrics import DetectionTable, evaluate_detections
 from singleshot.evaluation.result import EvalResult
 from singleshot.training import build
-from singleshot.training.config import read_config
 from singleshot.training.logs import log_series
+from singleshot.training.recipes import read_config
 from singleshot.training.train import TrainResult, train
 from singleshot.weights.file import read_spec, read_state
 

@@ -119,7 +119,7 @@ def _assignments(texts: list[str]) -> dict[str, Any]:
     """``KEY=VALUE`` pairs; values are read as YAML."""
     import yaml
 
-    from singleshot.training.config import parse_yaml
+    from singleshot.core.yaml_files import parse_yaml
 
     pairs = {}
     for text in texts:

@@ -26,7 +26,7 @@ from singleshot.runtime.device import choose_device
 from singleshot.training.build import Evaluation, build_trainer, resolve
 from singleshot.training.checkpoint import RunState, load_checkpoint
 from singleshot.training.checks import check_samples
-from singleshot.training.config import TrainConfig, find_recipe, read_config, write_config
+from singleshot.training.config import TrainConfig
 from singleshot.training.fingerprint import check_classes, compare_fingerprint, fingerprint, keep_fingerprint
 from singleshot.training.loader import TrainLoader, explaining_workers
 from singleshot.training.logs import CsvLog, Observer, TensorBoardLog
@@ -34,6 +34,7 @@ from singleshot.training.loop import Ending
 from singleshot.training.narration import conclude, describe_run_data, introduce, write_report
 from singleshot.training.optimizer import freeze_parts
 from singleshot.training.progress import ProgressBar
+from singleshot.training.recipes import find_recipe, read_config, write_config
 from singleshot.training.run_folder import HEAD, RunFolder, clear_results, existing_folder, new_folder, sole_use
 from singleshot.training.splits import open_splits
 from singleshot.training.start import Start, build_start, resume_start
