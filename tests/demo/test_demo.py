@@ -19,7 +19,7 @@ from singleshot.detector import load
 from singleshot.errors import DataError, MissingExtraError, OutputError
 from singleshot.training.config import TrainConfig
 from singleshot.training.recipes import write_config
-from singleshot.training.train import TrainResult
+from singleshot.training.result import TrainResult
 
 
 def console() -> Console:

@@ -25,10 +25,11 @@ from singleshot.demo.scenes import make_scenes
 from singleshot.errors import ConfigError, DataError, SingleshotError
 from singleshot.evaluation.metrics import DetectionTable, evaluate_detections
 from singleshot.evaluation.result import EvalResult
-from singleshot.training import build
+from singleshot.training import held_out
 from singleshot.training.logs import log_series
 from singleshot.training.recipes import read_config
-from singleshot.training.train import TrainResult, train
+from singleshot.training.result import TrainResult
+from singleshot.training.train import train
 from singleshot.weights.file import read_spec, read_state
 
 SMALL: dict[str, Any] = {
@@ -175,7 +176,7 @@ def test_the_report_of_a_resumed_run_is_about_its_best_weights(
     scenes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The network of the first evaluation finds everything, all others nothing."""
-    measure, sums = build.evaluate_network, []
+    measure, sums = held_out.evaluate_network, []
 
     def falls(network: Any, *args: Any, **options: Any) -> EvalResult:
         result = measure(network, *args, **options)
@@ -187,7 +188,7 @@ def test_the_report_of_a_resumed_run_is_about_its_best_weights(
         metrics = evaluate_detections(truth, table, len(result.class_names))
         return dataclasses.replace(result, detections=table, metrics=metrics)
 
-    monkeypatch.setattr(build, "evaluate_network", falls)
+    monkeypatch.setattr(held_out, "evaluate_network", falls)
     settings = SMALL | {"schedule.warmup_steps": 0, "evaluation.every": 2}
     first, _ = run(scenes, tmp_path / "run", steps=2, batch=2, settings=settings)
     assert headline(first.report) == "1.000"

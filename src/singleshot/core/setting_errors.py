@@ -10,7 +10,10 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
+from singleshot.core.wording import counted
+
 MAX_WRONG = 10
+UNKNOWN = "no such setting"
 # A few lines of YAML can name a value of gigabytes, and a message must not spell it out.
 SHORT = reprlib.Repr()
 SHORT.maxlevel = 2
@@ -60,9 +63,11 @@ def explain_settings(
         reasons.setdefault(key, []).append(_reason(detail, _fields_at(model, names[:-1])))
         if key and detail["type"] not in ("extra_forbidden", "missing"):
             given[key] = f" (given: {SHORT.repr(detail['input']):.80})"
-    lines = [f"  {f'{key}: ' if key else ''}{_either(reasons[key])}{given.get(key, '')}" for key in reasons]
+    # A misspelt name comes first: the right one is then missing, too.
+    keys = sorted(reasons, key=lambda key: not reasons[key][0].startswith(UNKNOWN))
+    lines = [f"  {f'{key}: ' if key else ''}{_either(reasons[key])}{given.get(key, '')}" for key in keys]
     more = [f"  and {len(lines) - MAX_WRONG:,} more"] if len(lines) > MAX_WRONG else []
-    return "\n".join([f"{origin}: {len(lines)} wrong setting(s)", *_said_once(lines[:MAX_WRONG]), *more])
+    return "\n".join([f"{origin}: {counted(len(lines), 'wrong setting')}", *_said_once(lines[:MAX_WRONG]), *more])
 
 
 def near_name(name: str, known: Iterable[str]) -> str:
@@ -80,7 +85,7 @@ def _path(detail: Mapping[str, Any]) -> list[str | int]:
 
 def _reason(detail: Mapping[str, Any], known: list[str]) -> str:
     if detail["type"] == "extra_forbidden":
-        return f"no such setting; {near_name(str(detail['loc'][-1]), known)}"
+        return f"{UNKNOWN}; {near_name(str(detail['loc'][-1]), known)}"
     if detail["type"] == "value_error":
         return str(detail["ctx"]["error"])
     words = WORDS.get(detail["type"])
@@ -97,7 +102,7 @@ def _either(reasons: list[str]) -> str:
 
 def _said_once(lines: list[str]) -> list[str]:
     """The list of known names is long: only the first line that needs it has it."""
-    hints = [line.partition("no such setting")[2] for line in lines]
+    hints = [line.partition(UNKNOWN)[2] for line in lines]
     return [
         line.removesuffix(hint) if hint and hint in hints[:place] else line
         for place, (line, hint) in enumerate(zip(lines, hints, strict=True))

@@ -17,7 +17,7 @@ from singleshot.errors import DataError
 if TYPE_CHECKING:
     from singleshot.evaluation.result import EvalResult
     from singleshot.report.page import Section
-    from singleshot.training.train import TrainResult
+    from singleshot.training.result import TrainResult
 
 SHOWN_SCENES = 3
 

@@ -18,6 +18,7 @@ NonNegative = Annotated[float, Field(ge=0)]
 
 Unit = Literal["epochs", "steps", "minutes"]
 DEFAULT_EPOCHS = 50.0
+MAX_DESCRIPTION = 200_000
 
 
 class OptimizerConfig(Frozen):
@@ -95,6 +96,17 @@ def _metric_name(name: Any) -> Any:
     return f"coco_{name}" if isinstance(name, str) and name.startswith(("AP", "AR")) else name
 
 
+def _bounded(description: Any) -> Any:
+    """A few lines of YAML can name a value of gigabytes; no detector has so many settings."""
+    waiting = [description]
+    for _ in range(MAX_DESCRIPTION):
+        if not waiting:
+            return description
+        item = waiting.pop()
+        waiting += item.values() if isinstance(item, Mapping) else item if isinstance(item, (list, tuple)) else ()
+    raise ValueError(f"describes more than {MAX_DESCRIPTION:,} settings; no detector has so many")
+
+
 class EvaluationConfig(Frozen):
     """Evaluation during training.
 
@@ -156,7 +168,8 @@ class TrainConfig(Frozen):
 
     Attributes:
         data: what to learn from.
-        model: catalogue name of the architecture; ``None`` keeps the one of ``weights``.
+        model: the architecture: a catalogue name, a YAML file that describes a detector, or such a description itself
+            (`singleshot.models.description`); ``None`` keeps the one of ``weights``.
         weights: starting point: ``coco`` (bundled), ``imagenet`` (a public backbone, downloaded once) or
             ``imagenet:PATH`` (one that is here), a weights file, or ``none``.
         size_hw: network input size; ``None`` keeps the model's.
@@ -190,7 +203,7 @@ class TrainConfig(Frozen):
     model_config = ConfigDict(allow_inf_nan=False)
 
     data: DataConfig | None = None
-    model: str | None = None
+    model: str | Annotated[dict[str, Any], BeforeValidator(_bounded)] | None = None
     weights: str = "coco"
     size_hw: SizeHW | None = None
     epochs: PositiveFloat | None = None
