@@ -20,6 +20,8 @@ Examples:
 
     singleshot train data.yaml --weights runs/photos/best.safetensors --epochs 10 --set optimizer.lr=1e-4
 
+    singleshot train photos --model detector.yaml --weights imagenet
+
     singleshot train --resume --out runs/photos
 """
 
@@ -31,7 +33,10 @@ def train(
             help="Labelled images: a VOC or YOLO folder, a COCO .json, a YOLO .yaml or a .csv.", show_default=False
         ),
     ] = None,
-    model: Annotated[str | None, typer.Option(help="Architecture; default: that of the weights.")] = None,
+    model: Annotated[
+        str | None,
+        typer.Option(help="Architecture, or a .yaml that describes a detector; default: that of the weights."),
+    ] = None,
     weights: Annotated[
         str | None, typer.Option(help="Where to start: coco (default), imagenet, a weights file, none.")
     ] = None,

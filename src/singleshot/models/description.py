@@ -114,7 +114,7 @@ def _complete(
     if "boxes_per_cell" not in head:
         counted = network.head.model_copy(update={"boxes_per_cell": anchors.boxes_per_cell})
         network = network.model_copy(update={"head": counted})
-    if network.neck.kind in ("dssd", "tdm", "tdm_dssd") and network.neck.dialect == "paper":
+    if is_flat and network.neck.kind in ("dssd", "tdm", "tdm_dssd") and network.neck.dialect == "paper":
         network = _with_upsampling(network, anchors)
     for key in ("class_names", "class_ids", "provenance"):  # the data's and the training's to say
         given.pop(key, None)
