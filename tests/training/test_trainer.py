@@ -17,7 +17,8 @@ from singleshot.training.checkpoint import Best
 from singleshot.training.config import OptimizerConfig, ScheduleConfig
 from singleshot.training.guards import LossGuard, NonFiniteLossError
 from singleshot.training.logs import EvaluationRecord, StepRecord
-from singleshot.training.loop import ImageNormalizer, Intervals, Trainer
+from singleshot.training.loop import ImageNormalizer, Trainer
+from singleshot.training.parts import Intervals
 from singleshot.training.precision import Precision
 from singleshot.training.schedule import RunLength
 

@@ -56,7 +56,8 @@ def models(
         _print_one(console, spec, f"weights file of {spec.name}")
     elif is_description(name):
         description = read_description(name)
-        names = description.get("class_names") or class_placeholders(classes)
+        own = description.get("class_names")
+        names = own if isinstance(own, list) else class_placeholders(classes)
         _print_one(console, describe(description, names, size_hw, name), f"described in {name}")
     else:
         spec = model_spec(name, class_placeholders(classes), size_hw)

@@ -55,19 +55,28 @@ def explain_settings(
         model: the record that was validated.
         rename: gives a dotted key the name that it has in ``origin``.
     """
+    lines = [f"  {line}" for line in wrong_settings(error, model, rename)]
+    more = [f"  and {len(lines) - MAX_WRONG:,} more"] if len(lines) > MAX_WRONG else []
+    return "\n".join([f"{origin}: {counted(len(lines), 'wrong setting')}", *_said_once(lines[:MAX_WRONG]), *more])
+
+
+def wrong_settings(error: ValidationError, model: type[BaseModel], rename: Callable[[str], str] = str) -> list[str]:
+    """One line about each wrong setting; see `explain_settings`."""
     reasons: dict[str, list[str]] = {}
     given: dict[str, str] = {}
     for detail in error.errors(include_url=False):
         names = [str(part) for part in _path(detail)]
-        key = rename(".".join(names))
-        reasons.setdefault(key, []).append(_reason(detail, _fields_at(model, names[:-1])))
+        place = ".".join(names)
+        key = rename(place)
+        reason = _reason(detail, _fields_at(model, names[:-1]))
+        if place:  # a check of ours may have named the key already
+            reason = re.sub(rf"^[\w.]*\b{re.escape(place)}: ", "", reason)
+        reasons.setdefault(key, []).append(reason)
         if key and detail["type"] not in ("extra_forbidden", "missing"):
             given[key] = f" (given: {SHORT.repr(detail['input']):.80})"
     # A misspelt name comes first: the right one is then missing, too.
     keys = sorted(reasons, key=lambda key: not reasons[key][0].startswith(UNKNOWN))
-    lines = [f"  {f'{key}: ' if key else ''}{_either(reasons[key])}{given.get(key, '')}" for key in keys]
-    more = [f"  and {len(lines) - MAX_WRONG:,} more"] if len(lines) > MAX_WRONG else []
-    return "\n".join([f"{origin}: {counted(len(lines), 'wrong setting')}", *_said_once(lines[:MAX_WRONG]), *more])
+    return [f"{f'{key}: ' if key else ''}{_either(reasons[key])}{given.get(key, '')}" for key in keys]
 
 
 def near_name(name: str, known: Iterable[str]) -> str:

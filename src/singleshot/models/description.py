@@ -55,7 +55,7 @@ def read_description(path: str | Path) -> dict[str, Any]:
     """
     description = read_mapping(path, "parts of a detector", "backbone: resnet50")
     described = {"name": Path(path).stem} | description
-    describe(described, described.get("class_names") or ("object",), origin=str(path))
+    describe(described, ("object",), origin=str(path))
     return described
 
 

@@ -19,8 +19,9 @@ from singleshot.training.ema import Ema
 from singleshot.training.guards import LossGuard
 from singleshot.training.held_out import HeldOut
 from singleshot.training.loader import LoaderConfig, TrainLoader
-from singleshot.training.loop import Criterion, ImageNormalizer, Intervals, Store, Trainer
+from singleshot.training.loop import ImageNormalizer, Trainer
 from singleshot.training.optimizer import build_optimizer, set_norm_momentum, still_norms
+from singleshot.training.parts import Criterion, Intervals, Store
 from singleshot.training.precision import precision_of
 from singleshot.training.schedule import RunLength
 from singleshot.training.setup import Setup

@@ -6,7 +6,7 @@ import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, Protocol
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -17,12 +17,10 @@ from singleshot.training.checkpoint import Best, Learner, RunState
 from singleshot.training.config import ScheduleConfig
 from singleshot.training.guards import LossGuard, interruption
 from singleshot.training.logs import EvaluationRecord, Observer, StepRecord
+from singleshot.training.parts import BatchStream, Criterion, Intervals, Store
 from singleshot.training.precision import Precision
 from singleshot.training.schedule import RunLength, lr_factor
 from singleshot.training.window import Window
-
-Criterion = Callable[[HeadOutput | RefineOutput, Batch], Mapping[str, Tensor]]
-"""Outputs and a batch to named losses, ``total`` among them."""
 
 Ending = Literal["finished", "interrupted", "early"]
 
@@ -34,48 +32,6 @@ FORWARD_SHARE = 0.5
 
 # Positions are quotients: a third of 1.2 epochs must count as 0.4.
 ROUNDING = 1e-6
-
-
-class BatchStream(Protocol):
-    """Training batches without end, in an order that is a function of a seed."""
-
-    @property
-    def images_per_epoch(self) -> int:
-        """Images of the data set."""
-
-    @property
-    def batch_size(self) -> int:
-        """Images of each batch."""
-
-    def stream(self, first_batch: int) -> Iterator[Batch]:
-        """Batches from the ``first_batch``-th on; their content does not depend on where the stream begins."""
-
-
-class Store(Protocol):
-    """Where a run keeps what it has learnt."""
-
-    def save_state(self, learner: Learner, run: RunState) -> None:
-        """Keep everything that a resumed run needs."""
-
-    def save_weights(self, name: Literal["best", "last"], network: nn.Module, metrics: Mapping[str, float]) -> None:
-        """Keep a network that can be used."""
-
-
-@dataclass(frozen=True, slots=True)
-class Intervals:
-    """How often things happen.
-
-    Attributes:
-        log: optimiser steps between two records.
-        evaluate: distance of evaluations in the unit of the run's length; 0 evaluates only at the end.
-        save_s: seconds between two saves of the state.
-        evaluation_share: most of the run's time that evaluations before the last may take; those beyond it wait.
-    """
-
-    log: int = 20
-    evaluate: float = 0.0
-    save_s: float = 120.0
-    evaluation_share: float = 1.0
 
 
 class ImageNormalizer:
@@ -137,7 +93,7 @@ class Trainer:
     schedule: ScheduleConfig
     guard: LossGuard
     store: Store
-    intervals: Intervals = Intervals()
+    intervals: Intervals = field(default_factory=Intervals)
     evaluate: Callable[[nn.Module], Mapping[str, float]] | None = None
     metric: str = "AP50"
     patience: int | None = None

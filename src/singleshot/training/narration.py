@@ -13,13 +13,16 @@ from singleshot.core.wording import counted
 from singleshot.data import DetectionDataset
 from singleshot.data.train_val import remarks
 from singleshot.errors import SingleshotError
-from singleshot.evaluation.result import EvalResult
-from singleshot.report.page import Section, Text
+from singleshot.evaluation.numbers import Measured
+from singleshot.evaluation.pages import evaluation_sections
+from singleshot.report.page import Code, Section, Table, Text, write_page
+from singleshot.report.plots import Series
 from singleshot.training.checks import anchor_fit
 from singleshot.training.config import TrainConfig
 from singleshot.training.held_out import HeldOut
 from singleshot.training.loader import TrainLoader
 from singleshot.training.logs import log_series, read_log
+from singleshot.training.pages import batch_section, curve_section, data_section, held_out_rule
 from singleshot.training.progress import clock
 from singleshot.training.result import TrainResult
 from singleshot.training.setup import Setup
@@ -78,7 +81,7 @@ def write_report(
     folder: Path,
     config: TrainConfig,
     metrics: Mapping[str, float],
-    best: EvalResult | None,
+    best: Measured | None,
     data: Sequence[Section] = (),
 ) -> Path:
     """Write ``report.html``: the result, the curves, the data, the evaluation of the best weights, the settings.
@@ -87,17 +90,12 @@ def write_report(
         folder: of the run, with its ``metrics.csv``.
         config: the settings as used.
         metrics: of the best weights.
-        best: their evaluation, where this session made it.
+        best: their evaluation, if anything was measured.
         data: what `describe_run_data` made.
 
     Raises:
         MissingExtraError: matplotlib or jinja2 is not installed.
     """
-    from singleshot.evaluation.pages import evaluation_sections
-    from singleshot.report.page import Code, Table, write_page
-    from singleshot.report.plots import Series
-    from singleshot.training.pages import curve_section
-
     log = folder / "metrics.csv"
     columns, _ = read_log(log)
     losses = {name.removeprefix("loss/"): log_series(log, name) for name in columns if name.startswith("loss/")}
@@ -117,8 +115,6 @@ def describe_run_data(
     train_set: DetectionDataset, val_set: DetectionDataset | None, loader: TrainLoader
 ) -> list[Section]:
     """Sections of the report on the data and on the first training images; an image that is gone costs only these."""
-    from singleshot.training.pages import batch_section, data_section, held_out_rule
-
     own = datasets.splits(train_set.path)
     sections = [data_section(train_set, val_set, held_out_rule(train_set, val_set, own))]
     try:
