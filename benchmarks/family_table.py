@@ -28,10 +28,11 @@ from singleshot.errors import ConfigError
 from singleshot.models.build import build_anchors, build_network
 from singleshot.models.catalogue import model_entry, model_names, model_spec
 from singleshot.models.network import call_on_meta
-from singleshot.training.assemble import build_trainer, resolve
+from singleshot.training.build import build_loader, build_trainer
 from singleshot.training.checkpoint import Learner, RunState
-from singleshot.training.config import TrainConfig, parse_config
+from singleshot.training.config import parse_config
 from singleshot.training.logs import EvaluationRecord, StepRecord
+from singleshot.training.setup import prepare
 from singleshot.training.start import build_start
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
@@ -182,9 +183,8 @@ def measure_training(name: str, data: DetectionDataset) -> str:
         "benchmark",
     )
     device = torch.device("cpu")
-    start = build_start(config, data.class_map)
-    resolved: TrainConfig = resolve(config, start, len(data), device)
-    trainer = build_trainer(resolved, start, data, NoStore(), device, None)
+    setup = prepare(config, build_start(config, data.class_map), data, None, device)
+    trainer = build_trainer(setup, build_loader(setup), NoStore(), None)
     losses = Losses()
     trainer.observers = (losses,)
     trainer.fit()

@@ -26,9 +26,9 @@ from singleshot.models.fast_conv.training import winograd_share
 from singleshot.models.network import Network
 from singleshot.models.summary import count_flops
 from singleshot.multibox.loss import multibox_loss
-from singleshot.training.auto import Amp, choose_amp, precision_of
 from singleshot.training.config import OptimizerConfig
 from singleshot.training.optimizer import build_optimizer
+from singleshot.training.precision import Amp, choose_amp, precision_of
 
 GOAL = 2.3
 FORWARD_AND_BACKWARD = 3

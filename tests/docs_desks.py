@@ -15,7 +15,6 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from singleshot.interop.pytorch.torchvision import translate
 
 import singleshot
 from interop.mxnet_writer import params_bytes
@@ -25,6 +24,7 @@ from singleshot.demo.detect import photo_folder
 from singleshot.demo.scenes import make_scenes
 from singleshot.images.read import read_image, write_image
 from singleshot.interop.mxnet.names import mxnet_names
+from singleshot.interop.pytorch.torchvision import translate
 from singleshot.models.build import build_network
 from singleshot.models.catalogue import model_spec
 from singleshot.models.zoo.assembled import read_assembled

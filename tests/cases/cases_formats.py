@@ -15,7 +15,7 @@ from singleshot.cli import app
 from singleshot.data.check import check
 from singleshot.data.train_val import open_held_out, open_training, remarks
 from singleshot.errors import ConfigError, DataError
-from singleshot.training.config import read_config
+from singleshot.training.recipes import read_config
 
 CAT, DOG = ("cat", (5, 5, 30, 30)), ("dog", (35, 10, 60, 40))
 

@@ -17,7 +17,8 @@ from singleshot.errors import ConfigError
 from singleshot.models.fast_conv.small_maps import SmallMapConvolutions
 from singleshot.multibox import matching
 from singleshot.training.logs import log_series
-from singleshot.training.train import TrainResult, train
+from singleshot.training.result import TrainResult
+from singleshot.training.train import train
 from singleshot.weights.file import read_spec, read_state
 
 QUICK: dict[str, Any] = {"size_hw": [96, 96], "workers": 0, "amp": "fp32", "evaluation.every": 0, "log_every": 1}

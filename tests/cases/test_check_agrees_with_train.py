@@ -10,9 +10,8 @@ import pytest
 from reference_data import reference_folder
 from singleshot.data.bad_records import Problem
 from singleshot.data.check import DataReport, check
+from singleshot.data.train_val import open_training
 from singleshot.errors import SingleshotError
-from singleshot.training.config import DataConfig
-from singleshot.training.splits import open_splits
 
 
 def _folders() -> list[str]:
@@ -45,10 +44,10 @@ def test_check_and_train_agree(folder: str, reference: Path) -> None:
     report, refusal = _check(path)
     if refusal:
         with pytest.raises(SingleshotError, match=re.escape(refusal)):
-            open_splits(DataConfig(path=str(path)))
+            open_training(path)
         return
     assert report is not None
-    train_set, val_set = open_splits(DataConfig(path=str(path)))
+    train_set, val_set = open_training(path)
     opened = [dataset for dataset in (train_set, val_set) if dataset is not None]
     whole = {sample.image_path for sample in report.dataset}
     assert train_set.class_map.names == report.dataset.class_map.names

@@ -17,8 +17,9 @@ from singleshot.demo.detect import detect_photos, photo_folder
 from singleshot.demo.learn import Course, learn_scenes, remove_former_run, render_scenes
 from singleshot.detector import load
 from singleshot.errors import DataError, MissingExtraError, OutputError
-from singleshot.training.config import TrainConfig, write_config
-from singleshot.training.train import TrainResult
+from singleshot.training.config import TrainConfig
+from singleshot.training.recipes import write_config
+from singleshot.training.result import TrainResult
 
 
 def console() -> Console:

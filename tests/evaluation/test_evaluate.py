@@ -25,8 +25,9 @@ from singleshot.detector import Detector, load
 from singleshot.errors import ConfigError, DataError, OutputError, WeightsError
 from singleshot.evaluation.evaluate import evaluate, evaluate_network, evaluate_predictor, open_held_out
 from singleshot.evaluation.metrics import DetectionTable, GroundTruth, VocConfig, evaluate_detections
+from singleshot.evaluation.numbers import Speed
 from singleshot.evaluation.pages import evaluation_sections
-from singleshot.evaluation.result import EvalResult, Speed
+from singleshot.evaluation.result import EvalResult
 from singleshot.prediction.pipeline import Predictor
 from singleshot.report.page import render_page
 from singleshot.runtime.base import TimedDetections

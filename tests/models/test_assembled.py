@@ -104,7 +104,7 @@ def test_intermediate_layer_and_clip() -> None:
         ({"sizes": [[0.1], [0.2]]}, "sizes has 2 entries but from_layers has 4"),
         ({"sizes": [[0.1], [], [0.2], [0.3]]}, "at least one number for every source"),
         ({"sizes": [0.1, 0.2, 0.3]}, "sizes"),
-        ({"sizes": [[0.1], [-0.1], [0.2], [0.3]]}, r"sizes\.1\.0: Input should be greater than 0"),
+        ({"sizes": [[0.1], [-0.1], [0.2], [0.3]]}, r"sizes\.1\.0: must be above 0"),
         ({"ratios": [[1.0]]}, "ratios has 1 entries"),
         ({"from_layers": ["", "conv_14", "", ""]}, "must begin with a layer of the backbone"),
         ({"from_layers": ["conv_12", "", "conv_14", ""]}, "all backbone layers before the first ''"),
@@ -116,7 +116,7 @@ def test_intermediate_layer_and_clip() -> None:
         ({"prediction_module": "e"}, "prediction_module: no prediction module 'e'; there are none, b, c"),
         ({"network": "mobilenet"}, "network: no backbone 'mobilenet'; did you mean mobilenet_v"),
         ({"nms_thresh": 1.5}, r"nms_thresh: .*\(given: 1.5\)"),
-        ({"min_filter": 0}, "min_filter: Input should be greater than 0"),
+        ({"min_filter": 0}, "min_filter: must be above 0"),
     ],
 )
 def test_errors_name_the_key(changes: dict[str, Any], message: str) -> None:
@@ -152,7 +152,7 @@ def test_yaml_there_and_back(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("text", "message"),
-    [("[1, 2", "not YAML"), ("- 1", "must be a mapping"), ("network: x", r"from_layers: Field required")],
+    [("[1, 2", "not YAML"), ("- 1", "must be a mapping"), ("network: x", r"from_layers: is missing")],
 )
 def test_bad_files(tmp_path: Path, text: str, message: str) -> None:
     path = tmp_path / "bad.yaml"

@@ -15,7 +15,7 @@ from singleshot.models.build import build_network
 from singleshot.models.catalogue import model_spec
 from singleshot.models.fast_conv import training
 from singleshot.models.fast_conv.training import WinogradConvolutions, winograd_share
-from singleshot.training.auto import precision_of
+from singleshot.training.precision import precision_of
 
 needs_kernel = pytest.mark.skipif(kernel() is None, reason="no C compiler here")
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from singleshot.models.build import build_network
 from singleshot.models.catalogue import model_spec
 from singleshot.models.fast_conv.small_maps import SmallMapConvolutions, has_small_maps
-from singleshot.training.loop import Precision
+from singleshot.training.precision import Precision
 
 CPU = torch.device("cpu")
 SHAPES = list(itertools.product((1, 2, 3, 5, 7), (1, 2, 3), (1, 2, 6), ((1, 1), (2, 1), (2, 2), (3, 5))))

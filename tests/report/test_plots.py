@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from defusedxml import ElementTree
 
-from singleshot.report import plots
+from singleshot.report import chart, plots
 
 LINE = np.linspace(0, 1, 5)
 
@@ -41,7 +41,7 @@ def test_draws_a_theme_following_svg(svg: Callable[[], bytes]) -> None:
     data = svg()
     assert ElementTree.fromstring(data).tag.endswith("svg")
     assert b"currentColor" in data
-    assert plots.INK.encode() not in data
+    assert chart.INK.encode() not in data
 
 
 def test_names_are_in_the_legend_and_stay_text() -> None:
@@ -85,9 +85,9 @@ def font_sizes_px(svg: bytes, shown_px: float) -> list[float]:
 @pytest.mark.parametrize(
     ("svg", "shown_px"),
     [
-        (lambda: plots.training_curve({"total": ([1, 9], [3.0, 2.0])}, {"AP": ([1], [0.5])}), plots.PAGE_PX - 50),
-        (lambda: plots.pr_curves({"dog": (LINE, LINE)}), plots.COLUMN_PX - 16),
-        (lambda: plots.score_histogram(np.zeros(3), np.ones(2)), plots.COLUMN_PX - 16),
+        (lambda: plots.training_curve({"total": ([1, 9], [3.0, 2.0])}, {"AP": ([1], [0.5])}), chart.PAGE_PX - 50),
+        (lambda: plots.pr_curves({"dog": (LINE, LINE)}), chart.COLUMN_PX - 16),
+        (lambda: plots.score_histogram(np.zeros(3), np.ones(2)), chart.COLUMN_PX - 16),
         *[
             (lambda n=n: plots.confusion_matrix(np.eye(n, dtype=int), ["c"] * n), min(plots.matrix_width_px(n), 1030))
             for n in (1, 2, 24, 60, 90)

@@ -16,8 +16,9 @@ from singleshot.training.checkpoint import Learner, load_checkpoint
 from singleshot.training.config import OptimizerConfig, ScheduleConfig
 from singleshot.training.ema import Ema
 from singleshot.training.guards import LossGuard
-from singleshot.training.loop import Intervals, Trainer
+from singleshot.training.loop import Trainer
 from singleshot.training.optimizer import build_optimizer
+from singleshot.training.parts import Intervals
 from singleshot.training.schedule import RunLength
 
 MakeTrainer = Callable[..., Trainer]

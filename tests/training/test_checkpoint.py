@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from singleshot.errors import WeightsError
-from singleshot.training.checkpoint import SEAL_BYTES, Learner, RunState, load_checkpoint, save_checkpoint
+from singleshot.training.checkpoint import SEAL_BYTES, Best, Learner, RunState, load_checkpoint, save_checkpoint
 from singleshot.training.ema import Ema
 
 
@@ -28,7 +28,7 @@ def learn(it: Learner) -> None:
 def test_everything_comes_back(tmp_path: Path) -> None:
     first = learner()
     learn(first)
-    run = RunState(step=7, elapsed_s=1.5, next_evaluation=2.0, best=0.4, best_step=5, stale=1)
+    run = RunState(step=7, elapsed_s=1.5, next_evaluation=2.0, best=Best(0.4, 5, {"AP50": 0.4}), stale=1)
     save_checkpoint(tmp_path / "state.pt", first, run)
     drawn = torch.rand(3)
     second = learner()
@@ -39,6 +39,15 @@ def test_everything_comes_back(tmp_path: Path) -> None:
         assert torch.equal(a, b)
         momenta = first.optimizer.state[a]["momentum_buffer"], second.optimizer.state[b]["momentum_buffer"]
         assert torch.equal(*momenta)
+
+
+def test_a_state_of_before_the_numbers_were_kept_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "state.pt"
+    save_checkpoint(path, learner(), RunState(step=7, best=Best(0.4, 5)))
+    saved = torch.load(path, weights_only=True)
+    saved["run"] |= {"best": 0.4, "best_step": 5}
+    torch.save(saved, path)
+    assert load_checkpoint(path, learner()) == RunState(step=7, best=Best(0.4, 5))
 
 
 def test_a_state_of_other_settings_is_refused(tmp_path: Path) -> None:

@@ -21,8 +21,9 @@ from singleshot.training.checkpoint import Learner
 from singleshot.training.config import OptimizerConfig, ScheduleConfig
 from singleshot.training.guards import LossGuard
 from singleshot.training.logs import EvaluationRecord, StepRecord
-from singleshot.training.loop import Intervals, Trainer
+from singleshot.training.loop import Trainer
 from singleshot.training.optimizer import build_optimizer
+from singleshot.training.parts import Intervals
 from singleshot.training.schedule import RunLength
 
 SIZE = 64

@@ -9,8 +9,9 @@ import torch
 
 from singleshot.models.build import build_network
 from singleshot.models.catalogue import model_spec
-from singleshot.training.config import TrainConfig, find_recipe, read_config, recipe_paths
+from singleshot.training.config import TrainConfig
 from singleshot.training.optimizer import freeze_parts, learning_rate, parameter_groups, set_norm_momentum, still_norms
+from singleshot.training.recipes import find_recipe, read_config, recipe_paths
 from singleshot.training.schedule import RunLength, lr_factor
 
 VOC_CLASSES = [f"class{index}" for index in range(20)]

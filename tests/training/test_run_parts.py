@@ -10,16 +10,18 @@ from pathlib import Path
 import pytest
 import torch
 
+from singleshot.data.train_val import open_training
 from singleshot.demo.scenes import make_scenes
 from singleshot.errors import ConfigError, DataError
 from singleshot.models.build import build_network
 from singleshot.models.catalogue import model_spec
 from singleshot.runtime.device import choose_device
-from singleshot.training import auto
-from singleshot.training.auto import activation_bytes, choose_amp, choose_batch
-from singleshot.training.config import DataConfig, TrainConfig, write_config
+from singleshot.training import batch_size, precision
+from singleshot.training.batch_size import activation_bytes, choose_batch
+from singleshot.training.config import TrainConfig
+from singleshot.training.precision import choose_amp
+from singleshot.training.recipes import write_config
 from singleshot.training.run_folder import HEAD, clear_results, existing_folder, new_folder, sole_use
-from singleshot.training.splits import open_splits
 
 CPU = torch.device("cpu")
 
@@ -40,7 +42,7 @@ def scenes(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_data_set_keeps_its_splits(
     scenes: Path, train: str, val: str, splits: tuple[str, str | None], sizes: tuple[int, int | None]
 ) -> None:
-    train_set, val_set = open_splits(DataConfig(path=str(scenes), train=train, val=val))
+    train_set, val_set = open_training(scenes, train, val)
     assert (train_set.split, val_set.split if val_set else None) == splits
     assert (len(train_set), len(val_set) if val_set else None) == sizes
 
@@ -48,7 +50,7 @@ def test_a_data_set_keeps_its_splits(
 def test_where_nothing_is_held_out_a_fifth_of_a_small_set_is(scenes: Path, tmp_path: Path) -> None:
     (scenes / "ImageSets" / "Main" / "test.txt").rename(tmp_path / "test.txt")
     try:
-        train_set, val_set = open_splits(DataConfig(path=str(scenes)))
+        train_set, val_set = open_training(scenes)
     finally:
         (tmp_path / "test.txt").rename(scenes / "ImageSets" / "Main" / "test.txt")
     assert val_set
@@ -61,14 +63,14 @@ def test_where_nothing_is_held_out_a_fifth_of_a_small_set_is(scenes: Path, tmp_p
 def test_of_too_few_images_none_is_held_out_and_that_is_said(tmp_path: Path) -> None:
     folder = make_scenes(tmp_path / "two", count=2, size_hw=(40, 50))
     (folder / "ImageSets" / "Main" / "test.txt").unlink()
-    train_set, val_set = open_splits(DataConfig(path=str(folder)))
+    train_set, val_set = open_training(folder)
     assert val_set is None
     assert any("nothing is measured" in note for note in train_set.notes)
 
 
 def test_an_unknown_split_is_an_error(scenes: Path) -> None:
     with pytest.raises(DataError, match="no split 'night'"):
-        open_splits(DataConfig(path=str(scenes), train="night"))
+        open_training(scenes, "night")
 
 
 def test_new_folders_are_numbered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -156,7 +158,7 @@ def test_the_run_saved_last_is_resumed(tmp_path: Path, monkeypatch: pytest.Monke
 def test_auto_precision_follows_the_cpu(
     monkeypatch: pytest.MonkeyPatch, units: list[str], share: float, amp: str
 ) -> None:
-    monkeypatch.setattr(auto, "cpu_bf16_units", lambda: units)
+    monkeypatch.setattr(precision, "cpu_bf16_units", lambda: units)
     assert choose_amp("auto", CPU, share) == amp
     assert choose_amp("fp32", CPU, share) == "fp32"
     assert choose_amp("bf16", CPU, share) == "bf16"
@@ -180,7 +182,7 @@ def test_auto_batch_fits_the_data_and_the_memory(
     monkeypatch: pytest.MonkeyPatch, images: int, free_gb: float, batch: int
 ) -> None:
     network = build_network(model_spec("ssdlite300_mobilenet_v2", ["a"]).network)
-    monkeypatch.setattr(auto, "free_memory", lambda device: int(free_gb * 1e9))
+    monkeypatch.setattr(batch_size, "free_memory", lambda device: int(free_gb * 1e9))
     assert choose_batch(network, (300, 300), CPU, images) == batch
 
 

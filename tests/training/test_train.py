@@ -25,11 +25,13 @@ from singleshot.demo.scenes import make_scenes
 from singleshot.errors import ConfigError, DataError, SingleshotError
 from singleshot.evaluation.metrics import DetectionTable, evaluate_detections
 from singleshot.evaluation.result import EvalResult
-from singleshot.training import assemble
-from singleshot.training.config import read_config
+from singleshot.training import held_out
 from singleshot.training.logs import log_series
-from singleshot.training.train import TrainResult, train
-from singleshot.weights.file import read_spec, read_state
+from singleshot.training.recipes import read_config
+from singleshot.training.result import TrainResult
+from singleshot.training.train import train
+from singleshot.weights.file import read_spec, read_state, save_weights
+from singleshot.weights.network import load_network
 
 SMALL: dict[str, Any] = {
     "size_hw": [96, 96],
@@ -175,7 +177,7 @@ def test_the_report_of_a_resumed_run_is_about_its_best_weights(
     scenes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The network of the first evaluation finds everything, all others nothing."""
-    measure, sums = assemble.evaluate_network, []
+    measure, sums = held_out.evaluate_network, []
 
     def falls(network: Any, *args: Any, **options: Any) -> EvalResult:
         result = measure(network, *args, **options)
@@ -187,7 +189,7 @@ def test_the_report_of_a_resumed_run_is_about_its_best_weights(
         metrics = evaluate_detections(truth, table, len(result.class_names))
         return dataclasses.replace(result, detections=table, metrics=metrics)
 
-    monkeypatch.setattr(assemble, "evaluate_network", falls)
+    monkeypatch.setattr(held_out, "evaluate_network", falls)
     settings = SMALL | {"schedule.warmup_steps": 0, "evaluation.every": 2}
     first, _ = run(scenes, tmp_path / "run", steps=2, batch=2, settings=settings)
     assert headline(first.report) == "1.000"
@@ -197,6 +199,33 @@ def test_the_report_of_a_resumed_run_is_about_its_best_weights(
     assert "measuring the best weights" in text
     assert headline(second.report) == "1.000"
     assert "coco_AP 1.000 on 3 held-out images with" in text
+    val_set = singleshot.data.open(scenes, "test")
+    for path, ap in ((second.best, 1.0), (second.last, 0.0)):
+        spec = read_spec(path)
+        network = load_network(spec, read_state(path), path).eval()
+        assert falls(network, spec, val_set).coco["AP"] == ap
+    page = second.report.read_text()
+    numbers = page[page.index("Numbers of the best weights") :]
+    assert re.search(r"coco_AP</td>\s*<td[^>]*>1\.0", numbers)
+
+
+def test_weights_that_are_newer_than_the_state_are_the_best(scenes: Path, tmp_path: Path) -> None:
+    """A run may be killed between writing its best weights and its state."""
+    settings = SMALL | {"schedule.warmup_steps": 0, "evaluation.every": 2}
+    first, _ = run(scenes, tmp_path / "run", steps=2, batch=2, settings=settings)
+    spec = read_spec(first.best)
+    metrics = spec.provenance.metrics | {"coco_AP": 0.99}
+    newer = spec.model_copy(update={"provenance": spec.provenance.model_copy(update={"metrics": metrics})})
+    save_weights(first.best, newer, read_state(first.best))
+    before = first.best.read_bytes()
+    second, text = run(None, tmp_path / "run", settings={}, resume=True, steps=3)
+    assert second.metrics == metrics
+    assert "measuring the best weights" in text
+    assert first.best.read_bytes() == before
+    first.best.unlink()
+    third, _ = run(None, tmp_path / "run", settings={}, resume=True, steps=4)
+    assert third.best.name == "best.safetensors"
+    assert read_spec(third.best).provenance.metrics == third.metrics != metrics
 
 
 def relabel(folder: Path, old: str, new: str) -> None:

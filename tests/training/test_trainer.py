@@ -12,10 +12,13 @@ from engine_fakes import RandomBatches, tiny_loss
 from torch import Tensor, nn
 
 from singleshot.core.structures import Batch, HeadOutput
+from singleshot.training.checkpoint import Best
 from singleshot.training.config import OptimizerConfig, ScheduleConfig
 from singleshot.training.guards import LossGuard, NonFiniteLossError
 from singleshot.training.logs import EvaluationRecord, StepRecord
-from singleshot.training.loop import Intervals, Precision, Trainer
+from singleshot.training.loop import Trainer
+from singleshot.training.parts import Intervals
+from singleshot.training.precision import Precision
 from singleshot.training.schedule import RunLength
 
 MakeTrainer = Callable[..., Trainer]
@@ -184,7 +187,7 @@ def test_evaluation_keeps_the_best_and_stops_when_stale(make_trainer: MakeTraine
     assert [r.step for r in listener.evaluations] == [1, 2, 3, 4]
     saved = ["best", "last", "state"]
     assert trainer.store.saved == [*saved, *saved, "last", "state", *saved]
-    assert (trainer.run.best, trainer.run.best_step, trainer.run.stale) == (0.5, 4, 2)
+    assert (trainer.run.best, trainer.run.stale) == (Best(0.5, 4, {"AP50": 0.5}), 2)
     assert trainer.learner.network.training
 
 
@@ -202,7 +205,7 @@ def test_what_does_not_count(make_trainer: MakeTrainer, values: list[float], war
     schedule = ScheduleConfig(kind="constant", warmup_steps=warmup)
     trainer, listener, ending = evaluated(make_trainer, values, schedule=schedule, patience=3)
     assert ending == "finished"
-    assert trainer.run.best_step == best_step
+    assert (trainer.run.best.step if trainer.run.best else 0) == best_step
     assert [r.step for r in listener.evaluations if r.best][-1:] == ([best_step] if best_step else [])
 
 
@@ -276,7 +279,7 @@ def test_while_nothing_is_found_the_latest_weights_are_the_best(make_trainer: Ma
     )  # fmt: skip
     assert trainer.fit() == "early"
     assert [record.best for record in listener.evaluations] == [True] * 3
-    assert (trainer.run.best, trainer.run.best_step, trainer.run.stale) == (0.0, 3, 2)
+    assert (trainer.run.best, trainer.run.stale) == (Best(0.0, 3, {"AP50": 0.0}), 2)
 
 
 def test_the_last_evaluation_is_at_the_end_and_only_once(make_trainer: MakeTrainer) -> None:

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, Field, ValidationError, model_validator
 
+from singleshot.core.setting_errors import wrong_settings
 from singleshot.core.settings import Frozen, UnitFloat
 from singleshot.errors import ConfigError
 
@@ -179,9 +180,8 @@ def parse_augment(value: AugmentConfig | str | Mapping[str, Any]) -> AugmentConf
     try:
         return AugmentConfig.model_validate(_merged(base, changes))
     except ValidationError as error:
-        first = error.errors()[0]
-        key = ".".join(str(part) for part in ("augment", *first["loc"]))
-        raise ConfigError(f"{key}: {first['msg']}; the value is {first['input']!r}") from error
+        first = wrong_settings(error, AugmentConfig, lambda key: f"augment.{key}".rstrip("."))[0]
+        raise ConfigError(first) from None
 
 
 def _merged(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:

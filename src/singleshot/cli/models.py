@@ -24,7 +24,10 @@ PRESETS = "mxnet"
 
 
 def models(
-    name: Annotated[str | None, typer.Argument(help="A model, or a weights file: prints its layers.")] = None,
+    name: Annotated[
+        str | None,
+        typer.Argument(help="A model, a weights file, or a .yaml that describes a detector: prints its layers."),
+    ] = None,
     classes: Annotated[int, typer.Option(min=1, help="Object classes that heads are counted for.")] = 20,
     size: Annotated[
         str | None, typer.Option(metavar="HEIGHTxWIDTH", help="Another input size, for instance 300x480.")
@@ -41,8 +44,10 @@ def models(
     * `singleshot models --all`
     * `singleshot models ssd300_vgg16`
     * `singleshot models ssdlite300_mobilenet_v2 --size 300x480 --classes 3`
+    * `singleshot models detector.yaml`
     """
     from singleshot.models.catalogue import model_entry, model_spec
+    from singleshot.models.description import describe, is_description, read_description
 
     console = open_console()
     size_hw = parse_size(size) if size else None
@@ -55,6 +60,11 @@ def models(
         if size_hw:
             spec = spec.model_copy(update={"preprocess": spec.preprocess.model_copy(update={"size_hw": size_hw})})
         _print_one(console, spec, f"weights file of {spec.name}")
+    elif is_description(name):
+        description = read_description(name)
+        own = description.get("class_names")
+        names = own if isinstance(own, list) else class_placeholders(classes)
+        _print_one(console, describe(description, names, size_hw, name), f"described in {name}")
     else:
         spec = model_spec(name, class_placeholders(classes), size_hw)
         _print_one(console, spec, model_entry(name).description)

@@ -20,6 +20,8 @@ Examples:
 
     singleshot train data.yaml --weights runs/photos/best.safetensors --epochs 10 --set optimizer.lr=1e-4
 
+    singleshot train photos --model detector.yaml --weights imagenet
+
     singleshot train --resume --out runs/photos
 """
 
@@ -31,7 +33,10 @@ def train(
             help="Labelled images: a VOC or YOLO folder, a COCO .json, a YOLO .yaml or a .csv.", show_default=False
         ),
     ] = None,
-    model: Annotated[str | None, typer.Option(help="Architecture; default: that of the weights.")] = None,
+    model: Annotated[
+        str | None,
+        typer.Option(help="Architecture, or a .yaml that describes a detector; default: that of the weights."),
+    ] = None,
     weights: Annotated[
         str | None, typer.Option(help="Where to start: coco (default), imagenet, a weights file, none.")
     ] = None,
@@ -119,7 +124,7 @@ def _assignments(texts: list[str]) -> dict[str, Any]:
     """``KEY=VALUE`` pairs; values are read as YAML."""
     import yaml
 
-    from singleshot.training.config import parse_yaml
+    from singleshot.core.yaml_files import parse_yaml
 
     pairs = {}
     for text in texts:

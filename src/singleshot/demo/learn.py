@@ -17,7 +17,7 @@ from singleshot.errors import DataError
 if TYPE_CHECKING:
     from singleshot.evaluation.result import EvalResult
     from singleshot.report.page import Section
-    from singleshot.training.train import TrainResult
+    from singleshot.training.result import TrainResult
 
 SHOWN_SCENES = 3
 
@@ -114,7 +114,7 @@ def render_scenes(context: DemoContext, count: int, difficulty: float = 1.0) -> 
 
 def remove_former_run(run: Path, scenes: Path) -> None:
     """Make room for a new run in place of a former demo's; any other run stays, and training refuses to replace it."""
-    from singleshot.training.config import read_config
+    from singleshot.training.recipes import read_config
 
     settings = run / "config.yaml"
     if not settings.is_file():

@@ -19,7 +19,8 @@ from singleshot.evaluation.metrics import DetectionTable, GroundTruth, VocConfig
 from singleshot.evaluation.metrics.class_match import match_classes
 from singleshot.evaluation.metrics.coco import MAX_DETECTIONS
 from singleshot.evaluation.metrics.measure import VOC
-from singleshot.evaluation.result import EvalResult, Speed
+from singleshot.evaluation.numbers import Speed
+from singleshot.evaluation.result import EvalResult
 from singleshot.prediction.frames import Failure
 from singleshot.prediction.pipeline import Predictor, StageTimes
 from singleshot.prediction.settings import check_batch

@@ -8,8 +8,9 @@ from singleshot.core.wording import counted
 from singleshot.errors import ImageError
 from singleshot.evaluation.metrics.curves import GRID, counts_on_grid, f1_on_grid, precision_on_grid
 from singleshot.evaluation.metrics.voc import RIGHT, WRONG
+from singleshot.evaluation.numbers import Measured
 from singleshot.evaluation.pictures import LEGEND, draw_comparison, find_mistakes
-from singleshot.evaluation.result import EvalResult
+from singleshot.evaluation.wording import convention, interval_text, remarks
 from singleshot.report import plots
 from singleshot.report.page import Cell, Figure, Figures, Section, Table, Text, Tile, Tiles
 
@@ -19,7 +20,7 @@ LARGEST_MATRIX = 90
 """Classes, with background, of which a matrix can still be read."""
 
 
-def evaluation_sections(result: EvalResult, worst: int = 12) -> list[Section]:
+def evaluation_sections(result: Measured, worst: int = 12) -> list[Section]:
     """Everything that a report shows about an evaluation, for a page of its own or as part of another.
 
     Args:
@@ -35,18 +36,18 @@ def evaluation_sections(result: EvalResult, worst: int = 12) -> list[Section]:
         Section("Classes", _classes(result)),
         Section("Confusion", _confusion(result)),
         Section("Worst images", _worst_images(result, worst)),
-        Section("How it was measured", [Text(result.convention), _speed_table(result)]),
+        Section("How it was measured", [Text(convention(result)), _speed_table(result)]),
     ]
 
 
-def _tiles(result: EvalResult) -> list[Tile]:
+def _tiles(result: Measured) -> list[Tile]:
     tiles = [
         Tile(f"AP at IoU {result.voc.min_iou:g}", _number(result.voc_area), "VOC, area below the curve"),
         Tile("VOC 2007", _number(result.voc_07), "11 points"),
     ]
     for place, (name, rule) in enumerate({"AP": "IoU 0.50 to 0.95", "AP50": "IoU 0.50"}.items()):
         if result.coco:
-            interval = result.interval_text(name)
+            interval = interval_text(result, name)
             note = rule + (f";{interval}" if interval else "")
             tiles.insert(place, Tile(f"COCO {name}", _number(result.coco[name]), note))
     threshold = result.metrics.best_threshold
@@ -56,12 +57,12 @@ def _tiles(result: EvalResult) -> list[Tile]:
     return tiles
 
 
-def _remarks(result: EvalResult) -> list[Text]:
-    remarks = [*result.notes, *result.remarks]
-    return [Text("\n\n".join(remarks))] if remarks else []
+def _remarks(result: Measured) -> list[Text]:
+    found = [*result.notes, *remarks(result)]
+    return [Text("\n\n".join(found))] if found else []
 
 
-def _classes(result: EvalResult) -> list[Table | Text]:
+def _classes(result: Measured) -> list[Table | Text]:
     measured = [item for item in result.per_class if item.objects]
     if not measured:
         return [Text("No object of any class: there is nothing to measure.")]
@@ -83,7 +84,7 @@ def _classes(result: EvalResult) -> list[Table | Text]:
     ]
 
 
-def _curves(result: EvalResult) -> Figures:
+def _curves(result: Measured) -> Figures:
     # a class may have the very name of the mean
     names = [name + " (class)" * (name == MEAN) for name in result.class_names]
     seen = {name: curve for name, curve in zip(names, result.metrics.curves, strict=True) if curve.objects}
@@ -104,7 +105,7 @@ def _curves(result: EvalResult) -> Figures:
     )
 
 
-def _all_together(result: EvalResult) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+def _all_together(result: Measured) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     kept, right = (np.sum(counts, axis=0) for counts in zip(*map(counts_on_grid, result.metrics.curves), strict=True))
     sought = sum(curve.objects for curve in result.metrics.curves)
     precision = np.divide(right, kept, out=np.full(len(GRID), np.nan), where=kept > 0)
@@ -120,7 +121,7 @@ def _with_mean(lines: dict[str, np.ndarray]) -> dict[str, tuple[np.ndarray, np.n
     return series
 
 
-def _confusion(result: EvalResult) -> list[Figures | Table | Text]:
+def _confusion(result: Measured) -> list[Figures | Table | Text]:
     counts, names = result.metrics.confusion, [*result.class_names, "background"]
     # rows and columns of classes that occur nowhere say nothing
     used = np.flatnonzero((counts.sum(axis=0) + counts.sum(axis=1)) > 0)
@@ -151,7 +152,7 @@ def _confusion(result: EvalResult) -> list[Figures | Table | Text]:
     return blocks
 
 
-def _worst_images(result: EvalResult, worst: int) -> list[Figures | Text]:
+def _worst_images(result: Measured, worst: int) -> list[Figures | Text]:
     mistakes = find_mistakes(result.truth, result.detections, result.metrics.matching, result.metrics.best_threshold)
     order = np.argsort(-mistakes.by_image, kind="stable")[:worst]
     images = [int(image) for image in order if mistakes.by_image[image]]
@@ -170,7 +171,7 @@ def _worst_images(result: EvalResult, worst: int) -> list[Figures | Text]:
     return [Text("\n\n".join([LEGEND, *gone])), Figures(figures)]
 
 
-def _speed_table(result: EvalResult) -> Table:
+def _speed_table(result: Measured) -> Table:
     speed = result.speed
     stages = {
         "read and decode": speed.decode_ms,

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from singleshot.evaluation.metrics import DetectionTable, GroundTruth
 from singleshot.evaluation.metrics.voc import RIGHT, WRONG, Matching
-
-if TYPE_CHECKING:
-    from singleshot.evaluation.result import EvalResult
+from singleshot.evaluation.numbers import Measured
 
 FOUND, MISSED, GOOD, BAD = (255, 255, 255), (255, 176, 0), (24, 178, 107), (229, 57, 53)
 """RGB of found objects, missed objects, right detections, wrong detections."""
@@ -55,7 +53,7 @@ def find_mistakes(
     return Mistakes(missed, wrong, np.bincount(images, minlength=truth.image_count))
 
 
-def draw_comparison(result: EvalResult, image: int, mistakes: Mistakes) -> np.ndarray:
+def draw_comparison(result: Measured, image: int, mistakes: Mistakes) -> np.ndarray:
     """One image with its objects and its detections at the best common threshold.
 
     Args:

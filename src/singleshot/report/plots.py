@@ -5,64 +5,20 @@ Every function takes plain numbers, so training, evaluation and the demo can all
 
 from __future__ import annotations
 
-import io
-import warnings
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from singleshot.errors import MissingExtraError
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
+from singleshot.report.chart import COLUMN_PX, INK, PAGE_PX, PALETTE, chart, decades, finish, shown_name
 
 Series = Mapping[str, tuple[Sequence[float] | np.ndarray, Sequence[float] | np.ndarray]]
 """Lines by name: x values and y values. NaN breaks a line."""
-
-PALETTE = ("#3b82f6", "#f59e0b", "#10b981", "#ef4444", "#8b5cf6", "#06b6d4", "#ec4899", "#84cc16", "#a16207", "#64748b")
-"""Colours that can be read on white and on black."""
-
-INK = "#010203"
-"""Stands for ``currentColor``, which matplotlib does not know, until the SVG is finished."""
-
-PX_PER_INCH = 96
-"""CSS pixels. A chart is drawn as wide as a page shows it, so letters keep their size: 8 points are 10.7 pixels."""
-
-PAGE_PX, COLUMN_PX = 1070, 520
-"""Width of a report's page, and of a column where two stand side by side."""
-
-LONGEST_NAME = 28
-"""Letters of a class name that a chart has room for."""
 
 FULL_COLOUR_FROM = 5
 """Objects that a row of a confusion matrix needs for the full colour."""
 
 MOST_NAMED_LINES = 10
 """More lines than this get no legend: nobody can tell their colours apart."""
-
-STYLE = {
-    "svg.fonttype": "none",
-    "svg.hashsalt": "singleshot",
-    "text.parse_math": False,
-    "font.size": 9.0,
-    "text.color": INK,
-    "axes.edgecolor": INK,
-    "axes.labelcolor": INK,
-    "axes.titlesize": 10.0,
-    "axes.linewidth": 0.6,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "xtick.color": INK,
-    "ytick.color": INK,
-    "grid.color": INK,
-    "grid.alpha": 0.12,
-    "grid.linewidth": 0.6,
-    "lines.linewidth": 1.6,
-    "legend.frameon": False,
-    "legend.fontsize": 8.0,
-}
 
 
 def line_chart(
@@ -89,7 +45,7 @@ def line_chart(
     Raises:
         MissingExtraError: matplotlib is not installed.
     """
-    with _chart(COLUMN_PX, 340) as (axes, out):
+    with chart(COLUMN_PX, 340) as (axes, out):
         many = len(series) > MOST_NAMED_LINES
         for index, (name, (x, y)) in enumerate(series.items()):
             strong = name == emphasis
@@ -103,10 +59,10 @@ def line_chart(
                 color=colour,
                 linewidth=width,
                 alpha=alpha,
-                label=_label(name) if named else None,
+                label=shown_name(name) if named else None,
                 zorder=3 if strong else 2,
             )
-        _finish(axes, x_label, y_label, title, x_range, y_range)
+        finish(axes, x_label, y_label, title, x_range, y_range)
         if series and (not many or emphasis in series):
             axes.legend(loc="best")
     return out.getvalue()
@@ -133,19 +89,21 @@ def training_curve(
     Raises:
         MissingExtraError: matplotlib is not installed.
     """
-    with _chart(PAGE_PX, 400) as (axes, out):
+    with chart(PAGE_PX, 400) as (axes, out):
         colours = iter(PALETTE * (1 + (len(losses) + len(scores or {})) // len(PALETTE)))
         for name, (x, y) in losses.items():
             values = np.asarray(y, dtype=float)
-            axes.plot(x, np.where(values > 0, values, np.nan), color=next(colours), label=_label(name))
+            axes.plot(x, np.where(values > 0, values, np.nan), color=next(colours), label=shown_name(name))
         if losses:
-            _decades(axes)
-        _finish(axes, x_label, y_label, "", None, None)
+            decades(axes)
+        finish(axes, x_label, y_label, "", None, None)
         handles, labels = axes.get_legend_handles_labels()
         if scores:
             right = axes.twinx()
             for name, (x, y) in scores.items():
-                right.plot(x, y, color=next(colours), marker="o", markersize=3.5, linestyle="--", label=_label(name))
+                right.plot(
+                    x, y, color=next(colours), marker="o", markersize=3.5, linestyle="--", label=shown_name(name)
+                )
             right.set(ylim=(0, 1), ylabel=score_label)
             right.spines["right"].set_visible(True)
             more = right.get_legend_handles_labels()
@@ -191,14 +149,14 @@ def score_histogram(right: np.ndarray, wrong: np.ndarray, *, bins: int = 40) -> 
     Returns:
         SVG.
     """
-    with _chart(COLUMN_PX, 340) as (axes, out):
+    with chart(COLUMN_PX, 340) as (axes, out):
         edges = np.linspace(0, 1, bins + 1)
         for scores, name, colour in ((wrong, "wrong", PALETTE[3]), (right, "right", PALETTE[2])):
             counts, _ = np.histogram(scores, edges)
             axes.stairs(counts, edges, fill=True, color=colour, alpha=0.45, label=f"{name} ({len(scores):,})")
         axes.set_yscale("symlog", linthresh=1)
         axes.yaxis.set_major_formatter("{x:,.0f}")
-        _finish(axes, "score", "detections", "", (0, 1), None)
+        finish(axes, "score", "detections", "", (0, 1), None)
         axes.set_ylim(bottom=0)
         axes.legend(loc="upper center", bbox_to_anchor=(0.5, 1.14), ncols=2)
     return out.getvalue()
@@ -225,13 +183,13 @@ def confusion_matrix(counts: np.ndarray, names: Sequence[str]) -> bytes:
     size = len(names)
     width_px = matrix_width_px(size)
     height_px = max(width_px * 0.92, 180 + 15 * size)
-    with _chart(width_px, height_px) as (axes, out):
+    with chart(width_px, height_px) as (axes, out):
         shares = counts / _row_scale(counts)[:, None]
         colour = np.array([int(PALETTE[0][i : i + 2], 16) / 255 for i in (1, 3, 5)])
         cells = np.concatenate([np.broadcast_to(colour, (size, size, 3)), 0.9 * np.sqrt(shares)[..., None]], axis=2)
         axes.imshow(cells, interpolation="nearest", aspect="auto")
         upright = size > 6
-        labels = [_label(name) for name in names]
+        labels = [shown_name(name) for name in names]
         axes.set_xticks(range(size), labels, rotation=90 if upright else 30, ha="center" if upright else "right")
         axes.set_yticks(range(size), labels)
         axes.set(xlabel="detected as", ylabel="labelled as")
@@ -247,54 +205,3 @@ def _row_scale(counts: np.ndarray) -> np.ndarray:
     sums = counts.sum(axis=1)
     sums[-1] = max(sums.max(), FULL_COLOUR_FROM)
     return np.asarray(np.maximum(sums, FULL_COLOUR_FROM))
-
-
-def _label(name: str) -> str:
-    """A name as a chart shows it: not too long, and never hidden, as matplotlib hides names that begin with ``_``."""
-    short = name if len(name) <= LONGEST_NAME else f"{name[: LONGEST_NAME - 1]}…"
-    return f"\u200b{short}" if short.startswith("_") else short
-
-
-@contextmanager
-def _chart(width_px: float, height_px: float) -> Iterator[tuple[Axes, io.BytesIO]]:
-    """Fresh axes without pyplot's global state; what was drawn is in the buffer after the block."""
-    try:
-        import matplotlib as mpl
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise MissingExtraError("matplotlib", "report", "a chart") from error
-    out = io.BytesIO()
-    with mpl.rc_context(STYLE), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Glyph .* missing from")  # the browser has its own fonts
-        figure = Figure(figsize=(width_px / PX_PER_INCH, height_px / PX_PER_INCH), layout="constrained")
-        yield figure.add_subplot(), out
-        figure.savefig(out, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
-    text = out.getvalue().replace(f": {INK}".encode(), b": currentColor")  # in styles, not in names
-    out.seek(0)
-    out.truncate()
-    out.write(text)
-
-
-def _decades(axes: Axes) -> None:
-    """A logarithmic y axis with plain numbers at 1, 2 and 5."""
-    from matplotlib.ticker import LogLocator
-
-    axes.set_yscale("log", subs=[])
-    axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
-    axes.yaxis.set_major_formatter("{x:g}")
-
-
-def _finish(
-    axes: Axes,
-    x_label: str,
-    y_label: str,
-    title: str,
-    x_range: tuple[float, float] | None,
-    y_range: tuple[float, float] | None,
-) -> None:
-    axes.set(xlabel=x_label, ylabel=y_label, title=title)
-    axes.grid(visible=True)
-    if x_range:
-        axes.set_xlim(*x_range)
-    if y_range:
-        axes.set_ylim(*y_range)

@@ -7,7 +7,7 @@ import io
 import pickle
 import zipfile
 import zlib
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,21 @@ SEAL = b"singleshot-sha256:"
 SEAL_BYTES = len(SEAL) + hashlib.sha256().digest_size
 
 
+@dataclass(frozen=True, slots=True)
+class Best:
+    """The evaluation that a run's best weights are of. The loop decides which; everyone else is told.
+
+    Attributes:
+        value: of the deciding metric.
+        step: where it was; 0 where that is not known any more.
+        metrics: all its numbers by name, without those that are not numbers.
+    """
+
+    value: float
+    step: int
+    metrics: dict[str, float] = field(default_factory=dict)
+
+
 @dataclass(slots=True)
 class RunState:
     """What a run knows besides tensors.
@@ -33,8 +48,7 @@ class RunState:
             seed alone.
         elapsed_s: seconds of all sessions.
         next_evaluation: position (in the unit of the run's length) of the next evaluation.
-        best: best value of the deciding metric; ``None`` before the first evaluation.
-        best_step: where it was reached.
+        best: the best evaluation; ``None`` before the first one that counts.
         stale: evaluations since then.
         evaluation_s: duration of the latest evaluation.
         evaluations_s: of all of them.
@@ -43,8 +57,7 @@ class RunState:
     step: int = 0
     elapsed_s: float = 0.0
     next_evaluation: float = 0.0
-    best: float | None = None
-    best_step: int = 0
+    best: Best | None = None
     stale: int = 0
     evaluation_s: float = 0.0
     evaluations_s: float = 0.0
@@ -95,11 +108,18 @@ def load_checkpoint(path: Path, learner: Learner) -> RunState:
             learner.ema.updates = saved["ema_updates"]
         if learner.scaler:
             learner.scaler.load_state_dict(saved["scaler"])
-        run = RunState(**saved["run"])
+        run = _run_state(saved["run"])
     except (RuntimeError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise WeightsError(f"{path} belongs to a run with other settings: {error}") from error
     _restore_generators(saved["generators"])
     return run
+
+
+def _run_state(saved: dict[str, Any]) -> RunState:
+    """Of states of before the numbers were kept, too: these are in the weights file."""
+    step, best = saved.pop("best_step", 0), saved.pop("best")
+    best = {"value": best, "step": step} if isinstance(best, float) else best
+    return RunState(**saved, best=Best(**best) if best else None)
 
 
 def _intact(path: Path) -> bytes:

@@ -1,18 +1,14 @@
-"""The settings of a training run: one frozen, validated record, read from and written to YAML. No torch."""
+"""The settings of a training run: one frozen, validated record. No torch."""
 
 from __future__ import annotations
 
-import difflib
-import reprlib
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-import yaml
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from singleshot.augment.config import AugmentConfig, parse_augment, preset
-from singleshot.core.files import read_text, write_atomically
+from singleshot.core.setting_errors import explain_settings
 from singleshot.core.settings import AnchorConfig, Frozen, LossConfig, MatchConfig, SizeHW, UnitFloat
 from singleshot.data.formats.registry import known_format
 from singleshot.errors import ConfigError
@@ -23,13 +19,7 @@ NonNegative = Annotated[float, Field(ge=0)]
 
 Unit = Literal["epochs", "steps", "minutes"]
 DEFAULT_EPOCHS = 50.0
-
-MAX_SETTINGS_BYTES = 4 * 2**20
-MAX_WRONG = 10
-# A few lines of YAML can name a value of gigabytes, and a message must not spell it out.
-SHORT = reprlib.Repr()
-SHORT.maxlevel = 2
-SHORT.maxstring = SHORT.maxother = 100
+MAX_DESCRIPTION = 200_000
 
 
 class OptimizerConfig(Frozen):
@@ -107,6 +97,17 @@ def _metric_name(name: Any) -> Any:
     return f"coco_{name}" if isinstance(name, str) and name.startswith(("AP", "AR")) else name
 
 
+def _bounded(description: Any) -> Any:
+    """A few lines of YAML can name a value of gigabytes; no detector has so many settings."""
+    waiting = [description]
+    for _ in range(MAX_DESCRIPTION):
+        if not waiting:
+            return description
+        item = waiting.pop()
+        waiting += item.values() if isinstance(item, Mapping) else item if isinstance(item, (list, tuple)) else ()
+    raise ValueError(f"describes more than {MAX_DESCRIPTION:,} settings; no detector has so many")
+
+
 class EvaluationConfig(Frozen):
     """Evaluation during training.
 
@@ -168,7 +169,8 @@ class TrainConfig(Frozen):
 
     Attributes:
         data: what to learn from.
-        model: catalogue name of the architecture; ``None`` keeps the one of ``weights``.
+        model: the architecture: a catalogue name, a YAML file that describes a detector, or such a description itself
+            (`singleshot.models.description`); ``None`` keeps the one of ``weights``.
         weights: starting point: ``coco`` (bundled), ``imagenet`` (a public backbone, downloaded once) or
             ``imagenet:PATH`` (one that is here), a weights file, or ``none``.
         size_hw: network input size; ``None`` keeps the model's.
@@ -202,7 +204,7 @@ class TrainConfig(Frozen):
     model_config = ConfigDict(allow_inf_nan=False)
 
     data: DataConfig | None = None
-    model: str | None = None
+    model: str | Annotated[dict[str, Any], BeforeValidator(_bounded)] | None = None
     weights: str = "coco"
     size_hw: SizeHW | None = None
     epochs: PositiveFloat | None = None
@@ -288,72 +290,7 @@ def parse_config(data: Mapping[str, Any], origin: str) -> TrainConfig:
     try:
         return TrainConfig.model_validate(data)
     except ValidationError as error:
-        details = error.errors(include_url=False, include_context=False)
-        explained = dict.fromkeys(_explain(detail) for detail in details[:MAX_WRONG])
-        hints = [hint for _, hint in explained]
-        lines = [f"  {what}{hint if hint not in hints[:i] else ''}" for i, (what, hint) in enumerate(explained)]
-        more = [f"  and {len(details) - MAX_WRONG:,} more"] if len(details) > MAX_WRONG else []
-        raise ConfigError("\n".join([f"{origin}: {len(details)} wrong setting(s)", *lines, *more])) from None
-
-
-def read_config(path: str | Path) -> TrainConfig:
-    """Settings from a YAML file.
-
-    Raises:
-        ConfigError: the file is missing, is not YAML, or holds wrong settings.
-    """
-    try:
-        data = parse_yaml(read_text(path, MAX_SETTINGS_BYTES).text)
-    except OSError as error:
-        raise ConfigError(f"cannot read the settings {path}: {error.strerror or error}") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path} is not YAML: {error}") from error
-    if data is not None and not isinstance(data, dict):
-        raise ConfigError(f"{path} must be a mapping of settings such as 'batch: 32'; it is a {type(data).__name__}")
-    return parse_config(data or {}, str(path))
-
-
-def parse_yaml(text: str) -> Any:
-    """A YAML value.
-
-    Raises:
-        yaml.YAMLError: it is none.
-    """
-    try:
-        return yaml.safe_load(text)
-    except (RecursionError, ValueError, TypeError, AttributeError, OverflowError) as error:  # odd dates, deep nesting
-        raise yaml.YAMLError(f"{type(error).__name__}: {error}") from error
-
-
-def write_config(config: TrainConfig, path: Path, comment: str = "") -> None:
-    """Settings to a YAML file that ``read_config`` reads back equal; replaces the file only when complete."""
-    head = "".join(f"# {line}\n" for line in comment.splitlines())
-    text = head + yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
-    write_atomically(path, text)
-
-
-def find_recipe(name: str) -> Path:
-    """The file of a recipe: a path, or the name of one that comes with the package.
-
-    Raises:
-        ConfigError: there is none; the message lists those that exist.
-    """
-    if Path(name).is_file():
-        return Path(name)
-    known = {path.stem: path for path in recipe_paths()}
-    if name in known:
-        return known[name]
-    near = difflib.get_close_matches(name, known, n=1)
-    hint = f"; did you mean '{near[0]}'?" if near else ""
-    raise ConfigError(f"no recipe '{name}'{hint} Recipes: {', '.join(sorted(known))}, or a path to a YAML file")
-
-
-def recipe_paths() -> list[Path]:
-    """The recipes that come with the package, by name."""
-    package = Path(__file__).resolve().parents[1]
-    # An installed package holds its recipes; a checkout has them beside src/.
-    folder = next((f for f in (package / "recipes", package.parents[1] / "recipes") if f.is_dir()), None)
-    return sorted(folder.glob("*.yaml")) if folder else []
+        raise ConfigError(explain_settings(error, origin, TrainConfig)) from None
 
 
 def _assign(data: dict[str, Any], dotted: str, value: Any) -> None:
@@ -363,28 +300,3 @@ def _assign(data: dict[str, Any], dotted: str, value: Any) -> None:
         data[parent] = dict(inner) if isinstance(inner, Mapping) else {}
         data = data[parent]
     data[last] = value
-
-
-def _explain(detail: Mapping[str, Any]) -> tuple[str, str]:
-    """One line about one wrong setting: dotted key, what is wrong, what was given; and a hint, to be said once."""
-    names = [str(part) for part in detail["loc"]]
-    key = ".".join(names)
-    if detail["type"] == "extra_forbidden":
-        known = _fields_at(names[:-1])
-        near = difflib.get_close_matches(names[-1], known, n=1)
-        hint = f"did you mean '{near[0]}'?" if near else f"known: {', '.join(known)}"
-        return f"{key}: no such setting", f"; {hint}"
-    message = str(detail["msg"]).removeprefix("Value error, ")
-    return f"{key}: {message} (given: {SHORT.repr(detail['input']):.80})" if key else message, ""
-
-
-def _fields_at(names: list[str]) -> list[str]:
-    """Settings inside the nested model that ``names`` leads to."""
-    model: type[BaseModel] = TrainConfig
-    for name in names:
-        field = model.model_fields.get(name)
-        candidates = [field.annotation, *getattr(field.annotation, "__args__", ())] if field else []
-        inner = [c for c in candidates if isinstance(c, type) and issubclass(c, BaseModel)]
-        if inner:
-            model = inner[0]
-    return list(model.model_fields)

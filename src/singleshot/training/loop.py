@@ -5,25 +5,21 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass, field
-from typing import Literal, Protocol
+from typing import Literal
 
-import torch
 from torch import Tensor, nn
 
 from singleshot.core.structures import Batch, HeadOutput, RefineOutput
 from singleshot.images.normalise import ImageNormalizer
-from singleshot.models.fast_conv.small_maps import SmallMapConvolutions
-from singleshot.models.fast_conv.training import WinogradConvolutions
-from singleshot.training.checkpoint import Learner, RunState
+from singleshot.training.checkpoint import Best, Learner, RunState
 from singleshot.training.config import ScheduleConfig
 from singleshot.training.guards import LossGuard, interruption
 from singleshot.training.logs import EvaluationRecord, Observer, StepRecord
+from singleshot.training.parts import BatchStream, Criterion, Intervals, Store
+from singleshot.training.precision import Precision
 from singleshot.training.schedule import RunLength, lr_factor
-
-Criterion = Callable[[HeadOutput | RefineOutput, Batch], Mapping[str, Tensor]]
-"""Outputs and a batch to named losses, ``total`` among them."""
+from singleshot.training.window import Window
 
 Ending = Literal["finished", "interrupted", "early"]
 
@@ -35,73 +31,6 @@ FORWARD_SHARE = 0.5
 
 # Positions are quotients: a third of 1.2 epochs must count as 0.4.
 ROUNDING = 1e-6
-
-
-class BatchStream(Protocol):
-    """Training batches without end, in an order that is a function of a seed."""
-
-    @property
-    def images_per_epoch(self) -> int:
-        """Images of the data set."""
-
-    @property
-    def batch_size(self) -> int:
-        """Images of each batch."""
-
-    def stream(self, first_batch: int) -> Iterator[Batch]:
-        """Batches from the ``first_batch``-th on; their content does not depend on where the stream begins."""
-
-
-class Store(Protocol):
-    """Where a run keeps what it has learnt."""
-
-    def save_state(self, learner: Learner, run: RunState) -> None:
-        """Keep everything that a resumed run needs."""
-
-    def save_weights(self, name: Literal["best", "last"], network: nn.Module, metrics: Mapping[str, float]) -> None:
-        """Keep a network that can be used."""
-
-
-@dataclass(frozen=True, slots=True)
-class Intervals:
-    """How often things happen.
-
-    Attributes:
-        log: optimiser steps between two records.
-        evaluate: distance of evaluations in the unit of the run's length; 0 evaluates only at the end.
-        save_s: seconds between two saves of the state.
-        evaluation_share: most of the run's time that evaluations before the last may take; those beyond it wait.
-    """
-
-    log: int = 20
-    evaluate: float = 0.0
-    save_s: float = 120.0
-    evaluation_share: float = 1.0
-
-
-@dataclass(frozen=True, slots=True)
-class Precision:
-    """How the forward pass computes.
-
-    Attributes:
-        autocast: number format of the convolutions; ``None`` is float32 throughout.
-        winograd: whether CPUs compute float32 convolutions by our kernel, which torch cannot compile.
-        small_maps: whether the network has maps smaller than its kernels, whose gradients need `SmallMapConvolutions`.
-    """
-
-    autocast: torch.dtype | None = None
-    winograd: bool = False
-    small_maps: bool = False
-
-    def forward(self, device: torch.device) -> AbstractContextManager[object]:
-        """The context in which a forward pass runs."""
-        if self.autocast:
-            context = ExitStack()
-            context.enter_context(torch.autocast(device.type, self.autocast))
-            if self.small_maps and device.type == "cpu":
-                context.enter_context(SmallMapConvolutions())
-            return context
-        return WinogradConvolutions() if self.winograd and device.type == "cpu" else nullcontext()
 
 
 @dataclass(slots=True)
@@ -139,20 +68,20 @@ class Trainer:
     schedule: ScheduleConfig
     guard: LossGuard
     store: Store
-    intervals: Intervals = Intervals()
+    intervals: Intervals = field(default_factory=Intervals)
     evaluate: Callable[[nn.Module], Mapping[str, float]] | None = None
     metric: str = "AP50"
     patience: int | None = None
     held_out: int = 0
     say: Callable[[str], None] = lambda text: None
-    precision: Precision = Precision()
+    precision: Precision = field(default_factory=Precision)
     accumulate: int = 1
     clip_norm: float | None = None
     still: Sequence[nn.Module] = ()
     observers: Sequence[Observer] = ()
     run: RunState = field(default_factory=RunState)
     compiled: Callable[[Tensor], HeadOutput | RefineOutput] | None = None
-    _window: _Window = field(init=False, repr=False)
+    _window: Window = field(init=False, repr=False)
     _waiting: bool = field(init=False, repr=False, default=False)
 
     def fit(self) -> Ending:
@@ -164,7 +93,7 @@ class Trainer:
         Raises:
             NonFiniteLossError: the loss or a weight is NaN or infinite; nothing of it is saved.
         """
-        self._window = _Window()
+        self._window = Window()
         self._train_mode()
         if self.run.step == 0:
             self.run.next_evaluation = self.intervals.evaluate
@@ -250,7 +179,7 @@ class Trainer:
         metrics = dict(self.evaluate(network.eval()))
         self._train_mode()
         duration_s = time.perf_counter() - started
-        best = self._note(metrics[self.metric], is_last)
+        best = self._note(metrics, is_last)
         self.run.evaluation_s = duration_s
         self.run.evaluations_s += duration_s
         self.run.elapsed_s += duration_s
@@ -262,19 +191,21 @@ class Trainer:
             observer.on_evaluation(record)
         self._window.restart()
 
-    def _note(self, value: float, is_last: bool) -> bool:
+    def _note(self, metrics: Mapping[str, float], is_last: bool) -> bool:
         """Whether this evaluation is the best so far; of equal ones the later has learnt more."""
         if self.intervals.evaluate:
             passed = math.floor(self._position() / self.intervals.evaluate + ROUNDING)
             self.run.next_evaluation = (passed + 1) * self.intervals.evaluate
+        value = float(metrics[self.metric])
         counts = is_last or self.run.step >= self.schedule.warmup_steps
         if not counts or math.isnan(value):
             return False
-        improved = self.run.best is None or value > self.run.best
+        before = self.run.best
+        improved = before is None or value > before.value
         self.run.stale = 0 if improved else self.run.stale + 1
-        if not improved and value != self.run.best:
+        if before is not None and value < before.value:
             return False
-        self.run.best, self.run.best_step = value, self.run.step
+        self.run.best = Best(value, self.run.step, {name: float(v) for name, v in metrics.items() if not math.isnan(v)})
         return True
 
     def _check(self) -> None:
@@ -355,58 +286,6 @@ class Trainer:
         self.learner.network.train()
         for layer in self.still:
             layer.eval()
-
-
-class _Window:
-    """Means of losses, and where the time went, since the last record. Sums stay on the device."""
-
-    def __init__(self) -> None:
-        self._sums: dict[str, Tensor] = {}
-        self._batches = 0
-        self._images = 0
-        self._wait_s = 0.0
-        self.restart()
-
-    def restart(self) -> None:
-        """Forget the time that passed, as after an evaluation."""
-        self._images, self._wait_s = 0, 0.0
-        self._since_s = self._wait_since_s = time.perf_counter()
-
-    @property
-    def has_steps(self) -> bool:
-        """Whether there were steps since the last record."""
-        return self._batches > 0
-
-    def age_s(self) -> float:
-        """Seconds since the last record."""
-        return time.perf_counter() - self._since_s
-
-    def waiting(self) -> None:
-        """The network begins to wait for a batch."""
-        self._wait_since_s = time.perf_counter()
-
-    def served(self, images: int) -> None:
-        """A batch has come."""
-        self._wait_s += time.perf_counter() - self._wait_since_s
-        self._images += images
-
-    def add(self, losses: Mapping[str, Tensor]) -> None:
-        """Add the losses of a batch; ``positives`` is a count, not a loss."""
-        self._batches += 1
-        for name, value in losses.items():
-            if name != "positives":
-                value = value.detach()
-                self._sums[name] = self._sums[name] + value if name in self._sums else value
-
-    def take(self) -> tuple[dict[str, float], float, float]:
-        """Mean losses, images per second and wait share; the window begins anew. Waits for the device once."""
-        values = torch.stack(list(self._sums.values())).div(self._batches).tolist()
-        losses = dict(zip(self._sums, values, strict=True))
-        age_s = max(self.age_s(), 1e-9)
-        rates = self._images / age_s, min(self._wait_s / age_s, 1.0)
-        self._sums, self._batches = {}, 0
-        self.restart()
-        return losses, *rates
 
 
 def _in_float32(output: HeadOutput | RefineOutput) -> HeadOutput | RefineOutput:

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-import torch
 import yaml
 from rich.text import Text as RichText
 
@@ -15,72 +13,57 @@ from singleshot.core.wording import counted
 from singleshot.data import DetectionDataset
 from singleshot.data.train_val import remarks
 from singleshot.errors import SingleshotError
-from singleshot.evaluation.result import EvalResult
-from singleshot.models.build import build_anchors
-from singleshot.report.page import Section, Text
+from singleshot.evaluation.numbers import Measured
+from singleshot.evaluation.pages import evaluation_sections
+from singleshot.report.page import Code, Section, Table, Text, write_page
+from singleshot.report.plots import Series
 from singleshot.training.checks import anchor_fit
 from singleshot.training.config import TrainConfig
+from singleshot.training.held_out import HeldOut
 from singleshot.training.loader import TrainLoader
 from singleshot.training.logs import log_series, read_log
-from singleshot.training.optimizer import has_batch_norm, learning_rate
+from singleshot.training.pages import batch_section, curve_section, data_section, held_out_rule
 from singleshot.training.progress import clock
-from singleshot.training.start import Start
-
-if TYPE_CHECKING:
-    from singleshot.training.assemble import Evaluation
-    from singleshot.training.train import TrainResult
+from singleshot.training.result import TrainResult
+from singleshot.training.setup import Setup
 
 PREVIEW_IMAGES = 12
 """Training images that the report shows."""
 
 
-def introduce(
-    asked: TrainConfig,
-    config: TrainConfig,
-    device: torch.device,
-    start: Start,
-    frozen: Sequence[str],
-    train_set: DetectionDataset,
-    val_set: DetectionDataset | None,
-    warnings: Sequence[str],
-) -> RichText:
+def introduce(setup: Setup, warnings: Sequence[str]) -> RichText:
     """Everything worth knowing before the first step.
 
     Args:
-        asked: the settings as given, for what ``auto`` was made of.
-        config: the settings as used.
-        device: where the network runs.
-        start: the detector and where its numbers come from.
-        frozen: names of the parameters that do not learn.
-        train_set, val_set: the data.
-        warnings: about the data.
+        setup: what was decided.
+        warnings: what to worry about.
     """
-    height, width = start.spec.preprocess.size_hw
-    anchors = build_anchors(start.spec, start.network)
-    fit = anchor_fit(train_set.samples, train_set.class_map, anchors, (height, width))
+    config, spec, train_set = setup.config, setup.start.spec, setup.train_set
+    height, width = spec.preprocess.size_hw
+    fit = anchor_fit(train_set.samples, train_set.class_map, setup.anchors_cxcywh, (height, width))
     effective = int(config.batch) * config.accumulate
     unit, total = config.length
-    parameters = sum(p.numel() for p in start.network.parameters())
+    parameters = sum(p.numel() for p in setup.start.network.parameters())
     facts = {
-        "data": _describe_data(train_set, val_set),
-        "model": f"{start.spec.name}, input {width} x {height}, {parameters / 1e6:.2f} million parameters",
-        "start": "\n".join(start.report.lines()),
-        "boxes": "\n".join([*_scaled(asked, fit.smallest_anchor), *fit.lines()]),
-        "run": f"{total:g} {unit}, batch {effective}, {config.optimizer.name}, {device}, {config.amp}",
-        "lr": learning_rate(asked.optimizer, effective, has_batch_norm(start.network)).reason,
+        "data": _describe_data(train_set, setup.val_set),
+        "model": f"{spec.name}, input {width} x {height}, {parameters / 1e6:.2f} million parameters",
+        "start": "\n".join(setup.start.report.lines()),
+        "boxes": "\n".join([*_scaled(setup.asked, fit.smallest_anchor), *fit.lines()]),
+        "run": f"{total:g} {unit}, batch {effective}, {config.optimizer.name}, {setup.device}, {config.amp}",
+        "lr": setup.rate.reason,
     }
-    if frozen:
-        facts["frozen"] = f"{len(frozen)} tensors: {', '.join(frozen[:6])}{' ...' if len(frozen) > 6 else ''}"
-    fit_warnings = fit.warnings(is_fitted=asked.anchors == "auto")
-    return _table(facts, [*warnings, *fit_warnings, *remarks(train_set, val_set)])
+    if setup.frozen:
+        more = " ..." if len(setup.frozen) > 6 else ""
+        facts["frozen"] = f"{len(setup.frozen)} tensors: {', '.join(setup.frozen[:6])}{more}"
+    fit_warnings = fit.warnings(is_fitted=setup.asked.anchors == "auto")
+    return _table(facts, [*warnings, *fit_warnings, *remarks(train_set, setup.val_set)])
 
 
-def conclude(result: TrainResult, config: TrainConfig, evaluation: Evaluation | None) -> RichText:
-    """What was reached, on how much, and what to do next."""
-    metric = config.evaluation.metric
+def conclude(result: TrainResult, metric: str, held_out: HeldOut | None) -> RichText:
+    """What was reached by the deciding metric, on how much, and what to do next."""
     reached = ""
-    if metric in result.metrics and evaluation:
-        on = f"{counted(evaluation.images, 'held-out image')} with {counted(evaluation.objects, 'object')}"
+    if metric in result.metrics and held_out:
+        on = f"{counted(len(held_out.images), 'held-out image')} with {counted(held_out.objects, 'object')}"
         reached = f"{metric} {result.metrics[metric]:.3f} on {on}; "
     text = RichText()
     if result.ending == "interrupted":
@@ -98,7 +81,7 @@ def write_report(
     folder: Path,
     config: TrainConfig,
     metrics: Mapping[str, float],
-    best: EvalResult | None,
+    best: Measured | None,
     data: Sequence[Section] = (),
 ) -> Path:
     """Write ``report.html``: the result, the curves, the data, the evaluation of the best weights, the settings.
@@ -107,17 +90,12 @@ def write_report(
         folder: of the run, with its ``metrics.csv``.
         config: the settings as used.
         metrics: of the best weights.
-        best: their evaluation, where this session made it.
+        best: their evaluation, if anything was measured.
         data: what `describe_run_data` made.
 
     Raises:
         MissingExtraError: matplotlib or jinja2 is not installed.
     """
-    from singleshot.evaluation.pages import evaluation_sections
-    from singleshot.report.page import Code, Table, write_page
-    from singleshot.report.plots import Series
-    from singleshot.training.pages import curve_section
-
     log = folder / "metrics.csv"
     columns, _ = read_log(log)
     losses = {name.removeprefix("loss/"): log_series(log, name) for name in columns if name.startswith("loss/")}
@@ -137,8 +115,6 @@ def describe_run_data(
     train_set: DetectionDataset, val_set: DetectionDataset | None, loader: TrainLoader
 ) -> list[Section]:
     """Sections of the report on the data and on the first training images; an image that is gone costs only these."""
-    from singleshot.training.pages import batch_section, data_section, held_out_rule
-
     own = datasets.splits(train_set.path)
     sections = [data_section(train_set, val_set, held_out_rule(train_set, val_set, own))]
     try:

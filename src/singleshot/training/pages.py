@@ -11,8 +11,9 @@ from singleshot.core.structures import Batch
 from singleshot.core.wording import counted, listed
 from singleshot.data import DetectionDataset
 from singleshot.images.draw import class_colour, draw_box, draw_label
+from singleshot.report.chart import PAGE_PX
 from singleshot.report.page import Cell, Figure, Figures, Section, Table, Text
-from singleshot.report.plots import PAGE_PX, Series, training_curve
+from singleshot.report.plots import Series, training_curve
 
 DIGEST_LETTERS = 16
 MOST_CLASSES = 300

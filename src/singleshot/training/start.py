@@ -14,6 +14,7 @@ from singleshot.core.structures import ClassMap, Sample
 from singleshot.models.build import build_network
 from singleshot.models.catalogue import model_spec
 from singleshot.models.config import ModelSpec, Provenance
+from singleshot.models.description import describe
 from singleshot.models.heads.multibox import set_class_prior
 from singleshot.models.network import Network
 from singleshot.training.anchor_fitting import fit_anchors, scale_anchors
@@ -199,11 +200,6 @@ def class_predictors(network: Network) -> list[str]:
     return names
 
 
-def default_model(config: TrainConfig) -> str:
-    """The architecture of a run that does not begin with a detector's weights."""
-    return config.model or DEFAULT_MODEL
-
-
 def _source_file(config: TrainConfig) -> Path | None:
     """The detector's weights file that the run starts from, if it starts from one."""
     if config.weights == "none" or _is_imagenet(config.weights):
@@ -218,8 +214,10 @@ def _is_imagenet(weights: str) -> bool:
 
 def _target_spec(config: TrainConfig, classes: ClassMap, old: ModelSpec | None) -> ModelSpec:
     """The detector to train: the one of the starting point, unless another architecture is asked for."""
-    if old is None or (config.model and config.model != old.name):
-        base = model_spec(default_model(config), classes.names, config.size_hw)
+    if isinstance(config.model, dict):
+        base = describe(config.model, classes.names, config.size_hw, "model")
+    elif old is None or (config.model and config.model != old.name):
+        base = model_spec(config.model or DEFAULT_MODEL, classes.names, config.size_hw)
     else:
         base = old
     anchors = config.anchors if config.anchors != "auto" else None

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import ValidationError
 
 from singleshot.core.files import is_regular, write_atomically
+from singleshot.core.setting_errors import wrong_settings
 from singleshot.errors import WeightsError
 from singleshot.models.config import ModelSpec
 
@@ -96,9 +97,7 @@ def read_spec(path: str | Path) -> ModelSpec:
     try:
         return ModelSpec.model_validate_json(metadata[SPEC_KEY])
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise WeightsError(f"{path}: its description is damaged: {where}: {first['msg']}") from error
+        raise WeightsError(f"{path}: its description is damaged: {wrong_settings(error, ModelSpec)[0]}") from error
 
 
 def is_weights_file(path: str | Path) -> bool:

@@ -7,18 +7,18 @@ held. Leaving those entries out gives the same convolution, and autograd writes 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
-from torch.overrides import TorchFunctionMode
 
+from singleshot.models.fast_conv.conv_mode import Conv2dMode
 from singleshot.models.network import Network
 
 
-class SmallMapConvolutions(TorchFunctionMode):
+class SmallMapConvolutions(Conv2dMode):
     """Within this context ``conv2d`` leaves out the entries of kernels that meet only padding.
 
     Attributes:
@@ -29,19 +29,15 @@ class SmallMapConvolutions(TorchFunctionMode):
         super().__init__()
         self.count: int = 0
 
-    def __torch_function__(
-        self,
-        func: Callable[..., Any],
-        types: object,
-        args: tuple[Any, ...] = (),
-        kwargs: dict[str, Any] | None = None,
-    ) -> Any:
-        if func is torch.conv2d and not kwargs and len(args) == 7:
-            axes = _axes(*args)
-            if axes and any(axis.is_partial for axis in axes):
-                self.count += 1
-                return _convolve(*args[:3], axes, args[6])
-        return func(*args, **(kwargs or {}))
+    def convolve(
+        self, images: Tensor, weight: Tensor, bias: Tensor | None, stride: Any, padding: Any, dilation: Any, groups: int
+    ) -> Tensor | None:
+        """The same by a part of the kernel, if the rest of it meets only padding."""
+        axes = _axes(images, weight, stride, padding, dilation)
+        if not any(axis.is_partial for axis in axes):
+            return None
+        self.count += 1
+        return _convolve(images, weight, bias, axes, groups)
 
 
 def has_small_maps(network: Network, size_hw: tuple[int, int]) -> bool:
@@ -103,9 +99,7 @@ class _Axis(NamedTuple):
         return self.last - self.first + 1 < self.kernel
 
 
-def _axes(
-    images: Tensor, weight: Tensor, bias: Tensor | None, stride: Any, padding: Any, dilation: Any, groups: int
-) -> list[_Axis]:
+def _axes(images: Tensor, weight: Tensor, stride: Any, padding: Any, dilation: Any) -> list[_Axis]:
     """Both axes of a convolution; none where its padding is given in words."""
     if isinstance(padding, str) or images.ndim != 4:
         return []

@@ -3,40 +3,36 @@
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
-from torch.overrides import TorchFunctionMode
 
 from singleshot.kernels.winograd import LANES, Layer, filter_gradients, kernel
+from singleshot.models.fast_conv.conv_mode import Conv2dMode
 from singleshot.models.fast_conv.inference import check_images, convolve_batch, filters_at_points, padded_bias
 from singleshot.models.network import Network
 from singleshot.models.summary import count_flops
 
 
-class WinogradConvolutions(TorchFunctionMode):
+class WinogradConvolutions(Conv2dMode):
     """Within this context ``conv2d`` uses our kernel wherever that fits; autograd sees the same function.
 
     Works on float32 on the CPU. Everything else, and everything where there is no kernel, goes to torch. Sums are
     rounded elsewhere, as in `WinogradConv2d`.
     """
 
-    def __torch_function__(
-        self,
-        func: Callable[..., Any],
-        types: object,
-        args: tuple[Any, ...] = (),
-        kwargs: dict[str, Any] | None = None,
-    ) -> Any:
-        if func is torch.conv2d and not kwargs and len(args) == 7:
-            library, layer = kernel(), _layer(*args)
-            if library is not None and layer is not None and layer.is_worthwhile:
-                return _Convolution.apply(*args[:3], layer, library)  # type: ignore[no-untyped-call]
-        return func(*args, **(kwargs or {}))
+    def convolve(
+        self, images: Tensor, weight: Tensor, bias: Tensor | None, stride: Any, padding: Any, dilation: Any, groups: int
+    ) -> Tensor | None:
+        """The same by our kernel, if there is one and it is worthwhile."""
+        library, layer = kernel(), _layer(images, weight, bias, stride, padding, dilation, groups)
+        if library is None or layer is None or not layer.is_worthwhile:
+            return None
+        result: Tensor = _Convolution.apply(images, weight, bias, layer, library)  # type: ignore[no-untyped-call]
+        return result
 
 
 def winograd_share(network: Network, image_size_hw: tuple[int, int]) -> float:

@@ -6,7 +6,6 @@
 
 from __future__ import annotations
 
-import reprlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -15,8 +14,9 @@ import yaml
 from pydantic import Field, ValidationError, model_validator
 
 from singleshot.core.files import write_atomically
+from singleshot.core.setting_errors import explain_settings
 from singleshot.core.settings import Frozen, PostprocessConfig, PreprocessConfig, SizeHW, UnitFloat
-from singleshot.core.wording import similar
+from singleshot.core.yaml_files import read_mapping
 from singleshot.errors import ConfigError
 from singleshot.models.config import (
     BackboneConfig,
@@ -286,8 +286,7 @@ def parse_assembled(data: Mapping[str, Any], origin: str = "assembled detector")
     try:
         return AssembledConfig.model_validate(data)
     except ValidationError as error:
-        lines = dict.fromkeys(f"  {_explain(detail)}" for detail in error.errors())
-        raise ConfigError("\n".join([f"{origin}: wrong settings", *lines])) from None
+        raise ConfigError(explain_settings(error, origin, AssembledConfig)) from None
 
 
 def read_assembled(path: str | Path) -> AssembledConfig:
@@ -296,15 +295,7 @@ def read_assembled(path: str | Path) -> AssembledConfig:
     Raises:
         ConfigError: the file is missing, is not a YAML mapping, or holds wrong settings.
     """
-    try:
-        data = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ConfigError(f"cannot read {path}: {error.strerror}") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path} is not YAML: {error}") from error
-    if not isinstance(data, dict):
-        raise ConfigError(f"{path} must be a mapping such as 'network: vgg16_reduced'")
-    return parse_assembled(data, str(path))
+    return parse_assembled(read_mapping(path, "a detector", "network: vgg16_reduced"), str(path))
 
 
 def write_assembled(config: AssembledConfig, path: str | Path) -> Path:
@@ -312,15 +303,6 @@ def write_assembled(config: AssembledConfig, path: str | Path) -> Path:
     return write_atomically(
         path, yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, default_flow_style=None)
     )
-
-
-def _explain(detail: Mapping[str, Any]) -> str:
-    # Pydantic appends the alternatives of a union to the location; they are not keys.
-    key = ".".join(str(part) for part in detail["loc"] if "tuple[" not in str(part) and str(part) != "float")
-    if detail["type"] == "extra_forbidden":
-        return f"{key}: no such setting; {similar(key, AssembledConfig.model_fields)}"
-    message = str(detail["msg"]).removeprefix("Value error, ")
-    return f"{key}: {message} (given: {reprlib.repr(detail['input']):.80})" if key else message
 
 
 def _require_length(name: str, values: Sequence[object], levels: int, *, optional: bool = True) -> None:

@@ -1,0 +1,50 @@
+"""Files of settings: YAML mappings of bounded size."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from singleshot.core.files import read_text
+from singleshot.errors import ConfigError
+
+MAX_SETTINGS_BYTES = 4 * 2**20
+
+
+def read_mapping(path: str | Path, what: str, example: str) -> dict[str, Any]:
+    """What a YAML file says, by name; an empty file says nothing.
+
+    Args:
+        path: the file.
+        what: it holds, for messages: ``settings``.
+        example: an entry, for messages: ``batch: 32``.
+
+    Raises:
+        ConfigError: the file is missing, is not YAML, or is no mapping of names to values.
+    """
+    try:
+        data = parse_yaml(read_text(path, MAX_SETTINGS_BYTES).text)
+    except OSError as error:
+        raise ConfigError(f"cannot read the {what} {path}: {error.strerror or error}") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} is not YAML: {error}") from error
+    if data is None:
+        return {}
+    if not isinstance(data, dict) or not all(isinstance(name, str) for name in data):
+        kind = "mapping with other keys than names" if isinstance(data, dict) else type(data).__name__
+        raise ConfigError(f"{path} must be a mapping of {what} such as '{example}'; it is a {kind}")
+    return data
+
+
+def parse_yaml(text: str) -> Any:
+    """A YAML value.
+
+    Raises:
+        yaml.YAMLError: it is none.
+    """
+    try:
+        return yaml.safe_load(text)
+    except (RecursionError, ValueError, TypeError, AttributeError, OverflowError) as error:  # odd dates, deep nesting
+        raise yaml.YAMLError(f"{type(error).__name__}: {error}") from error

@@ -1,0 +1,118 @@
+"""From what a run has decided to a trainer: the only place that reads all settings."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from singleshot.augment.pipeline import Augmenter
+from singleshot.core.settings import CoderConfig
+from singleshot.core.structures import Batch, HeadOutput, RefineOutput
+from singleshot.images.normalise import ImageNormalizer
+from singleshot.models.fast_conv.small_maps import has_small_maps
+from singleshot.multibox.loss import multibox_loss
+from singleshot.multibox.refine import refine_loss
+from singleshot.training.checkpoint import Learner
+from singleshot.training.config import TrainConfig
+from singleshot.training.ema import Ema
+from singleshot.training.guards import LossGuard
+from singleshot.training.held_out import HeldOut
+from singleshot.training.loader import LoaderConfig, TrainLoader
+from singleshot.training.loop import Trainer
+from singleshot.training.optimizer import build_optimizer, set_norm_momentum, still_norms
+from singleshot.training.parts import Criterion, Intervals, Store
+from singleshot.training.precision import precision_of
+from singleshot.training.schedule import RunLength
+from singleshot.training.setup import Setup
+
+# On an accelerator a look at the loss waits for the device.
+GUARD_EVERY = 16
+
+
+def build_trainer(setup: Setup, loader: TrainLoader, store: Store, held_out: HeldOut | None) -> Trainer:
+    """Put the parts of a run together.
+
+    Args:
+        setup: what was decided; the network is moved to its device and changed in place.
+        loader: the training batches.
+        store: where weights and state go.
+        held_out: measures the network now and then.
+    """
+    config, device, spec = setup.config, setup.device, setup.start.spec
+    assert isinstance(config.batch, int)
+    assert isinstance(config.optimizer.lr, float)
+    assert config.amp != "auto"
+    assert config.evaluation.every != "auto"
+    assert config.evaluation.share != "auto"
+    torch.manual_seed(config.seed)
+    layout = torch.channels_last if config.channels_last else torch.contiguous_format
+    network = setup.start.network.to(device, memory_format=layout)  # type: ignore[call-overload]
+    set_norm_momentum(network, config.batch_norm_momentum)
+    learner = Learner(
+        network,
+        build_optimizer(network, config.optimizer, config.optimizer.lr),
+        Ema(network, config.ema.decay) if config.ema else None,
+        torch.amp.GradScaler(device.type) if config.amp == "fp16" else None,
+    )
+    paths = [str(sample.image_path) for sample in setup.train_set]
+    return Trainer(
+        learner=learner,
+        criterion=criterion(setup.anchors_cxcywh.to(device), spec.coder, config),
+        batches=loader,
+        normalizer=ImageNormalizer(spec.preprocess, device, config.channels_last),
+        length=RunLength(*config.length, loader.images_per_epoch / (config.batch * config.accumulate)),
+        schedule=config.schedule,
+        guard=LossGuard(paths.__getitem__, 1 if device.type == "cpu" else GUARD_EVERY),
+        store=store,
+        intervals=Intervals(
+            config.log_every, config.evaluation.every, config.save_minutes * 60, config.evaluation.share
+        ),
+        evaluate=held_out.measure if held_out else None,
+        held_out=len(held_out.images) if held_out else 0,
+        metric=config.evaluation.metric,
+        patience=config.evaluation.patience,
+        precision=precision_of(config.amp, config.compile, has_small_maps(network, spec.preprocess.size_hw)),
+        accumulate=config.accumulate,
+        clip_norm=config.optimizer.clip_norm,
+        still=[*still_norms(network, config.batch_norm), *setup.single_norms],
+        compiled=torch.compile(network) if config.compile else None,
+    )
+
+
+def build_loader(setup: Setup) -> TrainLoader:
+    """The training batches of a run."""
+    config = setup.config
+    assert isinstance(config.batch, int)
+    return TrainLoader(
+        setup.train_set.samples,
+        Augmenter(config.augment, setup.start.spec.preprocess.size_hw),
+        LoaderConfig(
+            batch_size=config.batch,
+            seed=config.seed,
+            workers=config.workers,
+            keep_empty=config.keep_empty,
+            use_difficult=config.use_difficult,
+            repeat_threshold=config.repeat_threshold,
+            pin_memory=setup.device.type == "cuda",
+        ),
+    )
+
+
+def criterion(anchors_cxcywh: Tensor, coder: CoderConfig, config: TrainConfig) -> Criterion:
+    """The loss of a detector: one step or two, whatever its heads are.
+
+    Args:
+        anchors_cxcywh: default boxes in pixels of the network input, ``[A, 4]``, on the network's device.
+        coder: how codes relate to boxes.
+        config: how anchors are matched and what is weighed.
+    """
+
+    def loss(output: HeadOutput | RefineOutput, batch: Batch) -> Mapping[str, Tensor]:
+        objects = batch.boxes_xyxy, batch.class_ids, batch.valid
+        if isinstance(output, RefineOutput):
+            return refine_loss(output, anchors_cxcywh, *objects, coder=coder, match=config.match, loss=config.loss)
+        return multibox_loss(output, anchors_cxcywh, *objects, coder=coder, match=config.match, loss=config.loss)
+
+    return loss

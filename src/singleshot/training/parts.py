@@ -1,0 +1,57 @@
+"""What a trainer is given: a loss, batches, a place to keep what was learnt, and how often things happen."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+from torch import Tensor, nn
+
+from singleshot.core.structures import Batch, HeadOutput, RefineOutput
+from singleshot.training.checkpoint import Learner, RunState
+
+Criterion = Callable[[HeadOutput | RefineOutput, Batch], Mapping[str, Tensor]]
+"""Outputs and a batch to named losses, ``total`` among them."""
+
+
+class BatchStream(Protocol):
+    """Training batches without end, in an order that is a function of a seed."""
+
+    @property
+    def images_per_epoch(self) -> int:
+        """Images of the data set."""
+
+    @property
+    def batch_size(self) -> int:
+        """Images of each batch."""
+
+    def stream(self, first_batch: int) -> Iterator[Batch]:
+        """Batches from the ``first_batch``-th on; their content does not depend on where the stream begins."""
+
+
+class Store(Protocol):
+    """Where a run keeps what it has learnt."""
+
+    def save_state(self, learner: Learner, run: RunState) -> None:
+        """Keep everything that a resumed run needs."""
+
+    def save_weights(self, name: Literal["best", "last"], network: nn.Module, metrics: Mapping[str, float]) -> None:
+        """Keep a network that can be used."""
+
+
+@dataclass(frozen=True, slots=True)
+class Intervals:
+    """How often things happen.
+
+    Attributes:
+        log: optimiser steps between two records.
+        evaluate: distance of evaluations in the unit of the run's length; 0 evaluates only at the end.
+        save_s: seconds between two saves of the state.
+        evaluation_share: most of the run's time that evaluations before the last may take; those beyond it wait.
+    """
+
+    log: int = 20
+    evaluate: float = 0.0
+    save_s: float = 120.0
+    evaluation_share: float = 1.0

@@ -1,0 +1,180 @@
+"""One session of a run: open the data, build, train, report."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+
+from singleshot.core.memory import keep_freed_memory
+from singleshot.core.wording import counted
+from singleshot.data.splitting import MIN_HELD_OUT
+from singleshot.data.train_val import open_training
+from singleshot.errors import SingleshotError
+from singleshot.training.build import build_loader, build_trainer
+from singleshot.training.checkpoint import RunState
+from singleshot.training.checks import check_samples
+from singleshot.training.config import TrainConfig
+from singleshot.training.fingerprint import check_classes, compare_fingerprint, fingerprint, keep_fingerprint
+from singleshot.training.held_out import HeldOut
+from singleshot.training.loader import TrainLoader, explaining_workers
+from singleshot.training.logs import CsvLog, Observer, TensorBoardLog
+from singleshot.training.loop import Trainer
+from singleshot.training.narration import conclude, describe_run_data, introduce, write_report
+from singleshot.training.progress import ProgressBar
+from singleshot.training.recipes import write_config
+from singleshot.training.result import TrainResult, result_of
+from singleshot.training.resume import load_run
+from singleshot.training.run_folder import HEAD, RunFolder, clear_results
+from singleshot.training.setup import Setup, prepare
+from singleshot.training.start import build_start, resume_start
+from singleshot.weights.file import read_spec
+
+# So few held-out objects choose by chance.
+FEW_OBJECTS = 100
+
+PLAIN: dict[str, Any] = {"highlight": False, "markup": False, "soft_wrap": True}
+
+
+def run_session(
+    config: TrainConfig, folder: Path, device: torch.device, console: Console, *, resume: bool
+) -> TrainResult:
+    """Build everything, train, report.
+
+    Args:
+        config: the settings, with the data's path.
+        folder: of the run.
+        device: where the network runs.
+        console: where progress goes.
+        resume: go on with the run in ``folder``.
+    """
+    with _memory_advice():
+        setup, warnings = _set_up(config, folder, device, resume)
+        held_out = _held_out(setup)
+        warnings += [*_measuring(held_out), *_standing_still(setup)]
+        data = fingerprint(setup.train_set, setup.val_set)
+        if resume:
+            warnings += compare_fingerprint(folder, data)
+        console.print(introduce(setup, warnings), soft_wrap=True)
+        loader = build_loader(setup)
+        trainer = build_trainer(setup, loader, RunFolder(folder, setup.start.spec), held_out)
+        if resume:
+            trainer.run = load_run(folder, trainer.learner, setup.config.evaluation.metric)
+            console.print(f"continuing {folder} at step {trainer.run.step:,}", **PLAIN)
+        else:
+            clear_results(folder)
+            keep_fingerprint(folder, data)
+        write_config(setup.config, folder / "config.yaml", HEAD)
+        result = _fit(trainer, setup, folder, held_out, console)
+        if result.ending != "interrupted":
+            report = _report(result, trainer.run, setup, held_out, loader, console)
+            result = replace(result, report=report)
+        console.print(conclude(result, setup.config.evaluation.metric, held_out), soft_wrap=True)
+        return result
+
+
+def _set_up(config: TrainConfig, folder: Path, device: torch.device, resume: bool) -> tuple[Setup, list[str]]:
+    """Open the data and prepare the run; what to worry about in the data."""
+    assert config.data is not None
+    data = config.data
+    train_set, val_set = open_training(data.path, data.train, data.val, data.format, data.bad_data)
+    if resume:
+        check_classes(read_spec(folder / "last.safetensors").class_names, train_set.class_map.names, folder)
+    if not config.keep_empty:
+        train_set = train_set.without_empty()
+    warnings = check_samples(train_set.samples, train_set.class_map, config.keep_empty)
+    if device.type == "cpu":
+        keep_freed_memory()
+    start = resume_start(folder) if resume else build_start(config, train_set.class_map, train_set.samples)
+    return prepare(config, start, train_set, val_set, device), warnings
+
+
+def _held_out(setup: Setup) -> HeldOut | None:
+    if setup.val_set is None:
+        return None
+    return HeldOut(setup.start.spec, setup.val_set, setup.config.evaluation)
+
+
+def _fit(trainer: Trainer, setup: Setup, folder: Path, held_out: HeldOut | None, console: Console) -> TrainResult:
+    """Train, with everyone listening who shall."""
+    trainer.say = lambda text: console.print(text, **PLAIN)
+    trainer.observers = [*_observers(setup.config, folder, trainer.run, console), *([held_out] if held_out else [])]
+    try:
+        with explaining_workers(setup.config.workers):
+            ending = trainer.fit()
+    finally:
+        for observer in trainer.observers:
+            observer.close()
+    return result_of(folder, ending, trainer.run)
+
+
+def _measuring(held_out: HeldOut | None) -> list[str]:
+    """What the numbers of the held-out images will be worth, before the first step."""
+    if held_out is None:
+        return ["nothing is held out: no weights are called best, and nothing tells how good they are"]
+    if not held_out.objects:
+        return ["no held-out image has an object: no weights are called best, and nothing ends early"]
+    if held_out.objects < FEW_OBJECTS and len(held_out.images) >= MIN_HELD_OUT:  # of fewer images `remarks` speaks
+        few = counted(held_out.objects, "object")
+        return [f"{few} to measure on are few: differences between numbers are mostly chance"]
+    return []
+
+
+def _standing_still(setup: Setup) -> list[str]:
+    """Which BatchNorm layers one image cannot teach."""
+    if not setup.single_norms or setup.config.batch_norm == "eval":
+        return []
+    return [
+        f"batch 1: {len(setup.single_norms)} BatchNorm layers see one number per channel, which has no variance; they "
+        "keep the statistics of the starting point. --batch 2 would teach them"
+    ]
+
+
+def _observers(config: TrainConfig, folder: Path, run: RunState, console: Console) -> list[Observer]:
+    log = CsvLog(folder / "metrics.csv", run.step)
+    if log.damage:
+        console.print(f"warning: {log.damage}", **PLAIN)
+    observers: list[Observer] = [log, ProgressBar(console, config.evaluation.metric)]
+    if config.tensorboard:
+        observers.append(TensorBoardLog(folder / "tensorboard", run.step))
+    return observers
+
+
+def _report(
+    result: TrainResult,
+    run: RunState,
+    setup: Setup,
+    held_out: HeldOut | None,
+    loader: TrainLoader,
+    console: Console,
+) -> Path | None:
+    """Write ``report.html`` about ``result.best``; where it cannot be written, say why. The weights are safe by now."""
+    try:
+        measured = None
+        if held_out and run.best:
+            measured = held_out.kept(run.best)
+            if measured is None:
+                console.print("measuring the best weights, which are of a former session", **PLAIN)
+                measured = held_out.of_file(result.best, setup.start.network)
+        data = describe_run_data(setup.train_set, setup.val_set, loader)
+        return write_report(result.folder, setup.config, result.metrics, measured, data)
+    except (SingleshotError, OSError) as error:
+        console.print(f"no report: {error}", **PLAIN)
+        return None
+
+
+@contextmanager
+def _memory_advice() -> Iterator[None]:
+    """Say what to do when the memory is full."""
+    try:
+        yield
+    except (torch.OutOfMemoryError, MemoryError) as error:
+        raise SingleshotError(
+            f"out of memory ({str(error).splitlines()[0] if str(error) else 'no details'}). Use a smaller --batch and "
+            "keep the effective one with --set accumulate=2, or amp: bf16, or a smaller --size"
+        ) from error

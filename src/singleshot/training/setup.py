@@ -1,0 +1,119 @@
+"""What a run decides and computes before its first step, once: nothing later asks again."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from singleshot.data import DetectionDataset
+from singleshot.models.build import build_anchors
+from singleshot.models.fast_conv.small_maps import single_norms
+from singleshot.models.fast_conv.training import winograd_share
+from singleshot.training.batch_size import choose_batch
+from singleshot.training.config import TrainConfig
+from singleshot.training.optimizer import LearningRate, freeze_parts, has_batch_norm, learning_rate
+from singleshot.training.precision import choose_amp
+from singleshot.training.start import Start
+
+# So many evaluations a run, but no more than one an epoch.
+AUTO_EVALUATIONS = 10
+EVALUATION_SHARE = 0.15
+
+
+@dataclass(frozen=True, slots=True)
+class Setup:
+    """A run that can begin.
+
+    Attributes:
+        asked: the settings as given.
+        config: the same without ``auto``.
+        start: the detector that learns, and where its numbers come from; frozen parts are so already.
+        device: where the network will run.
+        train_set, val_set: the data; ``val_set`` is ``None`` where nothing is measured.
+        anchors_cxcywh: default boxes in pixels of the network input, ``[A, 4]``, on the CPU.
+        rate: the learning rate, and how it came about.
+        frozen: names of the parameters that do not learn.
+        single_norms: BatchNorm layers that a batch of one image cannot teach.
+    """
+
+    asked: TrainConfig
+    config: TrainConfig
+    start: Start
+    device: torch.device
+    train_set: DetectionDataset
+    val_set: DetectionDataset | None
+    anchors_cxcywh: Tensor
+    rate: LearningRate
+    frozen: Sequence[str]
+    single_norms: Sequence[nn.Module]
+
+
+def prepare(
+    asked: TrainConfig,
+    start: Start,
+    train_set: DetectionDataset,
+    val_set: DetectionDataset | None,
+    device: torch.device,
+) -> Setup:
+    """Decide what ``auto`` means here, freeze what stays as it is, and compute what every step needs.
+
+    Args:
+        asked: the settings as given.
+        start: the detector that learns; parts of its network are frozen in place.
+        train_set, val_set: the data.
+        device: where the network will run.
+
+    Raises:
+        ConfigError: a setting does not fit the network or the device.
+    """
+    network, size_hw = start.network, start.spec.preprocess.size_hw
+    frozen = freeze_parts(network, asked.freeze)
+    batch = choose_batch(network, size_hw, device, len(train_set)) if asked.batch == "auto" else asked.batch
+    rate = learning_rate(asked.optimizer, batch * asked.accumulate, has_batch_norm(network))
+    return Setup(
+        asked=asked,
+        config=_without_auto(asked, start, len(train_set), device, batch, rate.value),
+        start=start,
+        device=device,
+        train_set=train_set,
+        val_set=val_set,
+        anchors_cxcywh=build_anchors(start.spec, network),
+        rate=rate,
+        frozen=frozen,
+        single_norms=single_norms(network, size_hw, batch),
+    )
+
+
+def _without_auto(
+    config: TrainConfig, start: Start, images: int, device: torch.device, batch: int, rate: float
+) -> TrainConfig:
+    """Every ``auto`` replaced by what it means here, so that the run's settings say what was done."""
+    every = config.evaluation.every
+    if every == "auto":
+        epoch = {"epochs": 1.0, "steps": images / (batch * config.accumulate), "minutes": 0.0}[config.length[0]]
+        every = max(config.length[1] / AUTO_EVALUATIONS, epoch)
+    is_plain_cpu = device.type == "cpu" and config.amp == "auto" and not config.compile
+    share = winograd_share(start.network, start.spec.preprocess.size_hw) if is_plain_cpu else 0.0
+    return config.updated(
+        {
+            "batch": batch,
+            "optimizer.lr": rate,
+            "optimizer.lr_batch": None,
+            "evaluation.every": every,
+            "evaluation.share": share_of_time(config),
+            "anchors": start.spec.anchors.model_dump(mode="json") if config.anchors or config.anchor_scale else None,
+            "anchor_scale": None,
+            "evaluation.batch": batch if config.evaluation.batch == "auto" else config.evaluation.batch,
+            "amp": choose_amp(config.amp, device, share),
+        }
+    )
+
+
+def share_of_time(config: TrainConfig) -> float:
+    """Most of the time that evaluations before the last may take; who says how often they are gets them."""
+    if config.evaluation.share != "auto":
+        return config.evaluation.share
+    return EVALUATION_SHARE if config.evaluation.every == "auto" else 1.0

@@ -1,0 +1,112 @@
+"""A detector described in YAML is trained: the example of docs/train.md, from the command to the weights file."""
+
+from __future__ import annotations
+
+import io
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+from rich.console import Console
+from typer.testing import CliRunner
+
+import singleshot
+from singleshot.cli import app
+from singleshot.core.files import write_atomically
+from singleshot.demo.scenes import make_scenes
+from singleshot.errors import ConfigError
+from singleshot.models.build import build_network
+from singleshot.models.catalogue import model_spec
+from singleshot.models.description import describe
+from singleshot.training.recipes import read_config
+from singleshot.weights.file import read_spec, save_weights
+
+DOCS = Path(__file__).resolve().parents[2] / "docs" / "train.md"
+QUICK: dict[str, Any] = {"workers": 0, "amp": "fp32", "evaluation.every": 0}
+
+
+@pytest.fixture(scope="module")
+def scenes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_scenes(tmp_path_factory.mktemp("data") / "scenes", count=10, size_hw=(96, 128))
+
+
+def example() -> str:
+    return next(
+        block for block in re.findall(r"```yaml\n(.*?)```", DOCS.read_text(), re.DOTALL) if "backbone:" in block
+    )
+
+
+def train(*args: Any, **options: Any) -> singleshot.training.result.TrainResult:
+    return singleshot.train(*args, settings=QUICK, console=Console(file=io.StringIO()), batch=2, **options)
+
+
+def test_the_example_trains_is_kept_and_resumes(scenes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("detector.yaml").write_text(example())
+    options = ["--workers", "0", "--amp", "fp32", "--batch", "2"]
+    command = ["train", str(scenes), "--model", "detector.yaml", "--weights", "none", "--out", "run", *options]
+    result = CliRunner().invoke(app, [*command, "--steps", "2"])
+    assert result.exit_code == 0, result.output
+    assert "detector, input 128 x 96" in result.output
+    spec = read_spec("run/last.safetensors")
+    assert spec == describe(
+        {"name": "detector"} | yaml.safe_load(example()), singleshot.data.open(scenes).class_map.names
+    ).model_copy(update={"provenance": spec.provenance})
+    assert singleshot.load("run/last.safetensors").predict(np.zeros((50, 60, 3), np.uint8)).class_names
+    kept = read_config(Path("run/config.yaml"))
+    assert kept.model == {"name": "detector"} | yaml.safe_load(example())
+
+    again = ["train", "--resume", "--out", "run", "--steps", "3"]
+    assert CliRunner().invoke(app, [*again, "--model", "detector.yaml"]).exit_code == 0
+    Path("detector.yaml").write_text(example().replace("out_channels: 64", "out_channels: 32"))
+    result = CliRunner().invoke(app, [*again, "--model", "detector.yaml"])
+    assert result.exit_code == 2
+    assert "model.extras: the run in run has" in result.output
+    Path("detector.yaml").unlink()  # the run's settings stand on their own
+    result = CliRunner().invoke(app, ["train", "--recipe", "run/config.yaml", "--out", "second", "--steps", "1"])
+    assert result.exit_code == 0, result.output
+    assert read_spec("second/last.safetensors").network == spec.network
+
+
+def test_python_takes_specs_and_mappings(scenes: Path, tmp_path: Path) -> None:
+    spec = model_spec("ssdlite300_mobilenet_v2", ["others"], (64, 64)).model_copy(update={"name": "mine"})
+    one = train(scenes, spec, "none", steps=1, out=tmp_path / "spec", val="none")
+    assert (read_spec(one.last).name, read_spec(one.last).network.head.logits) == ("mine", 6)
+    two = train(scenes, {"backbone": "resnet18", "size_hw": 64}, "none", steps=1, out=tmp_path / "map", val="none")
+    assert read_spec(two.last).name == "described"
+
+
+def test_the_backbone_starts_from_imagenet(scenes: Path, tmp_path: Path) -> None:
+    description = {"backbone": "resnet18", "size_hw": 64, "extras": [32]}
+    public = build_network(describe(description, ["a"]).network).backbone.state_dict()
+    weights = save_weights(tmp_path / "resnet18.safetensors", describe(description, ["a"]), public)
+    console = Console(file=io.StringIO(), width=200)
+    result = singleshot.train(
+        scenes, description, f"imagenet:{weights}", steps=1, batch=2, val="none", out=tmp_path / "run", settings=QUICK,
+        console=console,
+    )  # fmt: skip
+    assert result.steps == 1
+    assert f"{len(public)} of " in console.file.getvalue()  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("backbone: resnet19", r"detector\.yaml: backbone\.name: no backbone 'resnet19'"),
+        ("backbone: resnet18\nneck: {chanels: 3}", r"neck\.chanels: no such setting; did you mean 'channels'"),
+    ],
+)
+def test_a_wrong_description_is_refused_before_the_data_is_read(tmp_path: Path, text: str, message: str) -> None:
+    path = write_atomically(tmp_path / "detector.yaml", text)
+    with pytest.raises(ConfigError, match=message):
+        train(tmp_path / "nowhere", path, steps=1, out=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_wrong_description_in_a_recipe_is_refused(tmp_path: Path) -> None:
+    recipe = write_atomically(tmp_path / "recipe.yaml", "model: {backbone: resnet18, extras: [x]}\nsteps: 1")
+    with pytest.raises(ConfigError, match=r"model: 1 wrong setting\n  extras\.0: must be a mapping"):
+        train(tmp_path / "nowhere", recipe=recipe, out=tmp_path / "run")
