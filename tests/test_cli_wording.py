@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-from singleshot.cli.console import in_options
+from singleshot.cli.console import in_flags
 
-OPTIONS = {"device": "--device", "compile": "--compile", "overwrite": "--overwrite", "size_hw": "--size"}
+OPTIONS = {
+    "device": ("--device",),
+    "compile": ("--compile", ""),
+    "overwrite": ("--overwrite", ""),
+    "size_hw": ("--size",),
+}
 
 
 @pytest.mark.parametrize(
@@ -22,4 +27,4 @@ OPTIONS = {"device": "--device", "compile": "--compile", "overwrite": "--overwri
     ],
 )
 def test_arguments_become_options(text: str, expected: str) -> None:
-    assert in_options(text, OPTIONS) == expected
+    assert in_flags(text, OPTIONS) == expected

@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 from perfect import Perfect
 from singleshot import data as datasets
 from singleshot.cli import app
-from singleshot.cli.eval import _class_table
+from singleshot.cli.eval_tables import _class_table
 from singleshot.core.postprocess import PaddedDetections
 from singleshot.core.settings import PreprocessConfig
 from singleshot.core.structures import ClassMap, Sample

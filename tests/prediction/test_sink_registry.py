@@ -11,11 +11,12 @@ import pytest
 from typer.testing import CliRunner
 
 from singleshot.cli import app
+from singleshot.core.postprocess import PaddedDetections
 from singleshot.detector import Detector
 from singleshot.errors import ConfigError
 from singleshot.images.read import write_image
 from singleshot.prediction.sinks import SINKS, check_kinds
-from singleshot.runtime.base import PaddedArrays
+from singleshot.runtime.base import TimedDetections
 
 MODULE = '''
 from singleshot.prediction.sinks.base import FileSink
@@ -34,10 +35,11 @@ class CountSink(FileSink):
 class Nothing:
     name = "nothing"
 
-    def predict(self, batch: np.ndarray) -> PaddedArrays:
+    def predict(self, batch: np.ndarray) -> TimedDetections:
         none = np.zeros((len(batch), 0), np.float32)
         ids = np.zeros((len(batch), 0), np.int64)
-        return PaddedArrays(np.zeros((len(batch), 0, 4), np.float32), none, ids, np.zeros(len(batch), np.int64))
+        boxes, counts = np.zeros((len(batch), 0, 4), np.float32), np.zeros(len(batch), np.int64)
+        return TimedDetections(PaddedDetections(boxes, none, ids, counts))
 
 
 @pytest.fixture

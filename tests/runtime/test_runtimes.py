@@ -22,7 +22,8 @@ pytestmark = pytest.mark.usefixtures("cache_folder")
 MODULE = '''
 import numpy as np
 from singleshot.errors import ConfigError
-from singleshot.runtime.base import PaddedArrays
+from singleshot.core.postprocess import PaddedDetections
+from singleshot.runtime.base import TimedDetections
 from singleshot.runtime.registry import only_torch
 
 opened = []
@@ -40,7 +41,8 @@ class CornerEngine:
         count, has_one = len(batch), settings.score_threshold <= 0.75
         boxes = np.tile(self.box, (count, 1, 1))
         scores = np.full((count, 1), 0.75, np.float32)
-        return PaddedArrays(boxes, scores, np.zeros((count, 1), np.int64), np.full(count, int(has_one), np.int64))
+        ids, counts = np.zeros((count, 1), np.int64), np.full(count, int(has_one), np.int64)
+        return TimedDetections(PaddedDetections(boxes, scores, ids, counts))
 
 
 class CornerRuntime:
