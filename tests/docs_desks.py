@@ -251,6 +251,7 @@ def imported(names: Names, printed: str) -> None:
 
 CALIBRATION = "needs NNCF's calibration: tests/runtime"
 AS_README = "the README's command, which README.md runs"
+DOWNLOAD = "ImageNet weights are a download: tests/training/test_described.py trains it"
 HOURS = "a training of hours, and data that is not here"
 DESKS = {
     "README.md": Desk(
@@ -276,7 +277,7 @@ DESKS = {
             "singleshot train photos --minutes 20": AS_README,
             "singleshot train --resume --out runs/photos --epochs": "the line above it with another length",
             "singleshot train VOCdevkit": HOURS,
-            "singleshot train photos --model detector.yaml": "ImageNet weights are a download: test_described trains it",
+            "singleshot train photos --model detector.yaml": DOWNLOAD,
         },
         settings_file,
         ("skimage",),
@@ -301,9 +302,7 @@ DESKS = {
     "how-it-works.md": Desk(explaining, extras=("skimage", "matplotlib")),
     "family.md": Desk(
         check=family_built,
-        parsed={
-            "singleshot train photos --model detector.yaml": "ImageNet weights are a download: test_described trains it"
-        },
+        parsed={"singleshot train photos --model detector.yaml": DOWNLOAD},
         settings=detector_file,
     ),
     "benchmarks.md": Desk(
