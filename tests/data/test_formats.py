@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -64,7 +63,7 @@ walnut = DataFormat(
 
 
 @pytest.fixture
-def walnuts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+def walnuts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A data set in a format of an installed package."""
     package = tmp_path / "site"
     info = package / "walnuts-1.0.dist-info"
@@ -74,6 +73,7 @@ def walnuts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     (info / "entry_points.txt").write_text("[singleshot.data_formats]\nwalnut = walnut_format:walnut\n")
     monkeypatch.syspath_prepend(package)
     monkeypatch.setattr(FORMATS, "_entries", None)
+    monkeypatch.setattr(FORMATS, "_loaded", {})
     root = tmp_path / "set"
     (root / "photos").mkdir(parents=True)
     rows = [("a.png", "train", [("nut", 1, 2, 9, 12)]), ("b.png", "val", [("shell", 0, 0, 4, 4), ("nut", 3, 3, 8, 8)])]
@@ -81,8 +81,7 @@ def walnuts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     for seed, (name, *_) in enumerate(rows):
         pixels = np.random.default_rng(seed).integers(0, 256, (16, 20, 3), dtype=np.uint8)
         write_image(root / "photos" / name, pixels)
-    yield root
-    FORMATS._objects.pop("walnut", None)
+    return root
 
 
 def test_a_format_of_another_package(walnuts: Path, tmp_path: Path) -> None:

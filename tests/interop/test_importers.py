@@ -51,7 +51,7 @@ def test_an_importer_of_another_package(tmp_path: Path, monkeypatch: pytest.Monk
     (info / "entry_points.txt").write_text("[singleshot.importers]\nwalnut = walnuts:importer\n")
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.setattr(IMPORTERS, "_entries", None)
-    monkeypatch.setattr(IMPORTERS, "_objects", dict(IMPORTERS._objects))
+    monkeypatch.setattr(IMPORTERS, "_loaded", {})
     monkeypatch.chdir(tmp_path)
     Path("big.walnut").write_text("crack me")
     result = CliRunner().invoke(app, ["import", "big.walnut", "--out", "big.safetensors"])

@@ -140,7 +140,7 @@ def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(str(tmp_path))
     for registry in REGISTRIES:
         monkeypatch.setattr(registry, "_entries", None)
-        monkeypatch.setattr(registry, "_objects", dict(registry._objects))
+        monkeypatch.setattr(registry, "_loaded", {})
 
 
 @pytest.mark.usefixtures("installed")
@@ -171,7 +171,7 @@ def test_a_model_of_another_package(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     (metadata / "entry_points.txt").write_text("[singleshot.models]\nssd300_theirs = their_model:wide\n")
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.setattr(MODELS, "_entries", None)
-    monkeypatch.setattr(MODELS, "_objects", dict(MODELS._objects))
+    monkeypatch.setattr(MODELS, "_loaded", {})
     assert model_names()[-1] == "ssd300_theirs"
     spec = model_spec("ssd300_theirs", ["a"])
     assert (spec.name, spec.network.backbone.name) == ("ssd300_theirs", "mobilenet_v1")

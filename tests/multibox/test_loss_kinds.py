@@ -58,7 +58,7 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.syspath_prepend(str(tmp_path))
     for registry in (BOX_LOSSES, CLASS_LOSSES):
         monkeypatch.setattr(registry, "_entries", None)
-        monkeypatch.setattr(registry, "_objects", dict(registry._objects))
+        monkeypatch.setattr(registry, "_loaded", {})
     monkeypatch.delitem(sys.modules, "their_losses", raising=False)
     yield tmp_path
     monkeypatch.delitem(sys.modules, "their_losses", raising=False)

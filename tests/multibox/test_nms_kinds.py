@@ -38,7 +38,7 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (metadata / "entry_points.txt").write_text("[singleshot.nms_kinds]\nbest_only = their_nms:best_only\n")
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.setattr(NMS_KINDS, "_entries", None)
-    monkeypatch.setattr(NMS_KINDS, "_objects", dict(NMS_KINDS._objects))
+    monkeypatch.setattr(NMS_KINDS, "_loaded", {})
     monkeypatch.delitem(sys.modules, "their_nms", raising=False)
 
 

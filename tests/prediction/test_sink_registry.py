@@ -52,13 +52,13 @@ def counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     (metadata / "entry_points.txt").write_text("[singleshot.sinks]\ncounts = count_sink:CountSink\n")
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.setattr(SINKS, "_entries", None)
+    monkeypatch.setattr(SINKS, "_loaded", {})
     monkeypatch.setattr(Detector, "_backend", lambda *_: Nothing())
     monkeypatch.chdir(tmp_path)
     Path("photos").mkdir()
     for name in ("a.png", "b.png"):
         write_image(Path("photos", name), np.full((20, 30, 3), 90, np.uint8))
     yield
-    SINKS._objects.pop("counts", None)
     sys.modules.pop("count_sink", None)
 
 

@@ -76,7 +76,7 @@ def corner(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     (metadata / "entry_points.txt").write_text("[singleshot.runtimes]\ncorner = corner_runtime:corner\n")
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.setattr(RUNTIMES, "_entries", None)
-    monkeypatch.setattr(RUNTIMES, "_objects", dict(RUNTIMES._objects))
+    monkeypatch.setattr(RUNTIMES, "_loaded", {})
     yield
     sys.modules.pop("corner_runtime", None)
 

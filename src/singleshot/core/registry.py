@@ -37,6 +37,7 @@ class Registry(Generic[T]):
         self._homes = dict(homes)
         self._listing = listing
         self._objects: dict[str, T] = {}
+        self._loaded: dict[str, T] = {}
         self._added: list[str] = []
         self._entries: dict[str, EntryPoint] | None = None
 
@@ -48,9 +49,8 @@ class Registry(Generic[T]):
         """
 
         def add(item: T) -> T:
-            is_another = (
-                name in self._homes and self._homes[name] not in sys.modules
-            )  # ours registers it while imported
+            # Ours registers a name of ours while it is imported.
+            is_another = name in self._homes and self._homes[name] not in sys.modules
             if is_another or self._objects.get(name, item) is not item:
                 raise ValueError(f"{self.kind} '{name}' is registered twice")
             if name not in self._homes and name not in self._added:
@@ -85,13 +85,15 @@ class Registry(Generic[T]):
         Raises:
             ConfigError: there is none; the message names similar ones, or all.
         """
-        if name not in self._objects:
-            self.check(name, key)
-            if name in self._homes:
-                import_module(self._homes[name])
-            else:
-                self._objects.setdefault(name, self._installed()[name].load())
-        return self._objects[name]
+        if name in self._objects:
+            return self._objects[name]
+        self.check(name, key)
+        if name in self._homes:
+            import_module(self._homes[name])
+            return self._objects[name]
+        if name not in self._loaded:
+            self._loaded[name] = self._installed()[name].load()
+        return self._loaded[name]
 
     def check(self, name: str, key: str = "") -> str:
         """The name, if there is such an object. Imports nothing.
