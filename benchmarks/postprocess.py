@@ -23,7 +23,7 @@ import loads
 from common import Measured, Settings, compare, main, take_turns
 from peers import ssd_pytorch_checkout, ssd_pytorch_detect, torchvision_detect, torchvision_ssd
 from reference_forms import Heads, detect_ssd_pytorch_form, detect_torchvision_form
-from singleshot.core.postprocess import Geometry
+from singleshot.core.postprocess import HeadGeometry
 from singleshot.core.structures import HeadOutput
 from singleshot.kernels.detect import detect, fits
 from singleshot.multibox.decode import postprocess
@@ -65,7 +65,7 @@ def in_graph(anchors: Tensor, threads: int) -> Callable[[Tensor, Tensor], Rows]:
     from singleshot.export.openvino_core import openvino_core
 
     widths = (4, len(loads.CLASSES) + 1)
-    geometry = Geometry(anchors.numpy(), loads.spec().coder, SIZE_HW, len(loads.CLASSES))
+    geometry = HeadGeometry(anchors.numpy(), loads.spec().coder, SIZE_HW, len(loads.CLASSES))
     graph = detection_model(widths, geometry, SETTINGS)
     config = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_NUM_THREADS": str(threads), "INFERENCE_PRECISION_HINT": "f32"}
     request = openvino_core().compile_model(graph, "CPU", config).create_infer_request()

@@ -15,7 +15,7 @@ import pytest
 import torch
 
 from singleshot.core.boxes import cxcywh_to_xyxy, xyxy_to_cxcywh
-from singleshot.core.postprocess import Form, Geometry, Heads, PaddedArrays, PaddedDetections, class_columns
+from singleshot.core.postprocess import Form, HeadGeometry, Heads, PaddedArrays, PaddedDetections, class_columns
 from singleshot.core.settings import CoderConfig, PostprocessConfig
 from singleshot.core.structures import HeadOutput, RefineOutput
 from singleshot.export import graph_torch
@@ -71,8 +71,8 @@ class Case:
         return PostprocessConfig(**{"score_threshold": 0.1, **self.settings})
 
     @property
-    def geometry(self) -> Geometry:
-        return Geometry(self.anchors, self.coder, SIZE, self.num_classes)
+    def geometry(self) -> HeadGeometry:
+        return HeadGeometry(self.anchors, self.coder, SIZE, self.num_classes)
 
 
 MXNET = {"candidates": "best_class", "top_k_scope": "image", "nms_compare": ">=", "clip": "before"}
@@ -147,7 +147,7 @@ def as_output(heads: Heads) -> HeadOutput | RefineOutput:
 class GraphForm(NamedTuple):
     """``postprocess_static``, outside a graph. Which of equal scores comes first is torch.topk's choice."""
 
-    geometry: Geometry
+    geometry: HeadGeometry
     orders_ties = False
 
     def fits(self, settings: PostprocessConfig) -> bool:
@@ -162,7 +162,7 @@ class GraphForm(NamedTuple):
 class MxnetForm(NamedTuple):
     """``MultiBoxDetection``: takes probabilities and fractions of the image, gives rows in place of a padded record."""
 
-    geometry: Geometry
+    geometry: HeadGeometry
     orders_ties = True
 
     def fits(self, settings: PostprocessConfig) -> bool:
@@ -199,13 +199,13 @@ class MxnetForm(NamedTuple):
         return PaddedDetections(boxes, best, ids, np.array([len(image) for image in own], dtype=np.int64))
 
 
-def compiled(geometry: Geometry) -> Form:
+def compiled(geometry: HeadGeometry) -> Form:
     if not is_compiled():
         pytest.skip("no C compiler here")
     return CompiledForm(geometry, threads=2)
 
 
-def openvino(geometry: Geometry) -> Form:
+def openvino(geometry: HeadGeometry) -> Form:
     if not find_spec("openvino"):
         pytest.skip("openvino is not installed")
     from singleshot.export.graph_openvino import OpenVinoForm
@@ -213,7 +213,7 @@ def openvino(geometry: Geometry) -> Form:
     return OpenVinoForm(geometry)
 
 
-FORMS: dict[str, Callable[[Geometry], Form]] = {
+FORMS: dict[str, Callable[[HeadGeometry], Form]] = {
     "torch": TorchForm,
     "compiled": compiled,
     "graph": GraphForm,
@@ -362,7 +362,7 @@ LITERAL = {
 def test_literally(name: str, form: str) -> None:
     """Anchors of 10 x 10 at some x; the sigmoid of their logits."""
     anchors, settings, expected = LITERAL[name]
-    geometry = Geometry(np.float32([[x, 30, 10, 10] for x, _ in anchors]), CoderConfig(), SIZE)
+    geometry = HeadGeometry(np.float32([[x, 30, 10, 10] for x, _ in anchors]), CoderConfig(), SIZE)
     logits = np.float32([[[-30, logit] for _, logit in anchors]])
     config = PostprocessConfig(score_function="sigmoid", **settings)
     ((rows),) = as_rows(FORMS[form](geometry)([np.zeros((1, len(anchors), 4), np.float32), logits], config))

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from singleshot.core.postprocess import Geometry
+from singleshot.core.postprocess import HeadGeometry
 from singleshot.core.settings import CoderConfig, PostprocessConfig
 from singleshot.core.structures import HeadOutput, RefineOutput
 from singleshot.models.zoo import box_shapes
@@ -34,8 +34,8 @@ def heads(seed: int, batch: int, refine: bool) -> list[np.ndarray]:
     return [rng.normal(0, 2, (batch, len(ANCHORS), width)).astype(np.float32) for width in widths]
 
 
-def geometry(anchors: torch.Tensor = ANCHORS, coder: CoderConfig = CODER) -> Geometry:
-    return Geometry(anchors.numpy(), coder, SIZE, CLASSES)
+def geometry(anchors: torch.Tensor = ANCHORS, coder: CoderConfig = CODER) -> HeadGeometry:
+    return HeadGeometry(anchors.numpy(), coder, SIZE, CLASSES)
 
 
 def run_graph(parts: list[np.ndarray], config: PostprocessConfig, coder: CoderConfig) -> tuple[np.ndarray, ...]:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from singleshot.kernels.library import load, processor_flags
-from singleshot.kernels.winograd import Layer, Memory, bind, convolve, filter_gradients, kernel, transform_filters
+from singleshot.kernels.winograd import ConvLayer, Memory, bind, convolve, filter_gradients, kernel, transform_filters
 from singleshot.models.build import build_network
 from singleshot.models.catalogue import model_spec
 from singleshot.models.fast_conv.inference import (
@@ -65,7 +65,7 @@ def test_equals_a_plain_convolution(data: st.DataObject) -> None:
     torch.manual_seed(data.draw(st.integers(0, 1000)))
     conv = nn.Conv2d(channels, filters, 3, padding=padding, dilation=dilation, bias=has_bias).requires_grad_(False)
     pool = nn.MaxPool2d(2, 2, ceil_mode=pooling == "ceil") if pooling else None
-    layer = Layer(batch, channels, height, width, filters, padding, dilation, relu, pooling)
+    layer = ConvLayer(batch, channels, height, width, filters, padding, dilation, relu, pooling)
     if min(layer.out_hw) < 1:
         return
     images = torch.randn(batch, channels, height, width)
@@ -112,7 +112,7 @@ def test_what_the_kernel_does_not_compute_falls_to_torch() -> None:
     conv = nn.Conv2d(16, 8, 3, padding=1).requires_grad_(False)
     module = WinogradConv2d(library, conv, True)
     small = torch.randn(2, 16, 1, 1)  # 36 products where a plain convolution needs 9
-    assert not Layer(2, 16, 1, 1, 8).is_worthwhile
+    assert not ConvLayer(2, 16, 1, 1, 8).is_worthwhile
     assert torch.equal(module(small), conv(small).relu())
     assert module(torch.randn(0, 16, 30, 30)).shape == (0, 8, 30, 30)
     with pytest.raises(RuntimeError, match="channels"):
@@ -254,7 +254,7 @@ def test_without_a_kernel_nothing_changes(monkeypatch: pytest.MonkeyPatch) -> No
     assert not any(isinstance(module, WinogradConv2d) for module in network.modules())
 
 
-GOOD = Layer(2, 16, 12, 12, 8)
+GOOD = ConvLayer(2, 16, 12, 12, 8)
 
 
 @needs_kernel

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from singleshot.core.nms_kinds import NMS_KINDS
-from singleshot.core.postprocess import Geometry
+from singleshot.core.postprocess import HeadGeometry
 from singleshot.core.settings import CoderConfig, PostprocessConfig
 from singleshot.kernels.detect import CompiledForm
 from singleshot.runtime.postprocess import choose_form
@@ -54,7 +54,7 @@ def test_a_kind_from_another_package(batch: int) -> None:
     rng = np.random.default_rng(0)
     anchors = rng.uniform(10, 40, (20, 4)).astype(np.float32)
     heads = [rng.normal(0, 1, (batch, 20, width)).astype(np.float32) for width in (4, 5)]
-    geometry = Geometry(anchors, CoderConfig(), (50, 50))
+    geometry = HeadGeometry(anchors, CoderConfig(), (50, 50))
     theirs, ours = PostprocessConfig(nms="best_only"), PostprocessConfig(max_detections=1)
     assert "their_nms" not in sys.modules  # naming it imports nothing
     assert not CompiledForm(geometry).fits(theirs)

@@ -22,7 +22,7 @@ from singleshot.multibox import plain
 from singleshot.report import explanation as explanation_module
 from singleshot.report import panels
 from singleshot.report.explanation import Explanation, explain
-from singleshot.report.panels import NEGATIVE, PALETTE, Level, Match, draw_levels, draw_matches, draw_selection
+from singleshot.report.panels import NEGATIVE, PALETTE, DrawnLevel, Match, draw_levels, draw_matches, draw_selection
 
 GREY = np.full((300, 400, 3), 128, np.uint8)
 EMPTY, NO_BOXES = "scene_00004.jpg", np.zeros((0, 4), np.float32)
@@ -52,7 +52,7 @@ def test_no_objects_no_boxes_no_candidates():
 
 def test_levels_have_panels_of_their_colour():
     levels = [
-        Level((rows, rows), np.tile([0.25, 0.25, 0.75, 0.75], (rows, rows, 2, 1)).astype(np.float32))
+        DrawnLevel((rows, rows), np.tile([0.25, 0.25, 0.75, 0.75], (rows, rows, 2, 1)).astype(np.float32))
         for rows in (20, 10, 3, 2, 1)
     ]
     picture = draw_levels(GREY, levels)
@@ -130,7 +130,7 @@ def test_a_two_step_detector(scenes: Path):
 
 @pytest.mark.parametrize("layout", ["cell", "shape"])
 def test_the_boxes_of_a_cell_are_around_it(scenes: Path, monkeypatch: pytest.MonkeyPatch, layout: str):
-    drawn: list[Level] = []
+    drawn: list[DrawnLevel] = []
     monkeypatch.setattr(explanation_module, "draw_levels", lambda image, levels: drawn.extend(levels) or image)
     bundled = singleshot.load()
     spec = bundled.spec.model_copy(update={"anchors": bundled.spec.anchors.model_copy(update={"layout": layout})})

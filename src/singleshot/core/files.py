@@ -28,7 +28,7 @@ LEGACY_ENCODING = "cp1252"
 MAX_TEXT_BYTES = 64 * 2**20
 
 
-class Text(NamedTuple):
+class DecodedText(NamedTuple):
     """A decoded text file.
 
     Attributes:
@@ -42,7 +42,7 @@ class Text(NamedTuple):
     guessed: bool = False
 
 
-def decode_text(data: bytes) -> Text:
+def decode_text(data: bytes) -> DecodedText:
     """Decode text by its byte order mark, else as UTF-8, else as UTF-16 without a mark, else as `LEGACY_ENCODING`.
 
     Raises:
@@ -50,20 +50,20 @@ def decode_text(data: bytes) -> Text:
     """
     for mark, encoding in _BYTE_ORDER_MARKS:
         if data.startswith(mark):
-            return Text(data.decode(encoding), encoding)
+            return DecodedText(data.decode(encoding), encoding)
     sample = data[:1024]
     if 4 * sample.count(0) >= max(len(sample), 1):  # every second byte of Western UTF-16 is one
         encoding = "utf-16-le" if sample.find(b"\0") % 2 else "utf-16-be"
         text = data.decode(encoding)
         if "\0" in text:
             raise UnicodeDecodeError(encoding, data, 0, len(data), "the file is binary, not text")
-        return Text(text, encoding, guessed=True)
+        return DecodedText(text, encoding, guessed=True)
     try:
-        return Text(data.decode("utf-8"), "utf-8")
+        return DecodedText(data.decode("utf-8"), "utf-8")
     except UnicodeDecodeError:
         if b"\0" in sample:  # text in one-byte encodings has none
             raise
-        return Text(data.decode(LEGACY_ENCODING, errors="replace"), LEGACY_ENCODING, guessed=True)
+        return DecodedText(data.decode(LEGACY_ENCODING, errors="replace"), LEGACY_ENCODING, guessed=True)
 
 
 def is_regular(path: str | os.PathLike[str]) -> bool:
@@ -91,7 +91,7 @@ def read_bytes(path: str | os.PathLike[str], max_bytes: int) -> bytes:
     return data
 
 
-def read_text(path: str | os.PathLike[str], max_bytes: int = MAX_TEXT_BYTES) -> Text:
+def read_text(path: str | os.PathLike[str], max_bytes: int = MAX_TEXT_BYTES) -> DecodedText:
     """Read a text file in whatever encoding a user's editor wrote it (`decode_text`).
 
     Raises:

@@ -42,7 +42,7 @@ MARGIN = 1e-3
 """Natural logarithm of how far below the threshold a score is still computed: far more than rounding."""
 
 
-class Geometry(NamedTuple):
+class HeadGeometry(NamedTuple):
     """What a network's heads mean, whatever the thresholds.
 
     Attributes:
@@ -79,7 +79,7 @@ PaddedArrays = PaddedDetections[NDArray[Any]]
 
 
 class Form(Protocol):
-    """One way from heads to boxes, bound to a network's `Geometry`. May be called from any thread."""
+    """One way from heads to boxes, bound to a network's `HeadGeometry`. May be called from any thread."""
 
     @property
     def orders_ties(self) -> bool:

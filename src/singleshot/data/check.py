@@ -17,7 +17,7 @@ import numpy as np
 from singleshot.core.wording import counted
 from singleshot.data.bad_records import BadData, Problem, count_kinds
 from singleshot.data.dataset import DetectionDataset, open_found
-from singleshot.data.recognise import Found, own_splits, recognise
+from singleshot.data.recognise import FoundSet, own_splits, recognise
 from singleshot.data.split_names import HELD_OUT, TRAINING, split_role
 from singleshot.data.splitting import PARTS, assign_splits
 from singleshot.data.train_val import choose_training
@@ -139,7 +139,7 @@ def check(
     )
 
 
-def _training(found: Found, whole: DetectionDataset, parts: dict[str, DetectionDataset]) -> tuple[str, ...]:
+def _training(found: FoundSet, whole: DetectionDataset, parts: dict[str, DetectionDataset]) -> tuple[str, ...]:
     """What ``train`` would do with the data, in sentences; from what is open already."""
 
     def load(split: str | None, _classes: Sequence[str] | None) -> DetectionDataset:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from singleshot.core.structures import ClassMap, Sample
 from singleshot.data.bad_records import BadData, Problem, count_kinds, refuse
-from singleshot.data.recognise import Found, own_splits, recognise, report_unexplained
+from singleshot.data.recognise import FoundSet, own_splits, recognise, report_unexplained
 from singleshot.data.records import Records
 from singleshot.data.split_names import TRAINING, resolve_split, split_role
 from singleshot.data.splitting import PARTS, assign_splits
@@ -111,7 +111,7 @@ def open_splits(
 
 
 def open_found(
-    found: Found,
+    found: FoundSet,
     split: str | None,
     bad_data: BadData = "skip",
     classes: Sequence[str] | None = None,
@@ -161,7 +161,7 @@ def divide(dataset: DetectionDataset, parts: Sequence[str], own: Sequence[str]) 
     return dataclasses.replace(chosen, split="+".join(parts), notes=(*dataset.notes, note))
 
 
-def _select(found: Found, own: Sequence[str], split: str | None) -> tuple[str | None, tuple[str, ...], str | None]:
+def _select(found: FoundSet, own: Sequence[str], split: str | None) -> tuple[str | None, tuple[str, ...], str | None]:
     """What to read, which of our own parts of it to take (none: all), and the name of the result."""
     if split is None:
         return None, (), None

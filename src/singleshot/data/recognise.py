@@ -27,7 +27,7 @@ MASKS = re.compile(r"segmentation|mask|depth|preview|thumb|visuali|panoptic", re
 
 
 @dataclass(frozen=True)
-class Found:
+class FoundSet:
     """A recognised data set.
 
     Attributes:
@@ -55,13 +55,13 @@ class Found:
         return dict(getattr(self.layout, "missing", None) or {})
 
 
-def own_splits(found: Found) -> tuple[str, ...]:
+def own_splits(found: FoundSet) -> tuple[str, ...]:
     """Splits that the files define; a lone ``default`` or ``all`` is no split."""
     names = found.layout.splits
     return () if len(names) == 1 and is_whole(names[0]) else names
 
 
-def recognise(path: Path, format: str = "auto") -> Found:
+def recognise(path: Path, format: str = "auto") -> FoundSet:
     """Find a data set's format, from its files alone or, where several fit, from the images that each explains.
 
     Raises:
@@ -90,7 +90,7 @@ def _describe(path: Path) -> str:
     return ", ".join([*folders[:8], *counts[:8]]) or "an empty folder"
 
 
-def _at(path: Path, names: Sequence[str]) -> Found | None:
+def _at(path: Path, names: Sequence[str]) -> FoundSet | None:
     """What ``path`` itself is."""
     candidates: list[tuple[str, Layout]] = []
     faults: list[DataError] = []
@@ -107,7 +107,7 @@ def _at(path: Path, names: Sequence[str]) -> Found | None:
             raise faults[0]
         return None
     if path.is_file() or (len(candidates) == 1 and not faults):
-        return Found(path, *candidates[0])
+        return FoundSet(path, *candidates[0])
     return _weigh(path, candidates, faults)
 
 
@@ -143,7 +143,7 @@ def _claim(name: str, layout: Layout, records: Records) -> _Claim:
     return _Claim(name, layout, images, Counter(real[owner] for owner in records.owner), named)
 
 
-def _weigh(path: Path, candidates: Sequence[tuple[str, Layout]], faults: list[DataError]) -> Found:
+def _weigh(path: Path, candidates: Sequence[tuple[str, Layout]], faults: list[DataError]) -> FoundSet:
     """The candidate that explains most images, unless another has nearly the same claim and says something else."""
     claims = []
     for name, layout in candidates:
@@ -155,7 +155,7 @@ def _weigh(path: Path, candidates: Sequence[tuple[str, Layout]], faults: list[Da
     if not claims:
         if faults:
             raise faults[0]
-        return Found(path, *candidates[0])
+        return FoundSet(path, *candidates[0])
     total = len(images_below(path))
     if faults and 2 * len(claims[0].images) < total:
         raise faults[0]
@@ -173,7 +173,7 @@ def _weigh(path: Path, candidates: Sequence[tuple[str, Layout]], faults: list[Da
         problems += _passed_over(best, other)
     left_out = frozenset().union(*(other.images for other in others)) - best.images.keys()
     layout = FORMATS.get(best.format).beside(best.layout, {other.format for other in others})
-    return Found(path, best.format, layout, tuple(problems), left_out)
+    return FoundSet(path, best.format, layout, tuple(problems), left_out)
 
 
 def _is_rival(best: _Claim, other: _Claim) -> bool:
@@ -220,7 +220,7 @@ def _passed_over(best: _Claim, other: _Claim) -> list[Problem]:
     return problems
 
 
-def _inside(path: Path, names: Sequence[str], depth: int) -> Found | None:
+def _inside(path: Path, names: Sequence[str], depth: int) -> FoundSet | None:
     """The one data set in a folder's folders, as when an archive has an outer folder.
 
     Raises:
@@ -239,15 +239,15 @@ def _inside(path: Path, names: Sequence[str], depth: int) -> Found | None:
         return None
     one = found[0]
     note = Problem(path, None, "inner-folder", "noted", f"the data set is in {one.path}")
-    return Found(one.path, one.format, one.layout, (note, *one.problems), one.left_out)
+    return FoundSet(one.path, one.format, one.layout, (note, *one.problems), one.left_out)
 
 
-def _anywhere(path: Path, names: Sequence[str]) -> Found | None:
+def _anywhere(path: Path, names: Sequence[str]) -> FoundSet | None:
     """Labels beside images in whatever folders."""
     for name in names if path.is_dir() else ():
         search = FORMATS.get(name).find_anywhere
         if search and (layout := search(path)):
-            return Found(path, name, layout)
+            return FoundSet(path, name, layout)
     return None
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from singleshot.core.wording import counted
 from singleshot.data.bad_records import BadData, summarise
 from singleshot.data.dataset import DetectionDataset, divide, open_found
-from singleshot.data.recognise import Found, own_splits, recognise
+from singleshot.data.recognise import FoundSet, own_splits, recognise
 from singleshot.data.split_names import HELD_OUT, TRAINING, Role, choose_split, split_role
 from singleshot.data.splitting import MIN_HELD_OUT
 from singleshot.errors import DataError
@@ -51,7 +51,7 @@ def open_training(
 
 
 def choose_training(
-    found: Found, load: Load, train: str = AUTO, val: str = AUTO
+    found: FoundSet, load: Load, train: str = AUTO, val: str = AUTO
 ) -> tuple[DetectionDataset, DetectionDataset | None]:
     """`open_training` of a data set that was recognised, by whatever opens its splits."""
     own = own_splits(found)
@@ -72,7 +72,7 @@ def choose_training(
     return _with_held_out(found, load, train_set, own)
 
 
-def _from_heap(found: Found, load: Load, train: str, val: str) -> tuple[DetectionDataset, DetectionDataset | None]:
+def _from_heap(found: FoundSet, load: Load, train: str, val: str) -> tuple[DetectionDataset, DetectionDataset | None]:
     """Parts of a data set without splits, read once."""
     whole = load(None, None)
     train_set = divide(whole, ("train",), ()) if train == AUTO else load(train, None)
@@ -85,7 +85,7 @@ def _from_heap(found: Found, load: Load, train: str, val: str) -> tuple[Detectio
 
 
 def _with_held_out(
-    found: Found, load: Load, train_set: DetectionDataset, own: Sequence[str]
+    found: FoundSet, load: Load, train_set: DetectionDataset, own: Sequence[str]
 ) -> tuple[DetectionDataset, DetectionDataset | None]:
     """The first held-out split that has images, else a part of the training split."""
     taken = set((train_set.split or "").split("+"))
@@ -214,7 +214,7 @@ def open_held_out(
     return dataclasses.replace(whole, notes=(*whole.notes, *notes))
 
 
-def _held_out_names(found: Found, own: Sequence[str]) -> list[str]:
+def _held_out_names(found: FoundSet, own: Sequence[str]) -> list[str]:
     """Splits that training leaves out, best first."""
     if not own:
         return ["test", "val"]

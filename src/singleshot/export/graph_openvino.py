@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from openvino import opset13 as op
 
 from singleshot.core.once import Once
-from singleshot.core.postprocess import Geometry, Heads, PaddedArrays, PaddedDetections, class_columns
+from singleshot.core.postprocess import HeadGeometry, Heads, PaddedArrays, PaddedDetections, class_columns
 from singleshot.core.settings import CoderConfig, PostprocessConfig
 from singleshot.export.openvino_core import openvino_core
 
@@ -27,7 +27,7 @@ class OpenVinoForm:
 
     orders_ties = False
 
-    def __init__(self, geometry: Geometry) -> None:
+    def __init__(self, geometry: HeadGeometry) -> None:
         self._geometry = geometry
         self._compiled = Once()
 
@@ -70,7 +70,7 @@ def thresholds(settings: PostprocessConfig) -> tuple[np.int64, np.float32, np.fl
     return np.int64(limit), np.float32(iou), np.float32(settings.score_threshold)
 
 
-def detection_model(widths: tuple[int, ...], geometry: Geometry, settings: PostprocessConfig) -> ov.Model:
+def detection_model(widths: tuple[int, ...], geometry: HeadGeometry, settings: PostprocessConfig) -> ov.Model:
     """From raw heads to detections; equal to ``multibox.decode.postprocess``.
 
     Args:

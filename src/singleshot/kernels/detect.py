@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from singleshot.core.postprocess import Geometry, Heads, PaddedArrays, PaddedDetections, class_columns, reach
+from singleshot.core.postprocess import HeadGeometry, Heads, PaddedArrays, PaddedDetections, class_columns, reach
 from singleshot.core.settings import CoderConfig, PostprocessConfig
 from singleshot.kernels.library import load
 
@@ -47,7 +47,7 @@ class CompiledForm(NamedTuple):
         threads: that share the images of a batch.
     """
 
-    geometry: Geometry
+    geometry: HeadGeometry
     threads: int = 1
 
     @property

@@ -46,7 +46,7 @@ FUNCTIONS = ("convolve", "differentiate", "transform_filters", "workspace_size",
 _FLAGS = ("-fopenmp", "-ffp-contract=fast", "-Wno-psabi")
 
 
-class Layer(NamedTuple):
+class ConvLayer(NamedTuple):
     """A convolution 3x3 of stride 1, with what follows it.
 
     Attributes:
@@ -151,7 +151,7 @@ class Memory(NamedTuple):
     output: int
 
 
-def convolve(library: ctypes.CDLL, layer: Layer, memory: Memory, threads: int) -> None:
+def convolve(library: ctypes.CDLL, layer: ConvLayer, memory: Memory, threads: int) -> None:
     """Convolve a batch, with the ReLU and pooling behind it.
 
     Args:
@@ -201,7 +201,7 @@ def transform_filters(
     library.transform_filters(ctypes.byref(_Filters(*shape, *steps)), weight, points, threads)
 
 
-def filter_gradients(library: ctypes.CDLL, layer: Layer, images: int, gradients: int, threads: int) -> FloatArray:
+def filter_gradients(library: ctypes.CDLL, layer: ConvLayer, images: int, gradients: int, threads: int) -> FloatArray:
     """Gradients of a layer's filters.
 
     Args:
@@ -233,7 +233,7 @@ def filter_gradients(library: ctypes.CDLL, layer: Layer, images: int, gradients:
     return total.reshape(3, 3, layer.channels, padded)[..., : layer.filters]
 
 
-def _sizes(layer: Layer, threads: int) -> tuple[_Layer, NDArray[np.int64]]:
+def _sizes(layer: ConvLayer, threads: int) -> tuple[_Layer, NDArray[np.int64]]:
     """What the kernel is told of a layer, but for how the work is cut, and its tiles."""
     height, width = layer.convolved_hw
     least = min(layer.batch, layer.channels, layer.filters, layer.dilation, threads, *layer.out_hw)

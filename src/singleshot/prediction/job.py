@@ -19,7 +19,7 @@ from singleshot.prediction.output_folder import new_folder
 from singleshot.prediction.pipeline import Predictor, StageTimes
 from singleshot.prediction.settings import check_line_width
 from singleshot.prediction.sinks import Note, Sink, check_kinds, check_sinks, open_sinks
-from singleshot.prediction.sources import Found, search_images
+from singleshot.prediction.sources import FoundImages, search_images
 
 OUT = Path("predictions")
 """Where results go that nobody gave a folder; the next run's go to ``predictions-2``."""
@@ -110,7 +110,7 @@ class JobSummary:
         return f"{self.wall_s:.2f} s, {self.images_per_s:.1f} images/s"
 
 
-def find_images_of_job(sources: Sequence[str], output: Output, *, recursive: bool = False) -> Found:
+def find_images_of_job(sources: Sequence[str], output: Output, *, recursive: bool = False) -> FoundImages:
     """The images of a run, once it is sure that its results can be written.
 
     Args:

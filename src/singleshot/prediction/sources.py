@@ -24,7 +24,7 @@ MOST_NAMED = 5
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class FoundImages:
     """What sources mean.
 
     Attributes:
@@ -50,7 +50,7 @@ def find_images(
 
 def search_images(
     sources: PathLike | Sequence[PathLike], *, recursive: bool = False, exclude: Path | None = None
-) -> Found:
+) -> FoundImages:
     """List the image files that sources mean.
 
     A file is taken whatever its suffix; a folder gives its images (by suffix, natural order: 2 before 10), with
@@ -73,7 +73,7 @@ def search_images(
     all_paths = [path for source in given for path in search.expand(source)]
     twice = [path for path in all_paths if paths.setdefault(_place(path), path) is not path]
     images = list(paths.values())
-    return Found(images, search.notes(twice), search.missed)
+    return FoundImages(images, search.notes(twice), search.missed)
 
 
 def is_many(source: PathLike) -> bool:

@@ -25,7 +25,7 @@ from singleshot.images.read import IMAGE_SUFFIXES, check_rgb, read_image, write_
 from singleshot.prediction.detections import Detections
 from singleshot.prediction.settings import check_score
 from singleshot.report.page import Block, Cell, Figure, Figures, Section, Table, Text, write_page
-from singleshot.report.panels import Level, Match, draw_levels, draw_matches, draw_selection, enlarge
+from singleshot.report.panels import DrawnLevel, Match, draw_levels, draw_matches, draw_selection, enlarge
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -228,7 +228,7 @@ def _default_boxes(detector: Detector, heads: _Heads, pixels: NDArray[np.uint8])
         in_cells = own.reshape(height, width, shapes, 4)
         if config.layout == "shape":
             in_cells = own.reshape(shapes, height, width, 4).transpose(1, 2, 0, 3)
-        levels.append(Level((height, width), in_cells))
+        levels.append(DrawnLevel((height, width), in_cells))
         spans = [f"{side.min():.0f} to {side.max():.0f}" for side in sides.unbind(1)]
         rows.append([number + 1, f"{height} x {width}", shapes, behind - first, *spans])
         first = behind

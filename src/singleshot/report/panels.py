@@ -31,7 +31,7 @@ _PAPER, _INK = (32, 33, 36), (255, 255, 255)
 _DIMMED = 0.55
 
 
-class Level(NamedTuple):
+class DrawnLevel(NamedTuple):
     """Default boxes of one feature map.
 
     Attributes:
@@ -59,7 +59,7 @@ class Match(NamedTuple):
     forced: Boxes
 
 
-def draw_levels(image_rgb: Picture, levels: Sequence[Level]) -> Picture:
+def draw_levels(image_rgb: Picture, levels: Sequence[DrawnLevel]) -> Picture:
     """One panel per feature map: its cells, and the default boxes of a few of them."""
     columns = min(len(levels), 2 if len(levels) <= 4 else 3)
     panels = []

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from singleshot.core.postprocess import Form, Geometry, Heads, PaddedArrays, PaddedDetections
+from singleshot.core.postprocess import Form, HeadGeometry, Heads, PaddedArrays, PaddedDetections
 from singleshot.core.settings import PostprocessConfig
 from singleshot.kernels import detect
 from singleshot.kernels.detect import CompiledForm
@@ -20,7 +20,7 @@ class TorchForm(NamedTuple):
         geometry: of the network.
     """
 
-    geometry: Geometry
+    geometry: HeadGeometry
 
     @property
     def orders_ties(self) -> bool:
@@ -59,7 +59,7 @@ class FirstFitting(NamedTuple):
         return next(form for form in self.forms if form.fits(settings))(heads, settings)
 
 
-def choose_form(geometry: Geometry, *others: Form, threads: int = 1) -> FirstFitting:
+def choose_form(geometry: HeadGeometry, *others: Form, threads: int = 1) -> FirstFitting:
     """C, then ``others``, then torch.
 
     Args:
@@ -70,8 +70,8 @@ def choose_form(geometry: Geometry, *others: Form, threads: int = 1) -> FirstFit
     return FirstFitting((CompiledForm(geometry, threads), *others, TorchForm(geometry)))
 
 
-def geometry_of(package: Package) -> Geometry:
+def geometry_of(package: Package) -> HeadGeometry:
     """What a compiled network's heads mean."""
     spec = package.info.spec
     detect.is_compiled()  # compiles it where that was never done, before a batch is timed
-    return Geometry(package.anchors_cxcywh, spec.coder, spec.preprocess.size_hw, len(spec.class_names))
+    return HeadGeometry(package.anchors_cxcywh, spec.coder, spec.preprocess.size_hw, len(spec.class_names))

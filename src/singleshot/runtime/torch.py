@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from singleshot.core.once import away_from_fork
-from singleshot.core.postprocess import Geometry, PaddedArrays, PaddedDetections
+from singleshot.core.postprocess import HeadGeometry, PaddedArrays, PaddedDetections
 from singleshot.core.settings import CoderConfig, PostprocessConfig
 from singleshot.kernels import detect
 from singleshot.models.build import build_anchors
@@ -67,7 +67,7 @@ class TorchEngine:
     def _finish(self, output: Output, size_hw: tuple[int, int], settings: PostprocessConfig) -> PaddedArrays:
         device = self._forward.device.type
         if device == "cpu" or (device == "cuda" and detect.fits(settings)):
-            geometry = Geometry(self._host_anchors, self._coder, size_hw, self._num_classes)
+            geometry = HeadGeometry(self._host_anchors, self._coder, size_hw, self._num_classes)
             heads = [part.float().numpy() for part in (output if device == "cpu" else self._on_host(output))]
             return choose_form(geometry, threads=1 if device == "cpu" else cores())(heads, settings)
         found = postprocess(output, self._anchors, settings, self._coder, size_hw, self._num_classes)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from singleshot.core.files import decode_text, read_bytes
-from singleshot.data.formats.json_sections import Section, read_sections
+from singleshot.data.formats.json_sections import JsonSection, read_sections
 from singleshot.data.values import as_number
 from singleshot.errors import DataError
 
@@ -67,7 +67,7 @@ def box_around(segmentation: object) -> list[float] | None:
     return [min(x), min(y), max(x) - min(x), max(y) - min(y)]
 
 
-def load(file: Path) -> tuple[dict[str, Section], str]:
+def load(file: Path) -> tuple[dict[str, JsonSection], str]:
     """The three lists of a file, reduced to the fields that matter, and the encoding where it had to be guessed.
 
     Raises:
@@ -76,7 +76,7 @@ def load(file: Path) -> tuple[dict[str, Section], str]:
     try:
         content = decode_text(read_bytes(file, MAX_JSON_BYTES))
         sections = read_sections(POLYGONS.sub(_line_breaks, content.text), SECTIONS)
-        if any(is_missing(value[3]) and value[7] for value in sections.get("annotations", Section([], [])).values):
+        if any(is_missing(value[3]) and value[7] for value in sections.get("annotations", JsonSection([], [])).values):
             keep = {"annotations": _pick_annotation_around_polygon}
             sections |= read_sections(content.text, keep)
     except json.JSONDecodeError as error:

@@ -8,7 +8,7 @@ from typing import Any
 
 from singleshot.data.formats.coco_images import ImagePlaces, as_path, leads_outside
 from singleshot.data.formats.coco_json import is_missing, load
-from singleshot.data.formats.json_sections import Section
+from singleshot.data.formats.json_sections import JsonSection
 from singleshot.data.records import ImageRecord, Records, declared_size
 from singleshot.data.values import NAN, as_flag, as_id, as_number, as_numeric_id, four_numbers, shown
 from singleshot.errors import DataError
@@ -37,7 +37,7 @@ def add_file(records: Records, file: Path, root: Path, split: str) -> None:
     _add_annotations(records, file, sections["annotations"], positions, known)
 
 
-def _add_classes(records: Records, file: Path, section: Section, annotations: Section) -> dict[int, int]:
+def _add_classes(records: Records, file: Path, section: JsonSection, annotations: JsonSection) -> dict[int, int]:
     """Merge a file's categories, in the order of their ids; returns category id -> id of the class of that name."""
     classes = dict(zip(records.class_ids, records.class_names, strict=True))
     ids = {name: key for key, name in classes.items()}
@@ -65,13 +65,13 @@ def _add_classes(records: Records, file: Path, section: Section, annotations: Se
     return known
 
 
-def _is_heading(name: str, super_name: object, section: Section) -> bool:
+def _is_heading(name: str, super_name: object, section: JsonSection) -> bool:
     """Whether a category is but the name of the set, as one server exports it: all others are below it."""
     below = [other for _, own, other in section.values if own != name]
     return bool(below) and super_name in (None, "", "none") and all(other == name for other in below)
 
 
-def _add_images(records: Records, file: Path, section: Section, root: Path, split: str) -> dict[int | str, int]:
+def _add_images(records: Records, file: Path, section: JsonSection, root: Path, split: str) -> dict[int | str, int]:
     """Append the images; returns image id -> position."""
     names = [name for _, name, _, _ in section.values if isinstance(name, str) and name]
     places = ImagePlaces(file, root, split, names)
@@ -132,7 +132,7 @@ def _plain(key: int | str) -> int | str:
 
 
 def _add_annotations(
-    records: Records, file: Path, section: Section, positions: dict[int | str, int], known: dict[int, int]
+    records: Records, file: Path, section: JsonSection, positions: dict[int | str, int], known: dict[int, int]
 ) -> None:
     """Append the objects; what a record lacks is named with its line."""
     seen: set[Any] = set()

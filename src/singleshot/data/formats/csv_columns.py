@@ -46,7 +46,7 @@ AUTOML_SETS = {"TRAIN": "train", "TRAINING": "train", "VALIDATION": "val", "VALI
 
 
 @dataclass(frozen=True)
-class Columns:
+class CsvColumns:
     """Where a table keeps what.
 
     Attributes:
@@ -61,7 +61,7 @@ class Columns:
     header: bool
 
 
-def read_header(cells: Sequence[str]) -> Columns | None:
+def read_header(cells: Sequence[str]) -> CsvColumns | None:
     """The columns of a header; ``None`` where it lacks one. Capitals, spaces and signs do not count."""
     places: dict[str, int] = {}
     squashed = [re.sub(r"[^a-z0-9]", "", cell.lower()) for cell in cells]
@@ -79,22 +79,22 @@ def read_header(cells: Sequence[str]) -> Columns | None:
             place = _place(squashed, wanted)
             if place is not None:
                 places.setdefault(key, place)
-    return Columns(places, form, True) if {"filename", "class"} <= set(places) else None
+    return CsvColumns(places, form, True) if {"filename", "class"} <= set(places) else None
 
 
 def _place(squashed: Sequence[str], wanted: Sequence[str]) -> int | None:
     return next((squashed.index(name) for name in wanted if name in squashed), None)
 
 
-def guess_columns(cells: Sequence[str]) -> Columns | None:
+def guess_columns(cells: Sequence[str]) -> CsvColumns | None:
     """The columns of a table without a header, by its first line; ``None`` where it is none that is known."""
     cells = [cell.strip() for cell in cells]
     if len(cells) == 6 and is_image(cells[0]) and all(_is_number(cell) or not cell for cell in cells[1:5]):
-        return Columns(_BARE["retinanet"], "corners", False)
+        return CsvColumns(_BARE["retinanet"], "corners", False)
     if len(cells) == 8 and is_image(cells[5]) and all(_is_number(cell) for cell in (*cells[1:5], *cells[6:])):
-        return Columns(_BARE["makesense"], "size", False)
+        return CsvColumns(_BARE["makesense"], "size", False)
     if len(cells) >= 9 and cells[0].upper() in {*AUTOML_SETS, "UNASSIGNED"} and is_image(cells[1]):
-        return Columns(_BARE["automl"], "corners", False)
+        return CsvColumns(_BARE["automl"], "corners", False)
     return None
 
 

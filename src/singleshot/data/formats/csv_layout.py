@@ -11,10 +11,10 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path, PurePath
 
-from singleshot.core.files import Text, read_text
+from singleshot.core.files import DecodedText, read_text
 from singleshot.data.bad_records import Problem, guessed_encoding
 from singleshot.data.file_index import FileIndex
-from singleshot.data.formats.csv_columns import AUTOML_SETS, Columns
+from singleshot.data.formats.csv_columns import AUTOML_SETS, CsvColumns
 from singleshot.data.paths import Locator, is_possible, spellings
 from singleshot.data.records import ImageRecord, Records, declared_size
 from singleshot.data.split_names import Role, may_hold, split_role
@@ -29,12 +29,12 @@ MAX_FRACTION = 1.001
 
 
 @dataclass(frozen=True)
-class Table:
+class CsvTable:
     """A file, and how it is written."""
 
     file: Path
     delimiter: str
-    columns: Columns
+    columns: CsvColumns
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class CsvLayout:
     """
 
     root: Path
-    tables: dict[str, Table]
+    tables: dict[str, CsvTable]
     class_list: tuple[str, ...] = ()
     problems: tuple[Problem, ...] = field(default=())
 
@@ -113,7 +113,7 @@ def _beside(folder: Path) -> Iterator[Path]:
     return (place / name for place in (folder, folder.parent) for name in IMAGE_FOLDERS if (place / name).is_dir())
 
 
-def table_text(file: Path) -> Text:
+def table_text(file: Path) -> DecodedText:
     """The text of a table, and how it was decoded."""
     try:
         return read_text(file, MAX_CSV_BYTES)
@@ -126,7 +126,7 @@ def without_separator(text: str) -> str:
     return re.sub(r'\A"?sep=."?(?=[\r\n])', "", text, flags=re.IGNORECASE)
 
 
-def _read_table(table: Table, finder: _ImageFinder) -> dict[str, Records]:
+def _read_table(table: CsvTable, finder: _ImageFinder) -> dict[str, Records]:
     """The records of every line, by the split that the line states (``""`` where it states none)."""
     text = table_text(table.file)
     parts: dict[str, Records] = {}
@@ -157,7 +157,7 @@ def _read_table(table: Table, finder: _ImageFinder) -> dict[str, Records]:
 
 def _read_row(
     parts: dict[str, Records],
-    table: Table,
+    table: CsvTable,
     line: int,
     row: list[str],
     positions: dict[tuple[str, str], int],
@@ -184,7 +184,7 @@ def _read_row(
         records.add_object(box, cells["class"], line, owner=positions[split, name])
 
 
-def _corners(columns: Columns, numbers: list[float]) -> tuple[float, float, float, float]:
+def _corners(columns: CsvColumns, numbers: list[float]) -> tuple[float, float, float, float]:
     a, b, c, d = numbers
     if columns.form == "size":
         return a, b, a + c, b + d
@@ -193,7 +193,7 @@ def _corners(columns: Columns, numbers: list[float]) -> tuple[float, float, floa
     return a, b, c, d
 
 
-def _settle_unit(table: Table, parts: dict[str, Records]) -> None:
+def _settle_unit(table: CsvTable, parts: dict[str, Records]) -> None:
     """Take boxes that all lie within 0 to 1 for fractions of the image, and say so."""
     numbers = [value for records in parts.values() for box in records.boxes for value in box if math.isfinite(value)]
     if not numbers or not all(-0.001 <= value <= MAX_FRACTION for value in numbers):
@@ -204,6 +204,6 @@ def _settle_unit(table: Table, parts: dict[str, Records]) -> None:
     next(iter(parts.values())).add_problem(table.file, None, "fractions", message, "noted")
 
 
-def _number(text: str, table: Table) -> float:
+def _number(text: str, table: CsvTable) -> float:
     """A number; with a decimal comma where commas do not part the columns."""
     return as_number(text.replace(",", ".") if table.delimiter != "," else text)

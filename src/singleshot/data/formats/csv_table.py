@@ -14,7 +14,7 @@ from singleshot.data.formats.csv_columns import (
     missing_columns,
     read_header,
 )
-from singleshot.data.formats.csv_layout import CsvLayout, Table, table_text, without_separator
+from singleshot.data.formats.csv_layout import CsvLayout, CsvTable, table_text, without_separator
 from singleshot.data.formats.registry import FORMATS, DataFormat
 from singleshot.data.paths import subfolders, visible
 from singleshot.data.split_names import is_whole, split_role
@@ -55,7 +55,7 @@ def find(path: Path) -> CsvLayout | None:
     return CsvLayout(path, _named_apart(names, tables), classes)
 
 
-def _named_apart(names: list[str], tables: list[Table]) -> dict[str, Table]:
+def _named_apart(names: list[str], tables: list[CsvTable]) -> dict[str, CsvTable]:
     """Tables by split; where two would have one name, by their folder too."""
     counts = Counter(names)
     full = [
@@ -99,7 +99,7 @@ def _has_some_columns(file: Path) -> bool:
     return any(len(missing_columns(first.replace('"', "").split(sign))) <= 2 for sign in DELIMITERS)
 
 
-def _recognise(file: Path) -> Table:
+def _recognise(file: Path) -> CsvTable:
     """How a table is written.
 
     Raises:
@@ -113,7 +113,7 @@ def _recognise(file: Path) -> Table:
         row = _first_row(file, head, sign)
         columns = read_header(row) or guess_columns(row)
         if columns:
-            return Table(file, sign, columns)
+            return CsvTable(file, sign, columns)
         cells = max(cells, row, key=len)
     if any("\n" in cell or "\r" in cell for cell in cells):
         raise DataError(f"{file}:1: the header has a line break inside a column's name (an unclosed quotation mark?)")

@@ -13,14 +13,14 @@ _SPACE = re.compile(r"[ \t\n\r]*")
 _SEPARATOR = re.compile(r"[ \t\n\r]*([,\]])[ \t\n\r]*")
 
 
-class Section(NamedTuple):
+class JsonSection(NamedTuple):
     """One list of the file: what was kept of each element, and its line (1 is the first)."""
 
     values: list[Any]
     lines: list[int]
 
 
-def read_sections(text: str, keep: Mapping[str, Callable[[Any], Any]]) -> dict[str, Section]:
+def read_sections(text: str, keep: Mapping[str, Callable[[Any], Any]]) -> dict[str, JsonSection]:
     """Lists of a JSON object by key; elements are reduced as soon as they are read, so polygons do not pile up.
 
     Args:
@@ -34,7 +34,7 @@ def read_sections(text: str, keep: Mapping[str, Callable[[Any], Any]]) -> dict[s
         json.JSONDecodeError: ``text`` is not JSON, or not an object.
     """
     breaks = np.array([match.start() for match in re.finditer("\n", text)], dtype=np.int64)
-    sections: dict[str, Section] = {}
+    sections: dict[str, JsonSection] = {}
     cursor = _Cursor(text)
     cursor.expect("{")
     while not cursor.sees("}"):
@@ -42,7 +42,7 @@ def read_sections(text: str, keep: Mapping[str, Callable[[Any], Any]]) -> dict[s
         cursor.expect(":")
         if key in keep and cursor.sees("["):
             values, offsets = cursor.elements(keep[key])
-            sections[key] = Section(values, (np.searchsorted(breaks, offsets) + 1).tolist())
+            sections[key] = JsonSection(values, (np.searchsorted(breaks, offsets) + 1).tolist())
         else:
             cursor.value()
         if not cursor.sees("}"):

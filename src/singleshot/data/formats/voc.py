@@ -10,7 +10,7 @@ from pathlib import Path
 
 from singleshot.data.file_index import MAX_DEPTH, FileIndex, list_files
 from singleshot.data.formats.registry import FORMATS, DataFormat
-from singleshot.data.formats.voc_layout import Part, VocLayout
+from singleshot.data.formats.voc_layout import VocLayout, VocPart
 from singleshot.data.formats.writers import VOC
 from singleshot.data.paths import subfolders
 from singleshot.data.records import Layout
@@ -40,13 +40,13 @@ def find(path: Path) -> VocLayout | None:
     folders = subfolders(root)
     called_so = any(names_split(folder.name) for folder in folders)  # then those beside them are splits, too
     inner = [(folder, _find_part(folder)) for folder in folders if called_so]
-    parts = [Part("", folder, part.annotations, part.images, folder.name) for folder, part in inner if part]
+    parts = [VocPart("", folder, part.annotations, part.images, folder.name) for folder, part in inner if part]
     if whole and len(whole.keys) >= sum(len(part.keys) for part in parts):
         return VocLayout(root, (whole,))  # not for a stray file beside the folders of the splits
     return VocLayout(root, tuple(parts)) if parts else _find_elsewhere(root)
 
 
-def _find_part(root: Path) -> Part | None:
+def _find_part(root: Path) -> VocPart | None:
     """A folder with a folder of annotations, or with annotations beside the images."""
     folders = _subfolders(root)
     for name in ANNOTATION_FOLDERS:
@@ -71,10 +71,10 @@ def _find_elsewhere(root: Path) -> VocLayout | None:
     return VocLayout(root, (_part(root, folder),))
 
 
-def _part(folder: Path, annotations: Path, prefix: str = "") -> Part:
+def _part(folder: Path, annotations: Path, prefix: str = "") -> VocPart:
     named = _subfolders(folder)
     images = next((named[name] for name in IMAGE_FOLDERS if name in named), folder)
-    return Part(prefix, folder, annotations, folder if annotations == folder else images)
+    return VocPart(prefix, folder, annotations, folder if annotations == folder else images)
 
 
 def _subfolders(folder: Path) -> dict[str, Path]:

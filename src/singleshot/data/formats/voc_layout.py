@@ -22,7 +22,7 @@ Named = dict[str, tuple[Path, int | None]]
 
 
 @dataclass(frozen=True)
-class Part:
+class VocPart:
     """One VOC folder: a year of a devkit, a flat split folder, or the whole data set.
 
     Annotations go by keys: their path below ``annotations`` without the suffix, ``im0`` or ``day1/im0``.
@@ -134,7 +134,7 @@ class VocLayout:
     """
 
     root: Path
-    parts: tuple[Part, ...]
+    parts: tuple[VocPart, ...]
     has_class_list: bool = True
 
     @property
@@ -170,12 +170,12 @@ class VocLayout:
         return {item.name for voc in parsed if isinstance(voc, VocFile) for item in voc.objects if item.name}
 
 
-def _names(part: Part, name: str, split: str) -> bool:
+def _names(part: VocPart, name: str, split: str) -> bool:
     """Whether ``split`` asks for a part's list, by its own name or with the year."""
     return not {name, part.prefix + name}.isdisjoint(split.split("+"))
 
 
-def _read_whole(records: Records, part: Part) -> None:
+def _read_whole(records: Records, part: VocPart) -> None:
     """Append every annotated image of a part, what its lists name and lack, and images without an annotation."""
     used: dict[Path, str] = {}
     for key, path in part.keys.items():
@@ -189,7 +189,9 @@ def _read_whole(records: Records, part: Part) -> None:
     _report_unlabelled(records, part, used)
 
 
-def _read_image(records: Records, part: Part, key: str, where: tuple[Path, int | None], used: dict[Path, str]) -> None:
+def _read_image(
+    records: Records, part: VocPart, key: str, where: tuple[Path, int | None], used: dict[Path, str]
+) -> None:
     """Append one image and its objects, or the problem that keeps it out; add the image to ``used``."""
     xml = part.keys.get(key)
     voc = parse_voc(xml) if xml else None
@@ -219,7 +221,7 @@ def _use(used: dict[Path, str], path: Path | None, key: str) -> None:
         used.setdefault(path, key)
 
 
-def _expected_image(records: Records, part: Part, key: str, xml: Path, filename: str) -> Path:
+def _expected_image(records: Records, part: VocPart, key: str, xml: Path, filename: str) -> Path:
     """Where an image should be that was not found; never outside of the data set."""
     parts = filename.replace("\\", "/").split("/")
     if ".." in parts or (not parts[0] and filename) or ":" in parts[0]:
@@ -243,7 +245,7 @@ def _add_image(records: Records, path: Path, key: str, xml: Path, voc: VocFile) 
             records.add_object(item.box, item.name, item.line, difficult=item.difficult)
 
 
-def _report_unlabelled(records: Records, part: Part, used: Collection[Path]) -> None:
+def _report_unlabelled(records: Records, part: VocPart, used: Collection[Path]) -> None:
     """An image without an annotation file is not known to be background, so it stays out, and is named.
 
     Where images have no folder of their own, only folders with an annotated image count: others hold other pictures.

@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml
 
-from singleshot.core.files import Text, read_text
+from singleshot.core.files import DecodedText, read_text
 from singleshot.data.bad_records import Problem, guessed_encoding
 from singleshot.data.formats.yolo_names import MAX_CLASSES, read_class_list, stand_in
 from singleshot.data.paths import locate_folder
@@ -83,7 +83,7 @@ def read_yaml_settings(file: Path) -> YoloSettings:
     return settings
 
 
-def _read(file: Path) -> Text:
+def _read(file: Path) -> DecodedText:
     try:
         return read_text(file, MAX_YAML_BYTES)
     except (OSError, UnicodeDecodeError) as error:

@@ -15,7 +15,7 @@ SAME_RATIO = 1e-6
 CENTRE_SIZE = ("CENTER_SIZE", "2")
 
 
-class Level(NamedTuple):
+class CaffeLevel(NamedTuple):
     """One source: the map, the last layers of its two predictors, and its PriorBox."""
 
     source: Node
@@ -27,7 +27,7 @@ class Level(NamedTuple):
 class Head(NamedTuple):
     """Everything behind the feature maps."""
 
-    levels: tuple[Level, ...]
+    levels: tuple[CaffeLevel, ...]
     columns: int
     anchors: AnchorConfig
     coder: CoderConfig
@@ -50,7 +50,7 @@ def read_head(net: Net, origin: str) -> Head:
     if not len(boxes) == len(logits) == len(priors) or any(prior.type != "PriorBox" for prior in priors):
         raise WeightsError(f"{origin}: {len(boxes)} box maps, {len(logits)} class maps and {len(priors)} PriorBoxes")
     levels = tuple(
-        Level(prior.inputs[0], box, logit, prior) for box, logit, prior in zip(boxes, logits, priors, strict=True)
+        CaffeLevel(prior.inputs[0], box, logit, prior) for box, logit, prior in zip(boxes, logits, priors, strict=True)
     )
     settings = output.message.message("detection_output_param")
     columns = int(settings.number("num_classes", 0))
@@ -94,7 +94,7 @@ def _score_function(node: Node, origin: str) -> str:
     raise WeightsError(f"{origin}: DetectionOutput reads scores without a Softmax or Sigmoid before them")
 
 
-def _variances(levels: tuple[Level, ...], origin: str) -> Variances:
+def _variances(levels: tuple[CaffeLevel, ...], origin: str) -> Variances:
     """The one list of variances of all PriorBoxes."""
     lists = {tuple(level.prior.message.message("prior_box_param").numbers("variance")) for level in levels}
     values = next(iter(lists))
@@ -105,7 +105,7 @@ def _variances(levels: tuple[Level, ...], origin: str) -> Variances:
     return Variances(*values)
 
 
-def _anchors(levels: tuple[Level, ...], net: Net, origin: str) -> AnchorConfig:
+def _anchors(levels: tuple[CaffeLevel, ...], net: Net, origin: str) -> AnchorConfig:
     settings = [level.prior.message.message("prior_box_param") for level in levels]
     shared = {(one.flag("clip", False), one.number("offset", 0.5)) for one in settings}
     if len(shared) != 1:

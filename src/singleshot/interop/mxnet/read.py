@@ -35,7 +35,7 @@ from singleshot.weights.network import parameter_shapes
 SYMBOL = "-symbol.json"
 
 
-class Found(NamedTuple):
+class MxnetFiles(NamedTuple):
     """A network that may be the file's.
 
     Attributes:
@@ -109,7 +109,7 @@ def find_files(path: Path) -> tuple[Path, Path | None]:
     return path, symbol if symbol.is_file() else None
 
 
-def _described(shapes: Shapes, legacy: bool, symbol: Path, origin: Path, given: SizeHW | None) -> Found:
+def _described(shapes: Shapes, legacy: bool, symbol: Path, origin: Path, given: SizeHW | None) -> MxnetFiles:
     """The network that a symbol describes."""
     described = read_symbol(symbol, modern if legacy else str)
     repository = repository_of(shapes)
@@ -123,7 +123,7 @@ def _described(shapes: Shapes, legacy: bool, symbol: Path, origin: Path, given: 
     return found._replace(columns=columns)
 
 
-def _preset(shapes: Shapes, legacy: bool, origin: Path, given: SizeHW | None = None) -> Found:
+def _preset(shapes: Shapes, legacy: bool, origin: Path, given: SizeHW | None = None) -> MxnetFiles:
     """The preset whose parameters these are, at the input size that the file's name tells."""
     backbone, repository = backbone_of(shapes, origin), repository_of(shapes)
     levels = sum(name.endswith(HEAD) for name in shapes)
@@ -163,7 +163,7 @@ def _found(
     shapes: Shapes,
     repository: Repository,
     orders: Sequence[Automatic],
-) -> tuple[Found, bool]:
+) -> tuple[MxnetFiles, bool]:
     """These lists with MXNet's names by the first order of unnamed operations that fits, and whether one does."""
     attempts = []
     for automatic in orders:
@@ -172,7 +172,7 @@ def _found(
         own = parameter_shapes(spec.network)
         names = mxnet_names(spec.network, own, repository, automatic)
         channels = shapes.get(names["head.logits.0.weight"], (0,))[0]
-        found = Found(name, changed, names, int(channels) // spec.anchors.boxes_per_cell[0], size)
+        found = MxnetFiles(name, changed, names, int(channels) // spec.anchors.boxes_per_cell[0], size)
         if all(
             theirs in shapes and (ours.startswith("head.logits") or squeezed(shapes[theirs]) == squeezed(own[ours]))
             for ours, theirs in names.items()

@@ -30,7 +30,7 @@ _DAMAGE = (
 )
 
 
-class Block(NamedTuple):
+class AppendedBlock(NamedTuple):
     """An appended block: its place among the sources, and its strided convolution."""
 
     number: int
@@ -57,7 +57,7 @@ class Symbol(NamedTuple):
     steps: tuple[tuple[float, ...], ...]
     clip: bool
     heads: tuple[str, ...]
-    blocks: tuple[Block, ...]
+    blocks: tuple[AppendedBlock, ...]
     detection: Mapping[str, str]
     input_hw: tuple[int, int] | None = None
 
@@ -119,7 +119,7 @@ def _attributes(node: Mapping[str, Any]) -> dict[str, str]:
     return merged
 
 
-def _block(name: str, attributes: Mapping[str, str]) -> Block:
+def _block(name: str, attributes: Mapping[str, str]) -> AppendedBlock:
     match = BLOCK.fullmatch(name)
     if match is None:
         raise ValueError(f"'{name[:40]}' is no appended block")
@@ -127,7 +127,7 @@ def _block(name: str, attributes: Mapping[str, str]) -> Block:
         int(_numbers(attributes.get(key, default))[0])
         for key, default in (("kernel", "(3,3)"), ("stride", "(1,1)"), ("pad", "(0,0)"))
     )
-    return Block(int(match[1] or match[2]), int(attributes["num_filter"]), kernel, stride, pad)
+    return AppendedBlock(int(match[1] or match[2]), int(attributes["num_filter"]), kernel, stride, pad)
 
 
 def _numbers(text: str) -> tuple[float, ...]:

@@ -21,7 +21,7 @@ SUPPORTED = (
 PREDICTOR = "BoxPredictor_0/BoxEncodingPredictor"
 
 
-class Layout(NamedTuple):
+class NameLayout(NamedTuple):
     """What the names and shapes of a graph say about its network.
 
     Attributes:
@@ -51,7 +51,7 @@ class Layout(NamedTuple):
         return "Conv2d_13_pointwise" if self.version == 1 else "layer_19"
 
 
-def read_layout(arrays: Mapping[str, np.ndarray], origin: str) -> Layout:
+def read_layout(arrays: Mapping[str, np.ndarray], origin: str) -> NameLayout:
     """Find out which network a graph holds.
 
     Raises:
@@ -69,7 +69,7 @@ def read_layout(arrays: Mapping[str, np.ndarray], origin: str) -> Layout:
     blocks = _blocks(arrays, features)
     if not blocks or any(number != index for index, number in enumerate(blocks, 2)):
         raise WeightsError(f"{origin}: appended blocks {sorted(blocks)}, expected 2, 3, ...; {SUPPORTED}")
-    return Layout(
+    return NameLayout(
         version,
         features,
         tuple((mid, out) for mid, out, _ in blocks.values()),
@@ -165,7 +165,7 @@ class Converter:
         self.parts[f"{last}.bias"] = Part(bias, source)
 
 
-def convert_layers(arrays: Mapping[str, np.ndarray], layout: Layout, origin: str) -> Converter:
+def convert_layers(arrays: Mapping[str, np.ndarray], layout: NameLayout, origin: str) -> Converter:
     """Convert all parameters.
 
     Args:
@@ -189,7 +189,7 @@ def convert_layers(arrays: Mapping[str, np.ndarray], layout: Layout, origin: str
     return converter
 
 
-def _backbone(arrays: Mapping[str, np.ndarray], layout: Layout) -> Iterator[tuple[str, str]]:
+def _backbone(arrays: Mapping[str, np.ndarray], layout: NameLayout) -> Iterator[tuple[str, str]]:
     """(Our prefix, TensorFlow's) of the backbone's convolutions."""
     layers = _mobilenet_v1() if layout.version == 1 else _mobilenet_v2()
     # Later exports of v1 repeat the scope.
@@ -219,7 +219,7 @@ def _mobilenet_v2() -> Iterator[tuple[str, str]]:
     yield "last", "Conv_1"
 
 
-def _appended(layout: Layout) -> Iterator[tuple[str, str]]:
+def _appended(layout: NameLayout) -> Iterator[tuple[str, str]]:
     """(Our prefix, TensorFlow's) of the appended blocks' convolutions."""
     for index, (mid, out) in enumerate(layout.blocks):
         at, number = f"extras.{index}", index + 2

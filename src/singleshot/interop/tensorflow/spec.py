@@ -16,7 +16,7 @@ from singleshot.interop.tensorflow.names import (
     BATCH_NORM_EPS,
     SUPPORTED,
     Converter,
-    Layout,
+    NameLayout,
     convert_layers,
     read_layout,
 )
@@ -96,14 +96,14 @@ def _size(arrays: Mapping[str, np.ndarray]) -> int | None:
     return None
 
 
-def _outputs(converter: Converter, layout: Layout, kind: str, level: int) -> int:
+def _outputs(converter: Converter, layout: NameLayout, kind: str, level: int) -> int:
     """Channels of a predictor."""
     last = ".pointwise" if layout.depthwise_heads else ""
     value = converter.parts[f"head.{kind}.{level}{last}.bias"].value
     return 0 if value is None else len(value)
 
 
-def _spec(converter: Converter, layout: Layout, pipeline: Pipeline) -> ModelSpec:
+def _spec(converter: Converter, layout: NameLayout, pipeline: Pipeline) -> ModelSpec:
     """The spec of a converted network: 91 columns are COCO's category ids, any other count numbers its classes.
 
     Raises:
@@ -138,7 +138,7 @@ def _spec(converter: Converter, layout: Layout, pipeline: Pipeline) -> ModelSpec
     return ModelSpec.model_validate(like.model_copy(update=changes).model_dump())
 
 
-def _network(layout: Layout, boxes_per_cell: tuple[int, ...], columns: int) -> NetworkConfig:
+def _network(layout: NameLayout, boxes_per_cell: tuple[int, ...], columns: int) -> NetworkConfig:
     extras = tuple(
         ExtraBlock(
             kind="separable" if layout.depthwise_blocks else "conv",

@@ -15,7 +15,7 @@ from singleshot.models.layers import ACTIVATIONS, SqueezeExcite, conv_block
 from singleshot.models.registry import BACKBONES
 
 
-class Block(NamedTuple):
+class BlockRow(NamedTuple):
     """One row of the table: kernel, channels inside and out, of the squeeze (0: none), activation, stride."""
 
     kernel: int
@@ -27,28 +27,28 @@ class Block(NamedTuple):
 
 
 BLOCKS = (
-    Block(3, 16, 16, 0, "relu", 1),
-    Block(3, 64, 24, 0, "relu", 2),
-    Block(3, 72, 24, 0, "relu", 1),
-    Block(5, 72, 40, 24, "relu", 2),
-    Block(5, 120, 40, 32, "relu", 1),
-    Block(5, 120, 40, 32, "relu", 1),
-    Block(3, 240, 80, 0, "hardswish", 2),
-    Block(3, 200, 80, 0, "hardswish", 1),
-    Block(3, 184, 80, 0, "hardswish", 1),
-    Block(3, 184, 80, 0, "hardswish", 1),
-    Block(3, 480, 112, 120, "hardswish", 1),
-    Block(3, 672, 112, 168, "hardswish", 1),
+    BlockRow(3, 16, 16, 0, "relu", 1),
+    BlockRow(3, 64, 24, 0, "relu", 2),
+    BlockRow(3, 72, 24, 0, "relu", 1),
+    BlockRow(5, 72, 40, 24, "relu", 2),
+    BlockRow(5, 120, 40, 32, "relu", 1),
+    BlockRow(5, 120, 40, 32, "relu", 1),
+    BlockRow(3, 240, 80, 0, "hardswish", 2),
+    BlockRow(3, 200, 80, 0, "hardswish", 1),
+    BlockRow(3, 184, 80, 0, "hardswish", 1),
+    BlockRow(3, 184, 80, 0, "hardswish", 1),
+    BlockRow(3, 480, 112, 120, "hardswish", 1),
+    BlockRow(3, 672, 112, 168, "hardswish", 1),
 )
 TAIL = (
-    Block(5, 672, 160, 168, "hardswish", 2),
-    Block(5, 960, 160, 240, "hardswish", 1),
-    Block(5, 960, 160, 240, "hardswish", 1),
+    BlockRow(5, 672, 160, 168, "hardswish", 2),
+    BlockRow(5, 960, 160, 240, "hardswish", 1),
+    BlockRow(5, 960, 160, 240, "hardswish", 1),
 )
 REDUCED_TAIL = (
-    Block(5, 672, 80, 168, "hardswish", 2),
-    Block(5, 480, 80, 120, "hardswish", 1),
-    Block(5, 480, 80, 120, "hardswish", 1),
+    BlockRow(5, 672, 80, 168, "hardswish", 2),
+    BlockRow(5, 480, 80, 120, "hardswish", 1),
+    BlockRow(5, 480, 80, 120, "hardswish", 1),
 )
 """Half the channels after stride 16, for detection (section 6.3)."""
 
@@ -76,7 +76,7 @@ def mobilenet_v3_large_reduced(config: BackboneConfig) -> LayeredBackbone:
 
 
 def _layers(
-    in_channels: int, blocks: tuple[Block, ...], *, squeeze_first: bool = False, eps: float = EPS
+    in_channels: int, blocks: tuple[BlockRow, ...], *, squeeze_first: bool = False, eps: float = EPS
 ) -> Iterator[Layer]:
     """stem, block1 ... block15, last. A block without a shortcut is two layers, so that its expansion can be tapped."""
     yield Layer("stem", conv_block(in_channels, 16, 3, 2, activation="hardswish", eps=eps), 16, 2)
@@ -88,7 +88,9 @@ def _layers(
     yield Layer("last", conv_block(channels, last, activation="hardswish", eps=eps), last, stride)
 
 
-def _block(name: str, in_channels: int, block: Block, total: int, squeeze_first: bool, eps: float) -> Iterator[Layer]:
+def _block(
+    name: str, in_channels: int, block: BlockRow, total: int, squeeze_first: bool, eps: float
+) -> Iterator[Layer]:
     """One block whose input has stride ``total``."""
     mid, act = block.mid, block.activation
     parts: OrderedDict[str, nn.Module] = OrderedDict()

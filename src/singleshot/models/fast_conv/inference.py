@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from singleshot.kernels.winograd import LANES, Layer, Memory, Pool, convolve, points_size, transform_filters
+from singleshot.kernels.winograd import LANES, ConvLayer, Memory, Pool, convolve, points_size, transform_filters
 from singleshot.models.layers import SameConv2d
 
 
@@ -73,7 +73,7 @@ class WinogradConv2d(nn.Module):
         conv = self.conv
         batch, channels, height, width = x.shape
         filters, dilation = conv.out_channels, conv.dilation[0]
-        layer = Layer(batch, channels, height, width, filters, self._padding, dilation, self.relu, self._pool)
+        layer = ConvLayer(batch, channels, height, width, filters, self._padding, dilation, self.relu, self._pool)
         x = x.float() if x.dtype == torch.bfloat16 else x
         if channels != conv.in_channels or x.dtype != torch.float32 or not layer.is_worthwhile:
             x = conv(x)
@@ -91,7 +91,7 @@ class WinogradConv2d(nn.Module):
             return self._numbers
 
 
-def convolve_batch(library: ctypes.CDLL, layer: Layer, images: Tensor, points: Tensor, bias: Tensor) -> Tensor:
+def convolve_batch(library: ctypes.CDLL, layer: ConvLayer, images: Tensor, points: Tensor, bias: Tensor) -> Tensor:
     """Run the kernel on tensors.
 
     Args:

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
-from singleshot.kernels.winograd import LANES, Layer, filter_gradients, kernel
+from singleshot.kernels.winograd import LANES, ConvLayer, filter_gradients, kernel
 from singleshot.models.fast_conv.conv_mode import Conv2dMode
 from singleshot.models.fast_conv.inference import check_images, convolve_batch, filters_at_points, padded_bias
 from singleshot.models.network import Network
@@ -61,7 +61,7 @@ def _is_taken(*args: Any) -> bool:
 
 def _layer(
     images: Tensor, weight: Tensor, bias: Tensor | None, stride: object, padding: Any, dilation: Any, groups: int
-) -> Layer | None:
+) -> ConvLayer | None:
     """Sizes for the kernel; ``None`` where it does not fit."""
     if images.dtype != torch.float32 or weight.dtype != torch.float32 or images.device.type != "cpu":
         return None
@@ -73,7 +73,7 @@ def _layer(
     batch, channels, height, width = images.shape
     if channels % LANES or channels != weight.shape[1]:
         return None
-    return Layer(batch, channels, height, width, len(weight), top, down)
+    return ConvLayer(batch, channels, height, width, len(weight), top, down)
 
 
 def _pair(value: Any) -> tuple[Any, Any]:
@@ -85,7 +85,7 @@ class _Convolution(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, images: Tensor, weight: Tensor, bias: Tensor | None, layer: Layer, library: ctypes.CDLL
+        ctx: Any, images: Tensor, weight: Tensor, bias: Tensor | None, layer: ConvLayer, library: ctypes.CDLL
     ) -> Tensor:
         images = images.contiguous(memory_format=torch.channels_last)
         ctx.save_for_backward(images, weight)
@@ -109,19 +109,19 @@ class _Convolution(torch.autograd.Function):
         )
 
 
-def _image_gradients(library: ctypes.CDLL, layer: Layer, weight: Tensor, gradients: Tensor) -> Tensor:
+def _image_gradients(library: ctypes.CDLL, layer: ConvLayer, weight: Tensor, gradients: Tensor) -> Tensor:
     """The convolution of the output's gradients with the filters turned by half a turn."""
     missing = -layer.filters % LANES
     if missing:
         weight = functional.pad(weight, (0, 0, 0, 0, 0, 0, 0, missing))
         gradients = functional.pad(gradients, (0, 0, 0, 0, 0, missing)).contiguous(memory_format=torch.channels_last)
     padding = 2 * layer.dilation - layer.padding
-    backward = Layer(layer.batch, len(weight), *layer.out_hw, layer.channels, padding, layer.dilation)
+    backward = ConvLayer(layer.batch, len(weight), *layer.out_hw, layer.channels, padding, layer.dilation)
     points, bias = filters_at_points(library, weight, turned=True), padded_bias(None, layer.channels)
     return convolve_batch(library, backward, gradients, points, bias)
 
 
-def _weight_gradients(library: ctypes.CDLL, layer: Layer, images: Tensor, gradients: Tensor) -> Tensor:
+def _weight_gradients(library: ctypes.CDLL, layer: ConvLayer, images: Tensor, gradients: Tensor) -> Tensor:
     check_images("images", images, (layer.batch, layer.channels, layer.height, layer.width))
     check_images("gradients", gradients, (layer.batch, layer.filters, *layer.out_hw))
     found = filter_gradients(library, layer, images.data_ptr(), gradients.data_ptr(), torch.get_num_threads())
