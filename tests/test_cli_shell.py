@@ -275,6 +275,7 @@ def test_errors_of_the_library_speak_in_flags(tmp_path: Path, monkeypatch: pytes
     assert result.exit_code == 2
     assert "--out was made" in result.output
     assert "name another --out than x, or --again" in result.output
+    assert in_flags("`again=True`") == "`again=True`"  # no verb runs any more
 
 
 def test_verbs_of_a_verb_share_their_flags() -> None:

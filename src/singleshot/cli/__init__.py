@@ -65,7 +65,7 @@ class Verbs(TyperGroup):
 
     def invoke(self, ctx: Any) -> Any:
         """Run the verb; mistakes of the user and of the file system end with exit code 2, Ctrl-C with 130."""
-        running.set(ctx)
+        before = running.set(ctx)
         try:
             return super().invoke(ctx)
         except KeyboardInterrupt as error:
@@ -77,6 +77,8 @@ class Verbs(TyperGroup):
             typer.secho("Error: ", fg=typer.colors.RED, bold=True, nl=False, err=True)
             typer.echo(_message(error), err=True)
             raise typer.Exit(2) from error
+        finally:
+            running.reset(before)
 
 
 def _message(error: Exception) -> str:
