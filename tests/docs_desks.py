@@ -34,7 +34,7 @@ from singleshot.weights.bundled import bundled_path
 Names = dict[str, Any]
 # What the pages do in minutes, the tests do in two steps of two images.
 TRAIN = ("--minutes 20", "--steps 2 --batch 2 --workers 0 --size 96 --amp fp32")
-TRAIN_IN_PYTHON = ("minutes=20", "steps=2, batch=2, workers=0, size=96, amp='fp32'")
+TRAIN_IN_PYTHON = ("minutes=20", "steps=2, batch_size=2, workers=0, size=96, amp='fp32'")
 SCENES = ("data scenes photos", "data scenes photos --count 12")
 
 

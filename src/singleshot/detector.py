@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypedDict, Unpack, overload
 import numpy as np
 
 from singleshot.core.once import away_from_fork
+from singleshot.core.sizes import parse_size
 from singleshot.core.wording import counted
 from singleshot.images.preprocess import preprocess_image
 from singleshot.images.read import MAX_PIXELS, check_rgb
@@ -127,23 +128,21 @@ class Detector:
 
     @overload
     def predict(
-        self, source: NDArray[np.uint8] | PillowImage | Tensor, score_threshold: float = ..., **how: Unpack[How]
+        self, source: NDArray[np.uint8] | PillowImage | Tensor, score: float = ..., **how: Unpack[How]
     ) -> Detections: ...
 
     @overload
-    def predict(
-        self, source: PathLike, score_threshold: float = ..., **how: Unpack[How]
-    ) -> Detections | list[Detections]: ...
+    def predict(self, source: PathLike, score: float = ..., **how: Unpack[How]) -> Detections | list[Detections]: ...
 
     @overload
     def predict(
-        self, source: list[Any] | tuple[Any, ...] | Iterator[Any], score_threshold: float = ..., **how: Unpack[How]
+        self, source: list[Any] | tuple[Any, ...] | Iterator[Any], score: float = ..., **how: Unpack[How]
     ) -> list[Detections]: ...
 
     def predict(
         self,
         source: Any,
-        score_threshold: float = SCORE_THRESHOLD,
+        score: float = SCORE_THRESHOLD,
         *,
         nms_iou: float | None = None,
         max_detections: int | None = None,
@@ -162,7 +161,7 @@ class Detector:
             source: an image file, an RGB array ``[H, W, 3]`` uint8 (OpenCV's BGR wants ``[..., ::-1]`` first), a Pillow
                 image or a torch tensor ``[3, H, W]`` (uint8, or floating in 0..1); a list, or any other iterable, of
                 these; or a folder or glob.
-            score_threshold: least confidence.
+            score: least confidence.
             nms_iou: overlap above which the weaker of two boxes of a class goes; the model's own by default.
             max_detections: most objects per image; the model's own by default.
             agnostic: whether the weaker of two boxes goes whatever their classes.
@@ -184,7 +183,7 @@ class Detector:
         """
         images, one = images_of(source)
         predictor = self.predictor(
-            score_threshold,
+            score,
             nms_iou=nms_iou,
             max_detections=max_detections,
             agnostic=agnostic,
@@ -207,7 +206,7 @@ class Detector:
 
     def predictor(
         self,
-        score_threshold: float = SCORE_THRESHOLD,
+        score: float = SCORE_THRESHOLD,
         *,
         nms_iou: float | None = None,
         max_detections: int | None = None,
@@ -224,7 +223,7 @@ class Detector:
         """The stages of `predict` for streams of any length: ``for result in detector.predictor().stream(paths)``.
 
         Args:
-            score_threshold, nms_iou, max_detections, agnostic, classes, clip, backend, precision, device, compile: as
+            score, nms_iou, max_detections, agnostic, classes, clip, backend, precision, device, compile: as
                 in `predict`.
             max_pixels: larger images are refused.
             images: how many there will be, where that is known: 1 is computed for the shortest latency, and few are
@@ -237,7 +236,7 @@ class Detector:
         kept = None if classes is None else tuple(class_ids_of(classes, self.class_names))
         settings = choose_postprocess(
             self.spec.postprocess,
-            score_threshold,
+            score,
             nms_iou,
             max_detections,
             agnostic=agnostic,
@@ -272,28 +271,30 @@ class Detector:
         return EngineBackend(self._engines.open(wish), settings)
 
 
-def load(weights: PathLike = "coco") -> Detector:
+def load(model: PathLike = "coco") -> Detector:
     """Load a detector.
 
     Args:
-        weights: name of bundled weights (``coco``), or a weights file of singleshot.
+        model: name of bundled weights (``coco``), or a weights file of singleshot.
 
     Raises:
         WeightsError: no such name or file, or the file is damaged or foreign.
     """
     from singleshot.weights.file import read_spec
 
-    path = find_weights(weights)
+    path = find_weights(model)
     return Detector(read_spec(path), path)
 
 
 def import_weights(
     path: PathLike,
     source: str = "auto",
-    save_to: PathLike | None = None,
+    out: PathLike | None = None,
     *,
-    class_names: Sequence[str] | None = None,
-    size_hw: tuple[int, int] | None = None,
+    classes: Sequence[str] | None = None,
+    mean: Sequence[float] | None = None,
+    scale: float | None = None,
+    size: int | str | Sequence[int] | None = None,
     overwrite: bool = False,
 ) -> Detector:
     """Load weights of another system.
@@ -301,23 +302,25 @@ def import_weights(
     Args:
         path: its file or folder.
         source: which system; ``auto`` finds out.
-        save_to: also write them as a weights file of singleshot.
-        class_names: names of the classes without background; by default what their number is known to mean (20: VOC;
+        out: also write them as a weights file of singleshot.
+        classes: names of the classes without background; by default what their number is known to mean (20: VOC;
             80 and COCO's 90 ids: COCO), else ``class_1``, ...
-        size_hw: the network's input, for files that do not tell it (MXNet's).
-        overwrite: ``save_to`` may be an existing file, though never the one that is read.
+        mean: what to subtract from pixels of 0..255, in the network's channel order; by default the system's.
+        scale: what to multiply pixels with after that; by default the system's.
+        size: the network's input, for files that do not tell it (MXNet's): a side, HEIGHTxWIDTH or (height, width).
+        overwrite: ``out`` may be an existing file, though never the one that is read.
 
     Raises:
         WeightsError: not recognised, damaged, or incomplete.
-        OutputError: ``save_to`` is the checkpoint, or exists and may not be replaced.
+        OutputError: ``out`` is the checkpoint, or exists and may not be replaced.
     """
     from singleshot.core.files import check_output
     from singleshot.interop.read import read_foreign
 
-    if save_to is not None:
-        check_output(save_to, overwrite=overwrite, sources=[path])
-    spec, state, _ = read_foreign(Path(path), source, class_names, size_hw=size_hw)
+    if out is not None:
+        check_output(out, overwrite=overwrite, sources=[path])
+    spec, state, _ = read_foreign(Path(path), source, classes, mean, scale, None if size is None else parse_size(size))
     detector = Detector(spec, state)
-    if save_to is not None:
-        detector.save(save_to)
+    if out is not None:
+        detector.save(out)
     return detector

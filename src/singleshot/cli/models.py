@@ -29,9 +29,7 @@ def models(
         typer.Argument(help="A model, a weights file, or a .yaml that describes a detector: prints its layers."),
     ] = None,
     classes: Annotated[int, typer.Option(min=1, help="Object classes that heads are counted for.")] = 20,
-    size: Annotated[
-        str | None, typer.Option(metavar="HEIGHTxWIDTH", help="Another input size, for instance 300x480.")
-    ] = None,
+    size: Annotated[str | None, typer.Option(help="Another input size: 300, or HEIGHTxWIDTH.")] = None,
     everything: Annotated[
         bool, typer.Option("--all", help="List the presets of mxnet-ssd and mxnet-dssd, too.")
     ] = False,
@@ -46,6 +44,7 @@ def models(
     * `singleshot models ssdlite300_mobilenet_v2 --size 300x480 --classes 3`
     * `singleshot models detector.yaml`
     """
+    from singleshot.core.sizes import parse_size
     from singleshot.models.catalogue import model_entry, model_spec
     from singleshot.models.description import describe, is_description, read_description
 
@@ -68,21 +67,6 @@ def models(
     else:
         spec = model_spec(name, class_placeholders(classes), size_hw)
         _print_one(console, spec, model_entry(name).description)
-
-
-def parse_size(text: str) -> tuple[int, int]:
-    """``300x480`` as (height, width).
-
-    Raises:
-        ConfigError: it is none.
-    """
-    from singleshot.core.settings import MAX_SIDE
-    from singleshot.errors import ConfigError
-
-    sides = text.lower().split("x")
-    if len(sides) != 2 or not all(side.isdecimal() and len(side) < 6 and 1 <= int(side) <= MAX_SIDE for side in sides):
-        raise ConfigError(f"--size is HEIGHTxWIDTH in pixels up to {MAX_SIDE}, for instance 300x480, not '{text}'")
-    return int(sides[0]), int(sides[1])
 
 
 def class_placeholders(count: int) -> tuple[str, ...]:

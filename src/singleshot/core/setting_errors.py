@@ -70,10 +70,11 @@ def wrong_settings(error: ValidationError, model: type[BaseModel], rename: Calla
         key = rename(place)
         reason = _reason(detail, _fields_at(model, names[:-1]))
         if place:  # a check of ours may have named the key already
-            reason = re.sub(rf"^[\w.]*\b{re.escape(place)}: ", "", reason)
+            reason = re.sub(rf"^([\w.]*\b{re.escape(place)}: |`{re.escape(names[-1])}` )", "", reason)
         reasons.setdefault(key, []).append(reason)
-        if key and detail["type"] not in ("extra_forbidden", "missing"):
-            given[key] = f" (given: {SHORT.repr(detail['input']):.80})"
+        value = f"{SHORT.repr(detail['input']):.80}"
+        if key and detail["type"] not in ("extra_forbidden", "missing") and not reason.endswith(f"not {value}"):
+            given[key] = f" (given: {value})"
     # A misspelt name comes first: the right one is then missing, too.
     keys = sorted(reasons, key=lambda key: not reasons[key][0].startswith(UNKNOWN))
     return [f"{f'{key}: ' if key else ''}{_either(reasons[key])}{given.get(key, '')}" for key in keys]

@@ -63,7 +63,7 @@ def run_demo(out: Path, console: Console | None = None, run: Sequence[Stage] | N
 def _claim(out: Path) -> None:
     """Make the folder, or take that of a former demo, whose results are replaced; any other is the user's own."""
     if out.exists() and not (out.is_dir() and ((out / MARK).exists() or not any(out.iterdir()))):
-        raise OutputError(f"{out}: holds something else than a former demo: name another --out, or move it away")
+        raise OutputError(f"{out}: holds something else than a former demo: name another `out`, or move it away")
     out.mkdir(parents=True, exist_ok=True)
     (out / MARK).touch()
 

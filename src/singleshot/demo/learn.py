@@ -44,14 +44,14 @@ class Course:
         images: rendered scenes; a fifth of them is held out.
         difficulty: of the scenes, 0 to 1; easy ones leave no mistakes to look at.
         steps: optimiser steps.
-        batch: images per step.
+        batch_size: images per step.
         settings: of `singleshot.train`, by dotted key.
     """
 
     images: int = 240
     difficulty: float = 1.0
     steps: int = 150
-    batch: int = 8
+    batch_size: int = 8
     settings: Mapping[str, Any] = field(default_factory=lambda: SETTINGS)
 
 
@@ -74,7 +74,12 @@ def learn_scenes(context: DemoContext, course: Course | None = None) -> StageRes
     remove_former_run(run, scenes)
     context.say(f"\n[bold]Learning[/bold] five classes that it has never seen: {course.steps} steps")
     result = train(
-        scenes, steps=course.steps, batch=course.batch, out=run, settings=course.settings, console=context.console
+        scenes,
+        steps=course.steps,
+        batch_size=course.batch_size,
+        out=run,
+        settings=course.settings,
+        console=context.console,
     )
     if result.ending == "interrupted":
         return StageResult(commands=[f"singleshot train --resume --out {run}"])
@@ -83,7 +88,7 @@ def learn_scenes(context: DemoContext, course: Course | None = None) -> StageRes
         sections=[_data_section(scenes), _training_section(result, evaluation), *_evaluation_sections(evaluation)],
         files=[scenes, run],
         commands=[
-            f"singleshot predict {scenes / 'JPEGImages'} --weights {result.last}",
+            f"singleshot predict {scenes / 'JPEGImages'} --model {result.last}",
             "singleshot data check YOUR_FOLDER",
             "singleshot train YOUR_FOLDER --minutes 20",
         ],
@@ -104,7 +109,7 @@ def render_scenes(context: DemoContext, count: int, difficulty: float = 1.0) -> 
         return folder
     context.say(f"\n[bold]Rendering[/bold] {count} labelled scenes (PASCAL VOC layout)")
     if folder.is_dir() and any(folder.iterdir()):
-        raise DataError(f"{folder}: exists and is not an empty folder: move it away, or name another --out")
+        raise DataError(f"{folder}: exists and is not an empty folder: move it away, or name another `out`")
     unfinished = context.out / "scenes.unfinished"
     shutil.rmtree(unfinished, ignore_errors=True)
     with context.console.status("rendering"):

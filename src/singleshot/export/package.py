@@ -48,7 +48,7 @@ def check_kind(name: str) -> Kind:
         ConfigError: there is none of that name.
     """
     if name not in ("openvino", "onnx"):
-        raise ConfigError(f"backend='{name}': choose from openvino, onnx")
+        raise ConfigError(f"`backend='{name}'`: choose from openvino, onnx")
     return "openvino" if name == "openvino" else "onnx"
 
 

@@ -42,7 +42,7 @@ def show_picture(picture_rgb: NDArray[np.uint8]) -> None:
         os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")
     )
     if no_screen or not ImageShow.show(Pillow.fromarray(picture_rgb)):
-        raise ImageError("there is no screen or viewer here: write the picture with plot(save='found.png')")
+        raise ImageError("there is no screen or viewer here: write the picture by `plot(out='found.png')`")
 
 
 def _in_notebook() -> bool:

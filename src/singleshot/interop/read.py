@@ -65,7 +65,7 @@ def read_foreign(
 def _read(file: ForeignFile, source: str, size_hw: SizeHW | None) -> Imported:
     importer = _named(source) if source != "auto" else _find(file, size_hw)
     if size_hw is not None and not importer.takes_size:
-        raise WeightsError(f"{file.path}: {importer.name} has input sizes of its own; leave size_hw out")
+        raise WeightsError(f"{file.path}: {importer.name} has input sizes of its own; leave `size` out")
     return importer.read(file, size_hw)
 
 
@@ -80,7 +80,7 @@ def _find(file: ForeignFile, size_hw: SizeHW | None) -> Importer:
     """The first importer that knows the file: files of its own before state dicts, which have to be read for that."""
     for wants_state in (False, True):
         if wants_state and file.state is not None and size_hw is not None:
-            raise WeightsError(f"{file.path}: a state dict, whose system has input sizes of its own; leave size_hw out")
+            raise WeightsError(f"{file.path}: a state dict, whose system has input sizes of its own; leave `size` out")
         for name in IMPORTERS:
             importer = IMPORTERS.get(name)
             if isinstance(importer, StateDictImporter) == wants_state and importer.recognises(file):

@@ -238,7 +238,7 @@ class Detections:
     def plot(
         self,
         image: ImageLike | None = None,
-        save: str | os.PathLike[str] | None = None,
+        out: str | os.PathLike[str] | None = None,
         *,
         labels: bool = True,
         line_width: int | None = None,
@@ -247,7 +247,7 @@ class Detections:
 
         Args:
             image: RGB array or file to draw on; what was detected in by default.
-            save: also write the picture to this file, which must not be the photo itself.
+            out: also write the picture to this file, which must not be the photo itself.
             labels: whether boxes have names and scores.
             line_width: of boxes, in pixels; ``None`` follows the picture's size.
 
@@ -256,11 +256,11 @@ class Detections:
 
         Raises:
             ImageError: no image is known, or it cannot be read or written.
-            OutputError: ``save`` is the photo itself.
+            OutputError: ``out`` is the photo itself.
         """
         from singleshot.prediction.plot import plot
 
-        return plot(self, image, save, labels=labels, line_width=line_width)
+        return plot(self, image, out, labels=labels, line_width=line_width)
 
     def show(self, image: ImageLike | None = None, *, labels: bool = True, line_width: int | None = None) -> None:
         """Show the picture with its boxes: in a notebook below the cell, elsewhere in a viewer.

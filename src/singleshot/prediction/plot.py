@@ -22,18 +22,18 @@ if TYPE_CHECKING:
 def plot(
     found: Detections,
     image: ImageLike | None = None,
-    save: str | os.PathLike[str] | None = None,
+    out: str | os.PathLike[str] | None = None,
     *,
     labels: bool = True,
     line_width: int | None = None,
 ) -> NDArray[np.uint8]:
     """`Detections.plot`."""
-    if save is not None:
+    if out is not None:
         sources = [source for source in (found.path, image) if isinstance(source, (str, os.PathLike))]
-        check_output(save, overwrite=True, sources=sources)
+        check_output(out, overwrite=True, sources=sources)
     picture = draw_detections(_image(found, image), found, labels=labels, line_width=check_line_width(line_width))
-    if save is not None:
-        write_image(save, picture)
+    if out is not None:
+        write_image(out, picture)
     return picture
 
 

@@ -26,7 +26,7 @@ def check_device(name: str) -> str:
         ConfigError: there is no such name.
     """
     if re.fullmatch(r"auto|cpu|cuda(:\d+)?|mps", name) is None:
-        raise ConfigError(f"device='{name}': unknown; choose from {DEVICES}")
+        raise ConfigError(f"`device='{name}'`: unknown; choose from {DEVICES}")
     return name
 
 
@@ -50,7 +50,7 @@ def choose_device(name: str) -> torch.device:
     if name != "cpu" and torch.cuda._is_in_bad_fork():
         raise ConfigError(
             "a GPU cannot be used in a process that was forked after its parent used one: start processes by 'spawn', "
-            "or use device 'cpu'"
+            "or use `device='cpu'`"
         )
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")

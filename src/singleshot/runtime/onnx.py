@@ -69,12 +69,14 @@ class OnnxRuntime:
     def available(self) -> MissingExtraError | None:
         """Whether the package is not installed."""
         is_there = find_spec("onnxruntime") is not None
-        return None if is_there else MissingExtraError("onnxruntime", "onnx", "backend='onnx'")
+        return None if is_there else MissingExtraError("onnxruntime", "onnx", "`backend='onnx'`")
 
     def fits(self, wish: Wish) -> str | None:
         """All on the CPU but bf16."""
         if wish.precision == "bf16":
-            return "precision='bf16' runs with backend='openvino' or backend='torch': ONNX Runtime has none on CPUs"
+            return (
+                "`precision='bf16'` runs with `backend='openvino'` or `backend='torch'`: ONNX Runtime has none on CPUs"
+            )
         return only_torch(wish, "onnx")
 
     def precisions(self, device: str) -> tuple[str, ...]:

@@ -134,7 +134,7 @@ class OpenVinoRuntime:
     def available(self) -> MissingExtraError | None:
         """Whether the package is not installed."""
         is_there = find_spec("openvino") is not None
-        return None if is_there else MissingExtraError("openvino", "openvino", "backend='openvino'")
+        return None if is_there else MissingExtraError("openvino", "openvino", "`backend='openvino'`")
 
     def fits(self, wish: Wish) -> str | None:
         """All on the CPU."""

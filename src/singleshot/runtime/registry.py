@@ -49,11 +49,11 @@ class Wish:
             ("device", self.device, "cuda:0"),
         ):
             if not isinstance(value, str):
-                raise ConfigError(f"{name} must be a name such as '{example}', not {value!r}")
+                raise ConfigError(f"`{name}` must be a name such as '{example}', not {value!r}")
         if self.backend != AUTO and self.backend not in RUNTIMES:
-            raise ConfigError(f"backend='{self.backend}': unknown; choose from {', '.join((AUTO, *RUNTIMES))}")
+            raise ConfigError(f"`backend='{self.backend}'`: unknown; choose from {', '.join((AUTO, *RUNTIMES))}")
         if self.precision not in PRECISIONS:
-            raise ConfigError(f"precision='{self.precision}': unknown; choose from {', '.join(PRECISIONS)}")
+            raise ConfigError(f"`precision='{self.precision}'`: unknown; choose from {', '.join(PRECISIONS)}")
         check_device(self.device)
 
 
@@ -122,5 +122,7 @@ RUNTIMES: Registry[Runtime] = Registry(
 
 def only_torch(wish: Wish, name: str) -> str | None:
     """What of a wish only torch can do: a device other than the CPU, or compilation; ``None`` where nothing."""
-    asked = f"device='{wish.device}'" if wish.device not in (AUTO, "cpu") else "compile=True" if wish.compile else ""
-    return f"{asked} goes with backend='torch', not '{name}': leave one of them out" if asked else None
+    asked = (
+        f"`device='{wish.device}'`" if wish.device not in (AUTO, "cpu") else "`compile=True`" if wish.compile else ""
+    )
+    return f"{asked} goes with `backend='torch'`, not '{name}': leave one of them out" if asked else None

@@ -122,7 +122,7 @@ class TorchRuntime:
     def fits(self, wish: Wish) -> str | None:
         """All but int8."""
         if wish.precision == "int8":
-            return "precision='int8' runs with backend='openvino' or backend='onnx' (on the CPU), not with torch"
+            return "`precision='int8'` runs with `backend='openvino'` or `backend='onnx'` (on the CPU), not with torch"
         return None
 
     def precisions(self, device: str) -> tuple[str, ...]:

@@ -90,7 +90,7 @@ def _convert(net: Net, head: Head, description: Path, weights: Path) -> Imported
     pixels = spec.preprocess
     note = (
         f"pixels are {pixels.channel_order}, times {pixels.scale:g}, minus {pixels.mean}: assumed, as a .prototxt for "
-        "use does not say it: set mean and scale if they were others"
+        "use does not say it: set `mean` and `scale` if they were others"
     )
     return fill(spec, parts, blobs, "caffe", weights, (note,), "the .prototxt may be of another network")
 

@@ -165,4 +165,4 @@ def check_kinds(kinds: Sequence[str]) -> None:
     """Raise a `ConfigError` for a kind that is not in `SINKS`."""
     for kind in kinds:
         if kind not in SINKS:
-            raise ConfigError(f"save='{kind}': unknown; choose from {', '.join(SINKS)}")
+            raise ConfigError(f"`save='{kind}'`: unknown; choose from {', '.join(SINKS)}")
