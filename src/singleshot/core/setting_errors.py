@@ -80,10 +80,17 @@ def wrong_settings(error: ValidationError, model: type[BaseModel], rename: Calla
     return [f"{f'{key}: ' if key else ''}{_either(reasons[key])}{given.get(key, '')}" for key in keys]
 
 
+def plain_reason(error: Exception) -> str:
+    """What an error says; of wrong settings in a file's own description, all in our words."""
+    if isinstance(error, ValidationError):
+        return "; ".join(wrong_settings(error, BaseModel)[:MAX_WRONG])
+    return str(error).strip() or type(error).__name__
+
+
 def near_name(name: str, known: Iterable[str]) -> str:
     """``did you mean 'sizes'?``, or all the names that there are."""
     near = difflib.get_close_matches(name, list(known), n=1)
-    return f"did you mean '{near[0]}'?" if near else f"known: {', '.join(known)}"
+    return f"did you mean '{near[0]}'?" if near else f"known: {', '.join(known) or 'none here'}"
 
 
 def _path(detail: Mapping[str, Any]) -> list[str | int]:

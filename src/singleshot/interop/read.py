@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from singleshot.core.files import is_regular
+from singleshot.core.setting_errors import plain_reason
 from singleshot.core.settings import SizeHW
 from singleshot.errors import ConfigError, MissingExtraError, SingleshotError, WeightsError
 from singleshot.interop.fill import Imported
@@ -55,7 +56,7 @@ def read_foreign(
     except (WeightsError, MissingExtraError, OSError):
         raise
     except (SingleshotError, *MALFORMED) as error:
-        reason = f"{type(error).__name__}: {error}"[:MAX_REASON]
+        reason = f"{type(error).__name__}: {plain_reason(error)}"[:MAX_REASON]
         raise WeightsError(f"{path}: damaged, or another kind of network: {reason}") from error
     if class_names is not None:
         spec = with_names(spec, class_names, path)

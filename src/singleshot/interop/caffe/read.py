@@ -7,6 +7,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
+from singleshot.core.setting_errors import plain_reason
 from singleshot.core.settings import PreprocessConfig
 from singleshot.errors import ConfigError, WeightsError
 from singleshot.interop.caffe.caffemodel import read_caffemodel
@@ -44,7 +45,7 @@ def read(path: str | Path) -> Imported:
     except WeightsError:
         raise
     except (ValueError, OverflowError, ValidationError, ConfigError) as error:
-        raise WeightsError(f"{description}: a setting that makes no sense: {error}") from error
+        raise WeightsError(f"{description}: a setting that makes no sense: {plain_reason(error)}") from error
 
 
 def find_files(path: Path) -> tuple[Path, Path]:
