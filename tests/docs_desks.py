@@ -299,6 +299,7 @@ DESKS = {
         },
     ),
     "augmentation.md": Desk(augmenting, augmented, parsed={"singleshot train": AS_README}, settings=augment_settings),
+    "vocabulary.md": Desk(),
     "how-it-works.md": Desk(explaining, extras=("skimage", "matplotlib")),
     "family.md": Desk(
         check=family_built,

@@ -161,7 +161,7 @@ def preset(name: str) -> AugmentConfig:
     raise ConfigError(f"augment: no preset '{name}'; there are {', '.join(PRESETS)}")
 
 
-def parse_augment(value: AugmentConfig | str | Mapping[str, Any]) -> AugmentConfig:
+def parse_augment(value: Any) -> AugmentConfig:
     """Settings from a preset's name, or from a mapping as YAML gives it.
 
     Args:
