@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict, Unpack, overload
 
 import numpy as np
+from numpy.typing import NDArray
 
+from singleshot.core.lazy import lazy_module
 from singleshot.core.once import away_from_fork
+from singleshot.core.settings import PostprocessConfig
 from singleshot.core.sizes import parse_size
 from singleshot.core.wording import counted
 from singleshot.images.preprocess import preprocess_image
@@ -21,26 +24,26 @@ from singleshot.prediction.frames import Failure
 from singleshot.prediction.inputs import images_of
 from singleshot.prediction.pipeline import Predictor
 from singleshot.prediction.settings import check_whole, choose_postprocess, class_ids_of
-from singleshot.runtime.base import EngineBackend
+from singleshot.runtime.base import Backend, EngineBackend
 from singleshot.runtime.choose import COMPILE_FROM
 from singleshot.runtime.engines import Engines
 from singleshot.runtime.registry import Wish
 from singleshot.weights.find import find_weights
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    import PIL.Image as pillow
+    import torch
 
-    from numpy.typing import NDArray
-    from PIL.Image import Image as PillowImage
-    from torch import Tensor
+    import singleshot.models.network as networks
+else:
+    networks = lazy_module("singleshot.models.network")
+    pillow = lazy_module("PIL.Image")
+    torch = lazy_module("torch")
 
-    from singleshot.core.settings import PostprocessConfig
-    from singleshot.models.network import Network
-    from singleshot.runtime.base import Backend
+PathLike = str | os.PathLike[str]
+ImageLike = PathLike | NDArray[np.uint8]
+Classes = Collection[str | int] | str | int
 
-    PathLike = str | os.PathLike[str]
-    ImageLike = PathLike | NDArray[np.uint8]
-    Classes = Collection[str | int] | str | int
 
 SCORE_THRESHOLD = 0.3
 # On a CPU one image at a time is quickest: the maps of more leave its caches (SSDLite: 32 ms an image at 1, 59 at 8).
@@ -70,7 +73,7 @@ class Detector:
         weights: the network's state, or a weights file that holds it (read when it is first needed).
     """
 
-    def __init__(self, spec: ModelSpec, weights: Mapping[str, Tensor] | Path) -> None:
+    def __init__(self, spec: ModelSpec, weights: Mapping[str, torch.Tensor] | Path) -> None:
         self.spec = spec
         self._engines = Engines(spec, weights)
 
@@ -84,7 +87,7 @@ class Detector:
         return self.spec.class_names
 
     @property
-    def network(self) -> Network:
+    def network(self) -> networks.Network:
         """The torch module, in eval mode on the CPU: ``[B, 3, H, W]`` preprocessed -> ``HeadOutput``.
 
         It may be changed: later predictions notice that and run it as it then is (see `refresh`).
@@ -101,13 +104,13 @@ class Detector:
         """
         self._engines.refresh()
 
-    def anchors(self, size_hw: tuple[int, int] | None = None) -> Tensor:
+    def anchors(self, size_hw: tuple[int, int] | None = None) -> torch.Tensor:
         """Default boxes for an input size (the detector's own by default): cxcywh in its pixels, ``[A, 4]``."""
         from singleshot.models.build import build_anchors
 
         return away_from_fork(lambda: build_anchors(self.spec, self._engines.network(), size_hw))
 
-    def preprocess(self, image: ImageLike) -> Tensor:
+    def preprocess(self, image: ImageLike) -> torch.Tensor:
         """What the network sees of an image.
 
         Args:
@@ -128,7 +131,7 @@ class Detector:
 
     @overload
     def predict(
-        self, source: NDArray[np.uint8] | PillowImage | Tensor, score: float = ..., **how: Unpack[How]
+        self, source: NDArray[np.uint8] | pillow.Image | torch.Tensor, score: float = ..., **how: Unpack[How]
     ) -> Detections: ...
 
     @overload

@@ -365,7 +365,7 @@ def test_refinedet_trains_by_the_same_command(scenes: Path, tmp_path: Path) -> N
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--size", "big"], "is no size"),
+        (["--size", "big"], "--size must be one side or HEIGHTxWIDTH"),
         (["--set", "batch"], "KEY=VALUE"),
         (["--set", "nonsense=1"], "nonsense: no such setting"),
         (["--epochs", "2", "--steps", "3"], "one length"),

@@ -7,13 +7,12 @@ import re
 import sys
 from collections.abc import Mapping
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+from rich.console import Console
+from rich.text import Text
 
 from singleshot.core.wording import printable
-
-if TYPE_CHECKING:
-    from rich.console import Console
-    from rich.text import Text
 
 # Wide enough for any table: only a terminal has an edge.
 _NO_EDGE = 10_000

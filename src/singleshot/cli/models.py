@@ -6,16 +6,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.console import Console
+from rich.table import Table
 
 from singleshot.cli.console import open_console, shown
+from singleshot.core.lazy import lazy_module
 from singleshot.core.wording import counted
 
 if TYPE_CHECKING:
-    from rich.console import Console
-    from rich.table import Table
-
-    from singleshot.models.config import ModelSpec
-    from singleshot.models.summary import NetworkSummary
+    import singleshot.models.config as model_config
+    import singleshot.models.summary as model_summary
+else:
+    model_config = lazy_module("singleshot.models.config")
+    model_summary = lazy_module("singleshot.models.summary")
 
 
 NAME_WIDTH = 29
@@ -112,7 +115,7 @@ def _print_all(console: Console, classes: int, size_hw: tuple[int, int] | None, 
     )
 
 
-def _print_one(console: Console, spec: ModelSpec, description: str) -> None:
+def _print_one(console: Console, spec: model_config.ModelSpec, description: str) -> None:
     from rich.text import Text
 
     from singleshot.models.summary import summarise
@@ -137,7 +140,7 @@ def _print_one(console: Console, spec: ModelSpec, description: str) -> None:
     console.print(f"weights at hand: {at_hand or 'none'}")
 
 
-def _level_table(summary: NetworkSummary) -> Table:
+def _level_table(summary: model_summary.NetworkSummary) -> Table:
 
     table = _table("Source", ">Channels", ">Map", ">Stride", ">Boxes per cell", ">Box sides (px)", ">Anchors")
     for level in summary.levels:
@@ -155,7 +158,7 @@ def _level_table(summary: NetworkSummary) -> Table:
     return table
 
 
-def weights_at_hand(spec: ModelSpec) -> list[tuple[str, str]]:
+def weights_at_hand(spec: model_config.ModelSpec) -> list[tuple[str, str]]:
     """Weights that need no training, and where they are: bundled detectors, and ImageNet weights for the backbone."""
     from singleshot.core.files import cache_folder
     from singleshot.weights.bundled import bundled_names, bundled_path

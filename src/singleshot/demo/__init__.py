@@ -8,13 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+
+from rich.console import Console
 
 from singleshot.demo.common import DemoContext, StageResult
 from singleshot.errors import OutputError
-
-if TYPE_CHECKING:
-    from rich.console import Console
 
 MARK = ".singleshot-demo"
 """An empty file that tells a demo's folder from a user's own."""

@@ -11,13 +11,19 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
+from singleshot.core.lazy import lazy_module
 from singleshot.demo.common import DemoContext, StageResult
 from singleshot.errors import DataError
 
 if TYPE_CHECKING:
-    from singleshot.evaluation.result import EvalResult
-    from singleshot.report.page import Section
-    from singleshot.training.result import TrainResult
+    import singleshot.evaluation.result as eval_result
+    import singleshot.report.page as page
+    import singleshot.training.result as train_result
+else:
+    eval_result = lazy_module("singleshot.evaluation.result")
+    page = lazy_module("singleshot.report.page")
+    train_result = lazy_module("singleshot.training.result")
+
 
 SHOWN_SCENES = 3
 
@@ -129,7 +135,7 @@ def remove_former_run(run: Path, scenes: Path) -> None:
         shutil.rmtree(run)
 
 
-def measure(context: DemoContext, result: TrainResult, scenes: Path) -> EvalResult:
+def measure(context: DemoContext, result: train_result.TrainResult, scenes: Path) -> eval_result.EvalResult:
     """The weights at the end of the run on the held-out scenes: none was chosen by looking at those."""
     from singleshot.evaluation.evaluate import evaluate
 
@@ -149,7 +155,7 @@ def _progress(context: DemoContext) -> Iterator[Callable[[int, int], None]]:
         yield lambda done, total: bar.update(task, completed=done, total=total)
 
 
-def _data_section(scenes: Path) -> Section:
+def _data_section(scenes: Path) -> page.Section:
     from singleshot import data
     from singleshot.images.draw import class_colour, draw_box, draw_label
     from singleshot.images.read import read_image
@@ -173,7 +179,7 @@ def _data_section(scenes: Path) -> Section:
     return Section("Learn: the data", [text, Figures(figures)])
 
 
-def _training_section(result: TrainResult, evaluation: EvalResult) -> Section:
+def _training_section(result: train_result.TrainResult, evaluation: eval_result.EvalResult) -> page.Section:
     from singleshot.report.page import Figure, Figures, Section, Text, Tile, Tiles
     from singleshot.report.plots import training_curve
     from singleshot.training.logs import log_series
@@ -196,7 +202,7 @@ def _training_section(result: TrainResult, evaluation: EvalResult) -> Section:
     return Section("Learn: the run", [text, Tiles(tiles), Figures([curve], min_width_px=600)])
 
 
-def _evaluation_sections(evaluation: EvalResult) -> list[Section]:
+def _evaluation_sections(evaluation: eval_result.EvalResult) -> list[page.Section]:
     from singleshot.evaluation.pages import evaluation_sections
 
     return [

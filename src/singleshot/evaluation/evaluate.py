@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Literal, get_args
 
 import numpy as np
 
+from singleshot.core.lazy import lazy_module
 from singleshot.core.sizes import parse_batch_size
 from singleshot.core.structures import Sample
 from singleshot.core.wording import counted
@@ -22,13 +23,16 @@ from singleshot.evaluation.metrics.coco import MAX_DETECTIONS
 from singleshot.evaluation.metrics.measure import VOC
 from singleshot.evaluation.numbers import Speed
 from singleshot.evaluation.result import EvalResult
+from singleshot.models.config import ModelSpec
+from singleshot.prediction.detections import Detections
 from singleshot.prediction.frames import Failure
 from singleshot.prediction.pipeline import Predictor, StageTimes
 
 if TYPE_CHECKING:
-    from singleshot.models.config import ModelSpec
-    from singleshot.models.network import Network
-    from singleshot.prediction.detections import Detections
+    import singleshot.models.network as networks
+else:
+    networks = lazy_module("singleshot.models.network")
+
 
 MetricName = Literal["voc", "coco"]
 ALL_METRICS: tuple[MetricName, ...] = get_args(MetricName)
@@ -120,7 +124,7 @@ def evaluate(
 
 
 def evaluate_network(
-    network: Network,
+    network: networks.Network,
     spec: ModelSpec,
     dataset: DetectionDataset,
     *,

@@ -13,24 +13,20 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from statistics import median
 from time import perf_counter
-from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from singleshot.core.sizes import parse_batch_size
 from singleshot.detector import Detector, load
 from singleshot.errors import ConfigError, SingleshotError
 from singleshot.kernels.library import processor_flags
 from singleshot.models.catalogue import model_names, model_spec
+from singleshot.prediction.pipeline import Predictor
 from singleshot.runtime.base import Backend, cores
 from singleshot.runtime.choose import check_wish
 from singleshot.runtime.device import has_gpu
 from singleshot.runtime.registry import AUTO, Wish
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    from singleshot.prediction.pipeline import Predictor
 
 COMBINATIONS: tuple[tuple[str, str], ...] = (
     ("torch", "fp32"),

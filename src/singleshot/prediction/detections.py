@@ -11,18 +11,21 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
+from singleshot.core.lazy import lazy_module
 from singleshot.prediction import converters
 from singleshot.prediction.settings import check_score, class_ids_of
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-    from supervision import Detections as SupervisionDetections
+    import supervision
+else:
+    supervision = lazy_module("supervision")
 
-    FloatArray = NDArray[np.float32]
-    IntArray = NDArray[np.int64]
-    ImageLike = NDArray[np.uint8] | str | os.PathLike[str]
-    Index = int | slice | Sequence[int] | NDArray[np.bool_] | NDArray[np.integer[Any]]
+FloatArray = NDArray[np.float32]
+IntArray = NDArray[np.int64]
+ImageLike = NDArray[np.uint8] | str | os.PathLike[str]
+Index = int | slice | Sequence[int] | NDArray[np.bool_] | NDArray[np.integer[Any]]
 
 
 class Detection(NamedTuple):
@@ -308,7 +311,7 @@ class Detections:
         """The record that ``supervision.Detections.from_yolo_nas`` reads; `to_supervision` keeps the names too."""
         return SimpleNamespace(bboxes_xyxy=self.boxes_xyxy, confidence=self.scores, labels=self.class_ids)
 
-    def to_supervision(self) -> SupervisionDetections:
+    def to_supervision(self) -> supervision.Detections:
         """The same as ``supervision.Detections``, with the names as ``data["class_name"]``.
 
         Raises:

@@ -15,9 +15,10 @@ from dataclasses import dataclass, field
 from itertools import chain, count, islice
 from pathlib import Path
 from time import perf_counter
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from singleshot.core.memory import keep_freed_memory
 from singleshot.core.postprocess import PaddedArrays, PaddedDetections
@@ -31,9 +32,6 @@ from singleshot.prediction.frames import Failure, Frame, Prediction, Result
 from singleshot.prediction.inputs import as_iterable, as_source, is_one
 from singleshot.prediction.not_images import check_readable
 from singleshot.runtime.base import Backend, cores
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
 
 # Bytes for each thread: the photos that it holds at once, unless they are very large.
 _KEPT_MEMORY = 2**24

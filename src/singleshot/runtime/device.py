@@ -8,10 +8,14 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from singleshot.core.lazy import lazy_module
 from singleshot.errors import ConfigError
 
 if TYPE_CHECKING:
     import torch
+else:
+    torch = lazy_module("torch")
+
 
 DEVICES = "auto, cpu, cuda, cuda:1, mps"
 

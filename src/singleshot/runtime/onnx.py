@@ -4,22 +4,18 @@ from __future__ import annotations
 
 from importlib.util import find_spec
 from time import perf_counter
-from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from singleshot.core.once import needs_threads
+from singleshot.core.settings import PostprocessConfig
 from singleshot.errors import MissingExtraError, WeightsError
 from singleshot.export.package import Package
 from singleshot.runtime.base import TimedDetections, cores
 from singleshot.runtime.postprocess import choose_form, geometry_of
 from singleshot.runtime.registry import RUNTIMES, Plan, Wish, only_torch
 from singleshot.runtime.source import Source
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    from singleshot.core.settings import PostprocessConfig
 
 
 class OnnxEngine:

@@ -4,16 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 from singleshot.core.registry import Registry
 from singleshot.errors import ConfigError, SingleshotError
-from singleshot.runtime.base import FloatPrecision
+from singleshot.runtime.base import Engine, FloatPrecision
 from singleshot.runtime.device import check_device
-
-if TYPE_CHECKING:
-    from singleshot.runtime.base import Engine
-    from singleshot.runtime.source import Source
+from singleshot.runtime.source import Source
 
 AUTO = "auto"
 PRECISIONS = (AUTO, "fp32", "bf16", "int8")
