@@ -50,7 +50,7 @@ def detect(detector: Detector, truth: COCO, images: Path) -> list[dict[str, Any]
     """Rows of COCO's result format."""
     rows = []
     for image in truth.loadImgs(truth.getImgIds()):
-        found = detector.predict(images / image["file_name"], score_threshold=SCORE_THRESHOLD)
+        found = detector.predict(images / image["file_name"], score=SCORE_THRESHOLD)
         for (x0, y0, x1, y1), score, class_id in zip(found.boxes_xyxy, found.scores, found.class_ids, strict=True):
             box = [float(x0), float(y0), float(x1 - x0), float(y1 - y0)]
             category = detector.spec.class_ids[class_id]

@@ -171,7 +171,7 @@ def measure_training(name: str, data: DetectionDataset) -> str:
             "weights": "none",
             "size_hw": size_hw,
             "steps": training.steps,
-            "batch": 4 if size_hw == training.sizes_hw[0] else 2,
+            "batch_size": 4 if size_hw == training.sizes_hw[0] else 2,
             "optimizer": {"name": "adamw", "lr": training.lr, "lr_batch": None},
             "schedule": {"kind": "constant", "warmup_steps": 0},
             "ema": None,

@@ -43,7 +43,7 @@ def in_inference_mode(function: Callable[[Any], object], images: object) -> obje
 def openvino_backends(network: Network, threads: int) -> dict[str, Callable[[np.ndarray], object]]:
     """Compiled forms by precision."""
     from singleshot.export.conversion import convert_network
-    from singleshot.export.quantize import quantize
+    from singleshot.export.quantize import quantize_package
     from singleshot.runtime.openvino import OpenVinoEngine
 
     spec = loads.spec()
@@ -55,7 +55,7 @@ def openvino_backends(network: Network, threads: int) -> dict[str, Callable[[np.
     }
     if find_spec("nncf"):
         with tempfile.TemporaryDirectory() as folder:
-            small = quantize(package, noise_images(Path(folder), 10))
+            small = quantize_package(package, noise_images(Path(folder), 10))
         found["int8"] = OpenVinoEngine(small, "bf16", threads=threads)
     return {name: partial(engine.predict, settings=settings) for name, engine in found.items()}
 

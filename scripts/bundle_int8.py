@@ -18,7 +18,7 @@ from singleshot.evaluation.evaluate import evaluate
 from singleshot.export.compiled import compiled_file
 from singleshot.export.int8_file import int8_path
 from singleshot.export.package import Package
-from singleshot.export.quantize import quantize
+from singleshot.export.quantize import quantize_package
 from singleshot.weights.bundled import bundled_path
 
 
@@ -33,7 +33,7 @@ def main() -> None:
     calibration = [dataset.samples[index].image_path for index in order[: arguments.calibration]]
     measured = dataset.subset(order[arguments.calibration :])
     weights = bundled_path("coco")
-    package = quantize(compiled_file("openvino", weights), calibration, arguments.calibration)
+    package = quantize_package(compiled_file("openvino", weights), calibration, arguments.calibration)
     with tempfile.TemporaryDirectory() as folder:
         copy = Path(shutil.copy(weights, folder))
         package.save(int8_path(copy))

@@ -96,7 +96,14 @@ def walk_of_a_step(folder: Path) -> Walk:
     Trainer._step = second_step  # type: ignore[method-assign] # to see it from within
     with redirect_stdout(StringIO()):
         singleshot.train(
-            labelled_images(folder), steps=3, batch=2, size=96, workers=0, amp="fp32", out=folder / "run", device="cpu"
+            labelled_images(folder),
+            steps=3,
+            batch_size=2,
+            size=96,
+            workers=0,
+            amp="fp32",
+            out=folder / "run",
+            device="cpu",
         )
     return walk
 

@@ -34,7 +34,7 @@ from singleshot.weights.bundled import bundled_path
 Names = dict[str, Any]
 # What the pages do in minutes, the tests do in two steps of two images.
 TRAIN = ("--minutes 20", "--steps 2 --batch 2 --workers 0 --size 96 --amp fp32")
-TRAIN_IN_PYTHON = ("minutes=20", "steps=2, batch=2, workers=0, size=96, amp='fp32'")
+TRAIN_IN_PYTHON = ("minutes=20", "steps=2, batch_size=2, workers=0, size=96, amp='fp32'")
 SCENES = ("data scenes photos", "data scenes photos --count 12")
 
 
@@ -299,6 +299,7 @@ DESKS = {
         },
     ),
     "augmentation.md": Desk(augmenting, augmented, parsed={"singleshot train": AS_README}, settings=augment_settings),
+    "vocabulary.md": Desk(),
     "how-it-works.md": Desk(explaining, extras=("skimage", "matplotlib")),
     "family.md": Desk(
         check=family_built,

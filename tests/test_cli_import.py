@@ -129,7 +129,7 @@ def test_a_safetensors_keeps_its_bytes(checkpoint: Path, tmp_path: Path, monkeyp
     assert Path("mine.safetensors").read_bytes() == before
     assert Path("mine-imported.safetensors").is_file()
     with pytest.raises(OutputError, match="is a source"):
-        singleshot.import_weights("mine.safetensors", save_to="mine.safetensors", overwrite=True)
+        singleshot.import_weights("mine.safetensors", out="mine.safetensors", overwrite=True)
     assert Path("mine.safetensors").read_bytes() == before
 
 

@@ -222,7 +222,7 @@ def test_errors_speak_the_command_line_and_move_no_cursor(tmp_path: Path) -> Non
     outcome = runner.invoke(cli.app, ["data", "check", str(data), "--json", str(target)])
     assert outcome.exit_code == 2
     assert "mine\\x1b[2J.json: exists already" in outcome.stderr
-    assert "(--overwrite)" in outcome.stderr
+    assert "replace it with --overwrite" in outcome.stderr
     assert target.read_text() == "{}"
 
 
@@ -232,6 +232,10 @@ OPTIONS = {
     "link": ("--link", "--copy"),
     "resume": ("--resume", ""),
     "source": ("--from",),
+    "device": ("--device",),
+    "compile": ("--compile", ""),
+    "overwrite": ("--overwrite", ""),
+    "size": ("--size",),
 }
 
 
@@ -246,6 +250,11 @@ OPTIONS = {
         ("continue with `resume=True`", "continue with --resume"),
         ("`link=True`, or `link=False`", "--link, or --copy"),
         ("leave `source` out", "leave --from out"),
+        ("`device='cuda:1'` goes with `backend='torch'`", "--device cuda:1 goes with `backend='torch'`"),
+        ("leave `compile=True` out", "leave --compile out"),
+        ("or allow it to be replaced: `overwrite`", "or allow it to be replaced: --overwrite"),
+        ("leave `size='300'` out", "leave --size 300 out"),
+        ("device='x' (overwrite) compile=True", "device='x' (overwrite) compile=True"),
         ("`score` is no option of this verb", "`score` is no option of this verb"),
         ("`singleshot data check` lists everything", "`singleshot data check` lists everything"),
     ],

@@ -55,7 +55,7 @@ def test_raw_heads(coco: Detector, noise: Path) -> None:
 
 def test_one_image_or_many(coco: Detector, noise: Path) -> None:
     pixels = read_image(noise)
-    one = coco.predict(noise, score_threshold=0.05)
+    one = coco.predict(noise, score=0.05)
     assert isinstance(one, Detections)
     assert one.path == noise
     assert one.image_size_hw == (60, 80)
@@ -75,8 +75,8 @@ def test_one_image_or_many(coco: Detector, noise: Path) -> None:
 
 
 def test_thresholds_are_obeyed(coco: Detector, noise: Path) -> None:
-    low = coco.predict(noise, score_threshold=0.01)
-    high = coco.predict(noise, score_threshold=0.05)
+    low = coco.predict(noise, score=0.01)
+    high = coco.predict(noise, score=0.05)
     assert isinstance(low, Detections)
     assert isinstance(high, Detections)
     assert 0 < len(high) < len(low)
@@ -86,14 +86,14 @@ def test_thresholds_are_obeyed(coco: Detector, noise: Path) -> None:
     assert isinstance(few, Detections)
     assert few.scores.tolist() == low.scores[:3].tolist()
     assert len(coco.predict(noise, 0.05, nms_iou=0.0)) < len(high)  # type: ignore[arg-type]
-    assert len(coco.predict(noise, score_threshold=1.0)) == 0  # type: ignore[arg-type]
+    assert len(coco.predict(noise, score=1.0)) == 0  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"score_threshold": 30}, r"did you mean 0\.3"),
-        ({"score_threshold": "high"}, "number"),
+        ({"score": 30}, r"did you mean 0\.3"),
+        ({"score": "high"}, "number"),
         ({"nms_iou": 1.5}, "nms_iou"),
         ({"max_detections": 0}, "max_detections"),
         ({"batch_size": 0}, "batch_size"),
@@ -244,7 +244,7 @@ def test_photos_like_the_real_runtime(coco: Detector, reference: Path) -> None:
     """From JPEG files to boxes in photo pixels, against TensorFlow.js (its scores above 0.1; our weights are fp16)."""
     golden = np.load(reference / "golden/weights/tfjs_ssdlite_mobilenet_v2_coco.npz")
     paths = [reference / "data/coco_train343/images" / str(name) for name in golden["files"]]
-    for k, found in enumerate(coco.predict(paths, score_threshold=0.05, backend="torch")):
+    for k, found in enumerate(coco.predict(paths, score=0.05, backend="torch")):
         sure = golden[f"i{k}_det_scores"] > 0.1
         height, width = golden[f"i{k}_hw"]
         boxes = golden[f"i{k}_det_boxes"][sure][:, [1, 0, 3, 2]] * [width, height, width, height]
@@ -258,7 +258,7 @@ def test_photos_like_the_real_runtime(coco: Detector, reference: Path) -> None:
 
 def test_import_weights_reads_another_system(reference: Path, tmp_path: Path, noise: Path) -> None:
     tfjs = reference / "weights/ssdlite_mobilenet_v2_coco_tfjs"
-    imported = singleshot.import_weights(tfjs, save_to=tmp_path / "mine.safetensors")
+    imported = singleshot.import_weights(tfjs, out=tmp_path / "mine.safetensors")
     assert load(tmp_path / "mine.safetensors").predict(noise, 0.02) == imported.predict(noise, 0.02)
     with pytest.raises(WeightsError, match="no such file"):
         singleshot.import_weights(tmp_path / "none.pth")

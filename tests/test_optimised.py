@@ -21,7 +21,7 @@ from singleshot.kernels import detect, resize
 
 assert False, "asserts are on"
 image = np.random.default_rng(0).integers(0, 256, (90, 120, 3), dtype=np.uint8)
-found = singleshot.load("coco").predict(image, score_threshold=0.01)
+found = singleshot.load("coco").predict(image, score=0.01)
 print(len(found), found.boxes_xyxy.shape, round(float(found.scores[0]), 4))
 if detect.is_compiled():
     for call in (

@@ -5,6 +5,12 @@
     model = singleshot.load("coco")
     detections = model.predict("street.jpg")
 
+Verbs: `load`, `train`, `evaluate`, `benchmark`, `quantize`, `import_weights`, `explain`.
+What they take and give: `Detector`, `Predictor`, `Detections`, `Detection`, `Prediction`, `Failure`, `EvalResult`,
+`TrainResult`, `ClassMap`, `HeadOutput`, and the data sets of `singleshot.data`.
+Mistakes of a user are a `SingleshotError`: `ConfigError`, `DataError`, `ImageError`, `WeightsError`, `OutputError`,
+`MissingExtraError`.
+
 Names are imported when they are first used, so ``import singleshot`` is quick.
 """
 
@@ -16,40 +22,82 @@ from typing import TYPE_CHECKING, Any
 from singleshot.version import __version__
 
 if TYPE_CHECKING:
+    from singleshot import data
     from singleshot.core.structures import ClassMap, HeadOutput
     from singleshot.detector import Detector, import_weights, load
+    from singleshot.errors import (
+        ConfigError,
+        DataError,
+        ImageError,
+        MissingExtraError,
+        OutputError,
+        SingleshotError,
+        WeightsError,
+    )
     from singleshot.evaluation.evaluate import evaluate
-    from singleshot.prediction.detections import Detections
+    from singleshot.evaluation.result import EvalResult
+    from singleshot.evaluation.speed import benchmark
+    from singleshot.prediction.detections import Detection, Detections
+    from singleshot.prediction.frames import Failure, Prediction
+    from singleshot.prediction.pipeline import Predictor
+    from singleshot.prediction.quantize import quantize
     from singleshot.report.explanation import explain
+    from singleshot.training.result import TrainResult
     from singleshot.training.train import train
 
-_HOMES = {
-    "Detections": "singleshot.prediction.detections",
-    "Detector": "singleshot.detector",
-    "load": "singleshot.detector",
-    "import_weights": "singleshot.detector",
-    "evaluate": "singleshot.evaluation.evaluate",
-    "explain": "singleshot.report.explanation",
-    "train": "singleshot.training.train",
-    "ClassMap": "singleshot.core.structures",
-    "HeadOutput": "singleshot.core.structures",
+_NAMES = {
+    "core.structures": ("ClassMap", "HeadOutput"),
+    "detector": ("Detector", "import_weights", "load"),
+    "errors": (
+        *("ConfigError", "DataError", "ImageError", "MissingExtraError", "OutputError", "SingleshotError"),
+        "WeightsError",
+    ),
+    "evaluation.evaluate": ("evaluate",),
+    "evaluation.result": ("EvalResult",),
+    "evaluation.speed": ("benchmark",),
+    "prediction.detections": ("Detection", "Detections"),
+    "prediction.frames": ("Failure", "Prediction"),
+    "prediction.pipeline": ("Predictor",),
+    "prediction.quantize": ("quantize",),
+    "report.explanation": ("explain",),
+    "training.result": ("TrainResult",),
+    "training.train": ("train",),
 }
+_HOMES = {name: f"singleshot.{module}" for module, names in _NAMES.items() for name in names}
 
 __all__ = [
     "ClassMap",
+    "ConfigError",
+    "DataError",
+    "Detection",
     "Detections",
     "Detector",
+    "EvalResult",
+    "Failure",
     "HeadOutput",
+    "ImageError",
+    "MissingExtraError",
+    "OutputError",
+    "Prediction",
+    "Predictor",
+    "SingleshotError",
+    "TrainResult",
+    "WeightsError",
     "__version__",
+    "benchmark",
+    "data",
     "evaluate",
     "explain",
     "import_weights",
     "load",
+    "quantize",
     "train",
 ]
 
 
 def __getattr__(name: str) -> Any:
+    if name == "data":
+        return import_module("singleshot.data")
     if name in _HOMES:
         return getattr(import_module(_HOMES[name]), name)
     raise AttributeError(f"module 'singleshot' has no attribute '{name}'")

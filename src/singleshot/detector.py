@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict, Unpack, overload
 
 import numpy as np
+from numpy.typing import NDArray
 
+from singleshot.core.lazy import lazy_module
 from singleshot.core.once import away_from_fork
+from singleshot.core.settings import PostprocessConfig
+from singleshot.core.sizes import parse_size
 from singleshot.core.wording import counted
 from singleshot.images.preprocess import preprocess_image
 from singleshot.images.read import MAX_PIXELS, check_rgb
@@ -20,26 +24,26 @@ from singleshot.prediction.frames import Failure
 from singleshot.prediction.inputs import images_of
 from singleshot.prediction.pipeline import Predictor
 from singleshot.prediction.settings import check_whole, choose_postprocess, class_ids_of
-from singleshot.runtime.base import EngineBackend
+from singleshot.runtime.base import Backend, EngineBackend
 from singleshot.runtime.choose import COMPILE_FROM
 from singleshot.runtime.engines import Engines
 from singleshot.runtime.registry import Wish
 from singleshot.weights.find import find_weights
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    import PIL.Image as pillow
+    import torch
 
-    from numpy.typing import NDArray
-    from PIL.Image import Image as PillowImage
-    from torch import Tensor
+    import singleshot.models.network as networks
+else:
+    networks = lazy_module("singleshot.models.network")
+    pillow = lazy_module("PIL.Image")
+    torch = lazy_module("torch")
 
-    from singleshot.core.settings import PostprocessConfig
-    from singleshot.models.network import Network
-    from singleshot.runtime.base import Backend
+PathLike = str | os.PathLike[str]
+ImageLike = PathLike | NDArray[np.uint8]
+Classes = Collection[str | int] | str | int
 
-    PathLike = str | os.PathLike[str]
-    ImageLike = PathLike | NDArray[np.uint8]
-    Classes = Collection[str | int] | str | int
 
 SCORE_THRESHOLD = 0.3
 # On a CPU one image at a time is quickest: the maps of more leave its caches (SSDLite: 32 ms an image at 1, 59 at 8).
@@ -69,7 +73,7 @@ class Detector:
         weights: the network's state, or a weights file that holds it (read when it is first needed).
     """
 
-    def __init__(self, spec: ModelSpec, weights: Mapping[str, Tensor] | Path) -> None:
+    def __init__(self, spec: ModelSpec, weights: Mapping[str, torch.Tensor] | Path) -> None:
         self.spec = spec
         self._engines = Engines(spec, weights)
 
@@ -83,7 +87,7 @@ class Detector:
         return self.spec.class_names
 
     @property
-    def network(self) -> Network:
+    def network(self) -> networks.Network:
         """The torch module, in eval mode on the CPU: ``[B, 3, H, W]`` preprocessed -> ``HeadOutput``.
 
         It may be changed: later predictions notice that and run it as it then is (see `refresh`).
@@ -100,13 +104,13 @@ class Detector:
         """
         self._engines.refresh()
 
-    def anchors(self, size_hw: tuple[int, int] | None = None) -> Tensor:
+    def anchors(self, size_hw: tuple[int, int] | None = None) -> torch.Tensor:
         """Default boxes for an input size (the detector's own by default): cxcywh in its pixels, ``[A, 4]``."""
         from singleshot.models.build import build_anchors
 
         return away_from_fork(lambda: build_anchors(self.spec, self._engines.network(), size_hw))
 
-    def preprocess(self, image: ImageLike) -> Tensor:
+    def preprocess(self, image: ImageLike) -> torch.Tensor:
         """What the network sees of an image.
 
         Args:
@@ -127,23 +131,21 @@ class Detector:
 
     @overload
     def predict(
-        self, source: NDArray[np.uint8] | PillowImage | Tensor, score_threshold: float = ..., **how: Unpack[How]
+        self, source: NDArray[np.uint8] | pillow.Image | torch.Tensor, score: float = ..., **how: Unpack[How]
     ) -> Detections: ...
 
     @overload
-    def predict(
-        self, source: PathLike, score_threshold: float = ..., **how: Unpack[How]
-    ) -> Detections | list[Detections]: ...
+    def predict(self, source: PathLike, score: float = ..., **how: Unpack[How]) -> Detections | list[Detections]: ...
 
     @overload
     def predict(
-        self, source: list[Any] | tuple[Any, ...] | Iterator[Any], score_threshold: float = ..., **how: Unpack[How]
+        self, source: list[Any] | tuple[Any, ...] | Iterator[Any], score: float = ..., **how: Unpack[How]
     ) -> list[Detections]: ...
 
     def predict(
         self,
         source: Any,
-        score_threshold: float = SCORE_THRESHOLD,
+        score: float = SCORE_THRESHOLD,
         *,
         nms_iou: float | None = None,
         max_detections: int | None = None,
@@ -162,7 +164,7 @@ class Detector:
             source: an image file, an RGB array ``[H, W, 3]`` uint8 (OpenCV's BGR wants ``[..., ::-1]`` first), a Pillow
                 image or a torch tensor ``[3, H, W]`` (uint8, or floating in 0..1); a list, or any other iterable, of
                 these; or a folder or glob.
-            score_threshold: least confidence.
+            score: least confidence.
             nms_iou: overlap above which the weaker of two boxes of a class goes; the model's own by default.
             max_detections: most objects per image; the model's own by default.
             agnostic: whether the weaker of two boxes goes whatever their classes.
@@ -184,7 +186,7 @@ class Detector:
         """
         images, one = images_of(source)
         predictor = self.predictor(
-            score_threshold,
+            score,
             nms_iou=nms_iou,
             max_detections=max_detections,
             agnostic=agnostic,
@@ -207,7 +209,7 @@ class Detector:
 
     def predictor(
         self,
-        score_threshold: float = SCORE_THRESHOLD,
+        score: float = SCORE_THRESHOLD,
         *,
         nms_iou: float | None = None,
         max_detections: int | None = None,
@@ -224,7 +226,7 @@ class Detector:
         """The stages of `predict` for streams of any length: ``for result in detector.predictor().stream(paths)``.
 
         Args:
-            score_threshold, nms_iou, max_detections, agnostic, classes, clip, backend, precision, device, compile: as
+            score, nms_iou, max_detections, agnostic, classes, clip, backend, precision, device, compile: as
                 in `predict`.
             max_pixels: larger images are refused.
             images: how many there will be, where that is known: 1 is computed for the shortest latency, and few are
@@ -237,7 +239,7 @@ class Detector:
         kept = None if classes is None else tuple(class_ids_of(classes, self.class_names))
         settings = choose_postprocess(
             self.spec.postprocess,
-            score_threshold,
+            score,
             nms_iou,
             max_detections,
             agnostic=agnostic,
@@ -272,28 +274,30 @@ class Detector:
         return EngineBackend(self._engines.open(wish), settings)
 
 
-def load(weights: PathLike = "coco") -> Detector:
+def load(model: PathLike = "coco") -> Detector:
     """Load a detector.
 
     Args:
-        weights: name of bundled weights (``coco``), or a weights file of singleshot.
+        model: name of bundled weights (``coco``), or a weights file of singleshot.
 
     Raises:
         WeightsError: no such name or file, or the file is damaged or foreign.
     """
     from singleshot.weights.file import read_spec
 
-    path = find_weights(weights)
+    path = find_weights(model)
     return Detector(read_spec(path), path)
 
 
 def import_weights(
     path: PathLike,
     source: str = "auto",
-    save_to: PathLike | None = None,
+    out: PathLike | None = None,
     *,
-    class_names: Sequence[str] | None = None,
-    size_hw: tuple[int, int] | None = None,
+    classes: Sequence[str] | None = None,
+    mean: Sequence[float] | None = None,
+    scale: float | None = None,
+    size: int | str | Sequence[int] | None = None,
     overwrite: bool = False,
 ) -> Detector:
     """Load weights of another system.
@@ -301,23 +305,25 @@ def import_weights(
     Args:
         path: its file or folder.
         source: which system; ``auto`` finds out.
-        save_to: also write them as a weights file of singleshot.
-        class_names: names of the classes without background; by default what their number is known to mean (20: VOC;
+        out: also write them as a weights file of singleshot.
+        classes: names of the classes without background; by default what their number is known to mean (20: VOC;
             80 and COCO's 90 ids: COCO), else ``class_1``, ...
-        size_hw: the network's input, for files that do not tell it (MXNet's).
-        overwrite: ``save_to`` may be an existing file, though never the one that is read.
+        mean: what to subtract from pixels of 0..255, in the network's channel order; by default the system's.
+        scale: what to multiply pixels with after that; by default the system's.
+        size: the network's input, for files that do not tell it (MXNet's): a side, HEIGHTxWIDTH or (height, width).
+        overwrite: ``out`` may be an existing file, though never the one that is read.
 
     Raises:
         WeightsError: not recognised, damaged, or incomplete.
-        OutputError: ``save_to`` is the checkpoint, or exists and may not be replaced.
+        OutputError: ``out`` is the checkpoint, or exists and may not be replaced.
     """
     from singleshot.core.files import check_output
     from singleshot.interop.read import read_foreign
 
-    if save_to is not None:
-        check_output(save_to, overwrite=overwrite, sources=[path])
-    spec, state, _ = read_foreign(Path(path), source, class_names, size_hw=size_hw)
+    if out is not None:
+        check_output(out, overwrite=overwrite, sources=[path])
+    spec, state, _ = read_foreign(Path(path), source, classes, mean, scale, None if size is None else parse_size(size))
     detector = Detector(spec, state)
-    if save_to is not None:
-        detector.save(save_to)
+    if out is not None:
+        detector.save(out)
     return detector

@@ -35,14 +35,14 @@ def run(
 def batch_of_one(folder: Path) -> None:
     for accumulate in (1, 4):
         settings = QUICK | {"data.val": "none", "accumulate": accumulate}
-        result, text = run(folder / "data", folder / f"run{accumulate}", steps=2, batch=1, settings=settings)
+        result, text = run(folder / "data", folder / f"run{accumulate}", steps=2, batch_size=1, settings=settings)
         assert result.steps == 2
         assert "BatchNorm layers see one number per channel" in text
 
 
 def dense_scene(folder: Path) -> None:
     """No array of the matching holds objects times objects."""
-    result, _ = run(folder / "data", folder / "run", steps=2, batch=2, settings=QUICK | {"data.val": "none"})
+    result, _ = run(folder / "data", folder / "run", steps=2, batch_size=2, settings=QUICK | {"data.val": "none"})
     assert result.steps == 2
     calls = []
     scores = torch.rand(2000, 3000)
@@ -55,7 +55,7 @@ def dense_scene(folder: Path) -> None:
 
 def resume_after_renaming(folder: Path) -> None:
     data = folder / "data" / "data.yaml"
-    run(data, folder / "run", steps=2, batch=2)
+    run(data, folder / "run", steps=2, batch_size=2)
     old = read_spec(folder / "run" / "last.safetensors").class_names
     lines = [line for line in data.read_text().splitlines() if not line.startswith("names")]
     data.write_text("\n".join([*lines, f"names: [{', '.join(reversed(old))}]"]) + "\n")
@@ -66,7 +66,7 @@ def resume_after_renaming(folder: Path) -> None:
 def classes_changed(folder: Path) -> None:
     data = make_scenes(folder / "data", count=10, size_hw=(60, 80))
     (data / "classes.txt").unlink()
-    run(data, folder / "run", steps=1, batch=2)
+    run(data, folder / "run", steps=1, batch_size=2)
     for path in (data / "Annotations").iterdir():
         path.write_text(path.read_text().replace("<name>mug</name>", "<name>amug</name>"))
     with pytest.raises(ConfigError, match=r"(?s)run:  ball, box, mug.*data: amug, ball, box"):
@@ -75,13 +75,13 @@ def classes_changed(folder: Path) -> None:
 
 def a_run(folder: Path) -> Path:
     data = make_scenes(folder / "data", count=10, size_hw=(60, 80))
-    return run(data, folder / "run", steps=2, batch=2, settings=QUICK | {"data.val": "none"})[0].folder
+    return run(data, folder / "run", steps=2, batch_size=2, settings=QUICK | {"data.val": "none"})[0].folder
 
 
 def empty_config(folder: Path) -> None:
     path = a_run(folder) / "config.yaml"
     path.write_bytes((folder / "config.yaml").read_bytes())
-    with pytest.raises(ConfigError, match=r"config\.yaml is empty or cut short.*--weights .*last\.safetensors"):
+    with pytest.raises(ConfigError, match=r"config\.yaml is empty or cut short.*`weights=.*last\.safetensors"):
         run(None, path.parent, settings={}, resume=True, steps=3)
 
 
@@ -106,7 +106,7 @@ def small_input_in_bf16(folder: Path) -> None:
     assert conv.weight.grad.count_nonzero() == conv.weight.grad[:, :, 1, 1].count_nonzero()
     data = make_scenes(folder / "data", count=10, size_hw=(60, 80))
     settings = QUICK | {"amp": "bf16", "optimizer.clip_norm": 10, "data.val": "none"}
-    states = [read_state(run(data, folder / name, steps=2, batch=2, settings=settings)[0].last) for name in "ab"]
+    states = [read_state(run(data, folder / name, steps=2, batch_size=2, settings=settings)[0].last) for name in "ab"]
     assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
 
 

@@ -183,7 +183,7 @@ def scenes(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize("amp", ["auto", "fp32", "fp16"])
 def test_training_learns(scenes: Path, tmp_path: Path, amp: str) -> None:
     settings = {"size_hw": [128, 128], "workers": 2, "amp": amp, "evaluation.every": 0, "log_every": 1}
-    result = train(scenes, out=tmp_path / "run", steps=12, batch=8, settings=settings)
+    result = train(scenes, out=tmp_path / "run", steps=12, batch_size=8, settings=settings)
     state = read_state(result.folder / "last.safetensors")
     assert all(bool(tensor.isfinite().all()) for tensor in state.values())
     resumed = train(out=result.folder, resume=True, steps=14)
@@ -193,7 +193,7 @@ def test_training_learns(scenes: Path, tmp_path: Path, amp: str) -> None:
 
 def test_frozen_parts_stay(scenes: Path, tmp_path: Path) -> None:
     settings = {"size_hw": [128, 128], "workers": 0, "freeze": ["backbone"], "evaluation.every": 0}
-    result = train(scenes, out=tmp_path / "run", steps=3, batch=4, settings=settings)
+    result = train(scenes, out=tmp_path / "run", steps=3, batch_size=4, settings=settings)
     before, after = read_state(singleshot.weights.bundled.bundled_path("coco")), read_state(result.last)
     network = build_network(singleshot.load("coco").spec.network)
     for name in freeze_parts(network, ("backbone",)):

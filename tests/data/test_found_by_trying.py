@@ -82,7 +82,7 @@ def test_labelled_folders_beside_splits_are_splits(
         make(tmp_path, folder)
     assert sizes(tmp_path) == dict.fromkeys(folders, 1)
     if not trains:
-        with pytest.raises(DataError, match="--train"):
+        with pytest.raises(DataError, match="`train`"):
             data.open_training(tmp_path)
         return
     train, held_out = data.open_training(tmp_path)

@@ -86,7 +86,7 @@ def test_two_formats_of_the_same_images_that_differ_are_refused(tmp_path: Path) 
     for index in range(5):
         make_yolo_image(tmp_path, f"im{index}", HALF, HALF.replace("0 ", "1 ", 1), images=".", labels=".")
         make_voc_image(tmp_path, f"im{index}", CAT, flat=True)
-    with pytest.raises(DataError, match=r"(?s)YOLO explains 5.*VOC explains 5.*--format yolo or --format voc"):
+    with pytest.raises(DataError, match=r"(?s)YOLO explains 5.*VOC explains 5.*`format='yolo'` or `format='voc'`"):
         data.open(tmp_path)
     assert {name: data.open(tmp_path, format=name).format for name in ("yolo", "voc")} == {"yolo": "yolo", "voc": "voc"}
 

@@ -83,7 +83,7 @@ def test_what_cannot_be_told_is_refused_with_the_names(wanted: str, known: tuple
 
 
 def test_of_two_equal_claims_none_is_chosen() -> None:
-    assert choose_split(("train",), ("x", "y"), "set", "--train") is None
-    assert choose_split(("train", "trainval"), ("trainval", "test"), "set", "--train") == "trainval"
-    with pytest.raises(DataError, match=r"a_train\+b_train, with --train"):
-        choose_split(("train",), ("a_train", "b_train"), "set", "--train")
+    assert choose_split(("train",), ("x", "y"), "set", "train") is None
+    assert choose_split(("train", "trainval"), ("trainval", "test"), "set", "train") == "trainval"
+    with pytest.raises(DataError, match=r"a_train\+b_train, by `train`"):
+        choose_split(("train",), ("a_train", "b_train"), "set", "train")

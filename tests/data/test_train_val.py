@@ -105,7 +105,7 @@ def test_detr_names_are_read(tmp_path: Path) -> None:
 @pytest.mark.parametrize("form", FORMS)
 def test_splits_without_a_training_split_are_never_divided_anew(tmp_path: Path, form: str) -> None:
     make_splits(tmp_path, form, val=("a",), test=("b",))
-    with pytest.raises(DataError, match=r"none of its splits \((test, val|val, test)\).*--train.*--val"):
+    with pytest.raises(DataError, match=r"none of its splits \((test, val|val, test)\).*`train`.*`val`"):
         open_training(tmp_path)
     assert len(open_training(tmp_path, "val", "test")[0]) == 1
 
@@ -180,7 +180,7 @@ def test_missing_folders(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="key 'test': no folder or file"):
         data.open(tmp_path, "test")
     yaml.write_text("train: images/train\nval: images/valid\nnames: [cat]\n")
-    with pytest.raises(DataError, match=r"key 'val': no folder or file.*--val none"):
+    with pytest.raises(DataError, match=r"key 'val': no folder or file.*`val='none'`"):
         open_training(tmp_path)
     yaml.write_text("train: images/nowhere\nval: images/val\nnames: [cat]\n")
     with pytest.raises(DataError, match="key 'train': no folder or file"):

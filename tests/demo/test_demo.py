@@ -66,7 +66,7 @@ def test_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 SHORT = Course(
-    images=10, steps=2, batch=4, settings={"size_hw": [96, 96], "workers": 0, "amp": "fp32", "evaluation.every": 1}
+    images=10, steps=2, batch_size=4, settings={"size_hw": [96, 96], "workers": 0, "amp": "fp32", "evaluation.every": 1}
 )
 
 
@@ -135,6 +135,6 @@ def test_a_demo_replaces_only_a_former_demo(tmp_path: Path) -> None:
     (own / "report.html").write_text("mine")
     (tmp_path / "file").write_text("mine")
     for out in (own, tmp_path / "file"):
-        with pytest.raises(OutputError, match="another --out"):
+        with pytest.raises(OutputError, match="another `out`"):
             run_demo(out, console(), [])
     assert [path.read_text() for path in own.iterdir()] == ["mine"]

@@ -284,7 +284,7 @@ def test_a_network_in_memory_gives_the_same_numbers(reference: Path) -> None:
     dataset = datasets.open(reference / "data/coco_train343").subset(range(3))
     detector = load("coco")
     in_memory = evaluate_network(detector.network, detector.spec, dataset)
-    from_file = evaluate("coco", dataset, score_threshold=0.01, backend="torch", precision="fp32")
+    from_file = evaluate("coco", dataset, score=0.01, backend="torch", precision="fp32")
     np.testing.assert_array_equal(list(in_memory.summary.values()), list(from_file.summary.values()))
     assert len(in_memory.detections) == len(from_file.detections) > 0
 

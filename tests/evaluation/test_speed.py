@@ -51,7 +51,7 @@ def test_a_table_and_a_file(tmp_path: Path) -> None:
     assert "matrix product: fp32 100 GFLOP/s" in result.output
     document = json.loads(target.read_text())
     rows = document["rows"]
-    assert [(row["backend"], row["batch"]) for row in rows] == [
+    assert [(row["backend"], row["batch_size"]) for row in rows] == [
         ("quick fp32", 1), ("quick fp32", 2), ("quick fp32", 1), ("quick fp32", 2), ("openvino int8", 1),
     ]  # fmt: skip
     assert rows[-1]["skipped"] == "no int8 file"
@@ -69,11 +69,11 @@ def test_devices_and_compilation_are_torchs(monkeypatch: pytest.MonkeyPatch) -> 
 
     monkeypatch.setattr(Detector, "_backend", backend)
     detector, pairs = load("coco"), (("torch", "bf16"), ("openvino", "bf16"))
-    rows = list(speed.benchmark(detector, (1,), 0.01, pairs, "auto", True))
+    rows = list(speed.measure_all(detector, (1,), pairs, "auto", True, 0.01))
     assert [row.peak for row in rows] == ["fp32", "fp32"]
     assert set(asked) == {("torch", "auto", True), ("openvino", "auto", False)}
     asked.clear()
-    assert len(list(speed.benchmark(detector, (1,), 0.01, pairs, "cuda"))) == 1
+    assert len(list(speed.measure_all(detector, (1,), pairs, "cuda", seconds=0.01))) == 1
     assert set(asked) == {("torch", "cuda", False)}
 
 
@@ -143,8 +143,8 @@ def test_nothing_measured_is_no_success(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("option", "value", "message"),
     [
-        ("--batch", "0", "batch_size must lie in 1..1024"),
-        ("--batch", "99999999999", "batch_size must lie in 1..1024"),
+        ("--batch", "0", "--batch-size must be a whole number of images in 1..1024"),
+        ("--batch", "99999999999", "--batch-size must be a whole number of images in 1..1024"),
         ("--seconds", "inf", "--seconds must be a number of seconds, not inf"),
     ],
 )

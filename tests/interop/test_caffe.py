@@ -218,7 +218,7 @@ def test_layers_of_before_2014(tmp_path: Path) -> None:
 
 def test_saved_graph_exports_and_takes_other_classes(tmp_path: Path) -> None:
     folder = write(tmp_path, small_net(BODY, "c"), random_blobs(**SHAPES))
-    detector = singleshot.import_weights(folder, save_to=tmp_path / "x.safetensors", class_names=["cat", "dog"])
+    detector = singleshot.import_weights(folder, out=tmp_path / "x.safetensors", classes=["cat", "dog"])
     again = singleshot.load(tmp_path / "x.safetensors")
     assert again.spec == detector.spec
     exported = torch.export.export(again.network, (IMAGES,)).module()

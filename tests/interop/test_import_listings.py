@@ -109,7 +109,7 @@ def test_names_of_sgrvinod(ours: str, theirs: str, reference: Path) -> None:
 )
 def test_round_trip_of_systems_without_a_golden_file(name: str, reference: Path, tmp_path: Path) -> None:
     torch.save({"model": w1_state(listing(reference, name), 1, 1.5), "iteration": 7}, tmp_path / "last.pth")
-    imported = singleshot.import_weights(tmp_path / "last.pth", save_to=tmp_path / "ours.safetensors")
+    imported = singleshot.import_weights(tmp_path / "last.pth", out=tmp_path / "ours.safetensors")
     again = singleshot.load(tmp_path / "ours.safetensors")
     images = torch.randn(1, 3, *imported.spec.preprocess.size_hw, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
@@ -131,11 +131,11 @@ def test_numbers_land_where_their_names_say(reference: Path, tmp_path: Path) -> 
 def test_class_names_of_the_user(reference: Path, tmp_path: Path) -> None:
     torch.save(w1_state(listing(reference, "qfgaohao_squeezenet_ssd_lite"), 1, 1.0), tmp_path / "sq.pth")
     names = [f"thing {index}" for index in range(20)]
-    assert singleshot.import_weights(tmp_path / "sq.pth", class_names=names).class_names == tuple(names)
+    assert singleshot.import_weights(tmp_path / "sq.pth", classes=names).class_names == tuple(names)
     with pytest.raises(WeightsError, match="19 class names for a detector of 20 classes"):
-        singleshot.import_weights(tmp_path / "sq.pth", class_names=names[:-1])
+        singleshot.import_weights(tmp_path / "sq.pth", classes=names[:-1])
     with pytest.raises(WeightsError, match="must differ"):
-        singleshot.import_weights(tmp_path / "sq.pth", class_names=names[:-1] + names[:1])
+        singleshot.import_weights(tmp_path / "sq.pth", classes=names[:-1] + names[:1])
 
 
 def test_unknown_class_counts_are_numbered_and_wrong_ones_refused(reference: Path, tmp_path: Path) -> None:

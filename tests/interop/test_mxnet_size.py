@@ -121,7 +121,7 @@ def test_the_depth_in_a_name_is_no_size(with_symbol: bool, tmp_path: Path) -> No
 def test_a_size_of_the_users_and_one_of_the_symbols(tmp_path: Path) -> None:
     path = checkpoint(tmp_path, "densenet_tiny", "final", {"attrs": {"__shape__": "(1, 3, 320, 256)"}})
     assert singleshot.import_weights(path).spec.preprocess.size_hw == (320, 256)
-    detector = singleshot.import_weights(path, size_hw=(300, 300))
+    detector = singleshot.import_weights(path, size=(300, 300))
     assert detector.spec.preprocess.size_hw == (300, 300)
     assert len(detector.anchors()) == 8108
 
@@ -129,7 +129,7 @@ def test_a_size_of_the_users_and_one_of_the_symbols(tmp_path: Path) -> None:
 def test_a_size_for_a_file_that_tells_its_own(tmp_path: Path) -> None:
     torch.save({"vgg.0.weight": torch.zeros(1)}, tmp_path / "x.pth")
     with pytest.raises(WeightsError, match="has input sizes of its own"):
-        singleshot.import_weights(tmp_path / "x.pth", size_hw=(300, 300))
+        singleshot.import_weights(tmp_path / "x.pth", size=(300, 300))
 
 
 def test_many_maps_of_one_cell_are_doubted() -> None:

@@ -217,7 +217,7 @@ def test_heads_anchors_and_round_trip(form: Form, tmp_path: Path) -> None:
         name for name, value in arrays.items() if value.dtype.kind == "f"
     }
 
-    detector = singleshot.import_weights(tmp_path, save_to=tmp_path / "ours.safetensors")
+    detector = singleshot.import_weights(tmp_path, out=tmp_path / "ours.safetensors")
     spec = detector.spec
     assert spec.preprocess.size_hw == (form.size, form.size)
     assert (spec.preprocess.scale, spec.preprocess.mean, spec.preprocess.resize) == (

@@ -169,11 +169,3 @@ def test_models_shows_all(monkeypatch: pytest.MonkeyPatch) -> None:
     assert len(rows) == len(model_names())
     assert {"mxnet-ssd", "mxnet-dssd"} <= set(lines)
     assert "--all" not in " ".join(lines)
-
-
-@pytest.mark.parametrize("size", ["300", "0x3", "axb", "300x480x3"])
-def test_a_size_that_is_none(size: str) -> None:
-    from singleshot.cli.models import parse_size
-
-    with pytest.raises(ConfigError, match="--size"):
-        parse_size(size)

@@ -115,7 +115,7 @@ def test_another_packages_losses_give_gradients_that_help(package):
 def test_a_run_with_another_packages_losses(package, tmp_path):
     scenes = make_scenes(tmp_path / "scenes", count=6, size_hw=(96, 96))
     settings = {"size_hw": [96, 96], "workers": 0, "loss.classification": "poly", "loss.box": "plain_iou"}
-    result = train(scenes, out=tmp_path / "run", steps=2, batch=2, settings=settings)
+    result = train(scenes, out=tmp_path / "run", steps=2, batch_size=2, settings=settings)
     assert result.steps == 2
     assert read_spec(result.best).postprocess.score_function == "softmax"
     assert "box: plain_iou" in (result.folder / "config.yaml").read_text()

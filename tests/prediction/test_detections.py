@@ -210,7 +210,7 @@ def test_equality_and_type() -> None:
 def test_plot_draws_on_a_copy(tmp_path: Path) -> None:
     image = np.full((40, 50, 3), 128, np.uint8)
     write_image(tmp_path / "a.png", image)
-    picture = three(path=tmp_path / "a.png").plot(save=tmp_path / "b.png")
+    picture = three(path=tmp_path / "a.png").plot(out=tmp_path / "b.png")
     assert (picture != image).any()
     assert (image == 128).all()
     assert (tmp_path / "b.png").exists()
@@ -249,12 +249,12 @@ def test_plot_never_writes_over_the_photo(tmp_path: Path) -> None:
     before = photo.read_bytes()
     for target in (photo, tmp_path / "link.png"):
         with pytest.raises(OutputError, match="is a source"):
-            three(path=photo).plot(save=target)
+            three(path=photo).plot(out=target)
         with pytest.raises(OutputError, match="is a source"):
-            three().plot(photo, save=target)
+            three().plot(photo, out=target)
     assert photo.read_bytes() == before
     for _ in range(2):
-        three(path=photo).plot(save=tmp_path / "b.png")
+        three(path=photo).plot(out=tmp_path / "b.png")
 
 
 def test_notebooks_show_the_picture(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -281,7 +281,7 @@ def test_a_viewer_shows_the_picture_where_there_is_one(monkeypatch: pytest.Monke
     three(image=image).show(labels=False)
     np.testing.assert_array_equal(shown[0], three().plot(image, labels=False))
     monkeypatch.setattr(viewer, "show", lambda picture: False)
-    with pytest.raises(ImageError, match="save="):
+    with pytest.raises(ImageError, match="out="):
         three(image=image).show()
 
 
@@ -320,9 +320,9 @@ def test_ids_of_any_library_become_numbers() -> None:
 
 
 def test_true_is_no_number() -> None:
-    with pytest.raises(ConfigError, match=r"score must be a number in 0\.\.1, not True"):
+    with pytest.raises(ConfigError, match=r"`score` must be a number in 0\.\.1, not True"):
         check_score(True)
-    with pytest.raises(ConfigError, match="line_width must be a whole number"):
+    with pytest.raises(ConfigError, match="`line_width` must be a whole number"):
         three().plot(np.zeros((40, 50, 3), np.uint8), line_width=True)
 
 

@@ -52,7 +52,7 @@ def test_what_is_there_is_in_the_way(tmp_path: Path, what: str) -> None:
         check_folder(tmp_path, ["images"])
         (top / "mine.jpg").touch()
     check_folder(tmp_path, ["detections.json"])
-    with pytest.raises(OutputError, match=r"images: exists already: .*\(out\).*\(overwrite\)"):
+    with pytest.raises(OutputError, match=r"images: exists already: .*`out`.*`overwrite=True`"):
         check_folder(tmp_path, ["images"])
     check_folder(tmp_path, ["images"], overwrite=True)
 
@@ -129,5 +129,5 @@ def test_two_runs_cannot_share_a_folder(tmp_path: Path) -> None:
 
 def test_a_link_to_nothing_is_named(tmp_path: Path) -> None:
     (tmp_path / "out").symlink_to("nowhere")
-    with pytest.raises(OutputError, match=r"is a link to nowhere, which does not exist: name a folder \(out\)"):
+    with pytest.raises(OutputError, match=r"is a link to nowhere, which does not exist: name a folder by `out`"):
         check_folder(tmp_path / "out", (), overwrite=True)

@@ -12,9 +12,10 @@ import pytest
 import torch
 
 from singleshot.core.settings import PostprocessConfig
+from singleshot.core.sizes import parse_batch_size
 from singleshot.errors import ConfigError, ImageError
 from singleshot.prediction.inputs import as_iterable, as_source, as_sources, is_one
-from singleshot.prediction.settings import check_batch, check_whole, choose_postprocess
+from singleshot.prediction.settings import check_whole, choose_postprocess
 from singleshot.runtime.registry import Wish
 
 Pillow = pytest.importorskip("PIL.Image")
@@ -112,18 +113,18 @@ def test_one_or_several() -> None:
 
 @pytest.mark.parametrize("wrong", [None, 2.5, "3", True, 0, -1, [1]])
 def test_whole_numbers(wrong: Any) -> None:
-    with pytest.raises(ConfigError, match="batch_size must"):
-        check_batch(wrong)
-    with pytest.raises(ConfigError, match="max_detections must"):
+    with pytest.raises(ConfigError, match="`batch_size` must"):
+        parse_batch_size(wrong)
+    with pytest.raises(ConfigError, match="`max_detections` must"):
         check_whole(wrong, "max_detections")
-    assert check_batch(np.int64(3)) == 3  # type: ignore[arg-type]
+    assert parse_batch_size(np.int64(3)) == 3  # type: ignore[arg-type]
     with pytest.raises(ConfigError, match=r"1\.\.1024"):
-        check_batch(2000)
+        parse_batch_size(2000)
 
 
 def test_names_of_settings() -> None:
     assert Wish(device="cpu").device == "cpu"
-    with pytest.raises(ConfigError, match="device must be a name such as 'cuda:0', not 0"):
+    with pytest.raises(ConfigError, match="`device` must be a name such as 'cuda:0', not 0"):
         Wish(device=0)  # type: ignore[arg-type]
 
 

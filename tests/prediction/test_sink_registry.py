@@ -82,7 +82,7 @@ def test_unknown_names_are_told_what_there_is() -> None:
 
 
 def test_without_the_package_there_is_none() -> None:
-    with pytest.raises(ConfigError, match=r"save='counts': unknown; choose .*images, crops$"):
+    with pytest.raises(ConfigError, match=r"`save='counts'`: unknown; choose .*images, crops$"):
         check_kinds(["counts"])
 
 

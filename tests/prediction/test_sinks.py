@@ -120,7 +120,7 @@ def test_no_sink_writes_over_a_file_that_is_there(tmp_path: Path, kind: str) -> 
     mine = top if "." in top.name else top / "mine.jpg"
     mine.parent.mkdir(exist_ok=True)
     mine.write_text("mine")
-    with pytest.raises(OutputError, match=rf"{top.name}: exists already: .*\(out\).*\(overwrite\)"):
+    with pytest.raises(OutputError, match=rf"{top.name}: exists already: .*`out`.*`overwrite=True`"):
         write([kind], tmp_path, [prediction(tmp_path / "in/a.jpg", [[1, 2, 30, 20]])])
     assert mine.read_text() == "mine"
     write([kind], tmp_path, [prediction(tmp_path / "in/a.jpg", [[1, 2, 30, 20]])], overwrite=True)

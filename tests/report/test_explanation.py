@@ -107,11 +107,11 @@ def test_numbers_equal_the_plain_reading(scenes: Path, explanation: Explanation)
 def test_candidates_and_detections_are_those_of_predict(scenes: Path):
     photo = scenes / "JPEGImages" / "scene_00006.jpg"
     detector = singleshot.load()
-    found = explain(photo, detector, score_threshold=0.1)
+    found = explain(photo, detector, score=0.1)
     assert set(found.pictures) == {"default_boxes", "detection"}
     assert found.numbers["detections"] == len(detector.predict(photo, 0.1, backend="torch"))
     assert found.numbers["candidates"] >= found.numbers["detections"] > 0
-    same = explain(read_image(photo), detector, score_threshold=0.1)
+    same = explain(read_image(photo), detector, score=0.1)
     assert same.numbers == found.numbers
 
 
@@ -180,7 +180,7 @@ def test_mistakes(scenes: Path, tmp_path: Path, explanation: Explanation):
     with pytest.raises(ConfigError, match="image: 'scene_1' chooses from a data set"):
         explain(scenes / "JPEGImages" / EMPTY, image="scene_1")
     with pytest.raises(ConfigError, match="score"):
-        explain(GREY, score_threshold=2)
+        explain(GREY, score=2)
     (tmp_path / "file").touch()
     with pytest.raises(OutputError, match="name a folder"):
         explanation.save(tmp_path / "file")

@@ -122,7 +122,7 @@ def test_a_changed_network_is_what_runs(weights: Path) -> None:
     for name, parameter in detector.network.named_parameters():
         if "logits" in name:
             parameter.data.zero_()
-    assert len(detector.predict(image, score_threshold=0.5, backend="openvino", precision="fp32")) == 0
+    assert len(detector.predict(image, score=0.5, backend="openvino", precision="fp32")) == 0
 
 
 def test_pooling_that_rounds_up_can_be_int8(weights: Path) -> None:
@@ -221,7 +221,7 @@ def test_int8_needs_a_calibrated_file(
 ) -> None:
     pytest.importorskip("nncf")
     pytest.importorskip({"onnx": "onnxruntime"}.get(backend, backend))
-    from singleshot.export.quantize import quantize
+    from singleshot.export.quantize import quantize_package
 
     copy = tmp_path / "copy.safetensors"
     copy.write_bytes(weights.read_bytes())
@@ -229,11 +229,13 @@ def test_int8_needs_a_calibrated_file(
     with pytest.raises(ConfigError, match="singleshot quantize"):
         load(copy).predict(photos[0], backend=kind, precision="int8")
     with pytest.raises(ConfigError, match="at least 10 images"):
-        quantize(compiled_file(kind, copy), photos[:9])
+        quantize_package(compiled_file(kind, copy), photos[:9])
     (tmp_path / "broken.jpg").write_bytes(photos[0].read_bytes()[:40])
     with caplog.at_level(logging.WARNING, "singleshot.export.quantize"):
-        package = quantize(compiled_file(kind, copy), [*photos, tmp_path / "broken.jpg"])
-    assert [record.name for record in caplog.records if "broken.jpg" in record.getMessage()] == [quantize.__module__]
+        package = quantize_package(compiled_file(kind, copy), [*photos, tmp_path / "broken.jpg"])
+    assert [record.name for record in caplog.records if "broken.jpg" in record.getMessage()] == [
+        quantize_package.__module__
+    ]
     assert package.info.quantization["images"] == len(photos)
     package.save(int8_path(copy, kind))
     predictor = load(copy).predictor(0.3, backend=kind)

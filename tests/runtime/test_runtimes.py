@@ -90,21 +90,21 @@ def test_a_runtime_of_another_package_predicts(weights: Path) -> None:
     assert len(detector.predict(noise(), 0.9, backend="corner")) == 0
     assert [len(found) for found in detector.predict([noise()] * 3, backend="corner")] == [1, 1, 1]
     assert sys.modules["corner_runtime"].opened == [Plan("corner")]  # one engine for all of them
-    with pytest.raises(ConfigError, match="precision='int8': corner does not compute in it on cpu; use 'fp32'"):
+    with pytest.raises(ConfigError, match="`precision='int8'`: corner does not compute in it on cpu; use 'fp32'"):
         detector.predict(noise(), backend="corner", precision="int8")
-    with pytest.raises(ConfigError, match="device='mps' goes with backend='torch', not 'corner'"):
+    with pytest.raises(ConfigError, match="`device='mps'` goes with `backend='torch'`, not 'corner'"):
         detector.predict(noise(), backend="corner", device="mps")
 
 
 @pytest.mark.usefixtures("corner")
 def test_its_reason_is_what_people_read(weights: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(RUNTIMES.get("corner"), "reason", MissingExtraError("corner", "corner", "backend='corner'"))
-    with pytest.raises(MissingExtraError, match="backend='corner' needs the package 'corner'"):
+    monkeypatch.setattr(RUNTIMES.get("corner"), "reason", MissingExtraError("corner", "corner", "`backend='corner'`"))
+    with pytest.raises(MissingExtraError, match="`backend='corner'` needs the package 'corner'"):
         load(weights).predict(noise(), backend="corner")
 
 
 def test_without_the_package_there_is_none(weights: Path) -> None:
-    with pytest.raises(ConfigError, match="backend='corner': unknown; choose from auto, torch, openvino, onnx"):
+    with pytest.raises(ConfigError, match="`backend='corner'`: unknown; choose from auto, torch, openvino, onnx"):
         load(weights).predict(noise(), backend="corner")
 
 
@@ -147,7 +147,7 @@ def test_a_choice_builds_nothing(weights: Path, monkeypatch: pytest.MonkeyPatch)
     source = Source(spec, weights, StoredNetwork(spec, weights))
     for wish in (Wish(), Wish("torch"), Wish("torch", "bf16", device="cpu")):
         assert choose_plan(source, wish).runtime in RUNTIMES
-    with pytest.raises(ConfigError, match="precision='int8' runs with"):
+    with pytest.raises(ConfigError, match="`precision='int8'` runs with"):
         check_wish(Wish("torch", "int8"))
     assert check_wish(Wish(device="cuda")).device == "cuda"
 

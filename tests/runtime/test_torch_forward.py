@@ -260,7 +260,7 @@ def test_precision(
 def test_bf16_on_a_gpu_without_it(monkeypatch: pytest.MonkeyPatch, source: Source) -> None:
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: False)
     monkeypatch.setattr(choose, "choose_device", lambda name: CUDA)
-    with pytest.raises(ConfigError, match="precision='bf16': torch does not compute in it on cuda; use 'fp32'"):
+    with pytest.raises(ConfigError, match="`precision='bf16'`: torch does not compute in it on cuda; use 'fp32'"):
         choose_plan(source, Wish("torch", "bf16"))
 
 
@@ -326,5 +326,5 @@ def test_anchors_and_names(spec: ModelSpec, detector: Detector) -> None:
     assert isinstance(backend.engine, TorchEngine)
     assert backend.device == "cpu"
     assert len(build_anchors(spec, detector.network)) == detector.network(torch.zeros(1, 3, *SIZE))[0].shape[1]
-    with pytest.raises(ConfigError, match="precision='int8' runs with backend='openvino' or backend='onnx'"):
+    with pytest.raises(ConfigError, match="`precision='int8'` runs with `backend='openvino'` or `backend='onnx'`"):
         detector._engines.open(Wish("torch", "int8"))

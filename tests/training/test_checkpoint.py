@@ -105,7 +105,7 @@ def test_any_flipped_bit_is_found(tmp_path: Path) -> None:
         damaged = bytearray(content)
         damaged[place] ^= 1 << place % 8
         path.write_bytes(damaged)
-        with pytest.raises(WeightsError, match=r"state\.pt.*--weights .*last\.safetensors"):
+        with pytest.raises(WeightsError, match=r"state\.pt.*`weights=.*last\.safetensors"):
             load_checkpoint(path, learner())
 
 

@@ -40,7 +40,7 @@ def example() -> str:
 
 
 def train(*args: Any, **options: Any) -> singleshot.training.result.TrainResult:
-    return singleshot.train(*args, settings=QUICK, console=Console(file=io.StringIO()), batch=2, **options)
+    return singleshot.train(*args, settings=QUICK, console=Console(file=io.StringIO()), batch_size=2, **options)
 
 
 def test_the_example_trains_is_kept_and_resumes(scenes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -85,8 +85,8 @@ def test_the_backbone_starts_from_imagenet(scenes: Path, tmp_path: Path) -> None
     weights = save_weights(tmp_path / "resnet18.safetensors", describe(description, ["a"]), public)
     console = Console(file=io.StringIO(), width=200)
     result = singleshot.train(
-        scenes, description, f"imagenet:{weights}", steps=1, batch=2, val="none", out=tmp_path / "run", settings=QUICK,
-        console=console,
+        scenes, description, f"imagenet:{weights}", steps=1, batch_size=2, val="none", out=tmp_path / "run",
+        settings=QUICK, console=console,
     )  # fmt: skip
     assert result.steps == 1
     assert f"{len(public)} of " in console.file.getvalue()  # type: ignore[attr-defined]

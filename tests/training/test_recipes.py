@@ -30,7 +30,7 @@ def test_a_recipe_fits_its_network(path: Path) -> None:
     frozen = freeze_parts(network, config.freeze)
     assert bool(frozen) == bool(config.freeze)
     assert parameter_groups(network, config.optimizer, 0.1)
-    assert isinstance(config.batch, int)
+    assert isinstance(config.batch_size, int)
     unit, total = config.length
     evaluations = config.evaluation.every
     assert evaluations == "auto" or 0 < evaluations <= total, unit
@@ -64,7 +64,7 @@ def test_a_published_recipe_says_what_it_should_reach(path: Path) -> None:
 )
 def test_the_papers_learning_rates(name: str, batch: int, rates: dict[int, float]) -> None:
     config = recipe(name)
-    assert config.batch == batch
+    assert config.batch_size == batch
     base = learning_rate(config.optimizer, batch).value
     length = RunLength(*config.length, steps_per_epoch=517.2)
     found = {step: base * lr_factor(config.schedule, step, length.position(step, 0.0), length.total) for step in rates}
@@ -98,7 +98,7 @@ def test_ssdlite_as_torchvision_trains_it() -> None:
     config = recipe("ssdlite320_mobilenet_v3_coco")
     assert (config.weights, config.model) == ("none", "ssdlite320_mobilenet_v3_large")  # the reduced tail has no start
     assert (config.optimizer.weight_decay, config.batch_norm_momentum) == (4e-5, 0.03)
-    assert (config.epochs, config.batch, config.optimizer.lr) == (660, 192, 0.15)
+    assert (config.epochs, config.batch_size, config.optimizer.lr) == (660, 192, 0.15)
     network = build_network(model_spec(config.model, ["a"]).network)
     set_norm_momentum(network, config.batch_norm_momentum)
     assert {m.momentum for m in network.modules() if isinstance(m, torch.nn.BatchNorm2d)} == {0.03}
@@ -106,7 +106,12 @@ def test_ssdlite_as_torchvision_trains_it() -> None:
 
 def test_ssd300_as_torchvision_trains_it() -> None:
     config = recipe("ssd300_coco_torchvision")
-    assert (config.epochs, config.batch, config.optimizer.lr, config.optimizer.weight_decay) == (120, 32, 2e-3, 5e-4)
+    assert (config.epochs, config.batch_size, config.optimizer.lr, config.optimizer.weight_decay) == (
+        120,
+        32,
+        2e-3,
+        5e-4,
+    )
     assert config.schedule.milestones == (80, 110)
 
 
@@ -116,6 +121,6 @@ def test_the_first_paper_had_no_zoom_out() -> None:
 
 
 def test_another_batch_keeps_the_effective_rate() -> None:
-    config = recipe("ssd300_voc0712").updated({"batch": 8, "accumulate": 4})
+    config = recipe("ssd300_voc0712").updated({"batch_size": 8, "accumulate": 4})
     assert learning_rate(config.optimizer, 32).value == pytest.approx(1e-3)
     assert learning_rate(config.optimizer, 8).value == pytest.approx(2.5e-4)

@@ -87,7 +87,7 @@ def test_new_folders_are_numbered(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 )
 def test_nothing_is_replaced_unasked(tmp_path: Path, name: str) -> None:
     (tmp_path / name).write_text("mine")
-    with pytest.raises(ConfigError, match=f"{name} is there already.*--overwrite"):
+    with pytest.raises(ConfigError, match=f"{name} is there already.*`overwrite=True`"):
         new_folder(tmp_path, "cats")
     assert new_folder(tmp_path, "cats", overwrite=True) == tmp_path
     assert (tmp_path / name).read_text() == "mine"

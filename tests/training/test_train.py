@@ -58,7 +58,7 @@ def run(
 
 
 def test_a_run_leaves_a_detector_a_log_and_a_report(scenes: Path, tmp_path: Path) -> None:
-    result, text = run(scenes, tmp_path / "run", steps=3, batch=4)
+    result, text = run(scenes, tmp_path / "run", steps=3, batch_size=4)
     assert result.ending == "finished"
     assert result.steps == 3
     names = {path.name for path in result.folder.iterdir()}
@@ -74,7 +74,7 @@ def test_a_run_leaves_a_detector_a_log_and_a_report(scenes: Path, tmp_path: Path
     assert "class head: new rows for" in text
     assert "recall at 0.5" in text
     assert "finished" not in text
-    assert f"--weights {result.best}" in text
+    assert f"--model {result.best}" in text
     detections = result.load().predict(np.zeros((50, 60, 3), np.uint8))
     assert detections.class_names == read_spec(result.best).class_names
 
@@ -83,7 +83,7 @@ def test_the_settings_of_a_run_have_no_auto_left(scenes: Path, tmp_path: Path) -
     settings = {"size_hw": [96, 96], "workers": 0}
     result, text = run(scenes, tmp_path / "run", settings=settings, steps=1)
     config = read_config(result.folder / "config.yaml")
-    assert config.batch == 2
+    assert config.batch_size == 2
     assert isinstance(config.optimizer.lr, float)
     assert config.amp in ("fp32", "bf16")
     assert "scaled" in text
@@ -100,7 +100,7 @@ def same_state(a: Path, b: Path) -> bool:
 def test_two_and_two_epochs_equal_four_bit_for_bit(
     scenes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole, _ = run(scenes, tmp_path / "whole", epochs=4, batch=4)
+    whole, _ = run(scenes, tmp_path / "whole", epochs=4, batch_size=4)
     assert whole.steps == 12
 
     update = singleshot.training.loop.Trainer._update
@@ -111,7 +111,7 @@ def test_two_and_two_epochs_equal_four_bit_for_bit(
             os.kill(os.getpid(), signal.SIGINT)
 
     monkeypatch.setattr("singleshot.training.loop.Trainer._update", interrupted)
-    half, text = run(scenes, tmp_path / "parts", epochs=4, batch=4)
+    half, text = run(scenes, tmp_path / "parts", epochs=4, batch_size=4)
     monkeypatch.undo()
     assert half.ending == "interrupted"
     assert half.steps == 6
@@ -147,7 +147,7 @@ def test_kill_9_then_resume_equals_a_run_that_was_left_alone(scenes: Path, tmp_p
 
 
 def test_a_resumed_run_may_become_longer_but_not_different(scenes: Path, tmp_path: Path) -> None:
-    run(scenes, tmp_path / "run", steps=1, batch=4)
+    run(scenes, tmp_path / "run", steps=1, batch_size=4)
     longer, _ = run(None, tmp_path / "run", settings={}, resume=True, steps=2)
     assert longer.steps == 2
     with pytest.raises(ConfigError, match=r"optimizer\.lr: the run in .* has 0\.001, not 0\.5"):
@@ -155,16 +155,16 @@ def test_a_resumed_run_may_become_longer_but_not_different(scenes: Path, tmp_pat
 
 
 def test_a_folder_with_a_run_is_not_overwritten(scenes: Path, tmp_path: Path) -> None:
-    run(scenes, tmp_path / "run", steps=1, batch=4)
-    with pytest.raises(ConfigError, match=r"already holds a run.*--resume.*--overwrite"):
-        run(scenes, tmp_path / "run", steps=1, batch=4)
-    again, _ = run(scenes, tmp_path / "run", steps=2, batch=4, overwrite=True)
+    run(scenes, tmp_path / "run", steps=1, batch_size=4)
+    with pytest.raises(ConfigError, match=r"already holds a run.*`resume=True`.*`overwrite=True`"):
+        run(scenes, tmp_path / "run", steps=1, batch_size=4)
+    again, _ = run(scenes, tmp_path / "run", steps=2, batch_size=4, overwrite=True)
     assert log_series(again.folder / "metrics.csv", "loss/total")[0] == [1, 2]
 
 
 def test_equal_runs_leave_equal_bytes(scenes: Path, tmp_path: Path) -> None:
     settings = SMALL | {"data.val": "none"}
-    one, two = (run(scenes, tmp_path / name, steps=1, batch=2, settings=settings)[0] for name in "ab")
+    one, two = (run(scenes, tmp_path / name, steps=1, batch_size=2, settings=settings)[0] for name in "ab")
     assert one.last.read_bytes() == two.last.read_bytes()
 
 
@@ -191,7 +191,7 @@ def test_the_report_of_a_resumed_run_is_about_its_best_weights(
 
     monkeypatch.setattr(held_out, "evaluate_network", falls)
     settings = SMALL | {"schedule.warmup_steps": 0, "evaluation.every": 2}
-    first, _ = run(scenes, tmp_path / "run", steps=2, batch=2, settings=settings)
+    first, _ = run(scenes, tmp_path / "run", steps=2, batch_size=2, settings=settings)
     assert headline(first.report) == "1.000"
     second, text = run(None, tmp_path / "run", settings={}, resume=True, steps=6)
     assert second.metrics["coco_AP"] == 1
@@ -212,7 +212,7 @@ def test_the_report_of_a_resumed_run_is_about_its_best_weights(
 def test_weights_that_are_newer_than_the_state_are_the_best(scenes: Path, tmp_path: Path) -> None:
     """A run may be killed between writing its best weights and its state."""
     settings = SMALL | {"schedule.warmup_steps": 0, "evaluation.every": 2}
-    first, _ = run(scenes, tmp_path / "run", steps=2, batch=2, settings=settings)
+    first, _ = run(scenes, tmp_path / "run", steps=2, batch_size=2, settings=settings)
     spec = read_spec(first.best)
     metrics = spec.provenance.metrics | {"coco_AP": 0.99}
     newer = spec.model_copy(update={"provenance": spec.provenance.model_copy(update={"metrics": metrics})})
@@ -235,7 +235,7 @@ def relabel(folder: Path, old: str, new: str) -> None:
 
 def test_a_resumed_run_has_the_classes_that_it_began_with(tmp_path: Path) -> None:
     folder = make_scenes(tmp_path / "data", count=10, size_hw=(60, 80))
-    run(folder, tmp_path / "run", steps=1, batch=2)
+    run(folder, tmp_path / "run", steps=1, batch_size=2)
     names = singleshot.data.open(folder).class_map.names
     before = (tmp_path / "run" / "last.safetensors").read_bytes()
     relabel(folder, names[0], "zebra")
@@ -246,7 +246,7 @@ def test_a_resumed_run_has_the_classes_that_it_began_with(tmp_path: Path) -> Non
 
 def test_a_resumed_run_tells_what_changed_in_its_data(tmp_path: Path) -> None:
     folder = make_scenes(tmp_path / "data", count=15, size_hw=(60, 80))
-    run(folder, tmp_path / "run", steps=1, batch=2)
+    run(folder, tmp_path / "run", steps=1, batch_size=2)
     listed = folder / "ImageSets" / "Main" / "trainval.txt"
     names = listed.read_text().split()
     listed.write_text("\n".join(names[:-2]) + "\n")
@@ -265,14 +265,14 @@ def test_damaged_settings_of_a_run_are_an_error(tmp_path: Path, text: str) -> No
     for name in ("last.safetensors", "state.pt"):
         (tmp_path / name).touch()
     (tmp_path / "config.yaml").write_text(text)
-    with pytest.raises(ConfigError, match=r"(?s)config\.yaml.*--weights .*last\.safetensors"):
+    with pytest.raises(ConfigError, match=r"(?s)config\.yaml.*`weights=.*last\.safetensors"):
         train(resume=True, out=tmp_path)
 
 
 @pytest.mark.parametrize("accumulate", [1, 4])
 def test_a_batch_of_one_trains(scenes: Path, tmp_path: Path, accumulate: int) -> None:
     settings = SMALL | {"accumulate": accumulate, "data.val": "none"}
-    result, text = run(scenes, tmp_path / "run", steps=2, batch=1, settings=settings)
+    result, text = run(scenes, tmp_path / "run", steps=2, batch_size=1, settings=settings)
     assert result.steps == 2
     assert "BatchNorm layers see one number per channel" in text
 
@@ -283,7 +283,7 @@ def test_held_out_images_without_labels_are_told_before_the_first_step(tmp_path:
         path = folder / "Annotations" / f"{name}.xml"
         path.write_text(re.sub(r"(?s)<object>.*</object>", "", path.read_text()))
     settings = SMALL | {"evaluation.every": 1, "evaluation.patience": 1, "schedule.warmup_steps": 0}
-    result, text = run(folder, tmp_path / "run", steps=3, batch=2, settings=settings)
+    result, text = run(folder, tmp_path / "run", steps=3, batch_size=2, settings=settings)
     assert "no held-out image has an object" in text
     assert (result.steps, result.ending, result.best.name) == (3, "finished", "last.safetensors")
     assert "(best)" not in text
@@ -291,7 +291,7 @@ def test_held_out_images_without_labels_are_told_before_the_first_step(tmp_path:
 
 def test_default_boxes_fit_small_objects(scenes: Path, tmp_path: Path) -> None:
     settings = SMALL | {"data.val": "none"}
-    options: dict[str, Any] = {"steps": 1, "batch": 2, "settings": settings}
+    options: dict[str, Any] = {"steps": 1, "batch_size": 2, "settings": settings}
     plain, _ = run(scenes, tmp_path / "plain", **options)
     half, _ = run(scenes, tmp_path / "half", anchor_scale=0.5, **options)
     fitted, _ = run(scenes, tmp_path / "fitted", anchors="auto", **options)
@@ -319,7 +319,7 @@ def test_without_data_the_error_says_what_is_missing() -> None:
 
 
 def test_without_held_out_images_the_last_weights_are_the_result(scenes: Path, tmp_path: Path) -> None:
-    result, _ = run(scenes, tmp_path / "run", steps=1, batch=4, settings=SMALL | {"data.val": "none"})
+    result, _ = run(scenes, tmp_path / "run", steps=1, batch_size=4, settings=SMALL | {"data.val": "none"})
     assert result.metrics == {}
     assert not (result.folder / "best.safetensors").exists()
     assert log_series(result.folder / "metrics.csv", "loss/total")[0] == [1]
@@ -334,7 +334,7 @@ def test_splits_that_share_images_are_refused(scenes: Path, tmp_path: Path) -> N
 
 def test_an_unknown_metric_is_an_error_with_the_list(scenes: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"evaluation\.metric: no 'map'; there are voc_area"):
-        run(scenes, tmp_path / "run", steps=1, batch=4, settings=SMALL | {"evaluation.metric": "map"})
+        run(scenes, tmp_path / "run", steps=1, batch_size=4, settings=SMALL | {"evaluation.metric": "map"})
 
 
 def test_a_full_memory_says_what_to_do(scenes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -342,13 +342,13 @@ def test_a_full_memory_says_what_to_do(scenes: Path, tmp_path: Path, monkeypatch
         raise torch.OutOfMemoryError("tried to allocate 9 GiB")
 
     monkeypatch.setattr("singleshot.training.loop.Trainer._learn", full)
-    with pytest.raises(SingleshotError, match=r"9 GiB.*smaller --batch"):
-        run(scenes, tmp_path / "run", steps=1, batch=4)
+    with pytest.raises(SingleshotError, match=r"9 GiB.*smaller `batch_size`"):
+        run(scenes, tmp_path / "run", steps=1, batch_size=4)
 
 
 def test_frozen_parts_stay_and_are_told(scenes: Path, tmp_path: Path) -> None:
     settings = SMALL | {"freeze": ["backbone"], "data.val": "none", "ema": None}
-    result, text = run(scenes, tmp_path / "run", steps=2, batch=4, settings=settings)
+    result, text = run(scenes, tmp_path / "run", steps=2, batch_size=4, settings=settings)
     assert "frozen" in text
     before, after = read_state(singleshot.weights.bundled.bundled_path("coco")), read_state(result.last)
     assert all(torch.equal(before[name], after[name]) for name in before if name.startswith("backbone."))
@@ -357,7 +357,7 @@ def test_frozen_parts_stay_and_are_told(scenes: Path, tmp_path: Path) -> None:
 
 def test_refinedet_trains_by_the_same_command(scenes: Path, tmp_path: Path) -> None:
     settings = SMALL | {"size_hw": [64, 64], "data.val": "none", "augment": "ssd"}
-    run(scenes, tmp_path / "run", model="refinedet320_vgg16", weights="none", steps=1, batch=2, settings=settings)
+    run(scenes, tmp_path / "run", model="refinedet320_vgg16", weights="none", steps=1, batch_size=2, settings=settings)
     columns = log_series(tmp_path / "run" / "metrics.csv", "loss/arm_localization")
     assert columns[0] == [1]
 
@@ -365,7 +365,7 @@ def test_refinedet_trains_by_the_same_command(scenes: Path, tmp_path: Path) -> N
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--size", "big"], "is no size"),
+        (["--size", "big"], "--size must be one side or HEIGHTxWIDTH"),
         (["--set", "batch"], "KEY=VALUE"),
         (["--set", "nonsense=1"], "nonsense: no such setting"),
         (["--epochs", "2", "--steps", "3"], "one length"),
@@ -398,7 +398,7 @@ def test_eight_images_are_learnt_by_heart(tmp_path: Path) -> None:
     folder = make_scenes(tmp_path / "eight", count=10, size_hw=(160, 160), difficulty=0.0)
     settings = SMALL | {"size_hw": [160, 160], "augment": "none", "optimizer.name": "adamw", "optimizer.lr": 2e-3}
     settings |= {"data.train": "trainval", "data.val": "none", "schedule.warmup_steps": 10}
-    result, _ = run(folder, tmp_path / "run", steps=100, batch=8, settings=settings)
+    result, _ = run(folder, tmp_path / "run", steps=100, batch_size=8, settings=settings)
     seen = singleshot.evaluate(str(result.last), folder, split="trainval")
     assert seen.voc_area > 0.9
 
@@ -408,5 +408,5 @@ def test_unreadable_images_do_not_stop_a_run(tmp_path: Path) -> None:
     broken = sorted((folder / "JPEGImages").iterdir())[0]
     whole = broken.read_bytes()
     broken.write_bytes(whole[: len(whole) // 3])
-    result, _ = run(folder, tmp_path / "run", steps=4, batch=4, settings=SMALL | {"data.val": "none"})
+    result, _ = run(folder, tmp_path / "run", steps=4, batch_size=4, settings=SMALL | {"data.val": "none"})
     assert result.steps == 4

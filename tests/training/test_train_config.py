@@ -32,8 +32,8 @@ def test_writing_and_reading_gives_the_same_settings(tmp_path: Path) -> None:
         ({"optimizer": {"momentun": 1}}, r"optimizer\.momentun: no such setting; did you mean 'momentum'?"),
         ({"ema": {"dekay": 1}}, r"ema\.dekay: no such setting; did you mean 'decay'?"),
         ({"optimizer": {"momentum": 7}}, r"optimizer\.momentum: .*given: 7"),
-        ({"batch": 0}, r"batch: must be above 0 or 'auto' \(given: 0\)"),
-        ({"batch": "many"}, r"batch: must be a whole number or 'auto' \(given: 'many'\)"),
+        ({"batch_size": 0}, r"batch_size: must be a whole number of images, 1 or more, or auto, not 0$"),
+        ({"batch_size": "many"}, r"batch_size: must be a whole number of images, 1 or more, or auto, not 'many'$"),
         ({"anchors": 3}, r"anchors: must be a mapping of settings or 'auto' \(given: 3\)"),
         ({"size_hw": [300]}, r"size_hw\.1: is missing"),
         ({"evaluation": {"share": 2}}, r"evaluation\.share: must be 1 or less or 'auto' \(given: 2\)"),
@@ -87,7 +87,8 @@ def test_an_unknown_recipe_is_an_error_with_the_list() -> None:
 
 
 @pytest.mark.parametrize(
-    "key", ["batch", "data", "augment", "freeze", "anchors", "optimizer", "nonsense", "seed", "model", "model: {extras"]
+    "key",
+    ["batch_size", "data", "augment", "freeze", "anchors", "optimizer", "nonsense", "seed", "model", "model: {extras"],
 )
 def test_a_few_lines_that_mean_gigabytes_are_answered_at_once(tmp_path: Path, key: str) -> None:
     levels = [f"a{n}: &a{n} [{','.join([f'*a{n - 1}'] * 9)}]" for n in range(1, 9)]

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, Field, ValidationError, model_validator
 
-from singleshot.core.setting_errors import wrong_settings
+from singleshot.core.setting_errors import SHORT, wrong_settings
 from singleshot.core.settings import Frozen, UnitFloat
 from singleshot.errors import ConfigError
 
@@ -161,7 +161,7 @@ def preset(name: str) -> AugmentConfig:
     raise ConfigError(f"augment: no preset '{name}'; there are {', '.join(PRESETS)}")
 
 
-def parse_augment(value: AugmentConfig | str | Mapping[str, Any]) -> AugmentConfig:
+def parse_augment(value: Any) -> AugmentConfig:
     """Settings from a preset's name, or from a mapping as YAML gives it.
 
     Args:
@@ -175,8 +175,14 @@ def parse_augment(value: AugmentConfig | str | Mapping[str, Any]) -> AugmentConf
         return value
     if isinstance(value, str):
         return preset(value)
+    if not isinstance(value, Mapping):
+        what = f"a preset ({', '.join(PRESETS)}) or a mapping such as {{preset: light, flip: 0.5}}"
+        raise ConfigError(f"augment: must be {what}, not {SHORT.repr(value)}")
     changes = dict(value)
-    base = preset(str(changes.pop("preset", "none"))).model_dump()
+    name = changes.pop("preset", "none")
+    if not isinstance(name, str):
+        raise ConfigError(f"augment.preset: must be one of {', '.join(PRESETS)}, not {SHORT.repr(name)}")
+    base = preset(name).model_dump()
     try:
         return AugmentConfig.model_validate(_merged(base, changes))
     except ValidationError as error:

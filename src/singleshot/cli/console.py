@@ -7,31 +7,36 @@ import re
 import sys
 from collections.abc import Mapping
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+from rich.console import Console
+from rich.text import Text
 
 from singleshot.core.wording import printable
-
-if TYPE_CHECKING:
-    from rich.console import Console
 
 # Wide enough for any table: only a terminal has an edge.
 _NO_EDGE = 10_000
 
-# A setting as messages of the library write it: `out`, `resume=True`, backend='onnx', (overwrite).
-_SETTING = re.compile(
-    r"`(?P<quoted>[a-z][a-z_]*)(?:=(?P<any>[^`\n]*))?`"
-    r"|\b(?P<argument>[a-z][a-z_]*)=(?P<value>True\b|False\b|'[^'\n]*')|\((?P<mentioned>[a-z_]+)\)"
-)
+# A setting as messages of the library write it: `out`, `resume=True`, `backend='onnx'`.
+_SETTING = re.compile(r"`(?P<name>[a-z][a-z_]*)(?:=(?P<value>[^`\n]*))?`")
 
 running: ContextVar[Any] = ContextVar("running", default=None)
 """The click context of the command that runs, if one does."""
 
 
 def open_console(*, stderr: bool = False) -> Console:
-    """A console that cuts nothing where it is no terminal, and takes no ``[...]`` in names for its markup."""
+    """A console that says flags, cuts nothing where it is no terminal, and takes no ``[...]`` in names for markup."""
     from rich.console import Console
+    from rich.text import Text
 
-    console = Console(stderr=stderr, highlight=False, markup=False)
+    class FlagConsole(Console):
+        def render_str(self, text: str, **style: Any) -> Text:
+            return super().render_str(in_flags(text), **style)
+
+        def print(self, *objects: Any, **style: Any) -> None:
+            super().print(*(_text_in_flags(item) if isinstance(item, Text) else item for item in objects), **style)
+
+    console = FlagConsole(stderr=stderr, highlight=False, markup=False)
     if not console.is_terminal and "COLUMNS" not in os.environ:
         console.width = _NO_EDGE
     return console
@@ -41,7 +46,7 @@ def print_note(console: Console, text: str) -> None:
     """A line that should not be overlooked."""
     from rich.text import Text
 
-    console.print(Text("Note: ", "yellow").append(in_flags(text), "default"), soft_wrap=True)
+    console.print(Text("Note: ", "yellow").append(text, "default"), soft_wrap=True)
 
 
 def options_of(command: Any) -> dict[str, tuple[str, ...]]:
@@ -53,10 +58,9 @@ def options_of(command: Any) -> dict[str, tuple[str, ...]]:
     found: dict[str, tuple[str, ...]] = {}
     for parameter in command.params:
         if parameter.param_type_name == "option":
-            longest = max(parameter.opts, key=len)
-            found[parameter.name] = (longest, *parameter.secondary_opts[:1]) if parameter.is_flag else (longest,)
-            if parameter.is_flag and len(found[parameter.name]) == 1:
-                found[parameter.name] = (longest, "")
+            first = next((flag for flag in parameter.opts if flag.startswith("--")), parameter.opts[0])
+            no = (*parameter.secondary_opts, "")[:1] if parameter.is_flag else ()
+            found[parameter.name] = (first, *no)
     for inner in getattr(command, "commands", {}).values():
         found = options_of(inner) | found
     return found
@@ -78,22 +82,26 @@ def in_flags(text: str, options: Mapping[str, tuple[str, ...]] | None = None) ->
             ``--set`` where the verb has it, and stays as it is where not.
     """
     known = running_options() if options is None else options
+    return _SETTING.sub(lambda found: _flag(found, known), text)
 
-    def flag(found: re.Match[str]) -> str:
-        name = found["quoted"] or found["argument"] or found["mentioned"]
-        value = (found["any"] or found["value"] or "").strip("'\"")
-        if name in known:
-            yes, *no = known[name]
-            if no and value in ("", "True", "False"):
-                text = yes if value != "False" else no[0] or f"no {yes}"
-            else:
-                text = f"{yes} {value}".rstrip()
-            return f"({text})" if found["mentioned"] else text
-        if "set_" in known and found["quoted"]:
-            return f"--set {name}={value or '...'}"
-        return found[0]
 
-    return _SETTING.sub(flag, text)
+def _flag(found: re.Match[str], known: Mapping[str, tuple[str, ...]]) -> str:
+    name, value = found["name"], (found["value"] or "").strip("'\"")
+    if name in known:
+        yes, *no = known[name]
+        if no and value in ("", "True", "False"):
+            return yes if value != "False" else no[0] or f"no {yes}"
+        return f"{yes} {value}".rstrip()
+    return f"--set {name}={value or '...'}" if "set_" in known else found[0]
+
+
+def _text_in_flags(text: Text) -> Text:
+    """`in_flags`, styles kept."""
+    known, done, end = running_options(), text.blank_copy(), 0
+    for found in _SETTING.finditer(text.plain):
+        done.append_text(text[end : found.start()]).append(_flag(found, known))
+        end = found.end()
+    return done.append_text(text[end:])
 
 
 def shown(text: object) -> str:

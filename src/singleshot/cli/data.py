@@ -96,8 +96,9 @@ def split(
     from singleshot.data.split_lists import write_lists
 
     done = write_lists(path, out, format, overwrite=overwrite)
+    console = open_console()
     for note in done.notes:
-        typer.echo(note)
+        console.print(note, soft_wrap=True)
     for file, count in done.files.items():
         typer.echo(f"{counted(count, 'image')} -> {file}")
 

@@ -29,9 +29,7 @@ class Metric(StrEnum):
 
 
 def evaluate(
-    weights: Annotated[
-        str, typer.Argument(metavar="WEIGHTS", help="A weights file, or 'coco' for the bundled detector.")
-    ],
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="A weights file, or 'coco' for the bundled detector.")],
     data: Annotated[Path, typer.Argument(metavar="DATA", help="A labelled data set: VOC, COCO, YOLO or csv.")],
     split: Annotated[
         str | None, typer.Option(help="Split to evaluate, 'all' for everything. Default: test, else val, else all.")
@@ -39,11 +37,8 @@ def evaluate(
     format: FormatOption = "auto",
     out: Annotated[Path | None, typer.Option(help="Folder for eval.json, curves.csv and report.html.")] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace these files where they exist.")] = False,
-    batch: Annotated[
-        int,
-        typer.Option(
-            "--batch", "--batch-size", min=1, max=1024, help="Images at once; more pays on a GPU, not on a CPU."
-        ),
+    batch_size: Annotated[
+        int, typer.Option("--batch-size", "--batch", help="Images at once; more pays on a GPU, not on a CPU.")
     ] = 1,
     backend: Annotated[str, typer.Option(help="What runs the network: auto, torch, openvino, onnx.")] = "auto",
     precision: Annotated[
@@ -88,6 +83,7 @@ def evaluate(
 
         singleshot eval best.safetensors VOCdevkit --split 2007_test --metric voc
     """
+    from singleshot.core.sizes import parse_batch_size
     from singleshot.data.train_val import open_held_out, remarks
     from singleshot.evaluation.evaluate import ALL_METRICS
     from singleshot.evaluation.evaluate import evaluate as run
@@ -97,18 +93,19 @@ def evaluate(
 
     console = open_console()
     shown = [name for name in ALL_METRICS if not metric or name in metric]
+    parse_batch_size(batch_size)
     check_wish(Wish(backend, precision, device=device, compile=compile))
-    dataset = open_held_out(data, split, format, learnt=Path(weights).is_file())
+    dataset = open_held_out(data, split, format, learnt=Path(model).is_file())
     if out:
         check_outputs(out, dataset.samples, overwrite=overwrite)
     for remark in remarks(dataset):
         print_note(console, printable(remark))
     with _progress(len(dataset)) as on_progress:
         result = run(
-            weights,
+            model,
             dataset,
-            score_threshold=score,
-            batch_size=batch,
+            score=score,
+            batch_size=batch_size,
             backend=backend,
             precision=precision,
             device=device,

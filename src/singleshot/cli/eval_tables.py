@@ -5,20 +5,24 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from rich.console import Console
+from rich.table import Table
+
 from singleshot.cli.console import print_note
+from singleshot.core.lazy import lazy_module
 from singleshot.core.wording import counted, printable
 
 if TYPE_CHECKING:
-    from rich.console import Console
-    from rich.table import Table
+    import singleshot.evaluation.result as eval_result
+else:
+    eval_result = lazy_module("singleshot.evaluation.result")
 
-    from singleshot.evaluation.result import EvalResult
 
 BEST_ROWS, WORST_ROWS = 12, 28
 """Classes that the table shows of more than both together."""
 
 
-def print_result(console: Console, result: EvalResult, shown: Sequence[str]) -> None:
+def print_result(console: Console, result: eval_result.EvalResult, shown: Sequence[str]) -> None:
     """Classes, means, speed and remarks.
 
     Args:
@@ -48,7 +52,7 @@ def print_result(console: Console, result: EvalResult, shown: Sequence[str]) -> 
     console.print(result.headline, style="bold", soft_wrap=True)
 
 
-def _summary_table(result: EvalResult, shown: Sequence[str]) -> Table:
+def _summary_table(result: eval_result.EvalResult, shown: Sequence[str]) -> Table:
     from rich.table import Table
 
     rows = []
@@ -65,7 +69,7 @@ def _summary_table(result: EvalResult, shown: Sequence[str]) -> Table:
     return table
 
 
-def _class_table(result: EvalResult, shown: Sequence[str]) -> Table:
+def _class_table(result: eval_result.EvalResult, shown: Sequence[str]) -> Table:
     from rich.table import Table
 
     table = Table(box=None, pad_edge=False, header_style="bold")

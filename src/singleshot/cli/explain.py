@@ -50,7 +50,7 @@ def explain(
     if out is not None:
         check_explanation(out, overwrite=overwrite, sources=[source])
     with open_console(stderr=True).status("Drawing ..."):
-        result = run(source, model, image=image, split=split, score_threshold=score)
+        result = run(source, model, image=image, split=split, score=score)
         folder = out or new_folder(Path("explanation"))
         result.save(folder, overwrite=overwrite)
     for line in _lines(result):

@@ -44,9 +44,7 @@ def import_(
     scale: Annotated[float | None, typer.Option(help="Multiply pixels with this after the mean.")] = None,
     size: Annotated[
         str | None,
-        typer.Option(
-            metavar="HEIGHTxWIDTH", help="Input size, for MXNet's checkpoints, which do not say it, e.g. 321x321."
-        ),
+        typer.Option(help="Network input, for MXNet's checkpoints, which do not say it: 300, or HEIGHTxWIDTH."),
     ] = None,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="List every parameter and its origin.")] = False,
 ) -> None:
@@ -60,7 +58,7 @@ def import_(
 
     Nothing inside a checkpoint is run. The result is read back, compared, and tried on an image of noise.
     """
-    from singleshot.cli.models import parse_size
+    from singleshot.core.sizes import parse_size
     from singleshot.interop.read import read_foreign
 
     names = None if classes is None else _read_names(classes)
@@ -152,7 +150,7 @@ def _print_report(spec: ModelSpec, report: ImportReport, check: SelfCheck, out: 
         ("mapped", f"{len(report.mapped)} parameters"),
         ("left over", _counted(report.left_over)),
         ("missing", _counted(report.missing)),
-        *(("note", _in_options(note)) for note in report.notes),
+        *(("note", note) for note in report.notes),
         ("checked", f"{check.anchors:,} default boxes = rows of the heads; logits of noise {low:.2f}..{high:.2f}"),
         ("", "the file reads back equal and gives identical outputs"),
     ]
@@ -162,12 +160,7 @@ def _print_report(spec: ModelSpec, report: ImportReport, check: SelfCheck, out: 
     if verbose:
         for ours, theirs in report.mapped:
             console.print(shown(f"{ours} <- {theirs}"), soft_wrap=True)
-    typer.echo(f"Wrote {out}. Try: singleshot predict photo.jpg --weights {shlex.quote(str(out))}")
-
-
-def _in_options(note: str) -> str:
-    """A note of the library's, with the options of this command for its arguments."""
-    return note.replace("size_hw", "--size").replace("mean and scale", "--mean and --scale")
+    typer.echo(f"Wrote {out}. Try: singleshot predict photo.jpg --model {shlex.quote(str(out))}")
 
 
 def _counted(names: tuple[str, ...]) -> str:

@@ -6,16 +6,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.console import Console
+from rich.table import Table
 
 from singleshot.cli.console import open_console, shown
+from singleshot.core.lazy import lazy_module
 from singleshot.core.wording import counted
 
 if TYPE_CHECKING:
-    from rich.console import Console
-    from rich.table import Table
-
-    from singleshot.models.config import ModelSpec
-    from singleshot.models.summary import NetworkSummary
+    import singleshot.models.config as model_config
+    import singleshot.models.summary as model_summary
+else:
+    model_config = lazy_module("singleshot.models.config")
+    model_summary = lazy_module("singleshot.models.summary")
 
 
 NAME_WIDTH = 29
@@ -29,9 +32,7 @@ def models(
         typer.Argument(help="A model, a weights file, or a .yaml that describes a detector: prints its layers."),
     ] = None,
     classes: Annotated[int, typer.Option(min=1, help="Object classes that heads are counted for.")] = 20,
-    size: Annotated[
-        str | None, typer.Option(metavar="HEIGHTxWIDTH", help="Another input size, for instance 300x480.")
-    ] = None,
+    size: Annotated[str | None, typer.Option(help="Another input size: 300, or HEIGHTxWIDTH.")] = None,
     everything: Annotated[
         bool, typer.Option("--all", help="List the presets of mxnet-ssd and mxnet-dssd, too.")
     ] = False,
@@ -46,6 +47,7 @@ def models(
     * `singleshot models ssdlite300_mobilenet_v2 --size 300x480 --classes 3`
     * `singleshot models detector.yaml`
     """
+    from singleshot.core.sizes import parse_size
     from singleshot.models.catalogue import model_entry, model_spec
     from singleshot.models.description import describe, is_description, read_description
 
@@ -68,21 +70,6 @@ def models(
     else:
         spec = model_spec(name, class_placeholders(classes), size_hw)
         _print_one(console, spec, model_entry(name).description)
-
-
-def parse_size(text: str) -> tuple[int, int]:
-    """``300x480`` as (height, width).
-
-    Raises:
-        ConfigError: it is none.
-    """
-    from singleshot.core.settings import MAX_SIDE
-    from singleshot.errors import ConfigError
-
-    sides = text.lower().split("x")
-    if len(sides) != 2 or not all(side.isdecimal() and len(side) < 6 and 1 <= int(side) <= MAX_SIDE for side in sides):
-        raise ConfigError(f"--size is HEIGHTxWIDTH in pixels up to {MAX_SIDE}, for instance 300x480, not '{text}'")
-    return int(sides[0]), int(sides[1])
 
 
 def class_placeholders(count: int) -> tuple[str, ...]:
@@ -128,7 +115,7 @@ def _print_all(console: Console, classes: int, size_hw: tuple[int, int] | None, 
     )
 
 
-def _print_one(console: Console, spec: ModelSpec, description: str) -> None:
+def _print_one(console: Console, spec: model_config.ModelSpec, description: str) -> None:
     from rich.text import Text
 
     from singleshot.models.summary import summarise
@@ -153,7 +140,7 @@ def _print_one(console: Console, spec: ModelSpec, description: str) -> None:
     console.print(f"weights at hand: {at_hand or 'none'}")
 
 
-def _level_table(summary: NetworkSummary) -> Table:
+def _level_table(summary: model_summary.NetworkSummary) -> Table:
 
     table = _table("Source", ">Channels", ">Map", ">Stride", ">Boxes per cell", ">Box sides (px)", ">Anchors")
     for level in summary.levels:
@@ -171,7 +158,7 @@ def _level_table(summary: NetworkSummary) -> Table:
     return table
 
 
-def weights_at_hand(spec: ModelSpec) -> list[tuple[str, str]]:
+def weights_at_hand(spec: model_config.ModelSpec) -> list[tuple[str, str]]:
     """Weights that need no training, and where they are: bundled detectors, and ImageNet weights for the backbone."""
     from singleshot.core.files import cache_folder
     from singleshot.weights.bundled import bundled_names, bundled_path

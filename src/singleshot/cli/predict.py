@@ -36,7 +36,9 @@ STAGE_NAMES = {
 
 def predict(
     sources: Annotated[list[str], typer.Argument(metavar="SOURCE...", help="Image files, folders, globs.")],
-    weights: Annotated[str, typer.Option(help="Bundled weights by name, or a weights file.")] = "coco",
+    model: Annotated[
+        str, typer.Option("--model", "--weights", help="A weights file, or 'coco' for the bundled detector.")
+    ] = "coco",
     out: Annotated[
         Path | None,
         typer.Option(help="Folder for the results.", show_default="a new one: predictions, predictions-2, ..."),
@@ -54,7 +56,12 @@ def predict(
     agnostic: Annotated[
         bool, typer.Option("--agnostic", help="Of overlapping boxes only the surest stays, whatever their classes.")
     ] = False,
-    batch: Annotated[int, typer.Option(help="Images that the network sees at once; more than 1 pays on a GPU.")] = 1,
+    batch_size: Annotated[
+        int,
+        typer.Option(
+            "--batch-size", "--batch", help="Images that the network sees at once; more than 1 pays on a GPU."
+        ),
+    ] = 1,
     backend: Annotated[str, typer.Option(help="What runs the network: auto, torch, openvino, onnx.")] = "auto",
     precision: Annotated[str, typer.Option(help="In which numbers: auto, fp32, bf16, int8.")] = "auto",
     device: Annotated[str, typer.Option(help="Where: auto, cpu, cuda, cuda:1, mps.")] = "auto",
@@ -86,7 +93,7 @@ def predict(
 
     * `singleshot predict street.jpg`
     * `singleshot predict photos/ --recursive --score 0.5 --save images,json,csv`
-    * `singleshot predict "photos/*.jpg" --weights runs/train/best.safetensors --out found`
+    * `singleshot predict "photos/*.jpg" --model runs/train/best.safetensors --out found`
     * `singleshot predict photos/ --classes person,dog --agnostic`
 
     An image that cannot be read, or whose results cannot be written, ends nothing: it is listed at the end, and the
@@ -94,16 +101,17 @@ def predict(
     was found until then.
     """
     from singleshot.cli.signals import interrupt_code
+    from singleshot.core.sizes import parse_batch_size
     from singleshot.detector import load
     from singleshot.prediction.job import Output, detect_and_save, find_images_of_job
-    from singleshot.prediction.settings import check_batch, check_score
+    from singleshot.prediction.settings import check_score
 
-    check_score(score, "--score")
-    check_batch(batch)
+    check_score(score)
+    parse_batch_size(batch_size)
     kinds = [kind.strip() for kind in save.split(",") if kind.strip()]
     output = Output(kinds=kinds, folder=out, overwrite=overwrite, labels=labels, line_width=line_width)
     found = find_images_of_job(sources, output, recursive=recursive)
-    detector = load(weights)
+    detector = load(model)
     with _status("Getting the network ready (a conversion is made once, and kept) ..."):
         predictor = detector.predictor(
             score,
@@ -122,7 +130,7 @@ def predict(
     _print_notes((*found.missed, *found.notes))
     notes: list[str] = []
     with _progress(len(found.images)) as on_result:
-        summary = detect_and_save(predictor, found.images, output, batch, on_result, notes.append)
+        summary = detect_and_save(predictor, found.images, output, batch_size, on_result, notes.append)
     told = _tell(summary, predictor.backend.name, len(found.images), times)
     _print_notes(notes)
     _print_problems(summary, found.missed)

@@ -7,12 +7,12 @@ from typing import Annotated
 
 import typer
 
-from singleshot.cli.console import in_flags, open_console, shown
+from singleshot.cli.console import open_console, print_note, shown
 from singleshot.core.wording import counted
 
 
 def quantize(
-    weights: Annotated[str, typer.Argument(metavar="WEIGHTS", help="A weights file, or a bundled name.")],
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="A weights file, or a bundled name.")],
     data: Annotated[list[str], typer.Argument(metavar="DATA...", help="Typical images: files, folders, globs.")],
     out: Annotated[
         Path | None, typer.Option(help="The int8 file.", show_default="beside the weights, where it is found")
@@ -28,30 +28,27 @@ def quantize(
 
     * `singleshot quantize runs/cells/best.safetensors cells/images`
 
-    From then on `predict` uses it by itself. To see what it costs: `singleshot eval WEIGHTS DATA --precision int8`, and
+    From then on `predict` uses it by itself. To see what it costs: `singleshot eval MODEL DATA --precision int8`, and
     the same without `--precision`, which is float32. Images that cannot be read are named and left out; the exit code
     is 1 when a folder that was asked for could not be looked into.
     """
-    from singleshot.core.files import check_output
-    from singleshot.export.compiled import compiled_file
-    from singleshot.export.int8_file import int8_path
-    from singleshot.export.package import check_kind
-    from singleshot.export.quantize import quantize as run
-    from singleshot.prediction.sources import search_images
-    from singleshot.weights.find import find_weights
+    from singleshot.prediction.quantize import quantize as run
 
-    path, kind = find_weights(weights), check_kind(backend)
-    target, found = out or int8_path(path, kind), search_images(data, recursive=recursive)
-    check_output(target, overwrite=overwrite, sources=[path, *found.images])
-    for line in (*found.missed, *found.notes):
-        typer.echo(f"Note: {shown(in_flags(line))}", err=True)
-    with open_console(stderr=True).status("Quantising (minutes for large networks) ..."):
-        package = run(compiled_file(kind, path), found.images, images)
-        package.save(target)
-    size_mb = target.stat().st_size / 1e6
-    used = counted(int(package.info.quantization["images"]), "image")
-    typer.echo(f"{shown(target)}: {size_mb:.1f} MB, calibrated on {used}")
-    if out is not None and out.absolute() != int8_path(path, kind).absolute():
-        typer.echo(f"It is used where it lies beside the weights: {int8_path(path, kind)}")
-    if found.missed:
+    console = open_console(stderr=True)
+    with console.status("Quantising (minutes for large networks) ..."):
+        done = run(
+            model,
+            data,
+            out=out,
+            backend=backend,
+            images=images,
+            recursive=recursive,
+            overwrite=overwrite,
+            note=lambda line: print_note(console, shown(line)),
+        )
+    size_mb = done.path.stat().st_size / 1e6
+    typer.echo(f"{shown(done.path)}: {size_mb:.1f} MB, calibrated on {counted(done.images, 'image')}")
+    if done.path.absolute() != done.beside_weights.absolute():
+        typer.echo(f"It is used where it lies beside the weights: {shown(done.beside_weights)}")
+    if done.missed:
         raise typer.Exit(1)

@@ -8,6 +8,8 @@ from typing import Annotated, Any, cast
 
 import typer
 
+from singleshot.cli.console import open_console
+
 # What shells report of a command that Ctrl-C ended (128 + SIGINT): a script does not go on with half a training.
 INTERRUPTED = 130
 
@@ -43,11 +45,13 @@ def train(
     epochs: Annotated[float | None, typer.Option(help="Length: times that the data is seen (default 50).")] = None,
     steps: Annotated[int | None, typer.Option(help="Length in optimiser steps.")] = None,
     minutes: Annotated[float | None, typer.Option(help="Length in minutes, evaluations included.")] = None,
-    batch: Annotated[str | None, typer.Option(help="Images per step, or auto (default).")] = None,
+    batch_size: Annotated[
+        str | None, typer.Option("--batch-size", "--batch", help="Images per step, or auto (default).")
+    ] = None,
     lr: Annotated[str | None, typer.Option(help="Learning rate, or auto (default).")] = None,
     size: Annotated[str | None, typer.Option(help="Network input: 300, or HEIGHTxWIDTH.")] = None,
-    train_split: Annotated[str | None, typer.Option("--train", help="Split to learn from; join several by +.")] = None,
-    val_split: Annotated[str | None, typer.Option("--val", help="Split to measure on, or none.")] = None,
+    train: Annotated[str | None, typer.Option(help="Split to learn from; join several by +.")] = None,
+    val: Annotated[str | None, typer.Option(help="Split to measure on, or none.")] = None,
     format: Annotated[str | None, typer.Option("--format", help="Format of the labels; default: by evidence.")] = None,
     out: Annotated[Path | None, typer.Option(help="Folder of the run; default: a new one below runs/.")] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the run in --out.")] = False,
@@ -68,6 +72,7 @@ def train(
     workers: Annotated[str | None, typer.Option(help="Processes that prepare images, or auto (default).")] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of everything random.")] = None,
     bad_data: Annotated[str | None, typer.Option(help="Bad records: skip (default) or error.")] = None,
+    compile: Annotated[bool, typer.Option("--compile", help="Compile the network with torch first.")] = False,
     tensorboard: Annotated[bool, typer.Option("--tensorboard", help="Write TensorBoard events, too.")] = False,
     set_: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Any other setting; repeatable.")
@@ -83,11 +88,11 @@ def train(
         epochs=epochs,
         steps=steps,
         minutes=minutes,
-        batch=_number_or_text(batch),
+        batch_size=cast(Any, batch_size),
         lr=_number_or_text(lr),
         size=size,
-        train=train_split,
-        val=val_split,
+        train=train,
+        val=val,
         format=cast(Any, format),
         out=out,
         overwrite=overwrite,
@@ -102,8 +107,10 @@ def train(
         workers=_number_or_text(workers),
         seed=seed,
         bad_data=cast(Any, bad_data),
+        compile=compile or None,
         tensorboard=tensorboard or None,
         settings=_assignments(set_ or []),
+        console=open_console(),
     )
     if result.ending == "interrupted":
         raise typer.Exit(INTERRUPTED)

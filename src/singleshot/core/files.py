@@ -152,7 +152,7 @@ def check_output(
         if path.is_dir():
             raise OutputError(f"{path}: is a folder: name a file")
         if not overwrite:
-            raise OutputError(f"{path}: exists already: name another file, or allow it to be replaced (overwrite)")
+            raise OutputError(f"{path}: exists already: name another file, or replace it with `overwrite=True`")
     return path
 
 

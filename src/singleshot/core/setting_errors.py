@@ -70,19 +70,27 @@ def wrong_settings(error: ValidationError, model: type[BaseModel], rename: Calla
         key = rename(place)
         reason = _reason(detail, _fields_at(model, names[:-1]))
         if place:  # a check of ours may have named the key already
-            reason = re.sub(rf"^[\w.]*\b{re.escape(place)}: ", "", reason)
+            reason = re.sub(rf"^([\w.]*\b{re.escape(place)}: |`{re.escape(names[-1])}` )", "", reason)
         reasons.setdefault(key, []).append(reason)
-        if key and detail["type"] not in ("extra_forbidden", "missing"):
-            given[key] = f" (given: {SHORT.repr(detail['input']):.80})"
+        value = f"{SHORT.repr(detail['input']):.80}"
+        if key and detail["type"] not in ("extra_forbidden", "missing") and not reason.endswith(f"not {value}"):
+            given[key] = f" (given: {value})"
     # A misspelt name comes first: the right one is then missing, too.
     keys = sorted(reasons, key=lambda key: not reasons[key][0].startswith(UNKNOWN))
     return [f"{f'{key}: ' if key else ''}{_either(reasons[key])}{given.get(key, '')}" for key in keys]
 
 
+def plain_reason(error: Exception) -> str:
+    """What an error says; of wrong settings in a file's own description, all in our words."""
+    if isinstance(error, ValidationError):
+        return "; ".join(wrong_settings(error, BaseModel)[:MAX_WRONG])
+    return str(error).strip() or type(error).__name__
+
+
 def near_name(name: str, known: Iterable[str]) -> str:
     """``did you mean 'sizes'?``, or all the names that there are."""
     near = difflib.get_close_matches(name, list(known), n=1)
-    return f"did you mean '{near[0]}'?" if near else f"known: {', '.join(known)}"
+    return f"did you mean '{near[0]}'?" if near else f"known: {', '.join(known) or 'none here'}"
 
 
 def _path(detail: Mapping[str, Any]) -> list[str | int]:

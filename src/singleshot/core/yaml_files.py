@@ -19,7 +19,7 @@ def read_mapping(path: str | Path, what: str, example: str) -> dict[str, Any]:
     Args:
         path: the file.
         what: it holds, for messages: ``settings``.
-        example: an entry, for messages: ``batch: 32``.
+        example: an entry, for messages: ``batch_size: 32``.
 
     Raises:
         ConfigError: the file is missing, is not YAML, or is no mapping of names to values.

@@ -80,7 +80,7 @@ def refuse(problems: Sequence[Problem], where: Path) -> None:
     more = f"\n  ... and {len(bad) - EXAMPLES_IN_ERROR} more" if len(bad) > EXAMPLES_IN_ERROR else ""
     raise DataError(
         f"{where}: {len(bad)} bad records:\n  {shown}{more}\n"
-        "Mend the files (`singleshot data check` lists everything), or use --bad-data skip to go on without them."
+        "Mend the files (`singleshot data check` lists everything), or go on without them by `bad_data='skip'`."
     )
 
 

@@ -93,7 +93,7 @@ def refuse_background(names: Sequence[str], used: Collection[str]) -> None:
     if names and is_background(names[0]) and names[0] not in used:
         raise DataError(
             f"the class '{names[0]}' comes first, where VOC's readers take it for the background and no class: rename "
-            "it, or name the others with --classes"
+            "it, or name the others by `classes`"
         )
 
 

@@ -167,7 +167,7 @@ def _weigh(path: Path, candidates: Sequence[tuple[str, Layout]], faults: list[Da
     problems = [Problem(path, None, "other-format", "noted", f"passed over: {error}") for error in faults]
     if others:
         text = f"read as {FORMATS.get(best.format).title}, which explains {len(best.images)} of {total} images; "
-        text += ", ".join(map(str, others)) + f"; --format {others[0].format} would read that instead"
+        text += ", ".join(map(str, others)) + f"; `format='{others[0].format}'` would read that instead"
         problems.append(Problem(path, None, "format-chosen", "noted", text))
     for other in others:
         problems += _passed_over(best, other)
@@ -195,7 +195,7 @@ def _refuse_rival(path: Path, best: _Claim, other: _Claim, total: int) -> None:
     if same_names and alike >= ALIKE * max(len(best.images), len(other.images)):
         return
     files = " and ".join(f"{claim} ({min(claim.images.values())} ...)" for claim in (best, other))
-    choose = f"--format {best.format} or --format {other.format}"
+    choose = f"`format='{best.format}'` or `format='{other.format}'`"
     raise DataError(
         f"{path}: labels of two formats, and they differ. Of {total} images {files}: choose with {choose}, or remove "
         "the labels that are out of date"

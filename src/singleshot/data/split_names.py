@@ -100,7 +100,7 @@ def choose_split(roles: Sequence[Role], known: Sequence[str], where: object, opt
         found = _of_role(role, known)
         if len(found) > 1:
             joined = "+".join(found)
-            raise DataError(f"{where}: {' and '.join(found)} may both be meant: name one, or {joined}, with {option}")
+            raise DataError(f"{where}: {' and '.join(found)} may both be meant: name one, or {joined}, by `{option}`")
         if found:
             return found[0]
     return None

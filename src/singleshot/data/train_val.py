@@ -57,11 +57,11 @@ def choose_training(
     own = own_splits(found)
     if not own:
         return _from_heap(found, load, train, val)
-    name = train if train != AUTO else choose_split(TRAINING, own, found.path, "--train")
+    name = train if train != AUTO else choose_split(TRAINING, own, found.path, "train")
     if name is None:
         raise DataError(
-            f"{found.path}: none of its splits ({', '.join(own)}) is called train: name the one to learn from with "
-            "--train, and the one to measure on with --val"
+            f"{found.path}: none of its splits ({', '.join(own)}) is called train: name the one to learn from by "
+            "`train`, and the one to measure on by `val`"
         )
     train_set = load(name, None)
     _refuse_empty(train_set)
@@ -92,7 +92,7 @@ def _with_held_out(
     left = [name for name in own if name not in taken]
     empty: list[str] = []
     for role in _held_out_order(train_set.split or ""):
-        name = choose_split((role,), left, found.path, "--val")
+        name = choose_split((role,), left, found.path, "val")
         val_set = load(name, train_set.class_map.names) if name else None
         if val_set is not None and len(val_set):
             measured = _measured(train_set, val_set, asked=False)
@@ -101,7 +101,7 @@ def _with_held_out(
             empty.append(f"split '{name}' has no images and is passed over")
     named = [reason for key, reason in found.missing.items() if split_role(key) == "val"]
     if named:
-        raise DataError(f"{named[0]}; or measure on nothing with --val none")
+        raise DataError(f"{named[0]}; or measure on nothing with `val='none'`")
     train_part, val_part = (divide(train_set, (part,), own) for part in ("train", "val"))
     notes = (*train_part.notes, *empty)
     return _or_nothing(dataclasses.replace(train_part, notes=notes), val_part)
@@ -131,7 +131,7 @@ def _measured(train_set: DetectionDataset, val_set: DetectionDataset, asked: boo
     if shared:  # numbers on images that were learnt are worth nothing
         raise DataError(
             f"{train_set.path}: splits '{train_set.split}' and '{val_set.split}' share {len(shared)} images, such as "
-            f"{min(shared).name}: choose others with --train and --val"
+            f"{min(shared).name}: choose others by `train` and `val`"
         )
     return _remark(val_set)
 
@@ -207,7 +207,7 @@ def open_held_out(
             lacks = "labelled objects" if len(other) else "images"
             notes.append(f"split '{other.split}' has no {lacks} and is passed over")
         if not own:
-            notes = [f"'{best.split}' is measured, which training leaves out; --split all measures every image"]
+            notes = [f"'{best.split}' is measured, which training leaves out; `split='all'` measures every image"]
         return dataclasses.replace(best, notes=(*best.notes, *notes))
     whole = open_found(found, None)
     notes.append("nothing is held out: every image is measured, also those that a training on this data learns")
@@ -219,6 +219,6 @@ def _held_out_names(found: FoundSet, own: Sequence[str]) -> list[str]:
     if not own:
         return ["test", "val"]
     roles: tuple[Role, ...] = ("test", "val")
-    names = [choose_split((role,), own, found.path, "--split") for role in roles]
+    names = [choose_split((role,), own, found.path, "split") for role in roles]
     training = all(split_role(name) in TRAINING for name in own)
     return [name for name in names if name] or (["val"] if training and len(own) == 1 else [])

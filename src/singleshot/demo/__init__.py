@@ -8,13 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+
+from rich.console import Console
 
 from singleshot.demo.common import DemoContext, StageResult
 from singleshot.errors import OutputError
-
-if TYPE_CHECKING:
-    from rich.console import Console
 
 MARK = ".singleshot-demo"
 """An empty file that tells a demo's folder from a user's own."""
@@ -63,7 +61,7 @@ def run_demo(out: Path, console: Console | None = None, run: Sequence[Stage] | N
 def _claim(out: Path) -> None:
     """Make the folder, or take that of a former demo, whose results are replaced; any other is the user's own."""
     if out.exists() and not (out.is_dir() and ((out / MARK).exists() or not any(out.iterdir()))):
-        raise OutputError(f"{out}: holds something else than a former demo: name another --out, or move it away")
+        raise OutputError(f"{out}: holds something else than a former demo: name another `out`, or move it away")
     out.mkdir(parents=True, exist_ok=True)
     (out / MARK).touch()
 

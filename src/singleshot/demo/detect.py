@@ -11,13 +11,18 @@ from statistics import median
 from time import perf_counter
 from typing import TYPE_CHECKING, NamedTuple
 
+from singleshot.core.lazy import lazy_module
 from singleshot.demo.common import DemoContext, StageResult
 from singleshot.errors import MissingExtraError
 from singleshot.prediction.detections import Detections
 
 if TYPE_CHECKING:
-    from singleshot.prediction.pipeline import Predictor
-    from singleshot.report.page import Section
+    import singleshot.prediction.pipeline as pipeline
+    import singleshot.report.page as page
+else:
+    page = lazy_module("singleshot.report.page")
+    pipeline = lazy_module("singleshot.prediction.pipeline")
+
 
 TIMED_RUNS = 5
 TIMED_STAGES = ("decode", "preprocess", "network", "postprocess")
@@ -82,7 +87,7 @@ def detect_photos(context: DemoContext) -> StageResult:
     )
 
 
-def _load() -> tuple[float, Predictor]:
+def _load() -> tuple[float, pipeline.Predictor]:
     """Seconds until the bundled detector has seen its first picture, and the detector."""
     import numpy as np
 
@@ -106,7 +111,7 @@ def photo_folder() -> Path:
     return Path(found.origin).parent / "data"
 
 
-def write_results(out: Path, images: Sequence[Path], predictor: Predictor) -> None:
+def write_results(out: Path, images: Sequence[Path], predictor: pipeline.Predictor) -> None:
     """Annotated pictures and ``detections.json``, as ``singleshot predict`` writes them, in place of former ones."""
     from singleshot.prediction.job import run_job
     from singleshot.prediction.output_folder import holds_results
@@ -119,7 +124,7 @@ def write_results(out: Path, images: Sequence[Path], predictor: Predictor) -> No
         raise summary.interruption
 
 
-def _time(predictor: Predictor, path: Path, photo: SamplePhoto) -> _Timed:
+def _time(predictor: pipeline.Predictor, path: Path, photo: SamplePhoto) -> _Timed:
     """Detect in one photo a few times, one image at a time; the network is warm by now."""
     from singleshot.prediction.frames import Prediction
 
@@ -132,7 +137,7 @@ def _time(predictor: Predictor, path: Path, photo: SamplePhoto) -> _Timed:
     return _Timed(photo, result.detections, tuple(median(column) for column in zip(*runs, strict=True)))
 
 
-def _photo_section(out: Path, timed: Sequence[_Timed]) -> Section:
+def _photo_section(out: Path, timed: Sequence[_Timed]) -> page.Section:
     from singleshot.images.read import read_image
     from singleshot.report.page import Figure, Figures, Section, Text
 
@@ -144,7 +149,7 @@ def _photo_section(out: Path, timed: Sequence[_Timed]) -> Section:
     return Section("Detect: real photos", [text, Figures(figures)])
 
 
-def _time_section(timed: Sequence[_Timed], first_s: float, load_s: float, backend: str) -> Section:
+def _time_section(timed: Sequence[_Timed], first_s: float, load_s: float, backend: str) -> page.Section:
     from singleshot.report.page import Section, Table, Tile, Tiles
 
     total_ms = median(sum(row.stages_ms) for row in timed)

@@ -11,13 +11,19 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
+from singleshot.core.lazy import lazy_module
 from singleshot.demo.common import DemoContext, StageResult
 from singleshot.errors import DataError
 
 if TYPE_CHECKING:
-    from singleshot.evaluation.result import EvalResult
-    from singleshot.report.page import Section
-    from singleshot.training.result import TrainResult
+    import singleshot.evaluation.result as eval_result
+    import singleshot.report.page as page
+    import singleshot.training.result as train_result
+else:
+    eval_result = lazy_module("singleshot.evaluation.result")
+    page = lazy_module("singleshot.report.page")
+    train_result = lazy_module("singleshot.training.result")
+
 
 SHOWN_SCENES = 3
 
@@ -44,14 +50,14 @@ class Course:
         images: rendered scenes; a fifth of them is held out.
         difficulty: of the scenes, 0 to 1; easy ones leave no mistakes to look at.
         steps: optimiser steps.
-        batch: images per step.
+        batch_size: images per step.
         settings: of `singleshot.train`, by dotted key.
     """
 
     images: int = 240
     difficulty: float = 1.0
     steps: int = 150
-    batch: int = 8
+    batch_size: int = 8
     settings: Mapping[str, Any] = field(default_factory=lambda: SETTINGS)
 
 
@@ -74,7 +80,12 @@ def learn_scenes(context: DemoContext, course: Course | None = None) -> StageRes
     remove_former_run(run, scenes)
     context.say(f"\n[bold]Learning[/bold] five classes that it has never seen: {course.steps} steps")
     result = train(
-        scenes, steps=course.steps, batch=course.batch, out=run, settings=course.settings, console=context.console
+        scenes,
+        steps=course.steps,
+        batch_size=course.batch_size,
+        out=run,
+        settings=course.settings,
+        console=context.console,
     )
     if result.ending == "interrupted":
         return StageResult(commands=[f"singleshot train --resume --out {run}"])
@@ -83,7 +94,7 @@ def learn_scenes(context: DemoContext, course: Course | None = None) -> StageRes
         sections=[_data_section(scenes), _training_section(result, evaluation), *_evaluation_sections(evaluation)],
         files=[scenes, run],
         commands=[
-            f"singleshot predict {scenes / 'JPEGImages'} --weights {result.last}",
+            f"singleshot predict {scenes / 'JPEGImages'} --model {result.last}",
             "singleshot data check YOUR_FOLDER",
             "singleshot train YOUR_FOLDER --minutes 20",
         ],
@@ -104,7 +115,7 @@ def render_scenes(context: DemoContext, count: int, difficulty: float = 1.0) -> 
         return folder
     context.say(f"\n[bold]Rendering[/bold] {count} labelled scenes (PASCAL VOC layout)")
     if folder.is_dir() and any(folder.iterdir()):
-        raise DataError(f"{folder}: exists and is not an empty folder: move it away, or name another --out")
+        raise DataError(f"{folder}: exists and is not an empty folder: move it away, or name another `out`")
     unfinished = context.out / "scenes.unfinished"
     shutil.rmtree(unfinished, ignore_errors=True)
     with context.console.status("rendering"):
@@ -124,7 +135,7 @@ def remove_former_run(run: Path, scenes: Path) -> None:
         shutil.rmtree(run)
 
 
-def measure(context: DemoContext, result: TrainResult, scenes: Path) -> EvalResult:
+def measure(context: DemoContext, result: train_result.TrainResult, scenes: Path) -> eval_result.EvalResult:
     """The weights at the end of the run on the held-out scenes: none was chosen by looking at those."""
     from singleshot.evaluation.evaluate import evaluate
 
@@ -144,7 +155,7 @@ def _progress(context: DemoContext) -> Iterator[Callable[[int, int], None]]:
         yield lambda done, total: bar.update(task, completed=done, total=total)
 
 
-def _data_section(scenes: Path) -> Section:
+def _data_section(scenes: Path) -> page.Section:
     from singleshot import data
     from singleshot.images.draw import class_colour, draw_box, draw_label
     from singleshot.images.read import read_image
@@ -168,7 +179,7 @@ def _data_section(scenes: Path) -> Section:
     return Section("Learn: the data", [text, Figures(figures)])
 
 
-def _training_section(result: TrainResult, evaluation: EvalResult) -> Section:
+def _training_section(result: train_result.TrainResult, evaluation: eval_result.EvalResult) -> page.Section:
     from singleshot.report.page import Figure, Figures, Section, Text, Tile, Tiles
     from singleshot.report.plots import training_curve
     from singleshot.training.logs import log_series
@@ -191,7 +202,7 @@ def _training_section(result: TrainResult, evaluation: EvalResult) -> Section:
     return Section("Learn: the run", [text, Tiles(tiles), Figures([curve], min_width_px=600)])
 
 
-def _evaluation_sections(evaluation: EvalResult) -> list[Section]:
+def _evaluation_sections(evaluation: eval_result.EvalResult) -> list[page.Section]:
     from singleshot.evaluation.pages import evaluation_sections
 
     return [

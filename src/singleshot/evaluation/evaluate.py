@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Literal, get_args
 
 import numpy as np
 
+from singleshot.core.lazy import lazy_module
+from singleshot.core.sizes import parse_batch_size
 from singleshot.core.structures import Sample
 from singleshot.core.wording import counted
 from singleshot.data import DetectionDataset
@@ -21,14 +23,16 @@ from singleshot.evaluation.metrics.coco import MAX_DETECTIONS
 from singleshot.evaluation.metrics.measure import VOC
 from singleshot.evaluation.numbers import Speed
 from singleshot.evaluation.result import EvalResult
+from singleshot.models.config import ModelSpec
+from singleshot.prediction.detections import Detections
 from singleshot.prediction.frames import Failure
 from singleshot.prediction.pipeline import Predictor, StageTimes
-from singleshot.prediction.settings import check_batch
 
 if TYPE_CHECKING:
-    from singleshot.models.config import ModelSpec
-    from singleshot.models.network import Network
-    from singleshot.prediction.detections import Detections
+    import singleshot.models.network as networks
+else:
+    networks = lazy_module("singleshot.models.network")
+
 
 MetricName = Literal["voc", "coco"]
 ALL_METRICS: tuple[MetricName, ...] = get_args(MetricName)
@@ -45,7 +49,8 @@ def evaluate(
     data: DetectionDataset | str | os.PathLike[str],
     split: str | None = None,
     *,
-    score_threshold: float = SCORE_THRESHOLD,
+    format: str = "auto",
+    score: float = SCORE_THRESHOLD,
     batch_size: int = BATCH_SIZE,
     backend: str = "auto",
     precision: str = "fp32",
@@ -66,7 +71,8 @@ def evaluate(
         data: an opened data set, or the path of one.
         split: which part of ``data`` when it is a path. ``None`` takes the held-out one (test, else val) where the data
             set has it, else everything; ``all`` takes everything.
-        score_threshold: detections below are not looked at; keep it low, or the curves end early.
+        format: of the labels, when ``data`` is a path; ``auto`` takes the one that explains most images.
+        score: detections below are not looked at; keep it low, or the curves end early.
         batch_size: images that the network sees at once.
         backend, device, compile: what runs the network, as in `Detector.predict`.
         precision: float32 unless asked otherwise, so that numbers can be compared; ``auto`` is what `Detector.predict`
@@ -89,11 +95,11 @@ def evaluate(
         ConfigError: a setting makes no sense.
     """
     detector = model if isinstance(model, Detector) else load(model)
-    dataset = data if isinstance(data, DetectionDataset) else open_held_out(data, split)
+    dataset = data if isinstance(data, DetectionDataset) else open_held_out(data, split, format)
     _check_measurable(dataset, detector.class_names)
     name = detector.spec.name if isinstance(model, Detector) else str(model)
     predictor = detector.predictor(
-        score_threshold,
+        score,
         nms_iou=nms_iou,
         max_detections=max_detections,
         clip=None,
@@ -107,7 +113,7 @@ def evaluate(
         predictor,
         dataset,
         name=name,
-        score_threshold=score_threshold,
+        score=score,
         batch_size=batch_size,
         metrics=metrics,
         voc=VocConfig(min_iou=iou, compare=">" if strict else ">=", pixel_inclusive=inclusive),
@@ -118,11 +124,11 @@ def evaluate(
 
 
 def evaluate_network(
-    network: Network,
+    network: networks.Network,
     spec: ModelSpec,
     dataset: DetectionDataset,
     *,
-    score_threshold: float = SCORE_THRESHOLD,
+    score: float = SCORE_THRESHOLD,
     batch_size: int = BATCH_SIZE,
     metrics: Collection[MetricName] = ALL_METRICS,
 ) -> EvalResult:
@@ -132,16 +138,16 @@ def evaluate_network(
         network: the network.
         spec: what belongs to it: preprocessing, anchors, postprocessing, classes.
         dataset: opened data set.
-        score_threshold, batch_size, metrics: as in `evaluate`.
+        score, batch_size, metrics: as in `evaluate`.
     """
     from singleshot.runtime.torch import network_backend
 
-    settings = spec.postprocess.model_copy(update={"score_threshold": score_threshold})
+    settings = spec.postprocess.model_copy(update={"score_threshold": score})
     return evaluate_predictor(
         Predictor(network_backend(network, spec, settings), spec.preprocess, spec.class_names, spec.class_ids),
         dataset,
         name=spec.name,
-        score_threshold=score_threshold,
+        score=score,
         batch_size=batch_size,
         metrics=metrics,
         max_detections=settings.max_detections,
@@ -153,7 +159,7 @@ def evaluate_predictor(
     dataset: DetectionDataset,
     *,
     name: str = "",
-    score_threshold: float = SCORE_THRESHOLD,
+    score: float = SCORE_THRESHOLD,
     batch_size: int = BATCH_SIZE,
     metrics: Collection[MetricName] = ALL_METRICS,
     voc: VocConfig = VOC,
@@ -167,7 +173,7 @@ def evaluate_predictor(
         predictor: preprocessing, backend and class names.
         dataset: opened data set.
         name: of the detector, for the report.
-        score_threshold: the predictor's, for the report.
+        score: the predictor's, for the report.
         voc: dialect of VOC's rule.
         max_detections: most detections that the predictor gives for an image, for the report.
         coco_detections: detections of a class that COCO's numbers count in an image; 100 is COCO's own.
@@ -178,7 +184,7 @@ def evaluate_predictor(
         raise ConfigError(f"metrics: no metric '{unknown[0]}': choose from {', '.join(ALL_METRICS)}")
     classes = match_classes(predictor.class_names, dataset.class_map.names)
     begin = perf_counter()
-    samples, found, failed = _detect(predictor, dataset.samples, check_batch(batch_size), on_progress)
+    samples, found, failed = _detect(predictor, dataset.samples, parse_batch_size(batch_size), on_progress)
     wall_s = perf_counter() - begin
     table = _as_table(found).relabel(classes.model_to_shared(len(predictor.class_names)))
     truth = GroundTruth.from_samples(samples).relabel(classes.data_to_shared(len(dataset.class_map)))
@@ -196,7 +202,7 @@ def evaluate_predictor(
         detections=table,
         metrics=evaluate_detections(truth, table, count, voc=voc, coco=coco, max_detections=coco_detections),
         voc=voc,
-        score_threshold=score_threshold,
+        score_threshold=score,
         speed=_speed(predictor.times, wall_s, len(samples), predictor.backend.name, batch_size),
         failed=tuple(failed),
         loose=classes.loose,
@@ -214,7 +220,7 @@ def _check_measurable(dataset: DetectionDataset, class_names: Sequence[str]) -> 
     split = f"split '{dataset.split}' of " if dataset.split else ""
     where = f"{split}{dataset.path}"
     if not len(dataset):
-        raise DataError(f"{where} has no images: nothing can be measured. Name another split with --split")
+        raise DataError(f"{where} has no images: nothing can be measured. Name another `split`")
     truth = GroundTruth.from_samples(dataset.samples)
     if not len(truth):
         raise DataError(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import os
 import platform
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -11,20 +13,20 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from statistics import median
 from time import perf_counter
-from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
-from singleshot.detector import Detector
-from singleshot.errors import SingleshotError
+from singleshot.core.sizes import parse_batch_size
+from singleshot.detector import Detector, load
+from singleshot.errors import ConfigError, SingleshotError
 from singleshot.kernels.library import processor_flags
+from singleshot.models.catalogue import model_names, model_spec
+from singleshot.prediction.pipeline import Predictor
 from singleshot.runtime.base import Backend, cores
+from singleshot.runtime.choose import check_wish
 from singleshot.runtime.device import has_gpu
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    from singleshot.prediction.pipeline import Predictor
+from singleshot.runtime.registry import AUTO, Wish
 
 COMBINATIONS: tuple[tuple[str, str], ...] = (
     ("torch", "fp32"),
@@ -43,7 +45,7 @@ class Row:
 
     Attributes:
         backend: what ran, as the backend names itself.
-        batch: images at once.
+        batch_size: images at once.
         latency_ms: median of one batch, on all cores, postprocessing included.
         spread_ms: the middle half of the measurements lies within this.
         images_per_s: with as many batches at the same time as the backend wants.
@@ -53,7 +55,7 @@ class Row:
     """
 
     backend: str
-    batch: int
+    batch_size: int
     latency_ms: float = 0.0
     spread_ms: float = 0.0
     images_per_s: float = 0.0
@@ -96,34 +98,74 @@ def _gpu_name() -> dict[str, str]:
 
 
 def benchmark(
-    detector: Detector,
-    batches: Sequence[int] = (1, 8),
-    seconds: float = 3.0,
-    combinations: Sequence[tuple[str, str]] = COMBINATIONS,
-    device: str = "auto",
+    model: Detector | str | os.PathLike[str] = "coco",
+    *,
+    batch_size: int | Sequence[int] = (1, 8),
+    backend: str = AUTO,
+    precision: str = AUTO,
+    device: str = AUTO,
     compile: bool = False,
+    seconds: float = 3.0,
 ) -> Iterator[Row]:
-    """Measure one combination after the other.
+    """Measure latency and throughput of one combination of backend, precision and batch after the other.
+
+        for row in singleshot.benchmark("coco", batch_size=1):
+            print(row.backend, row.latency_ms)
 
     Args:
-        detector: what to measure.
-        batches: images at once.
-        seconds: for each measurement.
-        combinations: backends and precisions.
+        model: a detector, a weights file, a bundled name, or an architecture, which gets random weights.
+        batch_size: images at once; several are measured one by one.
+        backend, precision: only this one; ``auto`` takes all.
         device: where torch computes; the other backends have the CPU only, and are left out where it is not that.
         compile: whether torch compiles the network.
+        seconds: for each measurement.
+
+    Returns:
+        A row for each measurement, as soon as it is made.
+
+    Raises:
+        ConfigError: a setting makes no sense.
+        WeightsError: the model cannot be read.
     """
+    check_wish(Wish(backend, precision, device=device, compile=compile))
+    sizes = [parse_batch_size(size) for size in (batch_size if isinstance(batch_size, Sequence) else [batch_size])]
+    if not 0 < seconds < math.inf:
+        raise ConfigError(f"`seconds` must be a number of seconds, not {seconds}")
+    detector = model if isinstance(model, Detector) else find_model(model)
+    wanted = [(name, own) for name, own in COMBINATIONS if backend in (AUTO, name) and precision in (AUTO, own)]
+    return measure_all(detector, sizes, wanted or [(backend, precision)], device, compile, seconds)
+
+
+def find_model(model: str | os.PathLike[str]) -> Detector:
+    """A detector by weights, or of random weights by the name of an architecture."""
+    if model not in model_names():
+        return load(model)
+    spec = model_spec(str(model), [f"class {index}" for index in range(20)])
+    from singleshot.models.build import build_network
+
+    return Detector(spec, build_network(spec.network).state_dict())
+
+
+def measure_all(
+    detector: Detector,
+    batch_sizes: Sequence[int],
+    combinations: Sequence[tuple[str, str]],
+    device: str = AUTO,
+    compile: bool = False,
+    seconds: float = 3.0,
+) -> Iterator[Row]:
+    """`benchmark` of given combinations of a backend and a precision."""
     flops = network_flops(detector)
     for backend, precision in combinations:
-        if backend != "torch" and device not in ("auto", "cpu"):
+        if backend != "torch" and device not in (AUTO, "cpu"):
             continue
         on_device = partial(detector.predictor, device=device, compile=compile)
         chosen = partial(on_device if backend == "torch" else detector.predictor, backend=backend, precision=precision)
-        for batch in batches:
+        for size in batch_sizes:
             try:
-                yield measure(chosen, _noise(batch, detector.spec.preprocess.size_hw), seconds, flops)
+                yield measure(chosen, _noise(size, detector.spec.preprocess.size_hw), seconds, flops)
             except SingleshotError as error:
-                yield Row(f"{backend} {precision}", batch, skipped=str(error))
+                yield Row(f"{backend} {precision}", size, skipped=str(error))
                 break
         detector.refresh()  # the next combination needs the memory
 

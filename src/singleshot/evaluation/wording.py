@@ -64,12 +64,12 @@ def _bounds(result: Measured) -> list[str]:
         found.append(
             f"COCO counts at most {coco.max_detections} detections of a class in an image, and an image here holds "
             f"{of_class:,} objects of one: COCO AP cannot exceed {best:.3f}. VOC's numbers are not concerned; "
-            f"--max-detections {in_image} counts more."
+            f"`max_detections={in_image}` counts more."
         )
     if result.max_detections is not None and in_image > result.max_detections:
         found.append(
             f"The detector gives at most {result.max_detections} detections for an image, and an image here holds "
-            f"{in_image:,} objects: recall and AP by both rules are bounded; --max-detections {in_image} gives "
+            f"{in_image:,} objects: recall and AP by both rules are bounded; `max_detections={in_image}` gives "
             "more."
         )
     return found

@@ -15,6 +15,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from singleshot.core.lazy import lazy_module
 from singleshot.core.once import ForkSafeLock
 from singleshot.errors import WeightsError
 from singleshot.export.cache import file_sha256
@@ -24,7 +25,11 @@ from singleshot.models.config import ModelSpec
 if TYPE_CHECKING:
     import openvino as ov
 
-    from singleshot.models.network import Network
+    import singleshot.models.network as networks
+else:
+    networks = lazy_module("singleshot.models.network")
+    ov = lazy_module("openvino")
+
 
 _tracing = ForkSafeLock()
 
@@ -49,7 +54,7 @@ def convert_file(kind: Kind, weights: Path) -> Package:
         return read_package(target)
 
 
-def convert_network(kind: Kind, network: Network, spec: ModelSpec, weights_sha256: str = "") -> Package:
+def convert_network(kind: Kind, network: networks.Network, spec: ModelSpec, weights_sha256: str = "") -> Package:
     """Convert a network in memory; it must be in eval mode and on the CPU. One at a time: tracing has global state.
 
     Args:
@@ -77,7 +82,7 @@ def _convert_file_here(kind: Kind, weights: Path) -> Package:
     return convert_network(kind, load_network(spec, read_state(weights), weights), spec, file_sha256(weights))
 
 
-def _openvino_parts(network: Network, size_hw: tuple[int, int]) -> tuple[bytes, bytes]:
+def _openvino_parts(network: networks.Network, size_hw: tuple[int, int]) -> tuple[bytes, bytes]:
     """The graph with any batch size. (Tracing takes a third of the time of ``torch.export`` and gives the same.)"""
     import openvino as ov
     import torch
@@ -110,7 +115,7 @@ def _simplify_pooling(model: ov.Model) -> None:
             pool.output(0).replace(plain.output(0))
 
 
-def _onnx_parts(network: Network, size_hw: tuple[int, int]) -> tuple[bytes]:
+def _onnx_parts(network: networks.Network, size_hw: tuple[int, int]) -> tuple[bytes]:
     """The graph with any batch size, by torch's first exporter: the second needs a package more for the same graph."""
     import torch
 

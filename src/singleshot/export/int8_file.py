@@ -57,6 +57,7 @@ def ap_loss(info: PackageInfo) -> float:
 
 def remedy(weights: Path, kind: str) -> str:
     """The command that makes the int8 file."""
-    path = int8_path(weights, kind)
-    options = (f" --backend {kind}" if kind != "openvino" else "") + (" --overwrite" if path.exists() else "")
-    return f"'singleshot quantize {shlex.quote(str(weights))} IMAGES{options}' makes it"
+    quoted = shlex.quote(str(weights))
+    if int8_path(weights, kind).exists():
+        return f"'singleshot quantize {quoted} IMAGES --backend {kind} --overwrite' makes it"
+    return f"'singleshot quantize {quoted} IMAGES --backend {kind}' makes it"

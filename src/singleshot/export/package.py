@@ -20,6 +20,7 @@ import numpy as np
 from pydantic import Field
 
 from singleshot.core.files import is_regular, write_atomically
+from singleshot.core.setting_errors import plain_reason
 from singleshot.core.settings import Frozen
 from singleshot.errors import ConfigError, WeightsError
 from singleshot.models.config import ModelSpec
@@ -48,7 +49,7 @@ def check_kind(name: str) -> Kind:
         ConfigError: there is none of that name.
     """
     if name not in ("openvino", "onnx"):
-        raise ConfigError(f"backend='{name}': choose from openvino, onnx")
+        raise ConfigError(f"`backend='{name}'`: choose from openvino, onnx")
     return "openvino" if name == "openvino" else "onnx"
 
 
@@ -146,7 +147,7 @@ def _opened(path: Path) -> Iterator[zipfile.ZipFile]:
         with zipfile.ZipFile(path) as archive:
             yield archive
     except Exception as error:  # damaged zips make zipfile, zlib, json and NumPy raise a dozen types
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        reason = plain_reason(error).splitlines()[0]
         raise WeightsError(f"{path}: not a compiled network of this singleshot, or damaged: {reason}") from error
 
 

@@ -24,7 +24,7 @@ IMAGES = 300
 _log = logging.getLogger(__name__)
 
 
-def quantize(package: Package, images: Sequence[Path], max_images: int = IMAGES) -> Package:
+def quantize_package(package: Package, images: Sequence[Path], max_images: int = IMAGES) -> Package:
     """Quantise the convolutions of a compiled network to int8.
 
     Inputs and weights of convolutions become int8. What the heads give out stays in float: box codes of 8 bits would

@@ -15,18 +15,23 @@ from threading import RLock
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
+from singleshot.core.lazy import lazy_module
 from singleshot.images.bmp import MaskedPixels, masked_pixels
 from singleshot.images.header import Header, holds_every_scan, png_chunks
 from singleshot.images.pnm import decode_pnm
 from singleshot.images.tiff import CMYK_BANDS, Samples, one_page, palette_of_bytes, photo_page, stored_samples
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-    from PIL.Image import Image
-    from PIL.ImageFile import ImageFile
+    import PIL.Image as pillow
+    import PIL.ImageFile as pillow_file
+else:
+    pillow = lazy_module("PIL.Image")
+    pillow_file = lazy_module("PIL.ImageFile")
 
-    Bytes = NDArray[np.uint8]
+Bytes = NDArray[np.uint8]
+
 
 _PLUGINS = {
     "JPEG": ("JpegImagePlugin", "JpegImageFile"),
@@ -87,7 +92,7 @@ def decode_without_end(data: bytes, header: Header) -> Bytes | None:
 _TWO_ENDS = (b"\xff\xd9", bytes(range(254, 0, -1)) * 4 + b"\xff\xd9")
 
 
-def open_pillow(data: bytes, kind: str, size_hw: tuple[int, int]) -> ImageFile:
+def open_pillow(data: bytes, kind: str, size_hw: tuple[int, int]) -> pillow_file.ImageFile:
     """Open and decode a file with Pillow's plugin for one format.
 
     Args:
@@ -101,7 +106,7 @@ def open_pillow(data: bytes, kind: str, size_hw: tuple[int, int]) -> ImageFile:
     module, name = _PLUGINS[kind]
     try:
         with _allowed(size_hw[0] * size_hw[1]):
-            image: ImageFile = getattr(import_module(f"PIL.{module}"), name)(io.BytesIO(data))
+            image: pillow_file.ImageFile = getattr(import_module(f"PIL.{module}"), name)(io.BytesIO(data))
             if image.size != size_hw[::-1]:
                 raise ValueError(
                     f"its header says {size_hw[1]} x {size_hw[0]}, its data {image.width} x {image.height}"
@@ -149,7 +154,7 @@ def _decode_plain(data: bytes, header: Header) -> Bytes:
     return pixels
 
 
-def _from_pillow(image: ImageFile, colour_key: tuple[int, ...] | None = None) -> Bytes:
+def _from_pillow(image: pillow_file.ImageFile, colour_key: tuple[int, ...] | None = None) -> Bytes:
     """What Pillow decoded, on white.
 
     Args:
@@ -180,7 +185,7 @@ def _bands(height: int, width: int) -> Iterator[slice]:
     return (slice(top, min(top + step, height)) for top in range(0, height, step))
 
 
-def _crop(image: ImageFile, rows: slice) -> Image:
+def _crop(image: pillow_file.ImageFile, rows: slice) -> pillow.Image:
     with _allowed(image.width * (rows.stop - rows.start)):
         return image.crop((0, rows.start, image.width, rows.stop))
 

@@ -5,15 +5,13 @@ from __future__ import annotations
 import colorsys
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from singleshot.images.lettering import Colour, text_plate
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
 
 _GOLDEN_TURN = 0.6180339887  # neighbouring class ids get hues far apart, however many classes there are
 

@@ -17,10 +17,15 @@ from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
+
+from singleshot.core.lazy import lazy_module
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-    from PIL.ImageFont import FreeTypeFont
+    import PIL.ImageFont as pillow_font
+else:
+    pillow_font = lazy_module("PIL.ImageFont")
+
 
 _log = logging.getLogger(__name__)
 
@@ -136,7 +141,7 @@ def _font_folders() -> list[Path]:
 
 
 @lru_cache(maxsize=64)
-def _load_font(path: Path, points: int) -> FreeTypeFont:
+def _load_font(path: Path, points: int) -> pillow_font.FreeTypeFont:
     from PIL import ImageFont
 
     return ImageFont.truetype(str(path), points)

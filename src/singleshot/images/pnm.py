@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
+from numpy.typing import NDArray
 
 _GAP = rb"(?:\s|#[^\n]*\n)+"
 _NUMBER = re.compile(_GAP + rb"(\d{1,9})(?=\s)")

@@ -8,20 +8,18 @@ with the same results. `images.normalise` names the forms of the last step.
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from singleshot.core.settings import PreprocessConfig
 from singleshot.kernels import resize
 from singleshot.kernels.resize import AxisTaps, Normalisation
 
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    FloatImage = NDArray[np.float32]
-    Uint8Image = NDArray[np.uint8]
+FloatImage = NDArray[np.float32]
+Uint8Image = NDArray[np.uint8]
 
 
 def preprocess_image(image_rgb: Uint8Image, config: PreprocessConfig, out: FloatImage | None = None) -> FloatImage:

@@ -12,18 +12,15 @@ import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from singleshot.core.files import is_regular, write_atomically
 from singleshot.errors import ImageError
 from singleshot.images.codecs import decode, decode_without_end
 from singleshot.images.header import LATE_BYTES, Header, is_cut_off, read_header, turned_late
 from singleshot.images.tiff import CAMERA_RAW
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
 
 MAX_PIXELS = 178_956_970
 """Images with more pixels are refused: 512 MiB as RGB."""

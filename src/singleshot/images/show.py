@@ -5,13 +5,12 @@ from __future__ import annotations
 import os
 import sys
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from singleshot.errors import ImageError
-
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
 
 
 def png(picture_rgb: NDArray[np.uint8]) -> bytes:
@@ -42,7 +41,7 @@ def show_picture(picture_rgb: NDArray[np.uint8]) -> None:
         os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")
     )
     if no_screen or not ImageShow.show(Pillow.fromarray(picture_rgb)):
-        raise ImageError("there is no screen or viewer here: write the picture with plot(save='found.png')")
+        raise ImageError("there is no screen or viewer here: write the picture by `plot(out='found.png')`")
 
 
 def _in_notebook() -> bool:

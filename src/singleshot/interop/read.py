@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from singleshot.core.files import is_regular
+from singleshot.core.setting_errors import plain_reason
 from singleshot.core.settings import SizeHW
 from singleshot.errors import ConfigError, MissingExtraError, SingleshotError, WeightsError
 from singleshot.interop.fill import Imported
@@ -55,7 +56,7 @@ def read_foreign(
     except (WeightsError, MissingExtraError, OSError):
         raise
     except (SingleshotError, *MALFORMED) as error:
-        reason = f"{type(error).__name__}: {error}"[:MAX_REASON]
+        reason = f"{type(error).__name__}: {plain_reason(error)}"[:MAX_REASON]
         raise WeightsError(f"{path}: damaged, or another kind of network: {reason}") from error
     if class_names is not None:
         spec = with_names(spec, class_names, path)
@@ -65,7 +66,7 @@ def read_foreign(
 def _read(file: ForeignFile, source: str, size_hw: SizeHW | None) -> Imported:
     importer = _named(source) if source != "auto" else _find(file, size_hw)
     if size_hw is not None and not importer.takes_size:
-        raise WeightsError(f"{file.path}: {importer.name} has input sizes of its own; leave size_hw out")
+        raise WeightsError(f"{file.path}: {importer.name} has input sizes of its own; leave `size` out")
     return importer.read(file, size_hw)
 
 
@@ -80,7 +81,7 @@ def _find(file: ForeignFile, size_hw: SizeHW | None) -> Importer:
     """The first importer that knows the file: files of its own before state dicts, which have to be read for that."""
     for wants_state in (False, True):
         if wants_state and file.state is not None and size_hw is not None:
-            raise WeightsError(f"{file.path}: a state dict, whose system has input sizes of its own; leave size_hw out")
+            raise WeightsError(f"{file.path}: a state dict, whose system has input sizes of its own; leave `size` out")
         for name in IMPORTERS:
             importer = IMPORTERS.get(name)
             if isinstance(importer, StateDictImporter) == wants_state and importer.recognises(file):

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import ctypes
 from functools import cache
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from singleshot.kernels.library import load
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
 
 
 class Filter(NamedTuple):

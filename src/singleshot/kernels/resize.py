@@ -5,15 +5,12 @@ from __future__ import annotations
 import ctypes
 from collections.abc import Sequence
 from functools import cache
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from singleshot.kernels.library import load
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
 
 FUNCTIONS = ("resize_bilinear", "normalise_bytes", "weigh_rows")
 

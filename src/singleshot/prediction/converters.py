@@ -8,17 +8,23 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
+
+from singleshot.core.lazy import lazy_module
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-    from supervision import Detections as SupervisionDetections
+    import supervision
 
-    from singleshot.prediction.detections import Detections
+    import singleshot.prediction.detections as found_module
+else:
+    found_module = lazy_module("singleshot.prediction.detections")
+    supervision = lazy_module("supervision")
+
 
 CSV_COLUMNS = ("path", "class_id", "class_name", "score", "x1", "y1", "x2", "y2")
 
 
-def to_record(found: Detections, vocabulary: bool = True) -> dict[str, Any]:
+def to_record(found: found_module.Detections, vocabulary: bool = True) -> dict[str, Any]:
     """`Detections.to_dict`."""
     boxes, scores = _shortest(found.boxes_xyxy), _shortest(found.scores)
     rows = zip(boxes, scores, found.class_ids.tolist(), found.names, strict=True)
@@ -51,7 +57,9 @@ def from_record(record: Mapping[str, Any], class_names: Sequence[str] | None = N
     }
 
 
-def to_coco(found: Detections, image_id: int | str, category_ids: Sequence[int] | None = None) -> list[dict[str, Any]]:
+def to_coco(
+    found: found_module.Detections, image_id: int | str, category_ids: Sequence[int] | None = None
+) -> list[dict[str, Any]]:
     """`Detections.to_coco`.
 
     Raises:
@@ -71,7 +79,7 @@ def to_coco(found: Detections, image_id: int | str, category_ids: Sequence[int] 
     ]
 
 
-def to_rows(found: Detections) -> list[tuple[Any, ...]]:
+def to_rows(found: found_module.Detections) -> list[tuple[Any, ...]]:
     """Rows for a table, in the order of `CSV_COLUMNS`."""
     path = str(found.path) if found.path else ""
     scores, boxes = _shortest(found.scores), _shortest(found.boxes_xyxy)
@@ -79,7 +87,7 @@ def to_rows(found: Detections) -> list[tuple[Any, ...]]:
     return [(path, class_id, name, score, *box) for class_id, name, score, box in rows]
 
 
-def to_pandas(found: Detections) -> Any:
+def to_pandas(found: found_module.Detections) -> Any:
     """`Detections.to_pandas`.
 
     Raises:
@@ -93,7 +101,7 @@ def to_pandas(found: Detections) -> Any:
     return table if found.path else table.drop(columns="path")
 
 
-def to_supervision(found: Detections) -> SupervisionDetections:
+def to_supervision(found: found_module.Detections) -> supervision.Detections:
     """`Detections.to_supervision`.
 
     Raises:

@@ -11,18 +11,21 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
+from singleshot.core.lazy import lazy_module
 from singleshot.prediction import converters
 from singleshot.prediction.settings import check_score, class_ids_of
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-    from supervision import Detections as SupervisionDetections
+    import supervision
+else:
+    supervision = lazy_module("supervision")
 
-    FloatArray = NDArray[np.float32]
-    IntArray = NDArray[np.int64]
-    ImageLike = NDArray[np.uint8] | str | os.PathLike[str]
-    Index = int | slice | Sequence[int] | NDArray[np.bool_] | NDArray[np.integer[Any]]
+FloatArray = NDArray[np.float32]
+IntArray = NDArray[np.int64]
+ImageLike = NDArray[np.uint8] | str | os.PathLike[str]
+Index = int | slice | Sequence[int] | NDArray[np.bool_] | NDArray[np.integer[Any]]
 
 
 class Detection(NamedTuple):
@@ -238,7 +241,7 @@ class Detections:
     def plot(
         self,
         image: ImageLike | None = None,
-        save: str | os.PathLike[str] | None = None,
+        out: str | os.PathLike[str] | None = None,
         *,
         labels: bool = True,
         line_width: int | None = None,
@@ -247,7 +250,7 @@ class Detections:
 
         Args:
             image: RGB array or file to draw on; what was detected in by default.
-            save: also write the picture to this file, which must not be the photo itself.
+            out: also write the picture to this file, which must not be the photo itself.
             labels: whether boxes have names and scores.
             line_width: of boxes, in pixels; ``None`` follows the picture's size.
 
@@ -256,11 +259,11 @@ class Detections:
 
         Raises:
             ImageError: no image is known, or it cannot be read or written.
-            OutputError: ``save`` is the photo itself.
+            OutputError: ``out`` is the photo itself.
         """
         from singleshot.prediction.plot import plot
 
-        return plot(self, image, save, labels=labels, line_width=line_width)
+        return plot(self, image, out, labels=labels, line_width=line_width)
 
     def show(self, image: ImageLike | None = None, *, labels: bool = True, line_width: int | None = None) -> None:
         """Show the picture with its boxes: in a notebook below the cell, elsewhere in a viewer.
@@ -308,7 +311,7 @@ class Detections:
         """The record that ``supervision.Detections.from_yolo_nas`` reads; `to_supervision` keeps the names too."""
         return SimpleNamespace(bboxes_xyxy=self.boxes_xyxy, confidence=self.scores, labels=self.class_ids)
 
-    def to_supervision(self) -> SupervisionDetections:
+    def to_supervision(self) -> supervision.Detections:
         """The same as ``supervision.Detections``, with the names as ``data["class_name"]``.
 
         Raises:

@@ -7,20 +7,19 @@ import sys
 import warnings
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from singleshot.errors import ImageError
 from singleshot.images.tiff import ORIENTATION
 from singleshot.prediction.frames import Frame
 from singleshot.prediction.sources import find_images, is_many
 
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
+PathLike = str | os.PathLike[str]
+Source = Path | NDArray[np.uint8]
 
-    PathLike = str | os.PathLike[str]
-    Source = Path | NDArray[np.uint8]
 
 WANTED = "an image is a path, an RGB array [H, W, 3] of uint8, a Pillow image or a torch tensor [3, H, W]"
 

@@ -58,7 +58,7 @@ class ResultFolder:
         if relative in self._made:
             return target
         if _identity(target) in self._source_ids:
-            raise OutputError(f"{target}: is a photo of this run and would be overwritten: name another folder (out)")
+            raise OutputError(f"{target}: is a photo of this run and would be overwritten: name another `out`")
         check_output(target, overwrite=self._overwrite)
         self._check_inside(target)
         self._note(str(relative))
@@ -73,7 +73,7 @@ class ResultFolder:
         folder = target.parent
         if folder not in self._safe_folders:
             if not folder.resolve().is_relative_to(self.path.resolve()):
-                raise OutputError(f"{target}: a link leads out of {self.path}: remove it, or name another folder (out)")
+                raise OutputError(f"{target}: a link leads out of {self.path}: remove it, or name another `out`")
             self._safe_folders.add(folder)
 
     def _note(self, what: object) -> None:
@@ -106,10 +106,10 @@ def check_folder(path: Path, tops: Iterable[str], sources: Iterable[Path] = (), 
     Raises:
         OutputError: names what is in the way, and what to do.
     """
-    remedy = "name another folder (out), or allow it to be replaced (overwrite)"
+    remedy = "name another `out`, or replace it with `overwrite=True`"
     if os.path.lexists(path) and not os.path.isdir(path):
         what = "is a file" if os.path.exists(path) else f"is a link to {os.readlink(path)}, which does not exist"
-        raise OutputError(f"{path}: {what}: name a folder (out)")
+        raise OutputError(f"{path}: {what}: name a folder by `out`")
     recorded = list(recorded_files(path))
     if not overwrite:
         if os.path.lexists(path / RECORD):
@@ -131,7 +131,7 @@ def check_not_sources(written: Sequence[Path], sources: Iterable[Path]) -> None:
     for source in sources if places else ():
         if (identity := _identity(source)) in places:
             raise OutputError(
-                f"{places[identity]}: is a source of this run and would be overwritten: name another folder (out)"
+                f"{places[identity]}: is a source of this run and would be overwritten: name another `out`"
             )
 
 

@@ -15,13 +15,15 @@ from dataclasses import dataclass, field
 from itertools import chain, count, islice
 from pathlib import Path
 from time import perf_counter
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from singleshot.core.memory import keep_freed_memory
 from singleshot.core.postprocess import PaddedArrays, PaddedDetections
 from singleshot.core.settings import PreprocessConfig
+from singleshot.core.sizes import parse_batch_size
 from singleshot.errors import ImageError
 from singleshot.images.preprocess import preprocess_image
 from singleshot.images.read import MAX_PIXELS, check_rgb, read_image
@@ -29,11 +31,7 @@ from singleshot.prediction.detections import Detections
 from singleshot.prediction.frames import Failure, Frame, Prediction, Result
 from singleshot.prediction.inputs import as_iterable, as_source, is_one
 from singleshot.prediction.not_images import check_readable
-from singleshot.prediction.settings import check_batch
 from singleshot.runtime.base import Backend, cores
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
 
 # Bytes for each thread: the photos that it holds at once, unless they are very large.
 _KEPT_MEMORY = 2**24
@@ -111,7 +109,7 @@ class Predictor:
             ConfigError: a batch size that makes no sense.
             ImageError: the sources are neither an image nor a list of some.
         """
-        check_batch(batch_size)
+        parse_batch_size(batch_size)
         return self._stream([sources] if is_one(sources) else as_iterable(sources), batch_size)
 
     def _stream(self, sources: Iterable[Any], batch_size: int) -> Iterator[Result]:

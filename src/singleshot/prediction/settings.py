@@ -19,7 +19,7 @@ ALL_DETECTIONS = 100_000
 
 def choose_postprocess(
     model: PostprocessConfig,
-    score_threshold: float,
+    score: float,
     nms_iou: float | None = None,
     max_detections: int | None = None,
     *,
@@ -31,7 +31,7 @@ def choose_postprocess(
 
     Args:
         model: the model's own.
-        score_threshold: least confidence.
+        score: least confidence.
         nms_iou, max_detections: ``None`` leaves the model's.
         agnostic: whether boxes suppress those of other classes, too.
         some_classes: whether only some classes will be kept, and the number of detections counts those.
@@ -40,7 +40,7 @@ def choose_postprocess(
     Raises:
         ConfigError: a value that makes no sense.
     """
-    changes: dict[str, Any] = {"score_threshold": check_score(score_threshold, "score_threshold")}
+    changes: dict[str, Any] = {"score_threshold": check_score(score)}
     if nms_iou is not None:
         changes["nms_iou"] = check_score(nms_iou, "nms_iou")
     if max_detections is not None:
@@ -65,20 +65,11 @@ def check_whole(value: Any, name: str, least: int = 1, most: float = math.inf) -
     except TypeError:
         number = None
     if number is None or isinstance(value, bool):
-        raise ConfigError(f"{name} must be a whole number, not {value!r}")
+        raise ConfigError(f"`{name}` must be a whole number, not {value!r}")
     if not least <= number <= most:
         limits = f"be at least {least}" if most == math.inf else f"lie in {least}..{most}"
-        raise ConfigError(f"{name} must {limits}, not {number}")
+        raise ConfigError(f"`{name}` must {limits}, not {number}")
     return number
-
-
-def check_batch(batch_size: int) -> int:
-    """A batch size that makes sense.
-
-    Raises:
-        ConfigError: it does not.
-    """
-    return check_whole(batch_size, "batch_size", 1, 1024)
 
 
 def check_score(score: float, name: str = "score") -> float:
@@ -88,14 +79,14 @@ def check_score(score: float, name: str = "score") -> float:
         ConfigError: it is not a number in 0..1.
     """
     if isinstance(score, bool):
-        raise ConfigError(f"{name} must be a number in 0..1, not {score!r}")
+        raise ConfigError(f"`{name}` must be a number in 0..1, not {score!r}")
     try:
         value = float(score)
     except (TypeError, ValueError):
-        raise ConfigError(f"{name} must be a number in 0..1, not {score!r}") from None
+        raise ConfigError(f"`{name}` must be a number in 0..1, not {score!r}") from None
     if not 0.0 <= value <= 1.0:
         hint = f"; did you mean {value / 100:g}?" if 2 <= value <= 100 else ""  # per cent
-        raise ConfigError(f"{name} must lie in 0..1, not {value:g}{hint}")
+        raise ConfigError(f"`{name}` must lie in 0..1, not {value:g}{hint}")
     return value
 
 
@@ -107,7 +98,7 @@ def check_line_width(line_width: int | None) -> int | None:
     """
     whole = isinstance(line_width, (int, np.integer)) and not isinstance(line_width, bool)
     if line_width is not None and not (whole and 1 <= line_width <= 1000):
-        raise ConfigError(f"line_width must be a whole number of pixels in 1..1000, not {line_width!r}")
+        raise ConfigError(f"`line_width` must be a whole number of pixels in 1..1000, not {line_width!r}")
     return line_width
 
 
@@ -118,7 +109,7 @@ def class_ids_of(classes: Collection[str | int] | str | int, class_names: Sequen
         ConfigError: a class that the vocabulary does not have; names the nearest.
     """
     if not isinstance(classes, (str, int, np.integer, Iterable)):
-        raise ConfigError(f"classes must be names or ids of classes, not {classes!r}")
+        raise ConfigError(f"`classes` must be names or ids of classes, not {classes!r}")
     ids: list[int] = []
     for item in [classes] if isinstance(classes, (str, int, np.integer)) else classes:
         if isinstance(item, str) and item in class_names:

@@ -157,7 +157,7 @@ class _Search:
             self._pass(
                 "results of an earlier run"
                 if holds_results(folder)
-                else "subfolders: look into them by recursive=True",
+                else "subfolders: look into them by `recursive=True`",
                 folder,
             )
         elif _identity(folder) in seen:
@@ -192,7 +192,7 @@ class _Search:
             return self.missed[-1]
         message = f"{folder}: holds no image ({' '.join(IMAGE_SUFFIXES)})"
         if not self._recursive and next(_Search(True, self._exclude)._walk(folder, None, {_identity(folder)}), None):
-            return f"{message}; its subfolders do: look into them by recursive=True"
+            return f"{message}; its subfolders do: look into them by `recursive=True`"
         passed = "; ".join(_listed(paths, why) for why, paths in self._passed.items() if paths)
         return f"{message}{'; ' + passed if passed else ''}"
 

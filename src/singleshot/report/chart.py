@@ -8,10 +8,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from singleshot.core.lazy import lazy_module
 from singleshot.errors import MissingExtraError
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
+    import matplotlib.axes as axes_module
+else:
+    axes_module = lazy_module("matplotlib.axes")
+
 
 PALETTE = ("#3b82f6", "#f59e0b", "#10b981", "#ef4444", "#8b5cf6", "#06b6d4", "#ec4899", "#84cc16", "#a16207", "#64748b")
 """Colours that can be read on white and on black."""
@@ -58,7 +62,7 @@ def shown_name(name: str) -> str:
 
 
 @contextmanager
-def chart(width_px: float, height_px: float) -> Iterator[tuple[Axes, io.BytesIO]]:
+def chart(width_px: float, height_px: float) -> Iterator[tuple[axes_module.Axes, io.BytesIO]]:
     """Fresh axes without pyplot's global state; what was drawn is in the buffer after the block."""
     try:
         import matplotlib as mpl
@@ -77,7 +81,7 @@ def chart(width_px: float, height_px: float) -> Iterator[tuple[Axes, io.BytesIO]
     out.write(text)
 
 
-def decades(axes: Axes) -> None:
+def decades(axes: axes_module.Axes) -> None:
     """A logarithmic y axis with plain numbers at 1, 2 and 5."""
     from matplotlib.ticker import LogLocator
 
@@ -87,7 +91,7 @@ def decades(axes: Axes) -> None:
 
 
 def finish(
-    axes: Axes,
+    axes: axes_module.Axes,
     x_label: str,
     y_label: str,
     title: str,

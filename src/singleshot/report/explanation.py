@@ -99,7 +99,7 @@ def explain(
     *,
     image: str | None = None,
     split: str | None = None,
-    score_threshold: float = SCORE_THRESHOLD,
+    score: float = SCORE_THRESHOLD,
 ) -> Explanation:
     """Draw what happens to one image: its default boxes, which of them learn what, and how boxes come of scores.
 
@@ -111,7 +111,7 @@ def explain(
         model: a detector, a weights file, or ``coco``.
         image: name of the data set's image; by default the first with two to six objects.
         split: where to look for it, when ``source`` is a path; everywhere by default.
-        score_threshold: candidates score more.
+        score: candidates score more.
 
     Raises:
         DataError: the data cannot be read, or has no such image.
@@ -119,7 +119,7 @@ def explain(
         ConfigError: ``image`` or ``split`` are given with a photo, or a setting makes no sense.
         WeightsError: the model cannot be read.
     """
-    check_score(score_threshold)
+    check_score(score)
     detector = model if isinstance(model, Detector) else load(model)
     pixels, sample, names = _open(source, image, split)
     heads = _Heads.of(detector, pixels)
@@ -127,7 +127,7 @@ def explain(
     parts = [("default_boxes", _default_boxes(detector, heads, pixels))]
     if sample is not None:
         parts.append(("matching", _matching(detector, heads, pixels, sample, names)))
-    parts.append(("detection", _detection(detector, heads, pixels, score_threshold)))
+    parts.append(("detection", _detection(detector, heads, pixels, score)))
     for name, part in parts:
         pictures[name] = part.picture
         numbers |= part.numbers
@@ -307,9 +307,9 @@ def _matching(
     return _Part(picture, numbers, Section("Matching and mining", [text, Table(columns, table, digits=2)]))
 
 
-def _detection(detector: Detector, heads: _Heads, pixels: NDArray[np.uint8], score_threshold: float) -> _Part:
+def _detection(detector: Detector, heads: _Heads, pixels: NDArray[np.uint8], score: float) -> _Part:
     """All candidates, and what is left of them."""
-    config = detector.spec.postprocess.model_copy(update={"score_threshold": score_threshold})
+    config = detector.spec.postprocess.model_copy(update={"score_threshold": score})
     every = {"nms": "none", "pre_nms_top_k": None, "max_per_class": None}
     many = len(heads.anchors) * len(detector.class_names)
     boxes, _, class_ids = _boxes(detector, heads, config.model_copy(update={**every, "max_detections": many}))
@@ -318,13 +318,13 @@ def _detection(detector: Detector, heads: _Heads, pixels: NDArray[np.uint8], sco
     scale = np.array([canvas.shape[1], canvas.shape[0]] * 2, dtype=np.float32)
     found = Detections(left[0] * scale, left[1], left[2], detector.class_names, canvas.shape[:2])
     headings = (
-        f"{counted(len(boxes), 'candidate')}: score above {score_threshold:g}",
+        f"{counted(len(boxes), 'candidate')}: score above {score:g}",
         f"{counted(len(found), 'detection')} after NMS",
     )
     blocks: list[Block] = [
         Text(
             f"Each anchor's scores come from its logits by {config.score_function}; every pair of anchor and class "
-            f"that scores above {score_threshold:g} is a candidate, and its four numbers turn the anchor into a box "
+            f"that scores above {score:g} is a candidate, and its four numbers turn the anchor into a box "
             f"(left). One object makes many candidates. Non-maximum suppression ({config.nms}) keeps the best and "
             f"drops those of {'any' if config.class_agnostic else 'its'} class that overlap it by more than "
             f"{config.nms_iou:g} (right)."

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol
+from typing import Literal, NamedTuple, Protocol
 
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
+import numpy as np
+from numpy.typing import NDArray
 
-    from singleshot.core.postprocess import PaddedArrays
-    from singleshot.core.settings import PostprocessConfig
-
+from singleshot.core.postprocess import PaddedArrays
+from singleshot.core.settings import PostprocessConfig
 
 FloatPrecision = Literal["fp32", "bf16"]
 """What convolutions are computed in; scores, boxes and NMS are float32 in any case."""

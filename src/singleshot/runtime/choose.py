@@ -45,7 +45,7 @@ def choose_plan(source: Source, wish: Wish) -> Plan:
     offered = runtime.precisions(device)
     if wish.precision not in (AUTO, *offered):
         others = " or ".join(f"'{precision}'" for precision in offered)
-        raise ConfigError(f"precision='{wish.precision}': {name} does not compute in it on {device}; use {others}")
+        raise ConfigError(f"`precision='{wish.precision}'`: {name} does not compute in it on {device}; use {others}")
     first_float = next(precision for precision in offered if precision != "int8")
     precision = first_float if wish.precision in (AUTO, "int8") else wish.precision
     int8 = None
@@ -128,7 +128,7 @@ def _int8_file(source: Source, kind: str, is_asked: bool = False) -> Path | None
     if not is_asked:
         return None
     problem = "is damaged" if path in source.refused else "is of other weights" if path.exists() else "is missing"
-    raise ConfigError(f"{path} {problem}, which precision int8 needs: {remedy(weights, kind)}")
+    raise ConfigError(f"{path} {problem}, which `precision='int8'` needs: {remedy(weights, kind)}")
 
 
 def refuse_int8(source: Source, path: Path, kind: str, error: WeightsError, quietly: bool = False) -> None:

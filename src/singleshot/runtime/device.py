@@ -8,10 +8,14 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from singleshot.core.lazy import lazy_module
 from singleshot.errors import ConfigError
 
 if TYPE_CHECKING:
     import torch
+else:
+    torch = lazy_module("torch")
+
 
 DEVICES = "auto, cpu, cuda, cuda:1, mps"
 
@@ -26,7 +30,7 @@ def check_device(name: str) -> str:
         ConfigError: there is no such name.
     """
     if re.fullmatch(r"auto|cpu|cuda(:\d+)?|mps", name) is None:
-        raise ConfigError(f"device='{name}': unknown; choose from {DEVICES}")
+        raise ConfigError(f"`device='{name}'`: unknown; choose from {DEVICES}")
     return name
 
 
@@ -50,7 +54,7 @@ def choose_device(name: str) -> torch.device:
     if name != "cpu" and torch.cuda._is_in_bad_fork():
         raise ConfigError(
             "a GPU cannot be used in a process that was forked after its parent used one: start processes by 'spawn', "
-            "or use device 'cpu'"
+            "or use `device='cpu'`"
         )
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")

@@ -7,20 +7,24 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from singleshot.core.lazy import lazy_module
 from singleshot.core.once import ForkSafeLock
 from singleshot.errors import WeightsError
 from singleshot.kernels import prepare
 from singleshot.models.config import ModelSpec
+from singleshot.runtime.base import Engine
+from singleshot.runtime.changes import Watch
 from singleshot.runtime.choose import choose_plan, refuse_int8
 from singleshot.runtime.registry import AUTO, RUNTIMES, Plan, Wish
 from singleshot.runtime.source import Source, StoredNetwork
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    import torch
 
-    from singleshot.models.network import Network
-    from singleshot.runtime.base import Engine
-    from singleshot.runtime.changes import Watch
+    import singleshot.models.network as networks
+else:
+    networks = lazy_module("singleshot.models.network")
+    torch = lazy_module("torch")
 
 
 class Engines:
@@ -34,14 +38,14 @@ class Engines:
         weights: the network's state, or a weights file that holds it (read when it is first needed).
     """
 
-    def __init__(self, spec: ModelSpec, weights: Mapping[str, Tensor] | Path) -> None:
+    def __init__(self, spec: ModelSpec, weights: Mapping[str, torch.Tensor] | Path) -> None:
         self.spec = spec
         self.weights = weights
         self._is_shared = False
         self._is_changed = False
         self._start()
 
-    def _start(self, built: Network | None = None) -> None:
+    def _start(self, built: networks.Network | None = None) -> None:
         self._network = StoredNetwork(self.spec, self.weights, built)
         self._lock = ForkSafeLock()
         self._pid = os.getpid()
@@ -64,7 +68,7 @@ class Engines:
         self.__dict__.update(state)
         self._start(built)
 
-    def network(self, shared: bool = False) -> Network:
+    def network(self, shared: bool = False) -> networks.Network:
         """The torch module, in eval mode on the CPU.
 
         Args:

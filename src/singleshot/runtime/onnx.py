@@ -4,22 +4,18 @@ from __future__ import annotations
 
 from importlib.util import find_spec
 from time import perf_counter
-from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from singleshot.core.once import needs_threads
+from singleshot.core.settings import PostprocessConfig
 from singleshot.errors import MissingExtraError, WeightsError
 from singleshot.export.package import Package
 from singleshot.runtime.base import TimedDetections, cores
 from singleshot.runtime.postprocess import choose_form, geometry_of
 from singleshot.runtime.registry import RUNTIMES, Plan, Wish, only_torch
 from singleshot.runtime.source import Source
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    from singleshot.core.settings import PostprocessConfig
 
 
 class OnnxEngine:
@@ -69,12 +65,14 @@ class OnnxRuntime:
     def available(self) -> MissingExtraError | None:
         """Whether the package is not installed."""
         is_there = find_spec("onnxruntime") is not None
-        return None if is_there else MissingExtraError("onnxruntime", "onnx", "backend='onnx'")
+        return None if is_there else MissingExtraError("onnxruntime", "onnx", "`backend='onnx'`")
 
     def fits(self, wish: Wish) -> str | None:
         """All on the CPU but bf16."""
         if wish.precision == "bf16":
-            return "precision='bf16' runs with backend='openvino' or backend='torch': ONNX Runtime has none on CPUs"
+            return (
+                "`precision='bf16'` runs with `backend='openvino'` or `backend='torch'`: ONNX Runtime has none on CPUs"
+            )
         return only_torch(wish, "onnx")
 
     def precisions(self, device: str) -> tuple[str, ...]:

@@ -12,8 +12,11 @@ from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
+from singleshot.core.lazy import lazy_module
 from singleshot.core.once import needs_threads
+from singleshot.core.settings import PostprocessConfig
 from singleshot.errors import MissingExtraError, WeightsError
 from singleshot.export.package import Package
 from singleshot.runtime.base import FloatPrecision, TimedDetections
@@ -23,9 +26,9 @@ from singleshot.runtime.source import Source
 
 if TYPE_CHECKING:
     import openvino as ov
-    from numpy.typing import NDArray
+else:
+    ov = lazy_module("openvino")
 
-    from singleshot.core.settings import PostprocessConfig
 
 MAX_PADDED = 16
 """Images that are computed for nothing before a model for a smaller batch is compiled."""
@@ -134,7 +137,7 @@ class OpenVinoRuntime:
     def available(self) -> MissingExtraError | None:
         """Whether the package is not installed."""
         is_there = find_spec("openvino") is not None
-        return None if is_there else MissingExtraError("openvino", "openvino", "backend='openvino'")
+        return None if is_there else MissingExtraError("openvino", "openvino", "`backend='openvino'`")
 
     def fits(self, wish: Wish) -> str | None:
         """All on the CPU."""

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from singleshot.core.postprocess import Form, HeadGeometry, Heads, PaddedArrays, PaddedDetections
 from singleshot.core.settings import PostprocessConfig
+from singleshot.export.package import Package
 from singleshot.kernels import detect
 from singleshot.kernels.detect import CompiledForm
-
-if TYPE_CHECKING:
-    from singleshot.export.package import Package
 
 
 class TorchForm(NamedTuple):

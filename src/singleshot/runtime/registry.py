@@ -4,16 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 from singleshot.core.registry import Registry
 from singleshot.errors import ConfigError, SingleshotError
-from singleshot.runtime.base import FloatPrecision
+from singleshot.runtime.base import Engine, FloatPrecision
 from singleshot.runtime.device import check_device
-
-if TYPE_CHECKING:
-    from singleshot.runtime.base import Engine
-    from singleshot.runtime.source import Source
+from singleshot.runtime.source import Source
 
 AUTO = "auto"
 PRECISIONS = (AUTO, "fp32", "bf16", "int8")
@@ -49,11 +46,11 @@ class Wish:
             ("device", self.device, "cuda:0"),
         ):
             if not isinstance(value, str):
-                raise ConfigError(f"{name} must be a name such as '{example}', not {value!r}")
+                raise ConfigError(f"`{name}` must be a name such as '{example}', not {value!r}")
         if self.backend != AUTO and self.backend not in RUNTIMES:
-            raise ConfigError(f"backend='{self.backend}': unknown; choose from {', '.join((AUTO, *RUNTIMES))}")
+            raise ConfigError(f"`backend='{self.backend}'`: unknown; choose from {', '.join((AUTO, *RUNTIMES))}")
         if self.precision not in PRECISIONS:
-            raise ConfigError(f"precision='{self.precision}': unknown; choose from {', '.join(PRECISIONS)}")
+            raise ConfigError(f"`precision='{self.precision}'`: unknown; choose from {', '.join(PRECISIONS)}")
         check_device(self.device)
 
 
@@ -122,5 +119,7 @@ RUNTIMES: Registry[Runtime] = Registry(
 
 def only_torch(wish: Wish, name: str) -> str | None:
     """What of a wish only torch can do: a device other than the CPU, or compilation; ``None`` where nothing."""
-    asked = f"device='{wish.device}'" if wish.device not in (AUTO, "cpu") else "compile=True" if wish.compile else ""
-    return f"{asked} goes with backend='torch', not '{name}': leave one of them out" if asked else None
+    asked = (
+        f"`device='{wish.device}'`" if wish.device not in (AUTO, "cpu") else "`compile=True`" if wish.compile else ""
+    )
+    return f"{asked} goes with `backend='torch'`, not '{name}': leave one of them out" if asked else None

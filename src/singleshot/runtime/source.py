@@ -7,17 +7,21 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from singleshot.core.lazy import lazy_module
 from singleshot.core.once import ForkSafeLock, Once, away_from_fork
 from singleshot.export.compiled import compiled_file
 from singleshot.export.conversion import convert_network
 from singleshot.export.int8_file import read_int8
+from singleshot.export.package import Kind, Package
 from singleshot.models.config import ModelSpec
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    import torch
 
-    from singleshot.export.package import Kind, Package
-    from singleshot.models.network import Network
+    import singleshot.models.network as networks
+else:
+    networks = lazy_module("singleshot.models.network")
+    torch = lazy_module("torch")
 
 
 class StoredNetwork:
@@ -29,13 +33,15 @@ class StoredNetwork:
         built: the module, where there is one already.
     """
 
-    def __init__(self, spec: ModelSpec, weights: Mapping[str, Tensor] | Path, built: Network | None = None) -> None:
+    def __init__(
+        self, spec: ModelSpec, weights: Mapping[str, torch.Tensor] | Path, built: networks.Network | None = None
+    ) -> None:
         self.built = built
         self._spec = spec
         self._weights = weights
         self._lock = ForkSafeLock()
 
-    def get(self) -> Network:
+    def get(self) -> networks.Network:
         """The module itself, on the CPU.
 
         Raises:
@@ -46,13 +52,13 @@ class StoredNetwork:
                 self.built = away_from_fork(self._build)
             return self.built
 
-    def copy(self) -> Network:
+    def copy(self) -> networks.Network:
         """A copy in eval mode that shares the numbers."""
         from singleshot.runtime.fold import eval_copy
 
         return eval_copy(self.get())
 
-    def _build(self) -> Network:
+    def _build(self) -> networks.Network:
         from singleshot.weights.file import read_state
         from singleshot.weights.network import load_network
 

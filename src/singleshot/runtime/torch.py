@@ -10,11 +10,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from singleshot.core.lazy import lazy_module
 from singleshot.core.once import away_from_fork
 from singleshot.core.postprocess import HeadGeometry, PaddedArrays, PaddedDetections
 from singleshot.core.settings import CoderConfig, PostprocessConfig
 from singleshot.kernels import detect
 from singleshot.models.build import build_anchors
+from singleshot.models.config import ModelSpec
 from singleshot.multibox.decode import postprocess
 from singleshot.runtime.base import Backend, EngineBackend, TimedDetections, cores
 from singleshot.runtime.postprocess import choose_form
@@ -23,8 +25,9 @@ from singleshot.runtime.source import Source
 from singleshot.runtime.torch_forward import EagerForward, Forward, Output, build_forward
 
 if TYPE_CHECKING:
-    from singleshot.models.config import ModelSpec
-    from singleshot.models.network import Network
+    import singleshot.models.network as networks
+else:
+    networks = lazy_module("singleshot.models.network")
 
 
 class TorchEngine:
@@ -92,7 +95,7 @@ class TorchEngine:
             torch.cuda.synchronize(self._forward.device)
 
 
-def network_backend(network: Network, spec: ModelSpec, settings: PostprocessConfig) -> Backend:
+def network_backend(network: networks.Network, spec: ModelSpec, settings: PostprocessConfig) -> Backend:
     """A network as it is now, on its device, in float32; for evaluations during training.
 
     On a CPU it is prepared as for predictions: BatchNorm folded, our convolutions. So it must not be used once the
@@ -122,7 +125,7 @@ class TorchRuntime:
     def fits(self, wish: Wish) -> str | None:
         """All but int8."""
         if wish.precision == "int8":
-            return "precision='int8' runs with backend='openvino' or backend='onnx' (on the CPU), not with torch"
+            return "`precision='int8'` runs with `backend='openvino'` or `backend='onnx'` (on the CPU), not with torch"
         return None
 
     def precisions(self, device: str) -> tuple[str, ...]:
@@ -136,7 +139,7 @@ class TorchRuntime:
         return away_from_fork(lambda: _engine(source.network.copy(), source.spec, plan))
 
 
-def _engine(network: Network, spec: ModelSpec, plan: Plan) -> TorchEngine:
+def _engine(network: networks.Network, spec: ModelSpec, plan: Plan) -> TorchEngine:
     forward = build_forward(network, spec.preprocess.size_hw, torch.device(plan.device), plan.precision, plan.compile)
     return TorchEngine(forward, build_anchors(spec, network), spec.coder, len(spec.class_names))
 

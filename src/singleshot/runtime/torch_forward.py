@@ -229,13 +229,13 @@ def check_compiler(device: torch.device) -> None:
     compiler = os.environ.get("CXX", default)
     if shutil.which(compiler) is None:
         raise ConfigError(
-            f"compile=True needs a C++ compiler, and '{compiler}' is not there: install one (Debian and Ubuntu: "
-            "apt install g++) or name it in CXX, or leave compile=True out"
+            f"`compile=True` needs a C++ compiler, and '{compiler}' is not there: install one (Debian and Ubuntu: "
+            "apt install g++) or name it in CXX, or leave `compile=True` out"
         )
     if device.type == "cuda" and find_spec("triton") is None:
-        raise ConfigError("compile=True on a GPU needs triton: pip install triton, or leave compile=True out")
+        raise ConfigError("`compile=True` on a GPU needs triton: pip install triton, or leave `compile=True` out")
     if device.type == "mps":
-        raise ConfigError("compile=True runs on cpu and cuda, not on mps: leave one of the two out")
+        raise ConfigError("`compile=True` runs on cpu and cuda, not on mps: leave one of the two out")
 
 
 def _compiled(network: nn.Module) -> Callable[[Tensor], Output]:
@@ -246,7 +246,7 @@ def _compiled(network: nn.Module) -> Callable[[Tensor], Output]:
             output: Output = run(images)
         except torch._dynamo.exc.TorchDynamoException as error:
             reason = str(error).strip().splitlines()[0]
-            problem = f"compile=True: torch cannot compile this network here ({reason}): leave it out"
+            problem = f"`compile=True`: torch cannot compile this network here ({reason}): leave it out"
             raise ConfigError(problem) from error
         return output
 

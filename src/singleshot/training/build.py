@@ -41,7 +41,7 @@ def build_trainer(setup: Setup, loader: TrainLoader, store: Store, held_out: Hel
         held_out: measures the network now and then.
     """
     config, device, spec = setup.config, setup.device, setup.start.spec
-    assert isinstance(config.batch, int)
+    assert isinstance(config.batch_size, int)
     assert isinstance(config.optimizer.lr, float)
     assert config.amp != "auto"
     assert config.evaluation.every != "auto"
@@ -62,7 +62,7 @@ def build_trainer(setup: Setup, loader: TrainLoader, store: Store, held_out: Hel
         criterion=criterion(setup.anchors_cxcywh.to(device), spec.coder, config),
         batches=loader,
         normalizer=ImageNormalizer(spec.preprocess, device, config.channels_last),
-        length=RunLength(*config.length, loader.images_per_epoch / (config.batch * config.accumulate)),
+        length=RunLength(*config.length, loader.images_per_epoch / (config.batch_size * config.accumulate)),
         schedule=config.schedule,
         guard=LossGuard(paths.__getitem__, 1 if device.type == "cpu" else GUARD_EVERY),
         store=store,
@@ -84,12 +84,12 @@ def build_trainer(setup: Setup, loader: TrainLoader, store: Store, held_out: Hel
 def build_loader(setup: Setup) -> TrainLoader:
     """The training batches of a run."""
     config = setup.config
-    assert isinstance(config.batch, int)
+    assert isinstance(config.batch_size, int)
     return TrainLoader(
         setup.train_set.samples,
         Augmenter(config.augment, setup.start.spec.preprocess.size_hw),
         LoaderConfig(
-            batch_size=config.batch,
+            batch_size=config.batch_size,
             seed=config.seed,
             workers=config.workers,
             keep_empty=config.keep_empty,

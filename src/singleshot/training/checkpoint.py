@@ -140,7 +140,7 @@ def _intact(path: Path) -> bytes:
 
 
 def _instead(path: Path) -> str:
-    return f"start a new run from its weights: --weights {path.parent / 'last.safetensors'}"
+    return f"start a new run from its weights: `weights={str(path.parent / 'last.safetensors')!r}`"
 
 
 def _snapshot(learner: Learner, run: RunState) -> dict[str, Any]:

@@ -57,9 +57,9 @@ class AnchorFit:
             is_fitted: whether the boxes are already scaled to the objects.
         """
         factor = max(self.median_side / self.smallest_anchor, 0.01)
-        remedy = "try --anchors auto" + (f", or --anchor-scale {factor:.2g}" if factor < 1 else "")
+        remedy = "try `anchors='auto'`" + (f", or `anchor_scale={factor:.2g}`" if factor < 1 else "")
         if is_fitted:
-            remedy = "a larger --size, or large photos cut into tiles, may help"
+            remedy = "a larger `size`, or large photos cut into tiles, may help"
         poor = [name for name, recall in zip(self.class_names, self.recall, strict=True) if recall < LOW_RECALL]
         found = []
         if poor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
 
@@ -10,14 +11,18 @@ from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, Validat
 from singleshot.augment.config import AugmentConfig, parse_augment, preset
 from singleshot.core.setting_errors import explain_settings
 from singleshot.core.settings import AnchorConfig, Frozen, LossConfig, MatchConfig, SizeHW, UnitFloat
+from singleshot.core.sizes import parse_batch_size
 from singleshot.data.formats.registry import known_format
 from singleshot.errors import ConfigError
 
 PositiveInt = Annotated[int, Field(gt=0)]
+BatchSize = Annotated[int | Literal["auto"], BeforeValidator(lambda value: parse_batch_size(value, auto=True))]
 PositiveFloat = Annotated[float, Field(gt=0)]
 NonNegative = Annotated[float, Field(ge=0)]
 
 Unit = Literal["epochs", "steps", "minutes"]
+_log = logging.getLogger(__name__)
+
 DEFAULT_EPOCHS = 50.0
 MAX_DESCRIPTION = 200_000
 
@@ -108,6 +113,14 @@ def _bounded(description: Any) -> Any:
     raise ValueError(f"describes more than {MAX_DESCRIPTION:,} settings; no detector has so many")
 
 
+def renamed(data: Any, old: str, new: str) -> Any:
+    """Settings with the name that one of them has now; says so. Files of version 0.1 have the old one."""
+    if not isinstance(data, Mapping) or old not in data:
+        return data
+    _log.warning("the setting '%s' is called '%s' now", old, new)
+    return {**{key: value for key, value in data.items() if key != old}, new: data[old]}
+
+
 class EvaluationConfig(Frozen):
     """Evaluation during training.
 
@@ -118,14 +131,19 @@ class EvaluationConfig(Frozen):
         metric: which number decides the best checkpoint and early stopping: ``coco_AP`` (or ``AP``), ``voc_area`` ...
             Evaluations before the end of the warm-up do not count; of equal numbers the later one is the best.
         patience: evaluations without a better number before the run stops; ``None`` never stops early.
-        batch: images per forward of the evaluation; ``auto`` takes the training batch.
+        batch_size: images per forward of the evaluation; ``auto`` takes the training batch.
     """
 
     every: NonNegative | Literal["auto"] = "auto"
     share: UnitFloat | Literal["auto"] = "auto"
     metric: Annotated[str, BeforeValidator(_metric_name)] = "coco_AP"
     patience: PositiveInt | None = None
-    batch: PositiveInt | Literal["auto"] = "auto"
+    batch_size: BatchSize = "auto"
+
+    @model_validator(mode="before")
+    @classmethod
+    def _names_of_today(cls, data: Any) -> Any:
+        return renamed(data, "batch", "batch_size")
 
 
 class DataConfig(Frozen):
@@ -175,8 +193,8 @@ class TrainConfig(Frozen):
             ``imagenet:PATH`` (one that is here), a weights file, or ``none``.
         size_hw: network input size; ``None`` keeps the model's.
         epochs, steps, minutes: length of the run, one of them; none means ``DEFAULT_EPOCHS``.
-        batch: images per forward; ``auto`` fits the memory.
-        accumulate: forwards per optimiser step; the effective batch is ``batch * accumulate``.
+        batch_size: images per forward; ``auto`` fits the memory.
+        accumulate: forwards per optimiser step; the effective batch is ``batch_size * accumulate``.
         optimizer, schedule, ema, evaluation: see there; ``ema: null`` averages nothing.
         loss, match: the multibox loss; ``loss.classification`` also decides how scores are read afterwards.
         anchors: default boxes to use in place of the model's; ``auto`` scales the model's to the training objects.
@@ -210,7 +228,7 @@ class TrainConfig(Frozen):
     epochs: PositiveFloat | None = None
     steps: PositiveInt | None = None
     minutes: PositiveFloat | None = None
-    batch: PositiveInt | Literal["auto"] = "auto"
+    batch_size: BatchSize = "auto"
     accumulate: PositiveInt = 1
     optimizer: OptimizerConfig = OptimizerConfig()
     schedule: ScheduleConfig = ScheduleConfig()
@@ -236,6 +254,11 @@ class TrainConfig(Frozen):
     save_minutes: PositiveFloat = 2.0
     tensorboard: bool = False
     reference: Reference | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _names_of_today(cls, data: Any) -> Any:
+        return renamed(data, "batch", "batch_size")
 
     @model_validator(mode="after")
     def _one_length(self) -> Self:

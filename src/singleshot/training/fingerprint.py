@@ -55,7 +55,7 @@ def check_classes(run: Sequence[str], data: Sequence[str], folder: Path) -> None
         raise ConfigError(
             f"the classes of the data are not those of the run in {folder}:\n  run:  {', '.join(run)}\n  data: "
             f"{', '.join(data)}\nGive the data its old classes in their old order, or start a new run from the "
-            f"weights: --weights {folder / 'last.safetensors'}"
+            f"weights: `weights={str(folder / 'last.safetensors')!r}`"
         )
 
 

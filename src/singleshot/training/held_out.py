@@ -79,5 +79,5 @@ class HeldOut:
 
     def _result(self, network: nn.Module) -> EvalResult:
         assert isinstance(network, Network)
-        assert isinstance(self._config.batch, int)
-        return evaluate_network(network, self._spec, self.images, batch_size=self._config.batch)
+        assert isinstance(self._config.batch_size, int)
+        return evaluate_network(network, self._spec, self.images, batch_size=self._config.batch_size)

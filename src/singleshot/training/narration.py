@@ -41,7 +41,7 @@ def introduce(setup: Setup, warnings: Sequence[str]) -> RichText:
     config, spec, train_set = setup.config, setup.start.spec, setup.train_set
     height, width = spec.preprocess.size_hw
     fit = anchor_fit(train_set.samples, train_set.class_map, setup.anchors_cxcywh, (height, width))
-    effective = int(config.batch) * config.accumulate
+    effective = int(config.batch_size) * config.accumulate
     unit, total = config.length
     parameters = sum(p.numel() for p in setup.start.network.parameters())
     facts = {
@@ -71,7 +71,7 @@ def conclude(result: TrainResult, metric: str, held_out: HeldOut | None) -> Rich
         return text.append(f"stopped at step {result.steps:,}; everything is saved. Continue with: {again}\n")
     early = " (stopped early: no longer improved)" if result.ending == "early" else ""
     text.append(f"{reached}{counted(result.steps, 'step')} in {clock(result.duration_s)}{early}\n", style="bold")
-    facts = {"weights": str(result.best), "try": f"singleshot predict IMAGES --weights {result.best}"}
+    facts = {"weights": str(result.best), "try": f"singleshot predict IMAGES --model {result.best}"}
     if result.report:
         facts["report"] = str(result.report)
     return text.append(_table(facts, []))

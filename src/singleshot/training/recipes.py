@@ -19,7 +19,7 @@ def read_config(path: str | Path) -> TrainConfig:
     Raises:
         ConfigError: the file is missing, is not YAML, or holds wrong settings.
     """
-    return parse_config(read_mapping(path, "settings", "batch: 32"), str(path))
+    return parse_config(read_mapping(path, "settings", "batch_size: 32"), str(path))
 
 
 def write_config(config: TrainConfig, path: Path, comment: str = "") -> None:

@@ -27,10 +27,8 @@ def saved_settings(folder: Path) -> TrainConfig:
         ConfigError: the file is damaged: what it lacks would silently be something else.
     """
     path = folder / "config.yaml"
-    instead = (
-        f"Restore it, or start a new run from the weights: singleshot train DATA --weights "
-        f"{folder / 'last.safetensors'} --out ANOTHER"
-    )
+    last = str(folder / "last.safetensors")
+    instead = f"Restore it, or start a new run from its weights: `weights={last!r}` and another `out`"
     try:
         config = read_config(path)
     except ConfigError as error:
@@ -69,7 +67,7 @@ def _refuse_difference(key: str, old: Any, new: Any, folder: Path) -> None:
     elif old != new:
         raise ConfigError(
             f"{key}: the run in {folder} has {SHORT.repr(old)}, not {SHORT.repr(new)}; a resumed run keeps its "
-            "settings. Leave the option out, or start a new run from its weights with --weights"
+            "settings. Leave the option out, or start a new run from its `weights`"
         )
 
 

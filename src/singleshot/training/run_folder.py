@@ -79,24 +79,24 @@ def new_folder(out: str | os.PathLike[str] | None, name: str, *, overwrite: bool
         with suppress(FileExistsError):
             path.mkdir()
             return path
-    raise ConfigError(f"{RUNS}/ holds too many runs of '{name}': name a folder with --out")
+    raise ConfigError(f"{RUNS}/ holds too many runs of '{name}': name a folder by `out`")
 
 
 def _refuse_results(path: Path, overwrite: bool) -> None:
     if path.exists() and not path.is_dir():
-        raise ConfigError(f"{path} is a file: --out names a folder")
+        raise ConfigError(f"{path} is a file: `out` names a folder")
     if overwrite:
         return
     if holds_run(path):
         raise ConfigError(
-            f"{path} already holds a run: continue it with --resume, replace it with --overwrite, or choose another "
-            "--out"
+            f"{path} already holds a run: continue it with `resume=True`, replace it with `overwrite=True`, or "
+            "choose another `out`"
         )
     # A run that was killed before its first save left its settings and a log, which nobody needs.
     kept = RESULTS if _is_ours(path / "config.yaml") else (*RESULTS, *BESIDES)
     found = next((path / name for name in kept if os.path.lexists(path / name)), None)
     if found is not None:
-        raise ConfigError(f"{found} is there already: choose another --out, or allow it to be replaced by --overwrite")
+        raise ConfigError(f"{found} is there already: choose another `out`, or replace it with `overwrite=True`")
 
 
 def _is_ours(settings: Path) -> bool:
@@ -120,7 +120,7 @@ def sole_use(path: Path) -> Iterator[None]:
     """
     key = path.resolve()
     if key in _held:
-        raise ConfigError(f"{path} is in use by another run of this process ({os.getpid()}): choose another --out")
+        raise ConfigError(f"{path} is in use by another run of this process ({os.getpid()}): choose another `out`")
     lock = _lock(path) if fcntl else None
     _held.add(key)
     try:
@@ -139,7 +139,7 @@ def _lock(path: Path) -> int:
         try:
             file = os.open(path / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
         except OSError as error:
-            raise ConfigError(f"{path} cannot be written: {error.strerror}; choose another --out") from error
+            raise ConfigError(f"{path} cannot be written: {error.strerror}; choose another `out`") from error
         try:
             # A record lock, not flock: processes that prepare batches would inherit that one.
             fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -153,7 +153,7 @@ def _lock(path: Path) -> int:
             owner = os.pread(file, 20, 0).decode("ascii", "replace") or "unknown"
             os.close(file)
             raise ConfigError(
-                f"{path} is in use by another run (process {owner}): wait for it, or choose another --out"
+                f"{path} is in use by another run (process {owner}): wait for it, or choose another `out`"
             ) from error
         os.close(file)
 
@@ -168,12 +168,12 @@ def existing_folder(out: str | os.PathLike[str] | None) -> Path:
         if not holds_run(Path(out)):
             raise ConfigError(
                 f"{out} holds no run to resume: it needs config.yaml, last.safetensors and state.pt. A run that was "
-                "killed before its first save begins anew: the same command without --resume"
+                "killed before its first save begins anew: the same call without `resume=True`"
             )
         return Path(out)
     runs = [path for path in RUNS.glob("*") if holds_run(path)]
     if not runs:
-        raise ConfigError(f"no run to resume below {RUNS}/: name its folder with --out")
+        raise ConfigError(f"no run to resume below {RUNS}/: name its folder by `out`")
     return max(runs, key=lambda path: (path / "state.pt").stat().st_mtime)
 
 

@@ -131,7 +131,7 @@ def _standing_still(setup: Setup) -> list[str]:
         return []
     return [
         f"batch 1: {len(setup.single_norms)} BatchNorm layers see one number per channel, which has no variance; they "
-        "keep the statistics of the starting point. --batch 2 would teach them"
+        "keep the statistics of the starting point. `batch_size=2` would teach them"
     ]
 
 
@@ -175,6 +175,6 @@ def _memory_advice() -> Iterator[None]:
         yield
     except (torch.OutOfMemoryError, MemoryError) as error:
         raise SingleshotError(
-            f"out of memory ({str(error).splitlines()[0] if str(error) else 'no details'}). Use a smaller --batch and "
-            "keep the effective one with --set accumulate=2, or amp: bf16, or a smaller --size"
+            f"out of memory ({str(error).splitlines()[0] if str(error) else 'no details'}). Use a smaller "
+            "`batch_size` and keep the effective one with `accumulate=2`, or `amp='bf16'`, or a smaller `size`"
         ) from error

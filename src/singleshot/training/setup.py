@@ -71,7 +71,7 @@ def prepare(
     """
     network, size_hw = start.network, start.spec.preprocess.size_hw
     frozen = freeze_parts(network, asked.freeze)
-    batch = choose_batch(network, size_hw, device, len(train_set)) if asked.batch == "auto" else asked.batch
+    batch = choose_batch(network, size_hw, device, len(train_set)) if asked.batch_size == "auto" else asked.batch_size
     rate = learning_rate(asked.optimizer, batch * asked.accumulate, has_batch_norm(network))
     return Setup(
         asked=asked,
@@ -99,14 +99,14 @@ def _without_auto(
     share = winograd_share(start.network, start.spec.preprocess.size_hw) if is_plain_cpu else 0.0
     return config.updated(
         {
-            "batch": batch,
+            "batch_size": batch,
             "optimizer.lr": rate,
             "optimizer.lr_batch": None,
             "evaluation.every": every,
             "evaluation.share": share_of_time(config),
             "anchors": start.spec.anchors.model_dump(mode="json") if config.anchors or config.anchor_scale else None,
             "anchor_scale": None,
-            "evaluation.batch": batch if config.evaluation.batch == "auto" else config.evaluation.batch,
+            "evaluation.batch_size": batch if config.evaluation.batch_size == "auto" else config.evaluation.batch_size,
             "amp": choose_amp(config.amp, device, share),
         }
     )

@@ -7,10 +7,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
+from pydantic import ValidationError
 from torch import Tensor, nn
 
+from singleshot.core.setting_errors import explain_settings
 from singleshot.core.settings import CLASS_LOSSES, AnchorConfig, LossConfig, SizeHW
 from singleshot.core.structures import ClassMap, Sample
+from singleshot.errors import ConfigError
 from singleshot.models.build import build_network
 from singleshot.models.catalogue import model_spec
 from singleshot.models.config import ModelSpec, Provenance
@@ -157,7 +160,10 @@ def adapt_spec(
             "provenance": Provenance(),
         }
     )
-    return ModelSpec.model_validate(changed.model_dump())
+    try:
+        return ModelSpec.model_validate(changed.model_dump())
+    except ValidationError as error:
+        raise ConfigError(explain_settings(error, "the detector for this data", ModelSpec)) from None
 
 
 def transfer(network: Network, spec: ModelSpec, state: Mapping[str, Tensor], old: ModelSpec) -> StartReport:

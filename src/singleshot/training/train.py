@@ -12,6 +12,7 @@ from pydantic import BaseModel
 from rich.console import Console
 
 from singleshot.core.settings import AnchorConfig
+from singleshot.core.sizes import parse_size
 from singleshot.errors import ConfigError
 from singleshot.models.config import ModelSpec
 from singleshot.models.description import describe, is_description, read_description
@@ -32,7 +33,7 @@ def train(
     epochs: float | None = None,
     steps: int | None = None,
     minutes: float | None = None,
-    batch: int | Literal["auto"] | None = None,
+    batch_size: int | Literal["auto"] | None = None,
     lr: float | Literal["auto"] | None = None,
     size: int | str | Sequence[int] | None = None,
     train: str | None = None,
@@ -52,6 +53,16 @@ def train(
     seed: int | None = None,
     bad_data: Literal["skip", "error"] | None = None,
     tensorboard: bool | None = None,
+    accumulate: int | None = None,
+    batch_norm: Literal["train", "eval"] | None = None,
+    batch_norm_momentum: float | None = None,
+    keep_empty: bool | None = None,
+    use_difficult: bool | None = None,
+    repeat_threshold: float | None = None,
+    channels_last: bool | None = None,
+    compile: bool | None = None,
+    log_every: int | None = None,
+    save_minutes: float | None = None,
     settings: Mapping[str, Any] | None = None,
     console: Console | None = None,
 ) -> TrainResult:
@@ -67,7 +78,7 @@ def train(
         weights: starting point: ``coco`` (bundled), ``imagenet`` or ``imagenet:PATH``, a weights file, or ``none``;
             ``None`` is ``coco``, or what the recipe says.
         epochs, steps, minutes: length of the run; at most one.
-        batch: images per forward pass; ``auto`` fits the memory.
+        batch_size: images per forward pass; ``auto`` fits the memory.
         lr: learning rate; ``auto`` is the optimiser's usual one, scaled to the batch.
         size: network input: one side, ``"HEIGHTxWIDTH"``, or (height, width).
         train, val: splits to learn from and to be measured on; ``val="none"`` never measures.
@@ -86,8 +97,18 @@ def train(
         seed: of everything random.
         bad_data: ``skip`` or ``error``.
         tensorboard: write TensorBoard events, too.
+        accumulate: forwards per optimiser step; the effective batch is ``batch_size * accumulate``.
+        batch_norm: ``train`` updates statistics, ``eval`` keeps those of the starting point.
+        batch_norm_momentum: share of a batch in the running statistics.
+        keep_empty: train on images without objects as background.
+        use_difficult: learn from objects marked difficult.
+        repeat_threshold: show images of classes that are in fewer than this share of the images more often.
+        channels_last: memory layout of the network.
+        compile: use ``torch.compile``.
+        log_every: optimiser steps between two rows of the log.
+        save_minutes: time between two saves of the full training state.
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:1`` ...
-        settings: further settings by dotted key, such as ``{"optimizer.lr": 0.01}``.
+        settings: nested settings by dotted key, such as ``{"optimizer.lr": 0.01}``.
         console: where progress goes; ``None`` is the terminal.
 
     Returns:
@@ -102,10 +123,13 @@ def train(
     changes = _changes(
         {
             "data.path": data, "model": model, "weights": weights, "epochs": epochs, "steps": steps, "minutes": minutes,
-            "batch": batch, "optimizer.lr": lr, "size_hw": None if size is None else parse_size(size),
+            "batch_size": batch_size, "optimizer.lr": lr, "size_hw": None if size is None else list(parse_size(size)),
             "data.train": train, "data.val": val, "data.bad_data": bad_data, "data.format": format, "anchors": anchors,
             "anchor_scale": anchor_scale, "augment": augment, "freeze": freeze, "amp": amp, "workers": workers,
-            "seed": seed, "tensorboard": tensorboard, **(settings or {}),
+            "seed": seed, "tensorboard": tensorboard, "accumulate": accumulate, "batch_norm": batch_norm,
+            "batch_norm_momentum": batch_norm_momentum, "keep_empty": keep_empty, "use_difficult": use_difficult,
+            "repeat_threshold": repeat_threshold, "channels_last": channels_last, "compile": compile,
+            "log_every": log_every, "save_minutes": save_minutes, **(settings or {}),
         }
     )  # fmt: skip
     if resume:
@@ -145,18 +169,6 @@ def _new_settings(recipe: str | os.PathLike[str] | None, changes: Mapping[str, A
     if config.data is None:
         raise ConfigError("data.path: what is there to learn from? Give a folder of labelled images")
     return config
-
-
-def parse_size(size: int | str | Sequence[int]) -> list[int]:
-    """``300``, ``"300x480"`` or (300, 480) as [height, width].
-
-    Raises:
-        ConfigError: it is none of these.
-    """
-    parts = str(size).lower().split("x") if isinstance(size, (int, str)) else [str(part) for part in size]
-    if len(parts) not in (1, 2) or not all(part.isascii() and part.isdigit() and int(part) for part in parts):
-        raise ConfigError(f"size: {size!r} is no size: give one side, or HEIGHTxWIDTH")
-    return [int(parts[0]), int(parts[-1])]
 
 
 def _plain(value: Any) -> Any:

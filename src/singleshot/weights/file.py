@@ -14,13 +14,16 @@ from typing import TYPE_CHECKING, Any
 from pydantic import ValidationError
 
 from singleshot.core.files import is_regular, write_atomically
+from singleshot.core.lazy import lazy_module
 from singleshot.core.setting_errors import wrong_settings
 from singleshot.errors import WeightsError
 from singleshot.models.config import ModelSpec
 
 if TYPE_CHECKING:
     import torch
-    from torch import Tensor, nn
+else:
+    torch = lazy_module("torch")
+
 
 SPEC_KEY = "singleshot"
 VERSION_KEY = "singleshot_format"
@@ -47,7 +50,9 @@ FOREIGN = {
 }
 
 
-def save_weights(path: str | Path, spec: ModelSpec, state: dict[str, Tensor], dtype: torch.dtype | None = None) -> Path:
+def save_weights(
+    path: str | Path, spec: ModelSpec, state: dict[str, torch.Tensor], dtype: torch.dtype | None = None
+) -> Path:
     """Write a weights file; a crash never leaves half of one.
 
     Args:
@@ -108,7 +113,7 @@ def is_weights_file(path: str | Path) -> bool:
         return False
 
 
-def read_state(path: str | Path) -> dict[str, Tensor]:
+def read_state(path: str | Path) -> dict[str, torch.Tensor]:
     """Read the numbers of a weights file; 16-bit floats become float32.
 
     Raises:
@@ -131,7 +136,7 @@ def read_state(path: str | Path) -> dict[str, Tensor]:
     return state
 
 
-def load_state(network: nn.Module, state: dict[str, Tensor], origin: str | Path = "the weights") -> None:
+def load_state(network: torch.nn.Module, state: dict[str, torch.Tensor], origin: str | Path = "the weights") -> None:
     """Put weights into a network; every name and shape must fit.
 
     Args:
@@ -147,7 +152,9 @@ def load_state(network: nn.Module, state: dict[str, Tensor], origin: str | Path 
     network.load_state_dict(counters | state)
 
 
-def check_state(network: nn.Module, state: Mapping[str, Tensor], origin: str | Path = "the weights") -> None:
+def check_state(
+    network: torch.nn.Module, state: Mapping[str, torch.Tensor], origin: str | Path = "the weights"
+) -> None:
     """Compare names and shapes of weights with a network's, which may be on the ``meta`` device.
 
     Raises:

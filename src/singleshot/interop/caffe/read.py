@@ -7,6 +7,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
+from singleshot.core.setting_errors import plain_reason
 from singleshot.core.settings import PreprocessConfig
 from singleshot.errors import ConfigError, WeightsError
 from singleshot.interop.caffe.caffemodel import read_caffemodel
@@ -44,7 +45,7 @@ def read(path: str | Path) -> Imported:
     except WeightsError:
         raise
     except (ValueError, OverflowError, ValidationError, ConfigError) as error:
-        raise WeightsError(f"{description}: a setting that makes no sense: {error}") from error
+        raise WeightsError(f"{description}: a setting that makes no sense: {plain_reason(error)}") from error
 
 
 def find_files(path: Path) -> tuple[Path, Path]:
@@ -90,7 +91,7 @@ def _convert(net: Net, head: Head, description: Path, weights: Path) -> Imported
     pixels = spec.preprocess
     note = (
         f"pixels are {pixels.channel_order}, times {pixels.scale:g}, minus {pixels.mean}: assumed, as a .prototxt for "
-        "use does not say it: set mean and scale if they were others"
+        "use does not say it: set `mean` and `scale` if they were others"
     )
     return fill(spec, parts, blobs, "caffe", weights, (note,), "the .prototxt may be of another network")
 

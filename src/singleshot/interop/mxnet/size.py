@@ -64,8 +64,8 @@ def input_size(
         doubt = f"; the file's name says {_text(named)}" if named not in (None, (side, side)) else ""
         return InputSize((side, side), f"input {side} x {side} by the steps of its default boxes{doubt}")
     if named is not None:
-        return InputSize(named, f"input {_text(named)} by the file's name: another with size_hw")
-    note = f"input {_text(default)}, its preset's: nothing tells it; set size_hw if it was another"
+        return InputSize(named, f"input {_text(named)} by the file's name: another by `size`")
+    note = f"input {_text(default)}, its preset's: nothing tells it; set `size` if it was another"
     return InputSize(default, note)
 
 

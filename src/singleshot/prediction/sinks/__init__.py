@@ -13,7 +13,10 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Protocol, Self
+from typing import Protocol, Self
+
+import numpy as np
+from numpy.typing import NDArray
 
 from singleshot.core.registry import Registry
 from singleshot.errors import ConfigError
@@ -21,10 +24,6 @@ from singleshot.images.read import write_image
 from singleshot.prediction.frames import Failure, Prediction
 from singleshot.prediction.output_folder import ResultFolder, check_folder, check_not_sources
 from singleshot.prediction.output_names import OutputNames
-
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
 
 MAX_JPEG_SIDE = 65_500
 """libjpeg writes no picture that is wider or higher."""
@@ -165,4 +164,4 @@ def check_kinds(kinds: Sequence[str]) -> None:
     """Raise a `ConfigError` for a kind that is not in `SINKS`."""
     for kind in kinds:
         if kind not in SINKS:
-            raise ConfigError(f"save='{kind}': unknown; choose from {', '.join(SINKS)}")
+            raise ConfigError(f"`save='{kind}'`: unknown; choose from {', '.join(SINKS)}")
