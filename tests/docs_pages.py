@@ -128,14 +128,19 @@ def extras() -> set[str]:
     return set(tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"])
 
 
-def check_entry_points(text: str) -> None:
-    """A ``pyproject.toml`` in part: its groups of entry points are those of our registries."""
+def entry_point_groups() -> set[str]:
+    """Groups that our registries look into."""
     sources = [path.read_text(encoding="utf-8") for path in (ROOT / "src").rglob("*.py")]
     kinds = {
         kind for source in sources for kind in re.findall(r'\bRegistry\(\s*"([a-z0-9 ]+)"', source, flags=re.IGNORECASE)
     }
+    return {Registry(kind, {}).group for kind in kinds}
+
+
+def check_entry_points(text: str) -> None:
+    """A ``pyproject.toml`` in part: its groups of entry points are those of our registries."""
     asked = set(tomllib.loads(text)["project"]["entry-points"])
-    assert asked <= {Registry(kind, {}).group for kind in kinds}, f"no registry looks into {asked}"
+    assert asked <= entry_point_groups(), f"no registry looks into {asked}"
 
 
 def _check_install(arguments: list[str]) -> None:

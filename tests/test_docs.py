@@ -21,6 +21,7 @@ from docs_pages import (
     UnknownBlockError,
     check_entry_points,
     commands,
+    entry_point_groups,
     extras,
     inline_commands,
     options,
@@ -34,8 +35,8 @@ from singleshot.cli import VERBS
 from singleshot.models.catalogue import model_names
 
 every_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
-# Files of other systems that the pages name.
-FOREIGN = {"examples/ssd/score_ssd_pascal.py"}
+# Files of other systems, and of readers, that the pages name.
+FOREIGN = {"examples/ssd/score_ssd_pascal.py", "my_parts.py"}
 # Where a problem of data is made: its kind stands before its action, or is the first such word of the call.
 KIND = re.compile(r'(?:add_problem|Problem|report|LineError|_leave_out)\([^"]*"([a-z]+(?:-[a-z]+)*)"')
 
@@ -165,7 +166,7 @@ def test_files_and_names_of_the_code_exist(page: Path) -> None:
         assert any(f"/{file}".endswith(f"/{named}") for file in files), f"{page.name}: {named}"
     for folder in re.findall(r"`((?:src|tests|benchmarks)/[\w/]+)`", text):
         assert (ROOT / folder).is_dir(), f"{page.name}: {folder}"
-    for dotted in re.findall(r"`(singleshot(?:\.\w+)+)", text):
+    for dotted in set(re.findall(r"`(singleshot(?:\.\w+)+)", text)) - entry_point_groups():
         assert exists(dotted), f"{page.name}: {dotted}"
 
 

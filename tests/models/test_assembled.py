@@ -99,7 +99,7 @@ def test_intermediate_layer_and_clip() -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"stridez": [1]}, "stridez: no such setting; did you mean strides"),
+        ({"stridez": [1]}, "stridez: no such setting; did you mean 'strides'"),
         ({"strides": [1, 2]}, "strides has 2 entries but from_layers has 4"),
         ({"sizes": [[0.1], [0.2]]}, "sizes has 2 entries but from_layers has 4"),
         ({"sizes": [[0.1], [], [0.2], [0.3]]}, "at least one number for every source"),
