@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import ast
 import importlib
 import inspect
 import pkgutil
 import typing
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -45,7 +47,7 @@ def test_annotations_can_be_resolved(name: str) -> None:
         try:
             typing.get_type_hints(function)
         except ModuleNotFoundError as error:
-            if (error.name or "").split(".")[0] not in {"torch", "PIL", "supervision", "matplotlib", "openvino"}:
+            if (error.name or "").split(".")[0] not in HEAVY:
                 raise
 
 
@@ -55,3 +57,73 @@ def test_a_lazy_module_is_imported_when_it_is_used() -> None:
     assert stand_in.Fraction is importlib.import_module("fractions").Fraction
     with pytest.raises(AttributeError, match="nothing"):
         stand_in.nothing  # noqa: B018
+
+
+HEAVY = {
+    *("torch", "torchvision", "cv2", "openvino", "onnx", "onnxruntime", "nncf", "matplotlib", "jinja2", "numba"),
+    *("faster_coco_eval", "skimage", "timm", "tensorboard", "scipy", "PIL", "supervision", "IPython", "pandas"),
+}
+"""The torch line, and what extras bring."""
+
+REASONS = {
+    ("singleshot.demo", "singleshot.demo.detect"): "the stages import what their package shares",
+    ("singleshot.demo", "singleshot.demo.learn"): "the stages import what their package shares",
+    ("singleshot.demo.detect", "singleshot.kernels"): "compiles",
+    ("singleshot.kernels", "*"): "compiles when first asked, not at import",
+    ("singleshot.errors", "importlib.metadata"): "read for a message only; `import singleshot` stays quick",
+    ("singleshot.weights.file", "safetensors"): "read for the numbers only: listing models needs none",
+    ("singleshot.weights.file", "safetensors.torch"): "imports torch",
+    ("singleshot.weights.manifest", "rich.console"): "of a download only",
+    ("singleshot.weights.manifest", "rich.progress"): "of a download only",
+}
+ROOT = Path(singleshot.__file__).parent
+
+
+def trees() -> dict[str, ast.Module]:
+    found = {}
+    for file in ROOT.rglob("*.py"):
+        name = ".".join(("singleshot", *file.relative_to(ROOT).with_suffix("").parts)).removesuffix(".__init__")
+        found[name] = ast.parse(file.read_text(encoding="utf-8"))
+    return found
+
+
+TREES = trees()
+
+
+def targets(node: ast.AST) -> list[str]:
+    if isinstance(node, ast.Import):
+        return [alias.name for alias in node.names]
+    if isinstance(node, ast.ImportFrom) and not node.level:
+        inner = [f"{node.module}.{alias.name}" for alias in node.names]
+        return [name if name in TREES else f"{node.module}" for name in inner]
+    return []
+
+
+def is_heavy(module: str, seen: frozenset[str] = frozenset()) -> bool:
+    """Whether importing a module imports something heavy."""
+    if module.split(".")[0] in HEAVY:
+        return True
+    if module not in TREES or module in seen:
+        return False
+    seen |= {module}
+    parent = module.rpartition(".")[0]
+    return any(is_heavy(inner, seen) for node in TREES[module].body for inner in targets(node)) or (
+        parent not in ("", "singleshot") and is_heavy(parent, seen)
+    )
+
+
+def test_imports_stand_at_the_top() -> None:
+    """Inside functions: only across the torch line, of an extra, in verbs of the command line, or for a reason."""
+    late, used = [], set()
+    for module, tree in TREES.items():
+        if module == "singleshot" or module.startswith("singleshot.cli"):
+            continue
+        inner = (node for part in ast.walk(tree) if isinstance(part, ast.FunctionDef) for node in ast.walk(part))
+        for name in {name for node in inner for name in targets(node)}:
+            reason = next((key for key in ((module, name), (module, "*")) if key in REASONS), None)
+            if reason:
+                used.add(reason)
+            elif not is_heavy(name):
+                late.append((module, name))
+    assert late == []
+    assert used == set(REASONS)

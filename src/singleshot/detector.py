@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING, Any, TypedDict, Unpack, overload
 import numpy as np
 from numpy.typing import NDArray
 
+from singleshot.core.files import check_output
 from singleshot.core.lazy import lazy_module
 from singleshot.core.once import away_from_fork
 from singleshot.core.settings import PostprocessConfig
 from singleshot.core.sizes import parse_size
 from singleshot.core.wording import counted
 from singleshot.images.preprocess import preprocess_image
-from singleshot.images.read import MAX_PIXELS, check_rgb
+from singleshot.images.read import MAX_PIXELS, check_rgb, read_image
 from singleshot.models.config import ModelSpec
 from singleshot.prediction.detections import Detections
 from singleshot.prediction.frames import Failure
@@ -28,6 +29,7 @@ from singleshot.runtime.base import Backend, EngineBackend
 from singleshot.runtime.choose import COMPILE_FROM
 from singleshot.runtime.engines import Engines
 from singleshot.runtime.registry import Wish
+from singleshot.weights.file import is_weights_file, read_spec, save_weights
 from singleshot.weights.find import find_weights
 
 if TYPE_CHECKING:
@@ -123,8 +125,6 @@ class Detector:
             ImageError: it cannot be read, or is no such array.
         """
         import torch
-
-        from singleshot.images.read import read_image
 
         pixels = check_rgb(image) if isinstance(image, np.ndarray) else read_image(image)
         return torch.from_numpy(preprocess_image(pixels, self.spec.preprocess))
@@ -264,9 +264,6 @@ class Detector:
         Raises:
             OutputError: another file of that name exists: a photo, a checkpoint of another system.
         """
-        from singleshot.core.files import check_output
-        from singleshot.weights.file import is_weights_file, save_weights
-
         check_output(path, overwrite=is_weights_file(Path(path)))
         return away_from_fork(lambda: save_weights(Path(path), self.spec, self._engines.network().state_dict()))
 
@@ -283,8 +280,6 @@ def load(model: PathLike = "coco") -> Detector:
     Raises:
         WeightsError: no such name or file, or the file is damaged or foreign.
     """
-    from singleshot.weights.file import read_spec
-
     path = find_weights(model)
     return Detector(read_spec(path), path)
 
@@ -317,7 +312,6 @@ def import_weights(
         WeightsError: not recognised, damaged, or incomplete.
         OutputError: ``out`` is the checkpoint, or exists and may not be replaced.
     """
-    from singleshot.core.files import check_output
     from singleshot.interop.read import read_foreign
 
     if out is not None:

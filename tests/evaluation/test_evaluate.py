@@ -348,7 +348,7 @@ def test_what_bounds_the_numbers_is_said(
     assert len(remarks) == len(said)
     for words, remark in zip(said, remarks, strict=True):
         assert words in remark
-        assert f"--max-detections {count}" in remark
+        assert f"`max_detections={count}`" in remark
     assert (result.coco["AP"] == pytest.approx(1)) is (not said)
     assert json.loads(result.to_json())["coco_max_detections"] == coco_detections
     if said:

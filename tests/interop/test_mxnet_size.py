@@ -111,7 +111,7 @@ def test_the_depth_in_a_name_is_no_size(with_symbol: bool, tmp_path: Path) -> No
     path = checkpoint(tmp_path, "densenet121", "ssd_densenet121_300", {} if with_symbol else None)
     spec, state, report = read_foreign(path)
     assert spec.preprocess.size_hw == (300, 300)
-    assert report.notes[0] == "input 300 x 300 by the file's name: another with size_hw"
+    assert report.notes[0] == "input 300 x 300 by the file's name: another by `size`"
     singleshot.Detector(spec, state).save(tmp_path / "x.safetensors")
     check = check_saved(tmp_path / "x.safetensors", spec, state)
     assert check.anchors == 2006  # as mxnet-ssd has at 300

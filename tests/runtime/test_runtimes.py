@@ -122,8 +122,8 @@ def test_each_of_ours(name: str) -> None:
     [
         (Wish(), None),
         (Wish(device="cpu"), None),
-        (Wish(device="cuda"), "device='cuda'"),
-        (Wish(compile=True), "compile=True"),
+        (Wish(device="cuda"), "`device='cuda'`"),
+        (Wish(compile=True), "`compile=True`"),
     ],
 )
 def test_what_only_torch_can(wish: Wish, message: str | None) -> None:

@@ -10,9 +10,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from rich.console import Console
+from rich.markup import escape
 
 from singleshot.demo.common import DemoContext, StageResult
 from singleshot.errors import OutputError
+from singleshot.report.page import Section, write_page
 
 MARK = ".singleshot-demo"
 """An empty file that tells a demo's folder from a user's own."""
@@ -43,10 +45,6 @@ def run_demo(out: Path, console: Console | None = None, run: Sequence[Stage] | N
         MissingExtraError: the extra ``demo`` is not installed.
         OutputError: the folder holds something else than a former demo.
     """
-    from rich.console import Console
-
-    from singleshot.report.page import Section, write_page
-
     context = DemoContext(out, console or Console(highlight=False))
     _claim(out)
     results = [stage(context) for stage in (stages() if run is None else run)]
@@ -67,8 +65,6 @@ def _claim(out: Path) -> None:
 
 
 def _print_ending(context: DemoContext, report: Path, results: Sequence[StageResult]) -> None:
-    from rich.markup import escape
-
     say = context.say
     say("\n[bold]Open[/bold]")
     for path in (report, *(path for result in results for path in result.files)):

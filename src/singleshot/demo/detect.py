@@ -11,10 +11,17 @@ from statistics import median
 from time import perf_counter
 from typing import TYPE_CHECKING, NamedTuple
 
+import numpy as np
+
 from singleshot.core.lazy import lazy_module
 from singleshot.demo.common import DemoContext, StageResult
 from singleshot.errors import MissingExtraError
+from singleshot.images.read import read_image
 from singleshot.prediction.detections import Detections
+from singleshot.prediction.frames import Prediction
+from singleshot.prediction.output_folder import holds_results
+from singleshot.prediction.sinks import open_sinks
+from singleshot.report.page import Figure, Figures, Section, Table, Text, Tile, Tiles
 
 if TYPE_CHECKING:
     import singleshot.prediction.pipeline as pipeline
@@ -89,8 +96,6 @@ def detect_photos(context: DemoContext) -> StageResult:
 
 def _load() -> tuple[float, pipeline.Predictor]:
     """Seconds until the bundled detector has seen its first picture, and the detector."""
-    import numpy as np
-
     from singleshot.detector import load
 
     start = perf_counter()
@@ -114,8 +119,6 @@ def photo_folder() -> Path:
 def write_results(out: Path, images: Sequence[Path], predictor: pipeline.Predictor) -> None:
     """Annotated pictures and ``detections.json``, as ``singleshot predict`` writes them, in place of former ones."""
     from singleshot.prediction.job import run_job
-    from singleshot.prediction.output_folder import holds_results
-    from singleshot.prediction.sinks import open_sinks
 
     labels = (predictor.class_names, predictor.category_ids)
     with open_sinks(("images", "json"), out, images, *labels, overwrite=holds_results(out)) as sinks:
@@ -126,8 +129,6 @@ def write_results(out: Path, images: Sequence[Path], predictor: pipeline.Predict
 
 def _time(predictor: pipeline.Predictor, path: Path, photo: SamplePhoto) -> _Timed:
     """Detect in one photo a few times, one image at a time; the network is warm by now."""
-    from singleshot.prediction.frames import Prediction
-
     runs = []
     for _ in range(TIMED_RUNS):
         before = dict(predictor.times.seconds)
@@ -138,9 +139,6 @@ def _time(predictor: pipeline.Predictor, path: Path, photo: SamplePhoto) -> _Tim
 
 
 def _photo_section(out: Path, timed: Sequence[_Timed]) -> page.Section:
-    from singleshot.images.read import read_image
-    from singleshot.report.page import Figure, Figures, Section, Text
-
     figures = [Figure(read_image(out / "images" / row.photo.file), f"{row.found}. {row.photo.credit}") for row in timed]
     text = Text(
         "Boxes and scores of the bundled detector, SSDLite MobileNetV2 trained on COCO, at its standard threshold of "
@@ -150,8 +148,6 @@ def _photo_section(out: Path, timed: Sequence[_Timed]) -> page.Section:
 
 
 def _time_section(timed: Sequence[_Timed], first_s: float, load_s: float, backend: str) -> page.Section:
-    from singleshot.report.page import Section, Table, Tile, Tiles
-
     total_ms = median(sum(row.stages_ms) for row in timed)
     rows = [
         [

@@ -11,9 +11,19 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
+from rich.progress import Progress
+
+from singleshot import data
 from singleshot.core.lazy import lazy_module
 from singleshot.demo.common import DemoContext, StageResult
 from singleshot.errors import DataError
+from singleshot.evaluation.pages import evaluation_sections
+from singleshot.images.read import read_image
+from singleshot.report.page import Figure, Figures, Section, Text, Tile, Tiles
+from singleshot.report.plots import training_curve
+from singleshot.training.logs import log_series
+from singleshot.training.progress import clock
+from singleshot.training.recipes import read_config
 
 if TYPE_CHECKING:
     import singleshot.evaluation.result as eval_result
@@ -125,8 +135,6 @@ def render_scenes(context: DemoContext, count: int, difficulty: float = 1.0) -> 
 
 def remove_former_run(run: Path, scenes: Path) -> None:
     """Make room for a new run in place of a former demo's; any other run stays, and training refuses to replace it."""
-    from singleshot.training.recipes import read_config
-
     settings = run / "config.yaml"
     if not settings.is_file():
         return
@@ -148,18 +156,13 @@ def measure(context: DemoContext, result: train_result.TrainResult, scenes: Path
 
 @contextmanager
 def _progress(context: DemoContext) -> Iterator[Callable[[int, int], None]]:
-    from rich.progress import Progress
-
     with Progress(console=context.console, transient=True, disable=not context.console.is_terminal) as bar:
         task = bar.add_task("evaluating")
         yield lambda done, total: bar.update(task, completed=done, total=total)
 
 
 def _data_section(scenes: Path) -> page.Section:
-    from singleshot import data
     from singleshot.images.draw import class_colour, draw_box, draw_label
-    from singleshot.images.read import read_image
-    from singleshot.report.page import Figure, Figures, Section, Text
 
     dataset = data.open(scenes, "trainval")
     names = dataset.class_map.names
@@ -180,11 +183,6 @@ def _data_section(scenes: Path) -> page.Section:
 
 
 def _training_section(result: train_result.TrainResult, evaluation: eval_result.EvalResult) -> page.Section:
-    from singleshot.report.page import Figure, Figures, Section, Text, Tile, Tiles
-    from singleshot.report.plots import training_curve
-    from singleshot.training.logs import log_series
-    from singleshot.training.progress import clock
-
     log = result.folder / "metrics.csv"
     losses = {name: log_series(log, f"loss/{name}") for name in ("classification", "localization")}
     curve = Figure(
@@ -203,8 +201,6 @@ def _training_section(result: train_result.TrainResult, evaluation: eval_result.
 
 
 def _evaluation_sections(evaluation: eval_result.EvalResult) -> list[page.Section]:
-    from singleshot.evaluation.pages import evaluation_sections
-
     return [
         replace(section, title=f"Learn: {section.title[0].lower()}{section.title[1:]}")
         for section in evaluation_sections(evaluation, worst=6)

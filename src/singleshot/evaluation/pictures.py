@@ -9,6 +9,7 @@ import numpy as np
 from singleshot.evaluation.metrics import DetectionTable, GroundTruth
 from singleshot.evaluation.metrics.voc import RIGHT, WRONG, Matching
 from singleshot.evaluation.numbers import Measured
+from singleshot.images.read import read_image
 
 FOUND, MISSED, GOOD, BAD = (255, 255, 255), (255, 176, 0), (24, 178, 107), (229, 57, 53)
 """RGB of found objects, missed objects, right detections, wrong detections."""
@@ -68,7 +69,6 @@ def draw_comparison(result: Measured, image: int, mistakes: Mistakes) -> np.ndar
         ImageError: the image file cannot be read any more.
     """
     from singleshot.images.draw import draw_box, draw_label
-    from singleshot.images.read import read_image
 
     truth, table = result.truth, result.detections
     picture = np.ascontiguousarray(read_image(result.samples[image].image_path)).copy()

@@ -21,6 +21,7 @@ from singleshot.errors import WeightsError
 from singleshot.export.cache import file_sha256
 from singleshot.export.package import Kind, Package, PackageInfo, read_package
 from singleshot.models.config import ModelSpec
+from singleshot.weights.file import read_spec, read_state
 
 if TYPE_CHECKING:
     import openvino as ov
@@ -75,7 +76,6 @@ def convert_network(kind: Kind, network: networks.Network, spec: ModelSpec, weig
 
 
 def _convert_file_here(kind: Kind, weights: Path) -> Package:
-    from singleshot.weights.file import read_spec, read_state
     from singleshot.weights.network import load_network
 
     spec = read_spec(weights)

@@ -7,6 +7,7 @@ whose end is missing is an error, never a picture with a gray half. The size is 
 
 from __future__ import annotations
 
+import difflib
 import os
 import struct
 from collections.abc import Iterator
@@ -169,8 +170,6 @@ def _load(source: str | os.PathLike[str] | bytes, limit: int = -1, *, from_end: 
 
 def nearest_hint(path: Path) -> str:
     """``"; did you mean ...?"`` with the most similar name in the same folder, or nothing."""
-    import difflib
-
     try:
         names = [entry.name for entry in path.parent.iterdir()]
     except OSError:

@@ -14,6 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from singleshot.core.lazy import lazy_module
+from singleshot.errors import ImageError
+from singleshot.images.show import png, show_picture
 from singleshot.prediction import converters
 from singleshot.prediction.settings import check_score, class_ids_of
 
@@ -275,15 +277,10 @@ class Detections:
             ImageError: no image is known, or there is no viewer.
             ImportError: a viewer needs Pillow.
         """
-        from singleshot.images.show import show_picture
-
         show_picture(self.plot(image, labels=labels, line_width=line_width))
 
     def _repr_png_(self) -> bytes | None:
         """What a notebook shows of the object that ends a cell; nothing where no image is known."""
-        from singleshot.errors import ImageError
-        from singleshot.images.show import png
-
         try:
             return png(self.plot())
         except ImageError:

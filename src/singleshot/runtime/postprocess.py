@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 from singleshot.core.postprocess import Form, HeadGeometry, Heads, PaddedArrays, PaddedDetections
 from singleshot.core.settings import PostprocessConfig
+from singleshot.core.structures import HeadOutput, RefineOutput
 from singleshot.export.package import Package
 from singleshot.kernels import detect
 from singleshot.kernels.detect import CompiledForm
@@ -33,7 +34,6 @@ class TorchForm(NamedTuple):
         """As `Form`."""
         import torch
 
-        from singleshot.core.structures import HeadOutput, RefineOutput
         from singleshot.multibox.decode import postprocess
 
         tensors = [torch.from_numpy(head) for head in heads]

@@ -14,6 +14,7 @@ from singleshot.export.conversion import convert_network
 from singleshot.export.int8_file import read_int8
 from singleshot.export.package import Kind, Package
 from singleshot.models.config import ModelSpec
+from singleshot.weights.file import read_state
 
 if TYPE_CHECKING:
     import torch
@@ -59,7 +60,6 @@ class StoredNetwork:
         return eval_copy(self.get())
 
     def _build(self) -> networks.Network:
-        from singleshot.weights.file import read_state
         from singleshot.weights.network import load_network
 
         if isinstance(self._weights, Path):
