@@ -8,6 +8,7 @@ import inspect
 import pkgutil
 import typing
 from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -99,17 +100,26 @@ def targets(node: ast.AST) -> list[str]:
     return []
 
 
-def is_heavy(module: str, seen: frozenset[str] = frozenset()) -> bool:
-    """Whether importing a module imports something heavy."""
-    if module.split(".")[0] in HEAVY:
-        return True
-    if module not in TREES or module in seen:
-        return False
-    seen |= {module}
+@cache
+def reached(module: str) -> frozenset[str]:
+    """Names that a module imports at its top, and the packages that it lies in."""
     parent = module.rpartition(".")[0]
-    return any(is_heavy(inner, seen) for node in TREES[module].body for inner in targets(node)) or (
-        parent not in ("", "singleshot") and is_heavy(parent, seen)
-    )
+    above = {parent} - {"", "singleshot"}
+    return frozenset(above.union(*(targets(node) for node in TREES[module].body)))
+
+
+@cache
+def is_heavy(module: str) -> bool:
+    """Whether importing a module imports something heavy."""
+    seen, waiting = set(), {module}
+    while waiting:
+        name = waiting.pop()
+        if name.split(".")[0] in HEAVY:
+            return True
+        seen.add(name)
+        if name in TREES:
+            waiting |= reached(name) - seen
+    return False
 
 
 def test_imports_stand_at_the_top() -> None:

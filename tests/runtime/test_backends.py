@@ -252,8 +252,8 @@ def test_int8_needs_a_calibrated_file(
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"backend": "tensorrt"}, "backend='tensorrt': unknown; choose from auto, torch"),
-        ({"precision": "fp8"}, "precision='fp8': unknown; choose from"),
+        ({"backend": "tensorrt"}, "`backend='tensorrt'`: unknown; choose from auto, torch"),
+        ({"precision": "fp8"}, "`precision='fp8'`: unknown; choose from"),
         ({"backend": "torch", "precision": "int8"}, "not with torch"),
         ({"backend": "onnx", "precision": "bf16"}, "ONNX Runtime has none"),
         ({"precision": "int8"}, "small.int8.openvino is missing, .*singleshot quantize"),

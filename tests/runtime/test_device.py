@@ -133,10 +133,10 @@ def test_our_convolutions_against_openvino(
 @pytest.mark.parametrize(
     ("wish", "message"),
     [
-        ({"backend": "openvino", "device": "cuda"}, "device='cuda' goes with backend='torch', not 'openvino'"),
-        ({"backend": "onnx", "device": "mps"}, "device='mps' goes with backend='torch', not 'onnx'"),
-        ({"backend": "onnx", "compile": True}, "compile=True goes with backend='torch', not 'onnx'"),
-        ({"device": "tpu"}, "device='tpu': unknown"),
+        ({"backend": "openvino", "device": "cuda"}, "`device='cuda'` goes with `backend='torch'`, not 'openvino'"),
+        ({"backend": "onnx", "device": "mps"}, "`device='mps'` goes with `backend='torch'`, not 'onnx'"),
+        ({"backend": "onnx", "compile": True}, "`compile=True` goes with `backend='torch'`, not 'onnx'"),
+        ({"device": "tpu"}, "`device='tpu'`: unknown"),
     ],
 )
 def test_what_only_torch_can(wish: dict[str, object], message: str) -> None:

@@ -300,4 +300,4 @@ except WorkerError as error:
     print(error)
 """
     done = subprocess.run([sys.executable, "-c", code], check=False, capture_output=True, text=True, timeout=200)
-    assert "--resume and fewer --workers (now 1" in done.stdout, done.stderr
+    assert "`resume=True` and fewer `workers` (now 1" in done.stdout, done.stderr

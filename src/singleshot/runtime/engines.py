@@ -13,7 +13,6 @@ from singleshot.errors import WeightsError
 from singleshot.kernels import prepare
 from singleshot.models.config import ModelSpec
 from singleshot.runtime.base import Engine
-from singleshot.runtime.changes import Watch
 from singleshot.runtime.choose import choose_plan, refuse_int8
 from singleshot.runtime.registry import AUTO, RUNTIMES, Plan, Wish
 from singleshot.runtime.source import Source, StoredNetwork
@@ -22,7 +21,9 @@ if TYPE_CHECKING:
     import torch
 
     import singleshot.models.network as networks
+    import singleshot.runtime.changes as changes
 else:
+    changes = lazy_module("singleshot.runtime.changes")
     networks = lazy_module("singleshot.models.network")
     torch = lazy_module("torch")
 
@@ -50,7 +51,7 @@ class Engines:
         self._lock = ForkSafeLock()
         self._pid = os.getpid()
         self._source: Source | None = None
-        self._watch: Watch | None = None
+        self._watch: changes.Watch | None = None
 
     def __getstate__(self) -> dict[str, Any]:
         with self._lock:
@@ -117,12 +118,11 @@ class Engines:
         network = self._network.built
         if not self._is_shared or network is None:
             return
-        from singleshot.runtime.changes import Watch
 
         if self._watch is None:
-            self._watch = Watch(network)
+            self._watch = changes.Watch(network)
         elif self._watch.has_changed(network):
-            self._watch, self._source, self._is_changed = Watch(network), None, True
+            self._watch, self._source, self._is_changed = changes.Watch(network), None, True
 
 
 def open_engine(source: Source, wish: Wish) -> Engine:
