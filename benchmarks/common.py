@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import argparse
 import ctypes
+import functools
 import json
 import os
 import platform
+import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
@@ -24,6 +26,7 @@ from rich.console import Console
 from rich.table import Table
 
 from singleshot.core.memory import EVERYTHING, LARGEST_KEPT, LARGEST_USUAL, MMAP_THRESHOLD, TRIM_THRESHOLD
+from singleshot.training.precision import cpu_bf16_units
 
 PACKAGES = (
     "singleshot", "torch", "numpy", "opencv-python-headless", "openvino", "onnxruntime", "torchvision",
@@ -160,6 +163,15 @@ def compare(
         goal, note, share = ((table or {}).get(name) for table in (goals, notes, shares))
         lines.append(Measured(row, name, median(scaled), unit, spread_of(own), ratio, goal, share, note or "", scaled))
     return lines
+
+
+@functools.cache
+def float_precisions() -> tuple[str, ...]:
+    """What this processor computes in. bf16 without units for it is emulated, minutes for a matrix product."""
+    if cpu_bf16_units():
+        return ("fp32", "bf16")
+    print("bf16 is left out: this processor has no units for it", file=sys.stderr)
+    return ("fp32",)
 
 
 def peak_flops(dtype: torch.dtype, device: str = "cpu", side: int = 2048, rounds: int = 7) -> float:

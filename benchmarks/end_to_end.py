@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
-from common import Measured, NotAvailableError, Settings, compare, main, spread_of
+from common import Measured, NotAvailableError, Settings, compare, float_precisions, main, spread_of
 from singleshot.detector import Detector, load
 from singleshot.images.preprocess import preprocess_image
 from singleshot.images.read import read_image
@@ -140,7 +140,8 @@ def measure_row(settings: Settings) -> list[Measured]:
         raise NotAvailableError("photos are needed: --data FOLDER")
     paths = find_images(settings.data, recursive=True)
     detector = load("coco")
-    pairs = [pair for pair in BACKENDS if find_spec(pair[0])]
+    computed = (*float_precisions(), "int8")
+    pairs = [(backend, precision) for backend, precision in BACKENDS if find_spec(backend) and precision in computed]
     return [line for pair in pairs for line in measure_backend(detector, *pair, paths, settings)]
 
 

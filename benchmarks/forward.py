@@ -21,7 +21,7 @@ import numpy as np
 import torch
 
 import loads
-from common import Measured, Settings, compare, main, peak_flops, take_turns
+from common import Measured, Settings, compare, float_precisions, main, peak_flops, take_turns
 from peers import torchvision_ssd
 from reference_forms import PlainSsd300
 from singleshot.images.read import write_image
@@ -31,6 +31,7 @@ from singleshot.models.summary import count_flops
 from singleshot.runtime.torch_forward import EagerForward, prepare_network
 
 GOALS = {1: {"fp32": 1.5, "bf16": 3.0, "int8": 5.0}, 8: {"fp32": 1.8, "bf16": 3.5}}
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 TORCH, OPENVINO = "singleshot, torch {}", "singleshot, OpenVINO {}"
 REFERENCE = "reference form, torch fp32 NCHW"
 
@@ -49,14 +50,12 @@ def openvino_backends(network: Network, threads: int) -> dict[str, Callable[[np.
     spec = loads.spec()
     settings = spec.postprocess.model_copy(update={"score_threshold": 1.0})
     package = convert_network("openvino", network, spec)
-    found = {
-        "fp32": OpenVinoEngine(package, "fp32", threads=threads),
-        "bf16": OpenVinoEngine(package, "bf16", threads=threads),
-    }
+    precisions = float_precisions()
+    found = {precision: OpenVinoEngine(package, precision, threads=threads) for precision in precisions}
     if find_spec("nncf"):
         with tempfile.TemporaryDirectory() as folder:
             small = quantize_package(package, noise_images(Path(folder), 10))
-        found["int8"] = OpenVinoEngine(small, "bf16", threads=threads)
+        found["int8"] = OpenVinoEngine(small, precisions[-1], threads=threads)
     return {name: partial(engine.predict, settings=settings) for name, engine in found.items()}
 
 
@@ -73,7 +72,7 @@ def contenders(
 ) -> dict[str, Callable[[], object]]:
     images = torch.randn(batch, 3, loads.SIDE, loads.SIDE, generator=torch.Generator().manual_seed(0)) * 60
     array, found = images.numpy(), {}
-    for precision in ("fp32", "bf16"):
+    for precision in float_precisions():
         ready = prepare_network(network, (loads.SIDE, loads.SIDE), torch.device("cpu"), precision)
         found[TORCH.format(precision)] = partial(in_inference_mode, EagerForward(ready, precision), array)
     found |= {OPENVINO.format(name): partial(predict, array) for name, predict in compiled.items()}
@@ -89,7 +88,7 @@ def measure_row(settings: Settings) -> list[Measured]:
     torch.manual_seed(0)
     network = build_network(loads.spec().network).eval()
     flops = count_flops(network, (loads.SIDE, loads.SIDE))
-    peaks = {"bf16": peak_flops(torch.bfloat16), "fp32": peak_flops(torch.float32)}
+    peaks = {name: peak_flops(DTYPES[name]) for name in float_precisions()}
     lines = []
     for batch in settings.choose((1, 8), (1, 8), (1,)):
         compiled = openvino_backends(network, settings.threads) if find_spec("openvino") else {}

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 import loads
-from common import Measured, Settings, compare, main, peak_flops, take_turns
+from common import Measured, Settings, compare, float_precisions, main, peak_flops, take_turns
 from peers import torchvision_ssd
 from reference_forms import PlainSsd300, loss_ssd_pytorch_form
 from singleshot.core.settings import LossConfig, MatchConfig
@@ -125,7 +125,9 @@ def contenders(load: Load) -> dict[str, Step]:
     network = build_network(spec.network)
     assert isinstance(network, Network)
     amp = choose_amp("auto", torch.device("cpu"), winograd_share(network, spec.preprocess.size_hw))
-    found = {f"singleshot, {name}": ours(load, name) for name in sorted({"fp32", "bf16"}, key=lambda name: name != amp)}
+    found = {
+        f"singleshot, {name}": ours(load, name) for name in sorted(float_precisions(), key=lambda name: name != amp)
+    }
     found["reference form, ssd.pytorch"] = reference(load)
     if model := torchvision_ssd(len(loads.CLASSES) + 1):
         found["torchvision"] = torchvision(load, model)
