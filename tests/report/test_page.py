@@ -157,3 +157,8 @@ def test_a_missing_package_names_the_extra(package: str) -> None:
     assert package in out
     assert "pip install 'jinja2>=" in out
     assert "(singleshot's extra 'report')" in out
+
+
+def test_backticks_in_text_become_code_and_hold_no_markup() -> None:
+    page = render_page("t", [Section("s", [Text("set `size=300` or `<b>`; a lone ` stays")])])
+    assert "set <code>size=300</code> or <code>&lt;b&gt;</code>; a lone ` stays" in page

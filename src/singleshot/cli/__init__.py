@@ -50,7 +50,10 @@ class Verbs(TyperGroup):
         module, attribute = VERBS[cmd_name].split(":")
         verb = getattr(import_module(module), attribute)
         if not isinstance(verb, typer.Typer):
-            function, verb = verb, typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+            function, verb = (
+                verb,
+                typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode="markdown"),
+            )
             verb.command(cmd_name)(function)
         command = typer.main.get_command(verb)
         command.name = cmd_name

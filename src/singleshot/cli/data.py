@@ -51,6 +51,11 @@ def check(
 ) -> None:
     """Print splits, classes, sizes and every bad record; the exit code is 1 when a record has to be left out.
 
+    Examples:
+
+    * `singleshot data check photos`
+    * `singleshot data check VOCdevkit --split 2007_trainval+2012_trainval --fast`
+
     With `--bad-data error` a record that has to be repaired counts too.
     """
     from singleshot.core.files import check_output
@@ -91,6 +96,10 @@ def split(
 ) -> None:
     """Write which image is in which split: train.txt, val.txt, test.txt, one path a line.
 
+    Examples:
+
+    * `singleshot data split photos --out photos-split`
+
     These are the data set's own splits or, where it has none, the parts into which training divides it.
     """
     from singleshot.data.split_lists import write_lists
@@ -117,6 +126,11 @@ def convert(
     ] = False,
 ) -> None:
     """Write a data set as VOC, COCO or YOLO; splits, flags and the order of the classes are kept.
+
+    Examples:
+
+    * `singleshot data convert photos photos-coco --to coco`
+    * `singleshot data convert VOCdevkit people --to yolo --classes person --link`
 
     The exit code is 1 when a record of the source had to be left out.
     """
@@ -154,7 +168,12 @@ def scenes(
     seed: Annotated[int, typer.Option(min=0, help="Other seeds give other images.")] = 0,
     difficulty: Annotated[float, typer.Option(min=0.0, max=1.0, help="Clutter, noise, occlusion.")] = 0.3,
 ) -> None:
-    """Render a small labelled data set (VOC layout, five classes) to try things with."""
+    """Render a small labelled data set (VOC layout, five classes) to try things with.
+
+    Examples:
+
+    * `singleshot data scenes scenes --count 60`
+    """
     from singleshot.demo.scenes import make_scenes
 
     make_scenes(destination, count, seed, difficulty=difficulty, track=_progress("Rendering scenes"))

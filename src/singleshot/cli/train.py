@@ -13,20 +13,6 @@ from singleshot.cli.console import open_console
 # What shells report of a command that Ctrl-C ended (128 + SIGINT): a script does not go on with half a training.
 INTERRUPTED = 130
 
-EXAMPLES = """
-Examples:
-
-    singleshot train photos --minutes 20
-
-    singleshot train VOCdevkit/VOC2007 --train trainval --val test --recipe ssd300_voc07
-
-    singleshot train data.yaml --weights runs/photos/best.safetensors --epochs 10 --set optimizer.lr=1e-4
-
-    singleshot train photos --model detector.yaml --weights imagenet
-
-    singleshot train --resume --out runs/photos
-"""
-
 
 def train(
     data: Annotated[
@@ -78,7 +64,16 @@ def train(
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Any other setting; repeatable.")
     ] = None,
 ) -> None:
-    """Train a detector on labelled images; by default from the bundled COCO detector."""
+    """Train a detector on labelled images; by default from the bundled COCO detector.
+
+    Examples:
+
+    * `singleshot train photos --minutes 20`
+    * `singleshot train VOCdevkit/VOC2007 --train trainval --val test --recipe ssd300_voc07`
+    * `singleshot train data.yaml --weights runs/photos/best.safetensors --epochs 10 --set optimizer.lr=1e-4`
+    * `singleshot train photos --model detector.yaml --weights imagenet`
+    * `singleshot train --resume --out runs/photos`
+    """
     from singleshot.training.train import train as run
 
     result = run(
@@ -114,9 +109,6 @@ def train(
     )
     if result.ending == "interrupted":
         raise typer.Exit(INTERRUPTED)
-
-
-train.__doc__ = f"{train.__doc__}\n{EXAMPLES}"
 
 
 def _number_or_text(text: str | None) -> Any:

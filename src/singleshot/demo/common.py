@@ -26,8 +26,10 @@ class DemoContext:
     console: Console
 
     def say(self, line: str) -> None:
-        """Print a line; paths and commands are never wrapped."""
-        self.console.print(line, soft_wrap=True)
+        """Print a line with Rich's markup; paths and commands are never wrapped."""
+        from rich.text import Text
+
+        self.console.print(Text.from_markup(line), soft_wrap=True)
 
 
 @dataclass(frozen=True, slots=True)

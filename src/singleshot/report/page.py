@@ -9,6 +9,7 @@ write_page("report.html", "Evaluation", [
 from __future__ import annotations
 
 import base64
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -28,10 +29,12 @@ Cell = str | int | float | None
 MAX_PICTURE_SIDE = 1280
 JPEG_QUALITY = 85
 
+_BACKTICKS = re.compile(r"`([^`\n]+)`")
+
 
 @dataclass(frozen=True, slots=True)
 class Text:
-    """Paragraphs, separated by empty lines. Markup is shown as it is, never interpreted."""
+    """Paragraphs, separated by empty lines; what stands in backticks is set as code. HTML is never interpreted."""
 
     body: str
 
@@ -158,6 +161,7 @@ def render_page(title: str, sections: Iterable[Section], *, subtitle: str = "") 
         raise MissingExtraError("jinja2", "report", "an HTML report") from error
     folder = jinja2.FileSystemLoader(Path(__file__).parent)
     environment = jinja2.Environment(loader=folder, autoescape=True, trim_blocks=True, lstrip_blocks=True)
+    environment.filters["with_code"] = _with_code
     return environment.get_template("page.html").render(
         title=title,
         subtitle=subtitle,
@@ -187,6 +191,13 @@ def write_page(path: str | Path, title: str, sections: Iterable[Section], *, sub
         ValueError: a picture is neither an RGB uint8 array nor a known image file.
     """
     return write_atomically(path, printable(render_page(title, sections, subtitle=subtitle)))
+
+
+def _with_code(text: str) -> str:
+    """A paragraph as HTML: escaped, settings in backticks as ``<code>``."""
+    from markupsafe import Markup, escape
+
+    return Markup(_BACKTICKS.sub(r"<code>\1</code>", str(escape(text))))  # escaped before
 
 
 def _jpeg(image: np.ndarray) -> bytes:
