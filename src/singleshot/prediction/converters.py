@@ -34,6 +34,10 @@ def to_record(found: found_module.Detections, vocabulary: bool = True) -> dict[s
         "image_size_hw": list(found.image_size_hw),
         "detections": [dict(zip(keys, row, strict=True)) for row in rows],
     }
+    if found.track_ids is not None:
+        record["tracked"] = True
+        for row, track_id in zip(record["detections"], found.track_ids.tolist(), strict=True):
+            row["track_id"] = track_id
     if vocabulary:
         record |= {"class_names": list(found.class_names), "category_ids": list(found.category_ids)}
     return record
@@ -47,6 +51,7 @@ def from_record(record: Mapping[str, Any], class_names: Sequence[str] | None = N
     """
     rows = record["detections"]
     return {
+        "track_ids": np.array([row["track_id"] for row in rows], dtype=np.int64) if record.get("tracked") else None,
         "boxes_xyxy": np.array([row["box_xyxy"] for row in rows], dtype=np.float32).reshape(-1, 4),
         "scores": np.array([row["score"] for row in rows], dtype=np.float32),
         "class_ids": np.array([row["class_id"] for row in rows], dtype=np.int64),
@@ -112,7 +117,13 @@ def to_supervision(found: found_module.Detections) -> supervision.Detections:
     except ImportError:
         raise ImportError("to_supervision needs the package 'supervision': pip install supervision") from None
     names: dict[str, NDArray[np.generic] | list[Any]] = {"class_name": np.array(found.names, dtype=str)}
-    return Theirs(xyxy=found.xyxy, confidence=found.confidence, class_id=found.class_id, data=names)
+    return Theirs(
+        xyxy=found.xyxy,
+        confidence=found.confidence,
+        class_id=found.class_id,
+        tracker_id=found.track_ids,
+        data=names,
+    )
 
 
 def _plain(ids: Any) -> list[Any]:

@@ -63,6 +63,8 @@ class Detections:
         category_ids: the training data's own ids by class id (COCO category ids); empty when they equal the index.
         image: the RGB array that was detected in, ``[H, W, 3]`` uint8, where it came from no file; not copied, and no
             part of what is compared or written.
+        track_ids: of the objects that are followed through a video, ``[N]`` int64: from 1 on, -1 for no track; ``None``
+            where nothing was tracked.
 
     Raises:
         ValueError: shapes that do not fit together, values that are not finite, scores outside 0..1, or class ids
@@ -77,6 +79,7 @@ class Detections:
     path: Path | None = None
     category_ids: tuple[int, ...] = ()
     image: NDArray[np.uint8] | None = None
+    track_ids: IntArray | None = None
 
     def __post_init__(self) -> None:
         put = object.__setattr__
@@ -88,6 +91,8 @@ class Detections:
         put(self, "category_ids", tuple(self.category_ids))
         if self.path is not None:
             put(self, "path", Path(self.path))
+        if self.track_ids is not None:
+            put(self, "track_ids", np.asarray(self.track_ids, dtype=np.int64))
         problem = self._problem()
         if problem:
             raise ValueError(f"Detections{f' of {self.path}' if self.path else ''}: {problem}")
@@ -100,6 +105,8 @@ class Detections:
             return f"boxes_xyxy must be [{count}, 4] for {count} scores, not {list(self.boxes_xyxy.shape)}"
         if self.class_ids.shape != (count,):
             return f"class_ids must be [{count}] for {count} scores, not {list(self.class_ids.shape)}"
+        if self.track_ids is not None and self.track_ids.shape != (count,):
+            return f"track_ids must be [{count}] for {count} scores, not {list(self.track_ids.shape)}"
         if not np.isfinite(self.boxes_xyxy).all():
             return "boxes_xyxy must be finite"
         if not ((self.scores >= 0) & (self.scores <= 1)).all():
@@ -144,14 +151,20 @@ class Detections:
         if not isinstance(index, slice):
             index = np.asarray(index) if len(index) else np.zeros(0, dtype=np.int64)
         return replace(
-            self, boxes_xyxy=self.boxes_xyxy[index], scores=self.scores[index], class_ids=self.class_ids[index]
+            self,
+            boxes_xyxy=self.boxes_xyxy[index],
+            scores=self.scores[index],
+            class_ids=self.class_ids[index],
+            track_ids=None if self.track_ids is None else self.track_ids[index],
         )
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Detections):
             return NotImplemented
-        arrays = ("boxes_xyxy", "scores", "class_ids")
+        arrays = ("boxes_xyxy", "scores", "class_ids", "track_ids")
         plain = ("class_names", "image_size_hw", "path", "category_ids")
+        if (self.track_ids is None) != (other.track_ids is None):
+            return False
         return all(np.array_equal(getattr(self, name), getattr(other, name)) for name in arrays) and all(
             getattr(self, name) == getattr(other, name) for name in plain
         )
