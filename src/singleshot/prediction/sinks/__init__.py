@@ -60,7 +60,10 @@ class SinkKind(Protocol):
 
 SINKS: Registry[SinkKind] = Registry(
     "sink",
-    {name: f"singleshot.prediction.sinks.{name}" for name in ("json", "jsonl", "csv", "coco", "images", "crops")},
+    {
+        name: f"singleshot.prediction.sinks.{name}"
+        for name in ("json", "jsonl", "csv", "coco", "images", "crops", "video")
+    },
 )
 """By the names that ``save`` knows. Files are written before folders, so that no picture is without its numbers."""
 
