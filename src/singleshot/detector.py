@@ -25,6 +25,7 @@ from singleshot.prediction.frames import Failure
 from singleshot.prediction.inputs import images_of
 from singleshot.prediction.pipeline import Predictor
 from singleshot.prediction.settings import check_whole, choose_postprocess, class_ids_of
+from singleshot.prediction.views import ViewPlan
 from singleshot.runtime.base import Backend, EngineBackend
 from singleshot.runtime.choose import COMPILE_FROM
 from singleshot.runtime.engines import Engines
@@ -222,6 +223,7 @@ class Detector:
         device: str = "auto",
         compile: bool = False,
         images: int | None = None,
+        views: ViewPlan | None = None,
     ) -> Predictor:
         """The stages of `predict` for streams of any length: ``for result in detector.predictor().stream(paths)``.
 
@@ -231,6 +233,7 @@ class Detector:
             max_pixels: larger images are refused.
             images: how many there will be, where that is known: 1 is computed for the shortest latency, and few are
                 not worth a conversion of the network.
+            views: how each picture is looked at (tiles, mirrored); by default once, as a whole.
         """
         is_long = images is not None and images >= COMPILE_FROM
         wish = Wish(backend, precision, images != 1, is_long, device, compile)
@@ -256,6 +259,7 @@ class Detector:
             getattr(runner, "parallel", 1),
             kept_ids=kept,
             most=self.spec.postprocess.max_detections if max_detections is None else max_detections,
+            views=views or ViewPlan(),
         )
 
     def save(self, path: PathLike) -> Path:

@@ -14,8 +14,12 @@ MAX_BATCH = 1024
 """Images that a prediction takes at once: more is a slip of the finger, and would be allocated."""
 
 
-def parse_size(size: int | str | Sequence[int]) -> tuple[int, int]:
+def parse_size(size: int | str | Sequence[int], name: str = "size") -> tuple[int, int]:
     """``300``, ``"300"``, ``"300x512"`` (HEIGHTxWIDTH) or ``(300, 512)`` as (height, width).
+
+    Args:
+        size: one of these.
+        name: of the setting, for the error.
 
     Raises:
         ConfigError: it is none of these.
@@ -24,7 +28,7 @@ def parse_size(size: int | str | Sequence[int]) -> tuple[int, int]:
     sides = [_whole(part) for part in parts]
     if len(sides) not in (1, 2) or not all(side is not None and 1 <= side <= MAX_SIDE for side in sides):
         what = f"one side or HEIGHTxWIDTH, in pixels up to {MAX_SIDE}, such as 300 or 300x512"
-        raise ConfigError(f"`size` must be {what}, not {SHORT.repr(size)}")
+        raise ConfigError(f"`{name}` must be {what}, not {SHORT.repr(size)}")
     return sides[0] or 0, sides[-1] or 0
 
 

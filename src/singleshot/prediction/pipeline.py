@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
-from itertools import chain, count, islice
+from itertools import chain, islice
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -31,10 +31,14 @@ from singleshot.prediction.detections import Detections
 from singleshot.prediction.frames import Failure, Frame, Prediction, Result
 from singleshot.prediction.inputs import as_iterable, as_source, is_one
 from singleshot.prediction.not_images import check_readable
+from singleshot.prediction.views import View, ViewPlan, merge
 from singleshot.runtime.base import Backend, cores
 
 # Bytes for each thread: the photos that it holds at once, unless they are very large.
 _KEPT_MEMORY = 2**24
+
+_VIEWS_AT_ONCE = 32
+"""Tiles that the network sees at once: bounds its memory."""
 
 STAGES = ("decode", "preprocess", "network", "postprocess", "write", "wait")
 
@@ -63,9 +67,10 @@ class StageTimes:
 
 @dataclass(frozen=True, slots=True)
 class _Group:
-    """A batch on its way: what was read, and the network input of what could be read."""
+    """A batch on its way: what was read, the views of what could be read, and the network's input, in their order."""
 
     loaded: Sequence[Frame | Failure]
+    views: Sequence[Sequence[View]]
     batch: NDArray[np.float32]
 
 
@@ -82,6 +87,7 @@ class Predictor:
         most: detections of an image that are reported, best first.
         parallel: batches that the backend computes at the same time.
         times: where the time goes; shared by all stages.
+        views: how a picture is looked at; by default once, as a whole.
     """
 
     backend: Backend
@@ -93,6 +99,7 @@ class Predictor:
     times: StageTimes = field(default_factory=StageTimes)
     kept_ids: tuple[int, ...] | None = None
     most: int | None = None
+    views: ViewPlan = field(default_factory=ViewPlan)
 
     def stream(self, sources: Iterable[Any], batch_size: int = 8) -> Iterator[Result]:
         """Detect in any number of images, a bounded number of them in memory.
@@ -142,32 +149,47 @@ class Predictor:
             self.times.add("decode", start)
 
     def detect(self, batch: NDArray[np.float32]) -> PaddedArrays:
-        """Run the backend; a batch of no image needs none."""
+        """Run the backend, on parts of a batch of very many views; a batch of no image needs none."""
         if not len(batch):
             none = np.zeros((0, 0), dtype=np.float32)
             ids = np.zeros((0, 0), dtype=np.int64)
             return PaddedDetections(none.reshape(0, 0, 4), none, ids, ids.reshape(0))
+        if len(batch) > _VIEWS_AT_ONCE:
+            parts = [self.detect(batch[at : at + _VIEWS_AT_ONCE]) for at in range(0, len(batch), _VIEWS_AT_ONCE)]
+            return PaddedDetections(*map(_stacked, zip(*parts, strict=True)))
         found, network_s, postprocess_s = self.backend.predict(batch)
         self.times.count("network", network_s)
         self.times.count("postprocess", postprocess_s)
         return found
 
-    def finish(self, found: PaddedArrays, row: int, frame: Frame) -> Prediction:
-        """Detections of one image of a batch, in pixels of that image."""
+    def finish(self, found: PaddedArrays, row: int, frame: Frame, views: Sequence[View] = ()) -> Prediction:
+        """Detections of one image of a batch, in pixels of that image.
+
+        Args:
+            found: of the batch.
+            row: where the image's views begin.
+            frame: the image.
+            views: what the rows show; by default the whole image, in one.
+        """
         height, width = frame.pixels.shape[:2]
         input_wh = np.array(self.preprocess.size_hw[::-1] * 2, dtype=np.float32)
-        image_wh = np.array((width, height) * 2, dtype=np.float32)
-        kept = int(found.counts[row])
-        boxes: NDArray[np.float32] = found.boxes_xyxy[row, :kept]
+        parts = views or (View(0, 0, width, height),)
+        kept = [slice(0, int(count)) for count in found.counts[row : row + len(parts)]]
+        boxes = []
+        for number, (view, part) in enumerate(zip(parts, kept, strict=True), row):
+            in_view: NDArray[np.float32] = found.boxes_xyxy[number, part]
+            boxes.append(view.place(in_view / input_wh))  # in this order edges stay exact
         detections = Detections(
-            boxes_xyxy=boxes / input_wh * image_wh,  # in this order edges stay exact
-            scores=found.scores[row, :kept],
-            class_ids=found.class_ids[row, :kept],
+            boxes_xyxy=np.concatenate(boxes),
+            scores=np.concatenate([found.scores[number, part] for number, part in enumerate(kept, row)]),
+            class_ids=np.concatenate([found.class_ids[number, part] for number, part in enumerate(kept, row)]),
             class_names=self.class_names,
             image_size_hw=(height, width),
             path=frame.path,
             category_ids=self.category_ids,
         )
+        if len(parts) > 1:
+            detections = merge(detections, self.views, self.most)
         if self.kept_ids is not None:
             detections = detections[np.isin(detections.class_ids, self.kept_ids)][: self.most]
         return Prediction(frame, detections)
@@ -200,12 +222,14 @@ class Predictor:
         """Read and preprocess a batch."""
         loaded = [self.load(item, index) for index, item in items]
         good = [frame.pixels for frame in loaded if not isinstance(frame, Failure)]
-        batch = np.empty((len(good), 3, *self.preprocess.size_hw), dtype=np.float32)
+        views = [self.views.views(image.shape[:2]) for image in good]
+        parts = [view.cut(image) for image, own in zip(good, views, strict=True) for view in own]
+        batch = np.empty((len(parts), 3, *self.preprocess.size_hw), dtype=np.float32)
         start = perf_counter()
-        for image, out in zip(good, batch, strict=True):
-            preprocess_image(image, self.preprocess, out)
+        for part, out in zip(parts, batch, strict=True):
+            preprocess_image(part, self.preprocess, out)
         self.times.add("preprocess", start)
-        return _Group(loaded, batch)
+        return _Group(loaded, views, batch)
 
     def _finish_later(self, group: Future[_Group]) -> list[Result]:
         return self._finish_group(group.result())
@@ -213,8 +237,25 @@ class Predictor:
     def _finish_group(self, group: _Group) -> list[Result]:
         """Detect in a batch that was read."""
         found = self.detect(group.batch)
-        rows = count()
-        return [item if isinstance(item, Failure) else self.finish(found, next(rows), item) for item in group.loaded]
+        views, row = iter(group.views), 0
+        results: list[Result] = []
+        for item in group.loaded:
+            if isinstance(item, Failure):
+                results.append(item)
+                continue
+            own = next(views)
+            results.append(self.finish(found, row, item, own))
+            row += len(own)
+        return results
+
+
+def _stacked(parts: Sequence[NDArray[Any]]) -> NDArray[Any]:
+    """Padded arrays of several batches as one: each has as many columns as its fullest image."""
+    if parts[0].ndim == 1:
+        return np.concatenate(parts)
+    width = max(part.shape[1] for part in parts)
+    missing = [[(0, 0), (0, width - part.shape[1]), *[(0, 0)] * (part.ndim - 2)] for part in parts]
+    return np.concatenate([np.pad(part, pad) for part, pad in zip(parts, missing, strict=True)])
 
 
 def _path_of(item: Any) -> Path | None:
