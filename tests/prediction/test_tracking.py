@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from singleshot import Detections
 from singleshot.errors import ConfigError
 from singleshot.prediction.tracking import Tracker, TrackerConfig
-from singleshot.prediction.tracking.assignment import Pairs, assign, overlaps, solve
+from singleshot.prediction.tracking.assignment import Edges, assign, overlaps, solve
 from singleshot.prediction.tracking.kalman import MEASUREMENT_NOISE, PROCESS_NOISE, CornerFilter
 
 
@@ -52,7 +52,7 @@ matrices = st.tuples(st.integers(1, 5), st.integers(1, 5)).flatmap(
 @settings(deadline=None)
 def test_assignment_has_the_largest_sum(rows: list[list[float]]) -> None:
     similarity = np.array(rows)
-    pairs = Pairs(*np.nonzero(similarity), similarity[similarity > 0])
+    pairs = Edges(*np.nonzero(similarity), similarity[similarity > 0])
     row, column = assign(pairs, 0.0)
     assert len(set(row)) == len(row)
     assert len(set(column)) == len(column)
@@ -71,7 +71,7 @@ def test_assignment_equals_scipy() -> None:
         similarity *= random.random(similarity.shape) < random.choice([0.1, 0.3, 1.0])
         row, column = optimize.linear_sum_assignment(similarity, maximize=True)
         kept = similarity[row, column] >= 0.1
-        ours = assign(Pairs(*np.nonzero(similarity), similarity[similarity > 0]), 0.1)
+        ours = assign(Edges(*np.nonzero(similarity), similarity[similarity > 0]), 0.1)
         assert [x.tolist() for x in ours] == [row[kept].tolist(), column[kept].tolist()]
 
 

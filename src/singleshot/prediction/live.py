@@ -15,13 +15,16 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Literal, Self
 from urllib.parse import urlsplit
 
+from singleshot.core.lazy import lazy_module
 from singleshot.errors import ConfigError, ImageError
 from singleshot.images.read import MAX_PIXELS
 from singleshot.prediction.frames import Frame
 from singleshot.prediction.video import FrameChoice, describe, open_container, reason, too_large, upright
 
 if TYPE_CHECKING:
-    from av.video.frame import VideoFrame
+    import av
+else:
+    av = lazy_module("av")
 
 Policy = Literal["latest", "all"]
 Tell = Callable[[str], object]
@@ -107,7 +110,7 @@ class LiveSource:
         self.dropped = self.reconnections = 0
         self._choice, self._tell, self._max_pixels = choice or FrameChoice(), tell, max_pixels
         self._changed = threading.Condition()
-        self._waiting: deque[tuple[VideoFrame, int, float]] = deque()
+        self._waiting: deque[tuple[av.VideoFrame, int, float]] = deque()
         self._error: ImageError | None = None
         self._opened = False
         self._end = threading.Event()
@@ -189,14 +192,12 @@ class LiveSource:
             wait_s = min(2 * wait_s, self.config.longest_wait_s)
             self.reconnections += 1
 
-    def _frames(self) -> Iterator[VideoFrame]:
+    def _frames(self) -> Iterator[av.VideoFrame]:
         """Decoded frames of one connection.
 
         Raises:
             ImageError: it cannot be opened, or breaks.
         """
-        import av
-
         source, options = _opening(self.source, self.config.stalled_s)
         try:
             with open_container(source, **options) as container:
@@ -219,12 +220,12 @@ class LiveSource:
         except ImageError as error:
             raise ImageError(str(error).replace(source, self.name)) from None
 
-    def _check_size(self, frame: VideoFrame) -> None:
+    def _check_size(self, frame: av.VideoFrame) -> None:
         problem = too_large(self.name, frame.width, frame.height, self._max_pixels)
         if problem:
             raise ImageError(problem)
 
-    def _put(self, frame: VideoFrame, time_s: float) -> None:
+    def _put(self, frame: av.VideoFrame, time_s: float) -> None:
         with self._changed:
             index, self._count = self._count, self._count + 1
             if self.config.policy == "latest":

@@ -6,20 +6,24 @@ import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from singleshot.core.lazy import lazy_module
 from singleshot.errors import ConfigError, ImageError, MissingExtraError
 from singleshot.images.read import MAX_PIXELS
 from singleshot.prediction.frames import Failure, Frame
 
 if TYPE_CHECKING:
+    import av
     from av.container import InputContainer
-    from av.video.frame import VideoFrame
-    from av.video.stream import VideoStream
+else:
+    av = lazy_module("av")
+    InputContainer = "av.container.InputContainer"
 
 VIDEO_SUFFIXES = (
     ".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".ts", ".m2ts", ".mts", ".wmv", ".flv", ".3gp",
@@ -201,21 +205,21 @@ class Video:
                     return
         yield from self._shortfall(seen, sought)
 
-    def _seek(self, container: InputContainer, stream: VideoStream, origin: float) -> bool:
+    def _seek(self, container: InputContainer, stream: av.VideoStream, origin: float) -> bool:
         start = self.choice.start_s or 0
         if start < _SEEK_FROM_S or stream.time_base is None or self.info.fps is None:
             return False
         container.seek(round((origin + start) / float(stream.time_base)), stream=stream)
         return True
 
-    def _time(self, frame: VideoFrame, origin: float, last: int) -> float:
+    def _time(self, frame: av.VideoFrame, origin: float, last: int) -> float:
         """Seconds since the video began; frames without a time are evenly spaced."""
         at: float | None = frame.time  # the stubs promise more than files keep
         if at is not None:
             return at - origin
         return (last + 1) / (self.info.fps or 25.0)
 
-    def _too_large(self, frame: VideoFrame) -> str | None:
+    def _too_large(self, frame: av.VideoFrame) -> str | None:
         """A stream may change its size on the way."""
         return too_large(self.source, frame.width, frame.height, self.max_pixels)
 
@@ -238,10 +242,8 @@ def open_container(source: str, **options: Any) -> Iterator[InputContainer]:
         MissingExtraError: PyAV is not installed.
         ImageError: it cannot be opened; names it.
     """
-    try:
-        import av
-    except ImportError as error:
-        raise MissingExtraError("av", "video", "reading videos") from error
+    if find_spec("av") is None:
+        raise MissingExtraError("av", "video", "reading videos")
     av.logging.set_level(av.logging.PANIC)  # what is damaged is told in one line, by us
     try:
         container = av.open(source, **options)
@@ -294,17 +296,15 @@ def too_large(source: str, width: int, height: int, max_pixels: int | None) -> s
     )
 
 
-def upright(frame: VideoFrame) -> NDArray[np.uint8]:
+def upright(frame: av.VideoFrame) -> NDArray[np.uint8]:
     """A decoded frame as RGB, ``[H, W, 3]`` uint8, turned as its file says."""
     pixels: NDArray[np.uint8] = np.asarray(frame.to_ndarray(format="rgb24"), dtype=np.uint8)
     turns = round(getattr(frame, "rotation", 0) / 90) % 4
     return np.ascontiguousarray(np.rot90(pixels, turns)) if turns else pixels
 
 
-def _decode(container: InputContainer, stream: VideoStream, source: str) -> Iterator[VideoFrame | Failure]:
+def _decode(container: InputContainer, stream: av.VideoStream, source: str) -> Iterator[av.VideoFrame | Failure]:
     """Decoded frames; a `Failure` for each run of damaged packets."""
-    import av
-
     damaged = 0
     packets = container.demux(stream)
     while True:

@@ -6,6 +6,7 @@ import errno
 from collections.abc import Iterator
 from contextlib import suppress
 from fractions import Fraction
+from importlib.util import find_spec
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
@@ -49,10 +50,8 @@ class VideoSink:
         self._target: Path | None = None
 
     def __enter__(self) -> Self:
-        try:
-            import av  # noqa: F401
-        except ImportError as error:
-            raise MissingExtraError("av", "video", "`save='video'`") from error
+        if find_spec("av") is None:
+            raise MissingExtraError("av", "video", "`save='video'`")
         self._folder.mkdir(exist_ok=True)
         return self
 

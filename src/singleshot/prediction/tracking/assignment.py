@@ -18,19 +18,19 @@ _ROUNDS = 3
 """Passes over the obvious pairs: each uncovers some for the next."""
 
 
-class Pairs(NamedTuple):
-    """What overlaps: pairs of a row and a column with their similarity above 0, ``[P]`` each, by row."""
+class Edges(NamedTuple):
+    """Pairs of a row and a column that overlap, with their similarity above 0, ``[P]`` each, by row."""
 
     rows: IndexArray
     columns: IndexArray
     values: FloatArray
 
-    def where(self, kept: NDArray[np.bool_]) -> Pairs:
+    def where(self, kept: NDArray[np.bool_]) -> Edges:
         """Some of the pairs."""
-        return Pairs(self.rows[kept], self.columns[kept], self.values[kept])
+        return Edges(self.rows[kept], self.columns[kept], self.values[kept])
 
 
-def overlaps(boxes_a: FloatArray, boxes_b: FloatArray) -> Pairs:
+def overlaps(boxes_a: FloatArray, boxes_b: FloatArray) -> Edges:
     """IoU of the boxes of ``a`` ``[N, 4]`` and of ``b`` ``[M, 4]`` that overlap."""
     left_a, top_a, right_a, bottom_a = boxes_a.T[..., None]
     left_b, top_b, right_b, bottom_b = boxes_b.T
@@ -40,10 +40,10 @@ def overlaps(boxes_a: FloatArray, boxes_b: FloatArray) -> Pairs:
     values = shared[rows, columns] * height[rows, columns]
     area_a = ((right_a - left_a) * (bottom_a - top_a))[rows, 0]
     area_b = ((right_b - left_b) * (bottom_b - top_b))[columns]
-    return Pairs(rows, columns, values / (area_a + area_b - values))
+    return Edges(rows, columns, values / (area_a + area_b - values))
 
 
-def assign(pairs: Pairs, least: float) -> tuple[IndexArray, IndexArray]:
+def assign(pairs: Edges, least: float) -> tuple[IndexArray, IndexArray]:
     """The pairs with the largest sum of similarities, each row and column used once at most.
 
     Equal to ``scipy.optimize.linear_sum_assignment(similarity, maximize=True)`` with the pairs below ``least`` left
@@ -96,7 +96,7 @@ def _assign_dense(similarity: FloatArray, least: float) -> tuple[IndexArray, Ind
 
 
 def _obvious(similarity: FloatArray) -> tuple[IndexArray, IndexArray]:
-    """Pairs that are in every best assignment: worth more than the best others of their row and column together."""
+    """Edges that are in every best assignment: worth more than the best others of their row and column together."""
     rows = np.flatnonzero(similarity.max(1) > 0)
     best = similarity[rows].argmax(1)
     value = similarity[rows, best]
