@@ -78,11 +78,12 @@ def test_a_sink_of_another_package_is_saved_to() -> None:
 def test_unknown_names_are_told_what_there_is() -> None:
     result = CliRunner().invoke(app, ["predict", "photos", "--save", "count"])
     assert result.exit_code == 2
-    assert "--save count: unknown; choose from json, jsonl, csv, coco, images, crops, video, counts" in result.output
+    assert "--save count: unknown; choose from json, jsonl, csv, " in result.output
+    assert result.output.strip().endswith(", counts")
 
 
 def test_without_the_package_there_is_none() -> None:
-    with pytest.raises(ConfigError, match=r"`save='counts'`: unknown; choose .*images, crops, video$"):
+    with pytest.raises(ConfigError, match=r"`save='counts'`: unknown; choose from json, jsonl, csv, ((?!counts).)*$"):
         check_kinds(["counts"])
 
 

@@ -7,6 +7,7 @@ import errno
 import json
 import os
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -39,12 +40,18 @@ def prediction(path: Path | None, boxes: list[list[float]]) -> Prediction:
     return Prediction(Frame(image, str(path or ""), is_file=path is not None), found)
 
 
+def tracked(result: Prediction, kinds: list[str]) -> Prediction:
+    """The MOT file wants tracks."""
+    ids = np.arange(1, len(result.detections) + 1) if "mot" in kinds else None
+    return replace(result, detections=replace(result.detections, track_ids=ids))
+
+
 def write(kinds: list[str], out: Path, results: list[Prediction | Failure], overwrite: bool = False) -> None:
     paths = [r.detections.path if isinstance(r, Prediction) else r.path for r in results]
     with open_sinks(kinds, out, [path for path in paths if path], NAMES, (17, 3), overwrite=overwrite) as sinks:
         for result in results:
             for sink in sinks:
-                sink.fail(result) if isinstance(result, Failure) else sink.write(result)
+                sink.fail(result) if isinstance(result, Failure) else sink.write(tracked(result, kinds))
 
 
 def test_nothing_at_all(tmp_path: Path) -> None:
@@ -135,7 +142,7 @@ def test_results_belong_to_one_run(tmp_path: Path, kind: str) -> None:
         write([kind], tmp_path / "out", [second])
     write([kind], tmp_path / "out", [second], overwrite=True)
     text = "".join(f"{path} {path.read_bytes()!r}" for path in (tmp_path / "out").rglob("*.*") if path.is_file())
-    assert "b.jpg" in text or "b_1.jpg" in text or (kind == "video" and "images.mp4" in text)
+    assert "b.jpg" in text or "b_1.jpg" in text or {"video": "images.mp4", "mot": "images.txt"}.get(kind, "-") in text
     assert "a.jpg" not in text
     assert "a_1.jpg" not in text
 
@@ -162,7 +169,7 @@ def test_the_photo_itself_is_never_overwritten(tmp_path: Path, overwrite: bool) 
 def interrupted(out: Path) -> None:
     with open_sinks(list(SINKS), out, [Path("b.jpg"), Path("c.jpg")], NAMES, ()) as sinks:
         for sink in sinks:
-            sink.write(prediction(Path("b.jpg"), [[1, 2, 3, 4]]))
+            sink.write(tracked(prediction(Path("b.jpg"), [[1, 2, 3, 4]]), ["mot"]))
         raise KeyboardInterrupt
 
 

@@ -58,12 +58,11 @@ class SinkKind(Protocol):
         """A sink for a run, which is opened by ``with``."""
 
 
+_OURS = ("json", "jsonl", "csv", "coco", "images", "crops", "video", "mot", "parquet")
+
 SINKS: Registry[SinkKind] = Registry(
     "sink",
-    {
-        name: f"singleshot.prediction.sinks.{name}"
-        for name in ("json", "jsonl", "csv", "coco", "images", "crops", "video")
-    },
+    {name: f"{__name__}.{name}" for name in _OURS} | dict.fromkeys(("yolo", "voc"), f"{__name__}.labels"),
 )
 """By the names that ``save`` knows. Files are written before folders, so that no picture is without its numbers."""
 
