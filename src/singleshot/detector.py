@@ -58,6 +58,7 @@ class How(TypedDict, total=False):
     nms_iou: float | None
     max_detections: int | None
     agnostic: bool
+    top_k: int | None
     classes: Classes | None
     clip: bool | None
     batch_size: int
@@ -150,6 +151,7 @@ class Detector:
         nms_iou: float | None = None,
         max_detections: int | None = None,
         agnostic: bool = False,
+        top_k: int | None = None,
         classes: Classes | None = None,
         clip: bool | None = True,
         batch_size: int = BATCH_SIZE,
@@ -168,6 +170,7 @@ class Detector:
             nms_iou: overlap above which the weaker of two boxes of a class goes; the model's own by default.
             max_detections: most objects per image; the model's own by default.
             agnostic: whether the weaker of two boxes goes whatever their classes.
+            top_k: candidates of a class that enter NMS (MXNet's models: of an image); the model's own by default.
             classes: names or ids of the classes to report; ``None`` reports all.
             clip: whether boxes end at the picture; ``None`` does as the model's own system does (ssd.pytorch's does not
                 clip).
@@ -190,6 +193,7 @@ class Detector:
             nms_iou=nms_iou,
             max_detections=max_detections,
             agnostic=agnostic,
+            top_k=top_k,
             classes=classes,
             clip=clip,
             backend=backend,
@@ -214,6 +218,7 @@ class Detector:
         nms_iou: float | None = None,
         max_detections: int | None = None,
         agnostic: bool = False,
+        top_k: int | None = None,
         classes: Classes | None = None,
         clip: bool | None = True,
         max_pixels: int | None = MAX_PIXELS,
@@ -226,8 +231,8 @@ class Detector:
         """The stages of `predict` for streams of any length: ``for result in detector.predictor().stream(paths)``.
 
         Args:
-            score, nms_iou, max_detections, agnostic, classes, clip, backend, precision, device, compile: as
-                in `predict`.
+            score, nms_iou, max_detections, agnostic, top_k, classes, clip, backend, precision, device, compile: as in
+                `predict`.
             max_pixels: larger images are refused.
             images: how many there will be, where that is known: 1 is computed for the shortest latency, and few are
                 not worth a conversion of the network.
@@ -243,6 +248,7 @@ class Detector:
             nms_iou,
             max_detections,
             agnostic=agnostic,
+            top_k=top_k,
             some_classes=kept is not None,
             clip=clip,
         )

@@ -48,7 +48,7 @@ def predict(
     ] = False,
     score: Annotated[float, typer.Option(help="Least confidence of a detection, 0..1.")] = 0.3,
     save: Annotated[
-        str, typer.Option(help="What to write: images, json, jsonl, csv, coco, crops (with commas).")
+        str, typer.Option(help="What to write: images, json, jsonl, csv, text, coco, voc-results, crops (with commas).")
     ] = "images,json",
     classes: Annotated[
         list[str] | None, typer.Option(help="Only these classes, by name: person,dog.", show_default="all")
@@ -66,6 +66,9 @@ def predict(
     precision: Annotated[str, typer.Option(help="In which numbers: auto, fp32, bf16, int8.")] = "auto",
     device: Annotated[str, typer.Option(help="Where: auto, cpu, cuda, cuda:1, mps.")] = "auto",
     compile: Annotated[bool, typer.Option("--compile", help="Compile the network with torch first.")] = False,
+    split: Annotated[
+        str | None, typer.Option(help="Of SOURCE, a data set: the images of this split; 'all' for everything.")
+    ] = None,
     recursive: Annotated[bool, typer.Option("--recursive", "-r", help="Look into subfolders.")] = False,
     nms_iou: Annotated[
         float | None,
@@ -73,6 +76,9 @@ def predict(
     ] = None,
     max_detections: Annotated[
         int | None, typer.Option(help="Most detections per image.", show_default="the model's")
+    ] = None,
+    top_k: Annotated[
+        int | None, typer.Option(help="Candidates of a class that enter NMS.", show_default="the model's")
     ] = None,
     clip: Annotated[
         bool,
@@ -95,6 +101,7 @@ def predict(
     * `singleshot predict photos/ --recursive --score 0.5 --save images,json,csv`
     * `singleshot predict "photos/*.jpg" --model runs/train/best.safetensors --out found`
     * `singleshot predict photos/ --classes person,dog --agnostic`
+    * `singleshot predict VOCdevkit --split 2012_test --save voc-results --score 0.01`
 
     An image that cannot be read, or whose results cannot be written, ends nothing: it is listed at the end, and the
     exit code is 1. Exit code 2 means that nothing was done (a wrong option, path or weights file). Ctrl-C keeps what
@@ -109,8 +116,10 @@ def predict(
     check_score(score)
     parse_batch_size(batch_size)
     kinds = [kind.strip() for kind in save.split(",") if kind.strip()]
-    output = Output(kinds=kinds, folder=out, overwrite=overwrite, labels=labels, line_width=line_width)
-    found = find_images_of_job(sources, output, recursive=recursive)
+    output = Output(
+        kinds=kinds, folder=out, overwrite=overwrite, labels=labels, line_width=line_width, split=split or ""
+    )
+    found = find_images_of_job(sources, output, recursive=recursive, split=split)
     detector = load(model)
     with _status("Getting the network ready (a conversion is made once, and kept) ..."):
         predictor = detector.predictor(
@@ -118,6 +127,7 @@ def predict(
             nms_iou=nms_iou,
             max_detections=max_detections,
             agnostic=agnostic,
+            top_k=top_k,
             classes=_classes(classes, detector.class_names),
             clip=clip,
             max_pixels=max_pixels,
