@@ -124,7 +124,10 @@ def lower_class_names(records: Records) -> list[str]:
     records.labels = [  # type: ignore[assignment]
         label.strip().lower() if isinstance(label, str) else same_as.get(label, label) for label in records.labels
     ]
-    records.class_names = tuple(dict.fromkeys(lowered.values()))
+    names = list(dict.fromkeys(lowered.values()))
+    if not ids and list(lowered) == sorted(lowered):  # names that were sorted stay so
+        names.sort()
+    records.class_names = tuple(names)
     records.class_ids = tuple(ids.values())
     return [name for name, lower in lowered.items() if name != lower]
 

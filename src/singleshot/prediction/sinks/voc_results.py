@@ -7,6 +7,8 @@ import re
 from pathlib import Path
 from typing import Self
 
+import numpy as np
+
 from singleshot.errors import ConfigError
 from singleshot.prediction.frames import Prediction
 from singleshot.prediction.output_names import folder_names, safe_name
@@ -52,7 +54,8 @@ class VocResultsSink(FolderSink):
             raise ConfigError(f"'{image}' has a space, which the form of VOC's results cannot hold: rename the image")
         lines: dict[str, list[str]] = {}
         for (x1, y1, x2, y2), score, _, name in prediction.detections:
-            row = f"{image} {score:.8f} {x1 + 1:.3f} {y1 + 1:.3f} {x2:.3f} {y2:.3f}\n"
+            shortest = np.format_float_positional(np.float32(score), trim="0")  # reads back as the same number
+            row = f"{image} {shortest} {x1 + 1:.3f} {y1 + 1:.3f} {x2:.3f} {y2:.3f}\n"
             lines.setdefault(name, []).append(row)
         for name, rows in lines.items():
             _append(self._run.folder.path / self._files[name], encoded("".join(rows)))
