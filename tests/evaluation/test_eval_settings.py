@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import shutil
 from pathlib import Path
@@ -10,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from rich.console import Console
 from typer.testing import CliRunner
 
 import singleshot
@@ -20,17 +18,20 @@ from singleshot.cli import app
 from singleshot.core.postprocess import PaddedDetections
 from singleshot.core.settings import PostprocessConfig
 from singleshot.core.structures import ClassMap, Sample
+from singleshot.data.published import PublishedSplits
 from singleshot.demo.scenes import make_scenes
 from singleshot.detector import Detector, load
 from singleshot.errors import ConfigError, DataError
 from singleshot.evaluation import result as result_module
 from singleshot.evaluation.evaluate import evaluate_predictor
 from singleshot.evaluation.metrics import DetectionTable, evaluate_detections
+from singleshot.models.build import build_network
+from singleshot.models.catalogue import model_spec
 from singleshot.runtime.base import EngineBackend, TimedDetections
-from singleshot.training import held_out, session
-from singleshot.training.config import TrainConfig
+from singleshot.training import session
+from singleshot.training.config import EvaluationConfig, TrainConfig
+from singleshot.training.held_out import HeldOut
 from singleshot.training.recipes import find_recipe, read_config
-from singleshot.training.train import train
 
 NMS: dict[str, Any] = {"nms_iou": 0.3, "agnostic": True, "max_detections": 7, "top_k": 50}
 
@@ -135,7 +136,7 @@ def test_a_choice_of_classes(scenes: Path) -> None:
 
 @pytest.mark.usefixtures("_guesses")
 def test_the_command_line_takes_them_all(scenes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(result_module, "write_page", lambda path, *_, **__: path)
+    monkeypatch.setattr(result_module, "evaluation_sections", lambda *_: [])
     options = ["--nms-iou", "0.45", "--agnostic", "--max-detections", "9", "--top-k", "60", "--use-difficult"]
     options += ["--lower-names", "--iou", "0.4", "--classes", "cup", "--split", "all", "--metric", "voc"]
     result = CliRunner().invoke(app, ["eval", "coco", str(scenes), *options, "--out", str(tmp_path / "out")])
@@ -161,7 +162,7 @@ def read_results(folder: Path, split: str, names: tuple[str, ...], images: list[
 
 @pytest.mark.usefixtures("_guesses")
 def test_the_servers_files_give_the_same_numbers(scenes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(result_module, "write_page", lambda path, *_, **__: path)  # drawing takes seconds
+    monkeypatch.setattr(result_module, "evaluation_sections", lambda *_: [])  # drawing takes seconds
     arguments = ["eval", "coco", str(scenes), "--split", "trainval", "--out", str(tmp_path / "out"), "--save"]
     result = CliRunner().invoke(app, [*arguments, "voc,text", "--save", "json"])
     assert result.exit_code == 0, result.output
@@ -199,27 +200,39 @@ def test_what_cannot_be_saved_is_told_before_the_work(scenes: Path, options: lis
     assert message in " ".join(result.output.split())
 
 
-def test_a_training_measures_by_its_settings(scenes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """They change what is measured, are kept in config.yaml, and leave the detector's own postprocessing."""
-    measure, seen = held_out.evaluate_network, []
-
-    def listen(*arguments: Any, **options: Any) -> Any:
-        seen.append(measure(*arguments, **options))
-        return seen[-1]
-
-    monkeypatch.setattr(held_out, "evaluate_network", listen)
-    monkeypatch.setattr(session, "_report", lambda *_: None)
+def test_a_training_measures_by_its_settings(scenes: Path) -> None:
+    """They change what is measured, and leave the detector's own postprocessing."""
     rules = NMS | {"iou": 0.4, "strict": True, "use_difficult": True}
-    settings = {"steps": 1, "batch_size": 2, "size_hw": [96, 96], "workers": 0, "amp": "fp32"}
-    settings |= {f"evaluation.{name}": value for name, value in rules.items()}
-    result = train(
-        scenes, out=tmp_path / "run", settings=settings, classes=["cup", "box"], console=Console(file=io.StringIO())
-    )
-    assert rules.items() <= seen[-1].settings.items()
-    assert seen[-1].class_names == ("cup", "box")
-    assert read_config(tmp_path / "run/config.yaml").evaluation.model_dump().items() >= rules.items()
-    assert result.load().class_names == ("cup", "box")
-    assert result.load().spec.postprocess.max_detections != 7
+    config = EvaluationConfig(metric="voc_07", batch_size=2, **rules)
+    spec = model_spec("ssdlite300_mobilenet_v2", ["cup", "box"], (96, 96))
+    measured = HeldOut(spec, datasets.open(scenes, "test"), config)
+    assert "voc_07" in measured.measure(build_network(spec.network).eval())
+    result = measured._latest
+    assert result is not None
+    assert rules.items() <= result.settings.items()
+    assert spec.postprocess.max_detections != rules["max_detections"]
+
+
+class Opened(Exception):
+    """Ends a training once the data would be opened."""
+
+
+def test_a_training_opens_what_was_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: dict[str, Any] = {}
+
+    def listen(*arguments: Any, **options: Any) -> None:
+        seen.update(options)
+        raise Opened
+
+    monkeypatch.setattr(session, "open_training", listen)
+    arguments = ["train", str(tmp_path), "--out", str(tmp_path / "run"), "--recipe", "ssd300_voc0712"]
+    result = CliRunner().invoke(app, [*arguments, "--classes", "dog,cat", "--classes", "cow", "--lower-names"])
+    assert isinstance(result.exception, Opened)
+    assert seen == {
+        "classes": ("dog", "cat", "cow"),
+        "lower_names": True,
+        "published": PublishedSplits("2007_trainval+2012_trainval", "2007_test", "VOC2007 test"),
+    }
 
 
 def test_mxnets_recipe_measures_as_mxnet_does() -> None:
