@@ -17,6 +17,7 @@ from singleshot.core.once import away_from_fork
 from singleshot.core.settings import PostprocessConfig
 from singleshot.core.sizes import parse_size
 from singleshot.core.wording import counted
+from singleshot.errors import ConfigError
 from singleshot.images.preprocess import preprocess_image
 from singleshot.images.read import MAX_PIXELS, check_rgb, read_image
 from singleshot.models.config import ModelSpec
@@ -263,6 +264,25 @@ class Detector:
             kept_ids=kept,
             most=self.spec.postprocess.max_detections if max_detections is None else max_detections,
         )
+
+    def resized(self, size: int | str | Sequence[int]) -> Detector:
+        """The same detector for another input size; its default boxes grow with the input.
+
+        Args:
+            size: a side, HEIGHTxWIDTH or (height, width), in pixels.
+
+        Raises:
+            ConfigError: that is no size, or the network cannot have it.
+            WeightsError: the weights are damaged or do not fit.
+        """
+        preprocess = self.spec.preprocess.model_copy(update={"size_hw": parse_size(size)})
+        spec = self.spec.model_copy(update={"preprocess": preprocess})
+        detector = Detector(spec, away_from_fork(lambda: self._engines.network().state_dict()))
+        try:
+            detector.anchors()
+        except (ValueError, RuntimeError) as error:
+            raise ConfigError(f"`size={size}`: {self.spec.name} cannot have it: {error}") from error
+        return detector
 
     def save(self, path: PathLike) -> Path:
         """Write a weights file that `load` reads; an older one is replaced.

@@ -70,6 +70,10 @@ def predict(
         str | None, typer.Option(help="Of SOURCE, a data set: the images of this split; 'all' for everything.")
     ] = None,
     recursive: Annotated[bool, typer.Option("--recursive", "-r", help="Look into subfolders.")] = False,
+    size: Annotated[
+        str | None,
+        typer.Option(help="Network input: 300, or HEIGHTxWIDTH; a conversion is not kept.", show_default="the model's"),
+    ] = None,
     nms_iou: Annotated[
         float | None,
         typer.Option(help="Overlap above which the weaker of two boxes of a class goes.", show_default="the model's"),
@@ -120,7 +124,7 @@ def predict(
         kinds=kinds, folder=out, overwrite=overwrite, labels=labels, line_width=line_width, split=split or ""
     )
     found = find_images_of_job(sources, output, recursive=recursive, split=split)
-    detector = load(model)
+    detector = load(model) if size is None else load(model).resized(size)
     with _status("Getting the network ready (a conversion is made once, and kept) ..."):
         predictor = detector.predictor(
             score,
@@ -251,7 +255,7 @@ def _print_problems(summary: JobSummary, missed: Sequence[str]) -> None:
     _print_errors("could not be read", [str(failure.error) for failure in summary.failures])
     lines = [f"{path}: {error}" if path and str(path) not in error else error for path, error in summary.problems]
     _print_errors("could not be written", lines)
-    _print_errors("could not be searched", missed)
+    _print_errors("could not be looked at", missed)
 
 
 def _print_errors(what: str, lines: Sequence[str]) -> None:
