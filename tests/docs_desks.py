@@ -159,6 +159,7 @@ def evaluated(names: Names, printed: str) -> None:
 
 def predicting() -> Names:
     weights("runs/photos/best.safetensors")
+    make_scenes("VOCdevkit/VOC2012", count=6, size_hw=(40, 50))
     return photo("street.jpg", "a.jpg", "b.jpg", "photos/c.jpg")
 
 
@@ -167,6 +168,7 @@ def predicted(names: Names, printed: str) -> None:
     assert Path("street_boxes.jpg").exists()
     assert Path("predictions-2/detections.csv").exists()
     assert Path("found/images/c.jpg").exists()
+    assert Path("predictions-3/voc-results/comp4_det_test_cup.txt").exists()
 
 
 def augmenting() -> Names:

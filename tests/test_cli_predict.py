@@ -290,3 +290,71 @@ def test_into_the_folder_of_the_photos(run: Run) -> None:
         assert run("photos", "--recursive", "--out", "photos", "--overwrite").exit_code == 0
         assert len(json.loads(Path("photos/detections.json").read_text())["images"]) == 3
     assert Path("photos/b.jpg").read_bytes() == before
+
+
+@pytest.fixture
+def devkit(run: Run) -> Path:
+    """VOC2007 with labels; of VOC2012's test, as it was published, only the images and the list."""
+    for part, stems in (("VOC2007", ("a", "b", "c")), ("VOC2012", ("p", "q", "r"))):
+        for stem in stems:
+            (root := Path("VOCdevkit", part) / "JPEGImages").mkdir(parents=True, exist_ok=True)
+            write_image(root / f"{stem}.jpg", np.full((20, 30, 3), 90, np.uint8))
+        for folder in ("Annotations", "ImageSets/Main"):
+            Path("VOCdevkit", part, folder).mkdir(parents=True)
+    for part, stem in (("VOC2007", "a"), ("VOC2007", "b"), ("VOC2007", "c"), ("VOC2012", "p")):
+        Path("VOCdevkit", part, "Annotations", f"{stem}.xml").write_text("<annotation></annotation>")
+    for part, name, lines in (
+        ("VOC2007", "trainval", "a\nb\n"),
+        ("VOC2007", "test", "c\n"),
+        ("VOC2012", "test", "r\nq\n"),
+    ):
+        Path("VOCdevkit", part, "ImageSets/Main", f"{name}.txt").write_text(lines)
+    return Path("VOCdevkit")
+
+
+@pytest.mark.parametrize(
+    ("split", "expected"),
+    [
+        ("2012_test", ["VOC2012/r", "VOC2012/q"]),
+        ("2007_test", ["VOC2007/c"]),
+        ("2007_trainval+2007_test", ["VOC2007/a", "VOC2007/b", "VOC2007/c"]),
+        ("all", ["VOC2007/a", "VOC2007/b", "VOC2007/c", "VOC2012/p", "VOC2012/r", "VOC2012/q"]),
+    ],
+)
+def test_images_of_a_split_labelled_or_not(run: Run, devkit: Path, split: str, expected: list[str]) -> None:
+    result = run(str(devkit), "--split", split, "--save", "json")
+    assert result.exit_code == 0, result.output
+    document = json.loads(Path("predictions/detections.json").read_text())
+    paths = [record["path"].replace("/JPEGImages", "") for record in document["images"]]
+    assert sorted(paths) == sorted(f"VOCdevkit/{name}.jpg" for name in expected)
+
+
+def test_the_servers_files_are_called_by_the_split(run: Run, devkit: Path) -> None:
+    result = run(str(devkit), "--split", "2012_test", "--save", "voc-results")
+    assert result.exit_code == 0, result.output
+    text = Path("predictions/voc-results/comp4_det_test_person.txt").read_text()
+    assert sorted(text.splitlines()) == ["q 0.5 1.000 1.000 15.000 20.000", "r 0.5 1.000 1.000 15.000 20.000"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["VOCdevkit", "--split", "2009_test"], "no split '2009_test': it has 2007_test"),
+        (["VOCdevkit", "photos", "--split", "test"], "--split test is of one data set, not of 2 sources"),
+        (["nothing", "--split", "test"], "nothing: no such folder or file"),
+    ],
+)
+def test_a_split_that_is_not_there(run: Run, devkit: Path, arguments: list[str], message: str) -> None:
+    result = run(*arguments, "--save", "json")
+    assert result.exit_code == 2
+    assert message in " ".join(result.output.split())
+
+
+def test_images_of_a_split_that_are_missing_are_told(run: Run, devkit: Path) -> None:
+    (devkit / "VOC2012/JPEGImages/q.jpg").unlink()
+    (devkit / "VOC2007/JPEGImages/c.jpg").unlink()
+    result = run(str(devkit), "--split", "2012_test+2007_test", "--save", "json")
+    assert result.exit_code == 1
+    assert "2 could not be looked at" in result.output
+    assert "'q' has no annotation file" in result.output
+    assert "there is no image" in result.output

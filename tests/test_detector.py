@@ -274,3 +274,23 @@ def test_saving_replaces_nothing_but_weights(coco: Detector, tmp_path: Path) -> 
             coco.save(path)
         assert path.read_bytes() == before
     assert coco.save(coco.save(own)) == own
+
+
+def test_another_input_size(coco: Detector, noise: Path) -> None:
+    own, wide = coco.resized((300, 300)), coco.resized("300x600")
+    assert torch.equal(own.anchors(), coco.anchors())
+    mine, theirs = (model.predict(noise, 0.05, backend="torch") for model in (own, coco))
+    assert np.array_equal(mine.boxes_xyxy, theirs.boxes_xyxy)
+    assert wide.spec.preprocess.size_hw == (300, 600)
+    assert torch.allclose(wide.anchors()[:, 2].max(), 2 * coco.anchors()[:, 2].max())
+    assert torch.allclose(wide.anchors()[:, 3].max(), coco.anchors()[:, 3].max())
+    assert coco.spec.preprocess.size_hw == (300, 300)
+    assert wide.predict(noise, 0.05, backend="torch").image_size_hw == theirs.image_size_hw
+    with pytest.raises(ConfigError, match="`size`"):
+        coco.resized(0)
+
+
+def test_candidates_that_enter_nms(coco: Detector, noise: Path) -> None:
+    assert (
+        len(coco.predict(noise, 0.01, backend="torch")) > len(coco.predict(noise, 0.01, backend="torch", top_k=1)) > 0
+    )

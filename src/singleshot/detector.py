@@ -17,6 +17,7 @@ from singleshot.core.once import away_from_fork
 from singleshot.core.settings import PostprocessConfig
 from singleshot.core.sizes import parse_size
 from singleshot.core.wording import counted
+from singleshot.errors import ConfigError
 from singleshot.images.preprocess import preprocess_image
 from singleshot.images.read import MAX_PIXELS, check_rgb, read_image
 from singleshot.models.config import ModelSpec
@@ -59,6 +60,7 @@ class How(TypedDict, total=False):
     nms_iou: float | None
     max_detections: int | None
     agnostic: bool
+    top_k: int | None
     classes: Classes | None
     clip: bool | None
     batch_size: int
@@ -151,6 +153,7 @@ class Detector:
         nms_iou: float | None = None,
         max_detections: int | None = None,
         agnostic: bool = False,
+        top_k: int | None = None,
         classes: Classes | None = None,
         clip: bool | None = True,
         batch_size: int = BATCH_SIZE,
@@ -169,6 +172,7 @@ class Detector:
             nms_iou: overlap above which the weaker of two boxes of a class goes; the model's own by default.
             max_detections: most objects per image; the model's own by default.
             agnostic: whether the weaker of two boxes goes whatever their classes.
+            top_k: candidates of a class that enter NMS (MXNet's models: of an image); the model's own by default.
             classes: names or ids of the classes to report; ``None`` reports all.
             clip: whether boxes end at the picture; ``None`` does as the model's own system does (ssd.pytorch's does not
                 clip).
@@ -191,6 +195,7 @@ class Detector:
             nms_iou=nms_iou,
             max_detections=max_detections,
             agnostic=agnostic,
+            top_k=top_k,
             classes=classes,
             clip=clip,
             backend=backend,
@@ -215,6 +220,7 @@ class Detector:
         nms_iou: float | None = None,
         max_detections: int | None = None,
         agnostic: bool = False,
+        top_k: int | None = None,
         classes: Classes | None = None,
         clip: bool | None = True,
         max_pixels: int | None = MAX_PIXELS,
@@ -228,8 +234,8 @@ class Detector:
         """The stages of `predict` for streams of any length: ``for result in detector.predictor().stream(paths)``.
 
         Args:
-            score, nms_iou, max_detections, agnostic, classes, clip, backend, precision, device, compile: as
-                in `predict`.
+            score, nms_iou, max_detections, agnostic, top_k, classes, clip, backend, precision, device, compile: as in
+                `predict`.
             max_pixels: larger images are refused.
             images: how many there will be, where that is known: 1 is computed for the shortest latency, and few are
                 not worth a conversion of the network.
@@ -246,6 +252,7 @@ class Detector:
             nms_iou,
             max_detections,
             agnostic=agnostic,
+            top_k=top_k,
             some_classes=kept is not None,
             clip=clip,
         )
@@ -261,6 +268,25 @@ class Detector:
             most=self.spec.postprocess.max_detections if max_detections is None else max_detections,
             views=views or ViewPlan(),
         )
+
+    def resized(self, size: int | str | Sequence[int]) -> Detector:
+        """The same detector for another input size; its default boxes grow with the input.
+
+        Args:
+            size: a side, HEIGHTxWIDTH or (height, width), in pixels.
+
+        Raises:
+            ConfigError: that is no size, or the network cannot have it.
+            WeightsError: the weights are damaged or do not fit.
+        """
+        preprocess = self.spec.preprocess.model_copy(update={"size_hw": parse_size(size)})
+        spec = self.spec.model_copy(update={"preprocess": preprocess})
+        detector = Detector(spec, away_from_fork(lambda: self._engines.network().state_dict()))
+        try:
+            detector.anchors()
+        except (ValueError, RuntimeError) as error:
+            raise ConfigError(f"`size={size}`: {self.spec.name} cannot have it: {error}") from error
+        return detector
 
     def save(self, path: PathLike) -> Path:
         """Write a weights file that `load` reads; an older one is replaced.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextvars import ContextVar
 from typing import Any
 
@@ -102,6 +102,13 @@ def _text_in_flags(text: Text) -> Text:
         done.append_text(text[end : found.start()]).append(_flag(found, known))
         end = found.end()
     return done.append_text(text[end:])
+
+
+def split_names(options: Sequence[str] | None) -> list[str] | None:
+    """Names from options such as ``person,dog``; ``None`` where the option was not given."""
+    if not options:
+        return None
+    return [name for option in options for part in option.split(",") if (name := part.strip())]
 
 
 def shown(text: object) -> str:

@@ -32,6 +32,9 @@ BadDataOption = Annotated[
     Literal["skip", "error"],
     typer.Option("--bad-data", help="**skip** mends or leaves out bad records; **error** refuses them."),
 ]
+LowerNamesOption = Annotated[
+    bool, typer.Option("--lower-names", help="Take class names in lower case, without spaces at their ends.")
+]
 T = TypeVar("T")
 EXAMPLES = 3
 SIZES_SHOWN = 5
@@ -46,6 +49,7 @@ def check(
     format: FormatOption = "auto",
     bad_data: BadDataOption = "skip",
     deep: Annotated[bool, typer.Option("--deep/--fast", help="Decode every image, or read only the headers.")] = True,
+    lower_names: LowerNamesOption = False,
     json: Annotated[Path | None, typer.Option(metavar="FILE", help="Also write everything to a JSON file.")] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace that file where it exists.")] = False,
 ) -> None:
@@ -63,7 +67,9 @@ def check(
 
     if json is not None:
         check_output(json, overwrite=overwrite, sources=[path])
-    report = check_data(path, split, format, bad_data, deep=deep, track=_progress("Decoding images"))
+    report = check_data(
+        path, split, format, bad_data, deep=deep, lower_names=lower_names, track=_progress("Decoding images")
+    )
     if json is not None:  # a label file, a list or a photo of the data set is nothing to overwrite, either
         check_output(json, overwrite=overwrite, sources=_files_of(report))
     console = open_console()

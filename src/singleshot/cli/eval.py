@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from singleshot.cli.console import open_console, print_note
-from singleshot.cli.data import FormatOption
+from singleshot.cli.console import open_console, print_note, split_names
+from singleshot.cli.data import FormatOption, LowerNamesOption
 from singleshot.cli.eval_tables import print_result
 from singleshot.core.wording import printable
 
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from singleshot.data import DetectionDataset
     from singleshot.evaluation.result import EvalResult
+    from singleshot.prediction.frames import Result
+    from singleshot.prediction.job import OutputProblem
 
 
 class Metric(StrEnum):
@@ -35,7 +38,15 @@ def evaluate(
         str | None, typer.Option(help="Split to evaluate, 'all' for everything. Default: test, else val, else all.")
     ] = None,
     format: FormatOption = "auto",
-    out: Annotated[Path | None, typer.Option(help="Folder for eval.json, curves.csv and report.html.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder for eval.json, curves.csv, report.html, and what --save writes.")
+    ] = None,
+    save: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Also write the detections, below --out: voc (comp4_det_test_CLASS.txt), text, json, csv ..."
+        ),
+    ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace these files where they exist.")] = False,
     batch_size: Annotated[
         int, typer.Option("--batch-size", "--batch", help="Images at once; more pays on a GPU, not on a CPU.")
@@ -58,6 +69,12 @@ def evaluate(
         float | None,
         typer.Option(help="Overlap above which the weaker of two boxes of a class goes.", show_default="the model's"),
     ] = None,
+    agnostic: Annotated[
+        bool, typer.Option("--agnostic", help="Of overlapping boxes only the surest stays, whatever their classes.")
+    ] = False,
+    top_k: Annotated[
+        int | None, typer.Option(min=1, help="Candidates of a class that enter NMS.", show_default="the model's")
+    ] = None,
     max_detections: Annotated[
         int | None,
         typer.Option(
@@ -71,6 +88,13 @@ def evaluate(
     inclusive: Annotated[
         bool, typer.Option("--inclusive", help="Add 1 pixel to widths and heights (VOC devkit).")
     ] = False,
+    use_difficult: Annotated[
+        bool, typer.Option("--use-difficult", help="Objects marked difficult count as any others.")
+    ] = False,
+    classes: Annotated[
+        list[str] | None, typer.Option(help="Measure only these classes of the data: person,dog; repeatable.")
+    ] = None,
+    lower_names: LowerNamesOption = False,
     worst: Annotated[int, typer.Option(min=0, max=200, help="Worst images that the report draws.")] = 12,
 ) -> None:
     """Measure a detector on labelled images: VOC and COCO average precision, per class, curves, confusions, speed.
@@ -81,10 +105,11 @@ def evaluate(
 
         singleshot eval runs/cells/best.safetensors cells --split test --out runs/cells/eval
 
-        singleshot eval best.safetensors VOCdevkit --split 2007_test --metric voc
+        singleshot eval best.safetensors VOCdevkit --split 2007_test --metric voc --save voc --out results
     """
     from singleshot.core.sizes import parse_batch_size
     from singleshot.data.train_val import open_held_out, remarks
+    from singleshot.errors import ConfigError
     from singleshot.evaluation.evaluate import ALL_METRICS
     from singleshot.evaluation.evaluate import evaluate as run
     from singleshot.evaluation.result import check_outputs
@@ -94,13 +119,26 @@ def evaluate(
     console = open_console()
     shown = [name for name in ALL_METRICS if not metric or name in metric]
     parse_batch_size(batch_size)
+    kinds = split_names(save) or []
+    if kinds and out is None:
+        raise ConfigError("`save` writes below a folder: name one by `out`")
     check_wish(Wish(backend, precision, device=device, compile=compile))
-    dataset = open_held_out(data, split, format, learnt=Path(model).is_file())
+    dataset = open_held_out(
+        data,
+        split,
+        format,
+        learnt=Path(model).is_file(),
+        classes=split_names(classes),
+        lower_names=lower_names,
+    )
     if out:
         check_outputs(out, dataset.samples, overwrite=overwrite)
     for remark in remarks(dataset):
         print_note(console, printable(remark))
-    with _progress(len(dataset)) as on_progress:
+    problems: list[OutputProblem] = []
+    with ExitStack() as stack:
+        on_result = stack.enter_context(_saving(kinds, out, dataset, model, problems, overwrite)) if out else None
+        on_progress = stack.enter_context(_progress(len(dataset)))
         result = run(
             model,
             dataset,
@@ -111,18 +149,39 @@ def evaluate(
             device=device,
             compile=compile,
             nms_iou=nms_iou,
+            agnostic=agnostic,
+            top_k=top_k,
             max_detections=max_detections,
             metrics=shown,
             iou=iou,
             strict=strict,
             inclusive=inclusive,
+            use_difficult=use_difficult,
             on_progress=on_progress,
+            on_result=on_result,
         )
     print_result(console, result, shown)
     written = _save(console, result, out, worst, overwrite) if out else True
+    for problem in problems:
+        print_note(console, printable(f"not written: {problem.path or out}: {problem.error}"))
     unreadable = any(problem.kind == "unreadable-image" for problem in dataset.problems)
-    if result.failed or unreadable or not written:
+    if result.failed or unreadable or problems or not written:
         raise typer.Exit(1)
+
+
+def _saving(
+    kinds: Sequence[str],
+    out: Path,
+    dataset: DetectionDataset,
+    model: str,
+    problems: list[OutputProblem],
+    overwrite: bool,
+) -> AbstractContextManager[Callable[[Result], None]]:
+    from singleshot.evaluation.saving import saving
+    from singleshot.weights.file import read_spec
+    from singleshot.weights.find import find_weights
+
+    return saving(kinds, out, dataset, read_spec(find_weights(model)), problems, overwrite=overwrite)
 
 
 def _save(console: Console, result: EvalResult, out: Path, worst: int, overwrite: bool) -> bool:

@@ -48,7 +48,7 @@ def predict(
     ] = False,
     score: Annotated[float, typer.Option(help="Least confidence of a detection, 0..1.")] = 0.3,
     save: Annotated[
-        str, typer.Option(help="What to write: images, json, jsonl, csv, coco, crops (with commas).")
+        str, typer.Option(help="What to write: images, json, jsonl, csv, text, coco, voc-results, crops (with commas).")
     ] = "images,json",
     classes: Annotated[
         list[str] | None, typer.Option(help="Only these classes, by name: person,dog.", show_default="all")
@@ -66,13 +66,23 @@ def predict(
     precision: Annotated[str, typer.Option(help="In which numbers: auto, fp32, bf16, int8.")] = "auto",
     device: Annotated[str, typer.Option(help="Where: auto, cpu, cuda, cuda:1, mps.")] = "auto",
     compile: Annotated[bool, typer.Option("--compile", help="Compile the network with torch first.")] = False,
+    split: Annotated[
+        str | None, typer.Option(help="Of SOURCE, a data set: the images of this split; 'all' for everything.")
+    ] = None,
     recursive: Annotated[bool, typer.Option("--recursive", "-r", help="Look into subfolders.")] = False,
+    size: Annotated[
+        str | None,
+        typer.Option(help="Network input: 300, or HEIGHTxWIDTH; a conversion is not kept.", show_default="the model's"),
+    ] = None,
     nms_iou: Annotated[
         float | None,
         typer.Option(help="Overlap above which the weaker of two boxes of a class goes.", show_default="the model's"),
     ] = None,
     max_detections: Annotated[
         int | None, typer.Option(help="Most detections per image.", show_default="the model's")
+    ] = None,
+    top_k: Annotated[
+        int | None, typer.Option(help="Candidates of a class that enter NMS.", show_default="the model's")
     ] = None,
     clip: Annotated[
         bool,
@@ -95,6 +105,7 @@ def predict(
     * `singleshot predict photos/ --recursive --score 0.5 --save images,json,csv`
     * `singleshot predict "photos/*.jpg" --model runs/train/best.safetensors --out found`
     * `singleshot predict photos/ --classes person,dog --agnostic`
+    * `singleshot predict VOCdevkit --split 2012_test --save voc-results --score 0.01`
 
     An image that cannot be read, or whose results cannot be written, ends nothing: it is listed at the end, and the
     exit code is 1. Exit code 2 means that nothing was done (a wrong option, path or weights file). Ctrl-C keeps what
@@ -109,15 +120,18 @@ def predict(
     check_score(score)
     parse_batch_size(batch_size)
     kinds = [kind.strip() for kind in save.split(",") if kind.strip()]
-    output = Output(kinds=kinds, folder=out, overwrite=overwrite, labels=labels, line_width=line_width)
-    found = find_images_of_job(sources, output, recursive=recursive)
-    detector = load(model)
+    output = Output(
+        kinds=kinds, folder=out, overwrite=overwrite, labels=labels, line_width=line_width, split=split or ""
+    )
+    found = find_images_of_job(sources, output, recursive=recursive, split=split)
+    detector = load(model) if size is None else load(model).resized(size)
     with _status("Getting the network ready (a conversion is made once, and kept) ..."):
         predictor = detector.predictor(
             score,
             nms_iou=nms_iou,
             max_detections=max_detections,
             agnostic=agnostic,
+            top_k=top_k,
             classes=_classes(classes, detector.class_names),
             clip=clip,
             max_pixels=max_pixels,
@@ -241,7 +255,7 @@ def _print_problems(summary: JobSummary, missed: Sequence[str]) -> None:
     _print_errors("could not be read", [str(failure.error) for failure in summary.failures])
     lines = [f"{path}: {error}" if path and str(path) not in error else error for path, error in summary.problems]
     _print_errors("could not be written", lines)
-    _print_errors("could not be searched", missed)
+    _print_errors("could not be looked at", missed)
 
 
 def _print_errors(what: str, lines: Sequence[str]) -> None:

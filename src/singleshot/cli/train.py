@@ -8,7 +8,8 @@ from typing import Annotated, Any, cast
 
 import typer
 
-from singleshot.cli.console import open_console
+from singleshot.cli.console import open_console, split_names
+from singleshot.cli.data import LowerNamesOption
 
 # What shells report of a command that Ctrl-C ended (128 + SIGINT): a script does not go on with half a training.
 INTERRUPTED = 130
@@ -36,8 +37,14 @@ def train(
     ] = None,
     lr: Annotated[str | None, typer.Option(help="Learning rate, or auto (default).")] = None,
     size: Annotated[str | None, typer.Option(help="Network input: 300, or HEIGHTxWIDTH.")] = None,
-    train: Annotated[str | None, typer.Option(help="Split to learn from; join several by +.")] = None,
+    train: Annotated[
+        str | None, typer.Option(help="Split to learn from; join several by +. Default: the data's, or the recipe's.")
+    ] = None,
     val: Annotated[str | None, typer.Option(help="Split to measure on, or none.")] = None,
+    classes: Annotated[
+        list[str] | None, typer.Option(help="Only these classes, in this order: person,dog; repeatable.")
+    ] = None,
+    lower_names: LowerNamesOption = False,
     format: Annotated[str | None, typer.Option("--format", help="Format of the labels; default: by evidence.")] = None,
     out: Annotated[Path | None, typer.Option(help="Folder of the run; default: a new one below runs/.")] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the run in --out.")] = False,
@@ -69,7 +76,7 @@ def train(
     Examples:
 
     * `singleshot train photos --minutes 20`
-    * `singleshot train VOCdevkit/VOC2007 --train trainval --val test --recipe ssd300_voc07`
+    * `singleshot train VOCdevkit --recipe ssd300_voc0712 --weights imagenet`
     * `singleshot train data.yaml --weights runs/photos/best.safetensors --epochs 10 --set optimizer.lr=1e-4`
     * `singleshot train photos --model detector.yaml --weights imagenet`
     * `singleshot train --resume --out runs/photos`
@@ -89,6 +96,8 @@ def train(
         train=train,
         val=val,
         format=cast(Any, format),
+        classes=split_names(classes),
+        lower_names=lower_names or None,
         out=out,
         overwrite=overwrite,
         recipe=recipe,

@@ -16,6 +16,7 @@ import numpy as np
 
 from singleshot.core.wording import counted
 from singleshot.data.bad_records import BadData, Problem, count_kinds
+from singleshot.data.class_list import alike_names
 from singleshot.data.dataset import DetectionDataset, open_found
 from singleshot.data.recognise import FoundSet, own_splits, recognise
 from singleshot.data.split_names import HELD_OUT, TRAINING, split_role
@@ -31,7 +32,6 @@ SMALL_AREA, MEDIUM_AREA = 32**2, 96**2
 MEDIANS = ("median_width_px", "median_height_px", "median_aspect")
 PNG_COLOURS = {0: "gray", 2: "RGB", 3: "palette", 4: "gray with transparency", 6: "RGB with transparency"}
 JPEG_COLOURS = {1: "gray", 3: "RGB", 4: "CMYK"}
-WITHOUT_SIGNS = str.maketrans("", "", " _-\t")
 Track = Callable[[Sequence[Path]], Iterable[Path]]
 
 
@@ -93,12 +93,13 @@ def check(
     bad_data: BadData = "skip",
     *,
     deep: bool = True,
+    lower_names: bool = False,
     track: Track = iter,
 ) -> DataReport:
     """Open a data set and look at everything.
 
     Args:
-        path, split, format: see `singleshot.data.open`.
+        path, split, format, lower_names: see `singleshot.data.open`.
         bad_data: only decides what counts as an error; everything is listed either way.
         deep: decode every image, not only its header.
         track: wraps the list of images while they are decoded (a progress bar).
@@ -107,14 +108,15 @@ def check(
         DataError: the data set cannot be opened at all.
     """
     found = recognise(Path(path), format)
-    dataset = open_found(found, split)
+    dataset = open_found(found, split, lower_names=lower_names)
     if not len(dataset):
         reason = "".join(f": {problem}" for problem in dataset.problems[:1])
         raise DataError(
             f"{found.path}: {f'split {dataset.split!r}' if split else 'the data set'} has no images{reason}"
         )
     names = own_splits(found) if split is None else ()
-    parts = {name: open_found(found, name, classes=dataset.class_map.names, lenient=True) for name in names}
+    classes = dataset.class_map.names
+    parts = {name: open_found(found, name, classes=classes, lenient=True, lower_names=lower_names) for name in names}
     problems = list(dataset.problems)
     for name, part in parts.items():
         problems += part.problems
@@ -125,7 +127,8 @@ def check(
     pixels, undecodable = _decode_all(paths, track) if deep else (Counter(), [])
     problems += undecodable
     problems += _shared(parts)
-    problems += _alike_classes(dataset)
+    alike = alike_names(dataset.class_map.names)
+    problems += [Problem(dataset.path, None, "alike-classes", "noted", message) for message in alike]
     counts = {name: {"images": len(part), "objects": sum(map(len, part))} for name, part in parts.items()}
     return DataReport(
         dataclasses.replace(dataset, bad_data=bad_data),
@@ -162,17 +165,6 @@ def _members(dataset: DetectionDataset, parts: dict[str, DetectionDataset]) -> d
     paths = [str(sample.image_path) for sample in dataset.samples]
     places = assign_splits(paths)
     return {name: [path for path, place in zip(paths, places, strict=True) if place == name] for name in PARTS}
-
-
-def _alike_classes(dataset: DetectionDataset) -> Iterator[Problem]:
-    """Classes that only capitals, spaces and dashes tell apart: often one class, typed in two ways."""
-    groups: dict[str, list[str]] = {}
-    for name in dataset.class_map.names:
-        groups.setdefault(name.casefold().translate(WITHOUT_SIGNS), []).append(name)
-    for names in groups.values():
-        if len(names) > 1:
-            message = f"{' and '.join(repr(name) for name in names)} are classes of their own: one, typed in two ways?"
-            yield Problem(dataset.path, None, "alike-classes", "noted", message)
 
 
 def _decode_all(paths: Sequence[Path], track: Track) -> tuple[Counter[str], list[Problem]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable, Sequence
 from difflib import get_close_matches
 from pathlib import Path
 from typing import NamedTuple
@@ -20,6 +20,7 @@ CLASS_FILES = ("classes.txt", "labels.txt", "labelmap.txt", "label_list.txt")
 NO_CLASSES = frozenset({"background", "__ignore__"})
 NAMES_SHOWN = 5
 MAX_BYTES = 16 * 2**20
+WITHOUT_SIGNS = str.maketrans("", "", " _-\t")
 
 
 class ClassList(NamedTuple):
@@ -107,6 +108,41 @@ def settle_classes(records: Records, listed: ClassList | None, all_used: Callabl
             records.add_problem(file, None, "class-list", message, "noted")
     records.labels = [spelling.get(str(label), str(label)) for label in records.labels]
     records.class_names = names
+
+
+def lower_class_names(records: Records) -> list[str]:
+    """Take all class names in lower case, without spaces at their ends; names that are equal then are one class.
+
+    Returns:
+        The names that were written otherwise.
+    """
+    lowered = {name: name.strip().lower() for name in records.class_names}
+    ids: dict[str, int] = {}
+    same_as: dict[object, int] = {}
+    for key, name in zip(records.class_ids, records.class_names, strict=False):
+        same_as[key] = ids.setdefault(lowered[name], key)
+    records.labels = [  # type: ignore[assignment]
+        label.strip().lower() if isinstance(label, str) else same_as.get(label, label) for label in records.labels
+    ]
+    names = list(dict.fromkeys(lowered.values()))
+    if not ids and list(lowered) == sorted(lowered):  # names that were sorted stay so
+        names.sort()
+    records.class_names = tuple(names)
+    records.class_ids = tuple(ids.values())
+    return [name for name, lower in lowered.items() if name != lower]
+
+
+def alike_names(names: Iterable[str]) -> list[str]:
+    """A sentence for each group of names that only capitals, spaces and dashes tell apart: often one class."""
+    groups: dict[str, list[str]] = {}
+    for name in names:
+        groups.setdefault(name.casefold().translate(WITHOUT_SIGNS), []).append(name)
+    return [_alike(group) for group in groups.values() if len(group) > 1]
+
+
+def _alike(names: Sequence[str]) -> str:
+    remedy = "; `lower_names=True` makes them one" if len({name.strip().lower() for name in names}) == 1 else ""
+    return f"{' and '.join(map(repr, names))} are classes of their own: one, typed in two ways?{remedy}"
 
 
 def is_background(name: str) -> bool:

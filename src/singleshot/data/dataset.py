@@ -10,7 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from singleshot.core.structures import ClassMap, Sample
+from singleshot.core.wording import listed
 from singleshot.data.bad_records import BadData, Problem, count_kinds, refuse
+from singleshot.data.class_list import lower_class_names
 from singleshot.data.recognise import FoundSet, own_splits, recognise, report_unexplained
 from singleshot.data.records import Records
 from singleshot.data.split_names import TRAINING, resolve_split, split_role
@@ -32,6 +34,8 @@ class DetectionDataset:
         format: a name of ``FORMATS``: ``voc``, ``coco``, ``yolo``, ``csv``, ``labelme``, or another package's.
         problems: every record that was noted, repaired or skipped.
         bad_data: the policy it was opened with.
+        unlabelled: images of the split that no label file speaks of: not among ``samples``, but an unlabelled test
+            split has nothing else.
         notes: what was decided without being asked, a sentence each: how a heap of images was divided ...
     """
 
@@ -44,6 +48,7 @@ class DetectionDataset:
     problems: tuple[Problem, ...] = ()
     bad_data: BadData = "skip"
     notes: tuple[str, ...] = ()
+    unlabelled: tuple[Path, ...] = ()
 
     def __len__(self) -> int:
         return len(self.samples)
@@ -74,6 +79,8 @@ def open(
     format: str = "auto",
     bad_data: BadData = "skip",
     classes: Sequence[str] | None = None,
+    *,
+    lower_names: bool = False,
 ) -> DetectionDataset:
     """Open a data set: recognise its format, read it, check every record.
 
@@ -86,11 +93,13 @@ def open(
         bad_data: ``skip`` repairs or leaves out bad records and lists them in ``problems``; ``error`` refuses them.
         classes: the classes to use, in this order; objects of other classes are skipped. Pass a model's classes to
             evaluate it. ``None`` takes the data set's.
+        lower_names: whether class names are taken in lower case, without spaces at their ends, so that ``Person`` and
+            ``person`` are one class (as in ssd.pytorch).
 
     Raises:
         DataError: the format or the split is unknown, a file is damaged, nothing is usable, or ``bad_data="error"``.
     """
-    return open_found(recognise(Path(path), format), split, bad_data, classes)
+    return open_found(recognise(Path(path), format), split, bad_data, classes, lower_names=lower_names)
 
 
 def open_splits(
@@ -117,6 +126,7 @@ def open_found(
     classes: Sequence[str] | None = None,
     *,
     lenient: bool = False,
+    lower_names: bool = False,
 ) -> DetectionDataset:
     """Open a data set that was recognised; see `open`.
 
@@ -126,6 +136,7 @@ def open_found(
     own = own_splits(found)
     base, parts, name = _select(found, own, split)
     records = found.layout.read(base)
+    lowered = lower_class_names(records) if lower_names else []
     class_map = _class_map(found.path, records, classes)
     samples, problems = validate(records, class_map, classes)
     problems += found.problems
@@ -138,7 +149,16 @@ def open_found(
         raise DataError(f"{found.path}: no usable image: {_summary(problems)}")
     known = own or PARTS
     dataset = DetectionDataset(
-        found.path, tuple(samples), class_map, name, known, found.format, tuple(dict.fromkeys(problems)), bad_data
+        found.path,
+        tuple(samples),
+        class_map,
+        name,
+        known,
+        found.format,
+        tuple(dict.fromkeys(problems)),
+        bad_data,
+        (f"class names are taken in lower case: {listed(lowered)}",) if lowered else (),
+        unlabelled=tuple(records.unlabelled),
     )
     return divide(dataset, parts, own) if parts else dataset
 

@@ -55,6 +55,7 @@ class Records:
         fractions: boxes are fractions of the image's width and height (YOLO).
         widths: the files state x, y, width and height (COCO), from which ``boxes`` are computed.
         states_sizes: the format states the images' sizes, so that a missing one is worth a note.
+        unlabelled: images of the split without a label file, where the format wants one of each.
         problems: what the reader itself found.
     """
 
@@ -73,6 +74,7 @@ class Records:
     fractions: bool = False
     widths: bool = False
     states_sizes: bool = True
+    unlabelled: list[Path] = field(default_factory=list)
     problems: list[Problem] = field(default_factory=list)
 
     def add_object(
@@ -100,7 +102,7 @@ class Records:
     def extend(self, other: Records) -> None:
         """Append the images, objects and problems of ``other``."""
         self.owner += [owner + len(self.images) for owner in other.owner]
-        for name in ("images", "problems", *OBJECT_COLUMNS):
+        for name in ("images", "unlabelled", "problems", *OBJECT_COLUMNS):
             getattr(self, name).extend(getattr(other, name))
 
     def subset(self, indices: Sequence[int]) -> Records:

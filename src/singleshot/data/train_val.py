@@ -9,7 +9,9 @@ from pathlib import Path
 
 from singleshot.core.wording import counted
 from singleshot.data.bad_records import BadData, summarise
+from singleshot.data.class_list import alike_names
 from singleshot.data.dataset import DetectionDataset, divide, open_found
+from singleshot.data.published import AUTO, ChosenSplits, PublishedSplits, choose_published
 from singleshot.data.recognise import FoundSet, own_splits, recognise
 from singleshot.data.split_names import HELD_OUT, TRAINING, Role, choose_split, split_role
 from singleshot.data.splitting import MIN_HELD_OUT
@@ -18,8 +20,6 @@ from singleshot.errors import DataError
 Load = Callable[[str | None, Sequence[str] | None], DetectionDataset]
 """Opens a split, or everything, with some classes, or the data set's own."""
 
-AUTO = "auto"
-
 
 def open_training(
     path: str | Path,
@@ -27,6 +27,10 @@ def open_training(
     val: str = AUTO,
     format: str = "auto",
     bad_data: BadData = "skip",
+    *,
+    classes: Sequence[str] | None = None,
+    lower_names: bool = False,
+    published: PublishedSplits | None = None,
 ) -> tuple[DetectionDataset, DetectionDataset | None]:
     """The images to learn from and those to measure on; ``None`` where nothing is measured, and ``notes`` say why.
 
@@ -36,18 +40,23 @@ def open_training(
     Args:
         path: of the data set.
         train, val: splits; ``auto`` chooses by their names, ``val="none"`` measures nothing.
-        format, bad_data: see `singleshot.data.open`.
+        format, bad_data, classes, lower_names: see `singleshot.data.open`.
+        published: the splits that ``auto`` takes where the data set is the one that they divide.
 
     Raises:
         DataError: the data cannot be read, no split is recognisable, one that was asked for is empty, or the two share
-            images.
+            images; VOC's devkit, or COCO, lacks a published split.
     """
     found = recognise(Path(path), format)
 
-    def load(split: str | None, classes: Sequence[str] | None) -> DetectionDataset:
-        return open_found(found, split, bad_data, classes, lenient=split is not None)
+    def load(split: str | None, names: Sequence[str] | None) -> DetectionDataset:
+        wanted = classes if names is None else names
+        return open_found(found, split, bad_data, wanted, lenient=split is not None, lower_names=lower_names)
 
-    return choose_training(found, load, train, val)
+    chosen = choose_published(found, published, train, val) if published else ChosenSplits(train, val)
+    train_set, val_set = choose_training(found, load, chosen.train, chosen.val)
+    alike = alike_names(train_set.class_map.names)
+    return dataclasses.replace(train_set, notes=(*chosen.notes, *train_set.notes, *alike)), val_set
 
 
 def choose_training(
@@ -177,6 +186,8 @@ def open_held_out(
     format: str = "auto",
     *,
     learnt: bool = True,
+    classes: Sequence[str] | None = None,
+    lower_names: bool = False,
 ) -> DetectionDataset:
     """What to evaluate a detector on: the split asked for, else what training leaves out, best ``test``.
 
@@ -184,7 +195,7 @@ def open_held_out(
         path: of the data set.
         split: a split, or ``all`` for everything; ``None`` takes the first of ``test`` and ``val`` that has objects,
             else the part that training holds out.
-        format: see `singleshot.data.open`.
+        format, classes, lower_names: see `singleshot.data.open`.
         learnt: whether the detector may have been trained on this data; if not, a data set without splits is measured
             as a whole.
 
@@ -192,15 +203,19 @@ def open_held_out(
         DataError: the data cannot be read, has no such split, or the split asked for has no images.
     """
     found = recognise(Path(path), format)
+
+    def read(name: str | None, *, lenient: bool = False) -> DetectionDataset:
+        return open_found(found, name, classes=classes, lenient=lenient, lower_names=lower_names)
+
     if split is not None:
-        dataset = open_found(found, None if split == "all" else split, lenient=split != "all")
+        dataset = read(None if split == "all" else split, lenient=split != "all")
         _refuse_empty(dataset)
         return dataset
     own = own_splits(found)
     notes: list[str] = []
     if not own and not learnt:
-        return open_found(found, None)
-    held_out = [open_found(found, name, lenient=True) for name in _held_out_names(found, own)]
+        return read(None)
+    held_out = [read(name, lenient=True) for name in _held_out_names(found, own)]
     best = next((dataset for dataset in held_out if any(map(len, dataset))), max(held_out, key=len, default=None))
     if best is not None and len(best):
         for other in held_out[: held_out.index(best)]:
@@ -209,7 +224,7 @@ def open_held_out(
         if not own:
             notes = [f"'{best.split}' is measured, which training leaves out; `split='all'` measures every image"]
         return dataclasses.replace(best, notes=(*best.notes, *notes))
-    whole = open_found(found, None)
+    whole = read(None)
     notes.append("nothing is held out: every image is measured, also those that a training on this data learns")
     return dataclasses.replace(whole, notes=(*whole.notes, *notes))
 

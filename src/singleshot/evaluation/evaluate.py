@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Collection, Sequence
+from dataclasses import replace
 from time import perf_counter
 from typing import TYPE_CHECKING, Literal, get_args
 
@@ -25,8 +26,10 @@ from singleshot.evaluation.numbers import Speed
 from singleshot.evaluation.result import EvalResult
 from singleshot.models.config import ModelSpec
 from singleshot.prediction.detections import Detections
-from singleshot.prediction.frames import Failure
+from singleshot.prediction.frames import Failure, Result
 from singleshot.prediction.pipeline import Predictor, StageTimes
+from singleshot.prediction.settings import choose_postprocess
+from singleshot.runtime.base import EngineBackend
 
 if TYPE_CHECKING:
     import singleshot.models.network as networks
@@ -43,6 +46,9 @@ SCORE_THRESHOLD = 0.01
 Progress = Callable[[int, int], None]
 """Called with the images done and the images in all."""
 
+OnResult = Callable[[Result], object]
+"""Called with what became of an image."""
+
 
 def evaluate(
     model: Detector | str | os.PathLike[str],
@@ -57,12 +63,18 @@ def evaluate(
     device: str = "auto",
     compile: bool = False,
     nms_iou: float | None = None,
+    agnostic: bool = False,
     max_detections: int | None = None,
+    top_k: int | None = None,
     metrics: Collection[MetricName] = ALL_METRICS,
     iou: float = VOC.min_iou,
     strict: bool = False,
     inclusive: bool = False,
+    use_difficult: bool = False,
+    classes: Sequence[str] | None = None,
+    lower_names: bool = False,
     on_progress: Progress | None = None,
+    on_result: OnResult | None = None,
 ) -> EvalResult:
     """Evaluate a detector on a labelled data set. Every argument is an option of ``singleshot eval`` of the same name.
 
@@ -78,13 +90,19 @@ def evaluate(
         precision: float32 unless asked otherwise, so that numbers can be compared; ``auto`` is what `Detector.predict`
             would choose.
         nms_iou: overlap above which the weaker of two boxes of a class goes; the model's own by default.
+        agnostic: whether the weaker of two boxes goes whatever their classes.
         max_detections: most detections per image; the model's own by default. Above 100, COCO's numbers also count as
             many of a class in an image, which is then no longer COCO's own rule.
+        top_k: candidates of a class that enter NMS (MXNet's models: of an image); the model's own by default.
         metrics: ``voc`` (always computed: the curves need it), ``coco``.
         iou: overlap that counts by VOC's rule.
         strict: the overlap must exceed ``iou`` (Python ports of VOC).
         inclusive: widths and heights grow by 1 pixel (VOC devkit).
+        use_difficult: objects marked difficult count as any others.
+        classes: the classes to measure, when ``data`` is a path; ``None`` takes the data set's.
+        lower_names: take the data set's class names in lower case, when ``data`` is a path.
         on_progress: called after each image.
+        on_result: called with each image's result, such as the ``write`` of a sink.
 
     Returns:
         All numbers; ``result.save(folder)`` writes JSON and an HTML report.
@@ -95,13 +113,19 @@ def evaluate(
         ConfigError: a setting makes no sense.
     """
     detector = model if isinstance(model, Detector) else load(model)
-    dataset = data if isinstance(data, DetectionDataset) else open_held_out(data, split, format)
-    _check_measurable(dataset, detector.class_names)
+    dataset = (
+        data
+        if isinstance(data, DetectionDataset)
+        else open_held_out(data, split, format, classes=classes, lower_names=lower_names)
+    )
+    _check_measurable(dataset, detector.class_names, use_difficult)
     name = detector.spec.name if isinstance(model, Detector) else str(model)
     predictor = detector.predictor(
         score,
         nms_iou=nms_iou,
         max_detections=max_detections,
+        agnostic=agnostic,
+        top_k=top_k,
         clip=None,
         backend=backend,
         precision=precision,
@@ -119,7 +143,9 @@ def evaluate(
         voc=VocConfig(min_iou=iou, compare=">" if strict else ">=", pixel_inclusive=inclusive),
         max_detections=max_detections or detector.spec.postprocess.max_detections,
         coco_detections=max(max_detections or 0, MAX_DETECTIONS),
+        use_difficult=use_difficult,
         on_progress=on_progress,
+        on_result=on_result,
     )
 
 
@@ -130,7 +156,14 @@ def evaluate_network(
     *,
     score: float = SCORE_THRESHOLD,
     batch_size: int = BATCH_SIZE,
+    nms_iou: float | None = None,
+    agnostic: bool = False,
+    max_detections: int | None = None,
+    top_k: int | None = None,
     metrics: Collection[MetricName] = ALL_METRICS,
+    iou: float = VOC.min_iou,
+    strict: bool = False,
+    use_difficult: bool = False,
 ) -> EvalResult:
     """Evaluate a network in memory, on its device; for use during training. The network must be in eval mode.
 
@@ -138,11 +171,14 @@ def evaluate_network(
         network: the network.
         spec: what belongs to it: preprocessing, anchors, postprocessing, classes.
         dataset: opened data set.
-        score, batch_size, metrics: as in `evaluate`.
+        score, batch_size, nms_iou, agnostic, max_detections, top_k, metrics, iou, strict, use_difficult: as in
+            `evaluate`.
     """
     from singleshot.runtime.torch import network_backend
 
-    settings = spec.postprocess.model_copy(update={"score_threshold": score})
+    settings = choose_postprocess(
+        spec.postprocess, score, nms_iou, max_detections, agnostic=agnostic, top_k=top_k, clip=None
+    )
     return evaluate_predictor(
         Predictor(network_backend(network, spec, settings), spec.preprocess, spec.class_names, spec.class_ids),
         dataset,
@@ -150,7 +186,10 @@ def evaluate_network(
         score=score,
         batch_size=batch_size,
         metrics=metrics,
+        voc=VocConfig(min_iou=iou, compare=">" if strict else ">="),
         max_detections=settings.max_detections,
+        coco_detections=max(max_detections or 0, MAX_DETECTIONS),
+        use_difficult=use_difficult,
     )
 
 
@@ -165,7 +204,9 @@ def evaluate_predictor(
     voc: VocConfig = VOC,
     max_detections: int | None = None,
     coco_detections: int = MAX_DETECTIONS,
+    use_difficult: bool = False,
     on_progress: Progress | None = None,
+    on_result: OnResult | None = None,
 ) -> EvalResult:
     """Evaluate whatever turns images into detections; `evaluate` and `evaluate_network` end here.
 
@@ -177,17 +218,18 @@ def evaluate_predictor(
         voc: dialect of VOC's rule.
         max_detections: most detections that the predictor gives for an image, for the report.
         coco_detections: detections of a class that COCO's numbers count in an image; 100 is COCO's own.
-        batch_size, metrics, on_progress: as in `evaluate`.
+        batch_size, metrics, use_difficult, on_progress, on_result: as in `evaluate`.
     """
     unknown = sorted(set(metrics) - set(ALL_METRICS))
     if unknown:
         raise ConfigError(f"metrics: no metric '{unknown[0]}': choose from {', '.join(ALL_METRICS)}")
     classes = match_classes(predictor.class_names, dataset.class_map.names)
     begin = perf_counter()
-    samples, found, failed = _detect(predictor, dataset.samples, parse_batch_size(batch_size), on_progress)
+    samples, found, failed = _detect(predictor, dataset.samples, parse_batch_size(batch_size), on_progress, on_result)
     wall_s = perf_counter() - begin
     table = _as_table(found).relabel(classes.model_to_shared(len(predictor.class_names)))
-    truth = GroundTruth.from_samples(samples).relabel(classes.data_to_shared(len(dataset.class_map)))
+    truth = _objects(samples, use_difficult).relabel(classes.data_to_shared(len(dataset.class_map)))
+    backend = predictor.backend
     count, coco = len(classes.names), "coco" in metrics
     return EvalResult(
         model=name,
@@ -203,15 +245,17 @@ def evaluate_predictor(
         metrics=evaluate_detections(truth, table, count, voc=voc, coco=coco, max_detections=coco_detections),
         voc=voc,
         score_threshold=score,
-        speed=_speed(predictor.times, wall_s, len(samples), predictor.backend.name, batch_size),
+        speed=_speed(predictor.times, wall_s, len(samples), backend.name, batch_size),
         failed=tuple(failed),
         loose=classes.loose,
         max_detections=max_detections,
+        postprocess=backend.settings if isinstance(backend, EngineBackend) else None,
+        use_difficult=use_difficult,
         notes=tuple(remarks(dataset)),
     )
 
 
-def _check_measurable(dataset: DetectionDataset, class_names: Sequence[str]) -> None:
+def _check_measurable(dataset: DetectionDataset, class_names: Sequence[str], use_difficult: bool) -> None:
     """Refuse what cannot be measured before the network runs.
 
     Raises:
@@ -221,7 +265,7 @@ def _check_measurable(dataset: DetectionDataset, class_names: Sequence[str]) -> 
     where = f"{split}{dataset.path}"
     if not len(dataset):
         raise DataError(f"{where} has no images: nothing can be measured. Name another `split`")
-    truth = GroundTruth.from_samples(dataset.samples)
+    truth = _objects(dataset.samples, use_difficult)
     if not len(truth):
         raise DataError(
             f"{where} has {counted(len(dataset), 'image')} and not one labelled object: nothing can be measured. If "
@@ -233,8 +277,17 @@ def _check_measurable(dataset: DetectionDataset, class_names: Sequence[str]) -> 
         raise DataError(f"{where} has {reason} of the classes that the model knows: nothing can be measured")
 
 
+def _objects(samples: Sequence[Sample], use_difficult: bool) -> GroundTruth:
+    truth = GroundTruth.from_samples(samples)
+    return replace(truth, difficult=np.zeros_like(truth.difficult)) if use_difficult else truth
+
+
 def _detect(
-    predictor: Predictor, samples: Sequence[Sample], batch_size: int, on_progress: Progress | None
+    predictor: Predictor,
+    samples: Sequence[Sample],
+    batch_size: int,
+    on_progress: Progress | None,
+    on_result: OnResult | None,
 ) -> tuple[list[Sample], list[Detections], list[str]]:
     """Samples that could be read, what was found in each, and why the others could not be read."""
     read, found, failed = [], [], []
@@ -245,6 +298,8 @@ def _detect(
         else:
             read.append(sample)
             found.append(result.detections)
+        if on_result:
+            on_result(result)
         if on_progress:
             on_progress(done, len(samples))
     if samples and not read:

@@ -7,6 +7,7 @@ from functools import cached_property
 
 import numpy as np
 
+from singleshot.core.settings import PostprocessConfig
 from singleshot.core.structures import Sample
 from singleshot.evaluation.metrics import DetectionMetrics, DetectionTable, GroundTruth, VocConfig
 from singleshot.evaluation.metrics.interval import ap_intervals
@@ -80,6 +81,8 @@ class Measured:
         failed: images that could not be read, each with its reason; their objects do not count.
         loose: (model's name, data set's name) of classes that were taken for one though spelt differently.
         max_detections: most detections that the detector gives for an image, where that is known.
+        postprocess: thresholds and NMS that made the detections, where they are known.
+        use_difficult: whether objects marked difficult counted as any others.
         notes: what was repaired in the data, or left out of it, when it was read.
     """
 
@@ -100,6 +103,8 @@ class Measured:
     failed: tuple[str, ...] = ()
     loose: tuple[tuple[str, str], ...] = ()
     max_detections: int | None = None
+    postprocess: PostprocessConfig | None = None
+    use_difficult: bool = False
     notes: tuple[str, ...] = ()
 
     @property

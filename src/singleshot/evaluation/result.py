@@ -52,6 +52,25 @@ class EvalResult(Measured):
         """How boxes were read and measured, in words."""
         return wording.convention(self)
 
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The values that this evaluation went by, under the names of `singleshot.evaluate`'s arguments."""
+        nms = self.postprocess
+        of_nms = {
+            "nms_iou": nms.nms_iou,
+            "agnostic": nms.class_agnostic,
+            "max_detections": nms.max_detections,
+            "top_k": nms.pre_nms_top_k,
+        } if nms else {}  # fmt: skip
+        return {
+            "score": self.score_threshold,
+            **of_nms,
+            "iou": self.voc.min_iou,
+            "strict": self.voc.compare == ">",
+            "inclusive": self.voc.pixel_inclusive,
+            "use_difficult": self.use_difficult,
+        }
+
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON; NaN becomes ``None``."""
         record = {
@@ -69,6 +88,7 @@ class EvalResult(Measured):
             "coco_intervals": {name: list(ends) for name, ends in self.intervals.items()},
             "coco_max_detections": self.metrics.coco.max_detections if self.metrics.coco else None,
             "max_detections": self.max_detections,
+            "settings": self.settings,
             "best_threshold": self.metrics.best_threshold,
             "best_f1": self.metrics.best_f1,
             "per_class": [asdict(item) for item in self.per_class],

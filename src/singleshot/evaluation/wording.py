@@ -6,6 +6,7 @@ import math
 
 import numpy as np
 
+from singleshot.core.settings import PostprocessConfig
 from singleshot.core.wording import counted, listed
 from singleshot.evaluation.metrics.coco import best_possible_ap
 from singleshot.evaluation.metrics.diagnosis import diagnose
@@ -82,14 +83,26 @@ def convention(result: Measured) -> str:
         parts.append("VOC's one-based, inclusive corners were read as (xmin - 1, ymin - 1, xmax, ymax).")
     border = "with 1 pixel added to widths and heights" if result.voc.pixel_inclusive else "without a border pixel"
     parts.append(f"VOC's rule: IoU {result.voc.compare} {result.voc.min_iou:g}, measured {border}.")
-    parts.append("Difficult and crowd objects are neither missed nor do detections of them count.")
+    ignored = "Crowd objects" if result.use_difficult else "Difficult and crowd objects"
+    parts.append(f"{ignored} are neither missed nor do detections of them count.")
+    if result.use_difficult:
+        parts.append("Difficult objects count as any others.")
     if result.metrics.coco:
         most = result.metrics.coco.max_detections
         parts.append(f"COCO's rule: IoU 0.50 to 0.95, 101 recalls, at most {most} detections of a class in an image.")
     if result.intervals:
         parts.append("Intervals: 95 %, by a bootstrap over the images.")
     parts.append(f"Detections below a score of {result.score_threshold:g} were not looked at.")
+    if result.postprocess:
+        parts.append(_nms(result.postprocess))
     return " ".join(parts)
+
+
+def _nms(settings: PostprocessConfig) -> str:
+    within = "whatever the classes" if settings.class_agnostic else "within a class"
+    of = "an image" if settings.top_k_scope == "image" else "a class"
+    top = f"the {settings.pre_nms_top_k} best candidates of {of}" if settings.pre_nms_top_k else "all candidates"
+    return f"NMS at an IoU of {settings.nms_iou:g} {within}, of {top}; at most {settings.max_detections} detections."
 
 
 def _most_frequent(ids: np.ndarray) -> int:

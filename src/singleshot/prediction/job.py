@@ -11,15 +11,16 @@ from pathlib import Path
 from time import perf_counter
 from typing import NamedTuple
 
-from singleshot.errors import ImageError, SingleshotError
+from singleshot.errors import ConfigError, ImageError, SingleshotError
 from singleshot.images.read import quiet_decoders
 from singleshot.prediction.frames import Failure, Result
 from singleshot.prediction.not_images import other_file
 from singleshot.prediction.output_folder import new_folder
 from singleshot.prediction.pipeline import Predictor, StageTimes
 from singleshot.prediction.settings import check_line_width
-from singleshot.prediction.sinks import Note, Sink, check_kinds, check_sinks, open_sinks
+from singleshot.prediction.sinks import Note, Sink, Truth, check_kinds, check_sinks, open_sinks
 from singleshot.prediction.sources import FoundImages, search_images
+from singleshot.prediction.split_images import split_images
 
 OUT = Path("predictions")
 """Where results go that nobody gave a folder; the next run's go to ``predictions-2``."""
@@ -37,6 +38,7 @@ class Output:
         folder: where; ``None`` makes a new one.
         overwrite: whether files that are there may be replaced; what an earlier run recorded is removed.
         labels, line_width: how boxes are drawn.
+        split, truth: of the data set that the images are of, for the sinks that tell them.
     """
 
     kinds: Sequence[str] = ()
@@ -44,6 +46,8 @@ class Output:
     overwrite: bool = False
     labels: bool = True
     line_width: int | None = None
+    split: str = ""
+    truth: Truth | None = None
 
     def check(self, images: Sequence[Path] = ()) -> None:
         """Refuse, before any work, what could not be written.
@@ -110,19 +114,29 @@ class JobSummary:
         return f"{self.wall_s:.2f} s, {self.images_per_s:.1f} images/s"
 
 
-def find_images_of_job(sources: Sequence[str], output: Output, *, recursive: bool = False) -> FoundImages:
+def find_images_of_job(
+    sources: Sequence[str], output: Output, *, recursive: bool = False, split: str | None = None
+) -> FoundImages:
     """The images of a run, once it is sure that its results can be written.
 
     Args:
         sources: files, folders, globs.
         output: what will be written.
         recursive: look into subfolders.
+        split: take the images of this split of the one source, a data set; ``all`` is everything.
 
     Raises:
-        ConfigError, OutputError: as `Output.check`.
+        ConfigError, OutputError: as `Output.check`; or ``split`` of several sources.
+        DataError: ``split`` of what is no data set.
         ImageError: a source does not exist or holds no image, or all of them are something else.
     """
     output.check()
+    if split is not None:
+        if len(sources) != 1:
+            raise ConfigError(f"`split={split}` is of one data set, not of {len(sources)} sources: name one")
+        found = split_images(sources[0], split)
+        output.check(found.images)
+        return found
     found = search_images(sources, recursive=recursive, exclude=output.folder)
     others = [other_file(path) for path in found.images[:FEW_IMAGES]]
     if len(found.images) <= FEW_IMAGES and all(others):  # among photos, one of these is an image that fails
@@ -163,6 +177,8 @@ def detect_and_save(
         labels=output.labels,
         line_width=output.line_width,
         note=note,
+        split=output.split,
+        truth=output.truth,
     )
     summary: JobSummary | None = None
     try:
@@ -199,7 +215,7 @@ def run_job(
         for result in results:
             start = perf_counter()
             for sink in sinks:
-                _send(result, sink, summary.problems)
+                send(result, sink, summary.problems)
             times.add("write", start)
             if isinstance(result, Failure):
                 summary.failures.append(result)
@@ -217,7 +233,8 @@ def run_job(
     return summary
 
 
-def _send(result: Result, sink: Sink, problems: list[OutputProblem]) -> None:
+def send(result: Result, sink: Sink, problems: list[OutputProblem]) -> None:
+    """Give a sink one result; what it cannot write is added to ``problems``."""
     try:
         if isinstance(result, Failure):
             sink.fail(result)

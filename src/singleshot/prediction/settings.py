@@ -25,6 +25,7 @@ def choose_postprocess(
     *,
     agnostic: bool = False,
     some_classes: bool = False,
+    top_k: int | None = None,
     clip: bool | None = True,
 ) -> PostprocessConfig:
     """The model's own postprocessing with what a user asks for.
@@ -34,6 +35,8 @@ def choose_postprocess(
         score: least confidence.
         nms_iou, max_detections: ``None`` leaves the model's.
         agnostic: whether boxes suppress those of other classes, too.
+        top_k: candidates that enter NMS, of each class or, where the model counts so, of the image; ``None`` leaves the
+            model's.
         some_classes: whether only some classes will be kept, and the number of detections counts those.
         clip: whether boxes end at the picture; ``None`` leaves it as the model's own system has it.
 
@@ -45,6 +48,8 @@ def choose_postprocess(
         changes["nms_iou"] = check_score(nms_iou, "nms_iou")
     if max_detections is not None:
         changes["max_detections"] = check_whole(max_detections, "max_detections")
+    if top_k is not None:
+        changes["pre_nms_top_k"] = check_whole(top_k, "top_k")
     if some_classes:
         changes["max_detections"] = ALL_DETECTIONS
     if agnostic:

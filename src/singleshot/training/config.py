@@ -132,6 +132,8 @@ class EvaluationConfig(Frozen):
             Evaluations before the end of the warm-up do not count; of equal numbers the later one is the best.
         patience: evaluations without a better number before the run stops; ``None`` never stops early.
         batch_size: images per forward of the evaluation; ``auto`` takes the training batch.
+        nms_iou, agnostic, max_detections, top_k, iou, strict, use_difficult: as `singleshot.evaluate` has them; they
+            change what is measured, not the detector.
     """
 
     every: NonNegative | Literal["auto"] = "auto"
@@ -139,11 +141,23 @@ class EvaluationConfig(Frozen):
     metric: Annotated[str, BeforeValidator(_metric_name)] = "coco_AP"
     patience: PositiveInt | None = None
     batch_size: BatchSize = "auto"
+    nms_iou: UnitFloat | None = None
+    agnostic: bool = False
+    max_detections: PositiveInt | None = None
+    top_k: PositiveInt | None = None
+    iou: Annotated[float, Field(gt=0, le=1)] = 0.5
+    strict: bool = False
+    use_difficult: bool = False
 
     @model_validator(mode="before")
     @classmethod
     def _names_of_today(cls, data: Any) -> Any:
         return renamed(data, "batch", "batch_size")
+
+
+def _names(value: Any) -> Any:
+    """``person,dog`` as a list; a tuple stays one."""
+    return [name.strip() for name in value.split(",") if name.strip()] if isinstance(value, str) else value
 
 
 class DataConfig(Frozen):
@@ -152,9 +166,12 @@ class DataConfig(Frozen):
     Attributes:
         path: a folder or file that ``singleshot data check`` understands.
         train, val: splits to learn from and to evaluate on, several joined by ``+``; ``auto`` takes the data set's own,
-            or divides it where it has none. ``val: none`` never evaluates.
+            or divides it where it has none; a recipe's ``auto`` is what its result was published for
+            (``reference.splits``). ``val: none`` never evaluates.
         bad_data: ``skip`` repairs or leaves out bad records, ``error`` refuses them.
         format: of the labels; ``auto`` takes the one that explains most images.
+        classes: the classes to learn, in this order; objects of others are left out. ``None`` takes the data's.
+        lower_names: take class names in lower case, so that ``Person`` and ``person`` are one class.
     """
 
     path: str
@@ -162,13 +179,28 @@ class DataConfig(Frozen):
     val: str = "auto"
     bad_data: Literal["skip", "error"] = "skip"
     format: Annotated[str, AfterValidator(known_format)] = "auto"
+    classes: Annotated[tuple[str, ...], BeforeValidator(_names), Field(min_length=1)] | None = None
+    lower_names: bool = False
+
+
+class SplitConfig(Frozen):
+    """The splits of a published result.
+
+    Attributes:
+        train: to learn from.
+        val: to measure on; ``none`` where the labels are not public.
+    """
+
+    train: str
+    val: str
 
 
 class Reference(Frozen):
     """The published result that a recipe is after.
 
     Attributes:
-        train, test: the data of the published run.
+        train, test: the data of the published run, in words.
+        splits: the same as names of splits; VOC's devkit and COCO are divided so, other data has its own.
         metric: its name, such as ``VOC07 mAP`` or ``COCO AP``.
         value, tolerance: in percent; a run further below than ``tolerance`` has not reproduced it.
         source: where the number and the schedule were published.
@@ -176,6 +208,7 @@ class Reference(Frozen):
 
     train: str
     test: str
+    splits: SplitConfig | None = None
     metric: str
     value: PositiveFloat
     tolerance: PositiveFloat

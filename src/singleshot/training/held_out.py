@@ -80,4 +80,16 @@ class HeldOut:
     def _result(self, network: nn.Module) -> EvalResult:
         assert isinstance(network, Network)
         assert isinstance(self._config.batch_size, int)
-        return evaluate_network(network, self._spec, self.images, batch_size=self._config.batch_size)
+        return evaluate_network(
+            network,
+            self._spec,
+            self.images,
+            batch_size=self._config.batch_size,
+            nms_iou=self._config.nms_iou,
+            agnostic=self._config.agnostic,
+            max_detections=self._config.max_detections,
+            top_k=self._config.top_k,
+            iou=self._config.iou,
+            strict=self._config.strict,
+            use_difficult=self._config.use_difficult,
+        )

@@ -13,13 +13,14 @@ from rich.console import Console
 
 from singleshot.core.memory import keep_freed_memory
 from singleshot.core.wording import counted
+from singleshot.data.published import PublishedSplits
 from singleshot.data.splitting import MIN_HELD_OUT
 from singleshot.data.train_val import open_training
 from singleshot.errors import SingleshotError
 from singleshot.training.build import build_loader, build_trainer
 from singleshot.training.checkpoint import RunState
 from singleshot.training.checks import check_samples
-from singleshot.training.config import TrainConfig
+from singleshot.training.config import Reference, TrainConfig
 from singleshot.training.fingerprint import check_classes, compare_fingerprint, fingerprint, keep_fingerprint
 from singleshot.training.held_out import HeldOut
 from singleshot.training.loader import TrainLoader, explaining_workers
@@ -82,7 +83,16 @@ def _set_up(config: TrainConfig, folder: Path, device: torch.device, resume: boo
     """Open the data and prepare the run; what to worry about in the data."""
     assert config.data is not None
     data = config.data
-    train_set, val_set = open_training(data.path, data.train, data.val, data.format, data.bad_data)
+    train_set, val_set = open_training(
+        data.path,
+        data.train,
+        data.val,
+        data.format,
+        data.bad_data,
+        classes=data.classes,
+        lower_names=data.lower_names,
+        published=_published(config.reference),
+    )
     if resume:
         check_classes(read_spec(folder / "last.safetensors").class_names, train_set.class_map.names, folder)
     if not config.keep_empty:
@@ -92,6 +102,12 @@ def _set_up(config: TrainConfig, folder: Path, device: torch.device, resume: boo
         keep_freed_memory()
     start = resume_start(folder) if resume else build_start(config, train_set.class_map, train_set.samples)
     return prepare(config, start, train_set, val_set, device), warnings
+
+
+def _published(reference: Reference | None) -> PublishedSplits | None:
+    if reference is None or reference.splits is None:
+        return None
+    return PublishedSplits(reference.splits.train, reference.splits.val, reference.test)
 
 
 def _held_out(setup: Setup) -> HeldOut | None:

@@ -39,6 +39,8 @@ def train(
     train: str | None = None,
     val: str | None = None,
     format: str | None = None,
+    classes: Sequence[str] | None = None,
+    lower_names: bool | None = None,
     out: str | os.PathLike[str] | None = None,
     overwrite: bool = False,
     recipe: str | os.PathLike[str] | None = None,
@@ -81,8 +83,11 @@ def train(
         batch_size: images per forward pass; ``auto`` fits the memory.
         lr: learning rate; ``auto`` is the optimiser's usual one, scaled to the batch.
         size: network input: one side, ``"HEIGHTxWIDTH"``, or (height, width).
-        train, val: splits to learn from and to be measured on; ``val="none"`` never measures.
+        train, val: splits to learn from and to be measured on; ``val="none"`` never measures. ``None`` takes the
+            data's, or those of the recipe where the data is VOC's or COCO's.
         format: of the labels; ``None`` finds it by evidence.
+        classes: the classes to learn, in this order; ``None`` takes the data's.
+        lower_names: take class names in lower case, so that ``Person`` and ``person`` are one class.
         out: folder of the run; ``None`` makes one below ``runs``.
         overwrite: let the run replace another one in ``out``.
         recipe: name or path of a YAML file with any of `TrainConfig`'s settings.
@@ -124,7 +129,8 @@ def train(
         {
             "data.path": data, "model": model, "weights": weights, "epochs": epochs, "steps": steps, "minutes": minutes,
             "batch_size": batch_size, "optimizer.lr": lr, "size_hw": None if size is None else list(parse_size(size)),
-            "data.train": train, "data.val": val, "data.bad_data": bad_data, "data.format": format, "anchors": anchors,
+            "data.train": train, "data.val": val, "data.bad_data": bad_data, "data.format": format,
+            "data.classes": classes, "data.lower_names": lower_names, "anchors": anchors,
             "anchor_scale": anchor_scale, "augment": augment, "freeze": freeze, "amp": amp, "workers": workers,
             "seed": seed, "tensorboard": tensorboard, "accumulate": accumulate, "batch_norm": batch_norm,
             "batch_norm_momentum": batch_norm_momentum, "keep_empty": keep_empty, "use_difficult": use_difficult,

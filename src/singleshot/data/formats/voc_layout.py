@@ -197,9 +197,14 @@ def _read_image(
     voc = parse_voc(xml) if xml else None
     if xml is None or voc is None:
         text = key.removeprefix("//")
+        image = part.find_image(text, text)
         message = f"'{text}' has no annotation file {part.annotations / (listed_name(text) + '.xml')}"
-        records.add_problem(*where, "missing-annotation", message)
-        _use(used, part.find_image(text, text), key)
+        if image is None:
+            records.add_problem(*where, "missing-image", f"{message} and no image")
+        else:
+            records.add_problem(*where, "missing-annotation", message)
+            records.unlabelled.append(image)
+        _use(used, image, key)
         return
     if isinstance(voc, Problem):
         records.problems.append(voc)

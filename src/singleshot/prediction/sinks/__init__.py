@@ -1,4 +1,4 @@
-"""Where results go: pictures, JSON, JSON Lines, CSV, COCO results, crops. Each sink is a context manager.
+"""Where results go: pictures, JSON, CSV, text, COCO's and VOC's results, crops. Each sink is a context manager.
 
 A sink is one file and one registered object, here or in another package (entry points of ``singleshot.sinks``).
 Numbers are kept as they come: each of their files is whole and valid after every image, so that an interrupted run, or
@@ -8,12 +8,12 @@ a full disk, loses none that was written. A sink that cannot write an image rais
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Protocol, Self
+from typing import NamedTuple, Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -58,13 +58,30 @@ class SinkKind(Protocol):
         """A sink for a run, which is opened by ``with``."""
 
 
-_OURS = ("json", "jsonl", "csv", "coco", "images", "crops", "video", "mot", "parquet")
+_OURS = ("json", "jsonl", "csv", "text", "coco", "voc-results", "images", "crops", "video", "mot", "parquet")
 
 SINKS: Registry[SinkKind] = Registry(
     "sink",
-    {name: f"{__name__}.{name}" for name in _OURS} | dict.fromkeys(("yolo", "voc"), f"{__name__}.labels"),
+    {name: f"{__name__}.{name.replace('-', '_')}" for name in _OURS}
+    | dict.fromkeys(("yolo", "voc"), f"{__name__}.labels"),
 )
 """By the names that ``save`` knows. Files are written before folders, so that no picture is without its numbers."""
+
+
+class TrueObject(NamedTuple):
+    """An object that a person labelled.
+
+    Attributes:
+        name: its class.
+        box_xyxy: in pixels of the image.
+    """
+
+    name: str
+    box_xyxy: tuple[float, float, float, float]
+
+
+Truth = Mapping[Path, Sequence[TrueObject]]
+"""The labelled objects of images, by the images' paths."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +96,8 @@ class Run:
         labels: whether boxes have names.
         line_width: of boxes, in pixels; ``None`` follows the picture's size.
         note: is told what is done otherwise than asked.
+        split: of a data set, that the images are; empty where they are none.
+        truth: the labelled objects, where the images are a data set's.
     """
 
     folder: ResultFolder
@@ -89,6 +108,8 @@ class Run:
     labels: bool = True
     line_width: int | None = None
     note: Note = warnings.warn
+    split: str = ""
+    truth: Truth | None = None
 
     def write_picture(self, name: Callable[[str], Path], picture: NDArray[np.uint8]) -> None:
         """Write a picture below the folder, as PNG where JPEG cannot hold it.
@@ -117,6 +138,8 @@ def open_sinks(
     labels: bool = True,
     line_width: int | None = None,
     note: Note = warnings.warn,
+    split: str = "",
+    truth: Truth | None = None,
 ) -> Iterator[list[Sink]]:
     """Open sinks together.
 
@@ -128,6 +151,7 @@ def open_sinks(
         overwrite: whether files that are there may be replaced; those that an earlier run recorded are removed first.
         labels, line_width: how boxes are drawn.
         note: is told what is done otherwise than asked.
+        split, truth: of a data set.
 
     Raises:
         ConfigError: an unknown kind.
@@ -140,7 +164,7 @@ def open_sinks(
             return
         made = stack.enter_context(ResultFolder(folder, images, overwrite))
         labels_of = (tuple(class_names), tuple(category_ids))
-        run = Run(made, OutputNames(images), len(images), *labels_of, labels, line_width, note)
+        run = Run(made, OutputNames(images), len(images), *labels_of, labels, line_width, note, split, truth)
         makers = [SINKS.get(kind) for kind in dict.fromkeys(kinds)]
         makers.sort(key=lambda make: not Path(make.top).suffix)  # files of numbers before folders of pictures
         yield [stack.enter_context(make(run)) for make in makers]
