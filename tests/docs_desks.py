@@ -122,6 +122,8 @@ def scenes() -> Names:
 def data_read(names: Names, printed: str) -> None:
     assert (len(names["everything"]), names["train"].split, len(names["held_out"])) == (12, "trainval", 2)
     assert (Path("photos_coco/annotations").is_dir(), Path("photos_split/trainval.txt").exists()) == (True, True)
+    assert len(names["packed"]) == len(list(Path("predictions/images").iterdir())) == 2
+    assert len(list(Path("photos_voc/JPEGImages").iterdir())) == 12
 
 
 def training() -> Names:

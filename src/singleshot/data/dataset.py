@@ -29,7 +29,7 @@ class DetectionDataset:
         class_map: the classes 0..C-1, equal for all splits of the data set.
         split: the split, ``None`` for everything.
         splits: splits that the files define, or ``train``, ``val``, ``test`` of `assign_splits` where they define none.
-        format: a name of ``FORMATS``: ``voc``, ``coco``, ``yolo``, ``csv``, ``labelme``, or another package's.
+        format: a name of ``FORMATS``: ``voc``, ``coco``, ``rec`` ..., or another package's.
         problems: every record that was noted, repaired or skipped.
         bad_data: the policy it was opened with.
         notes: what was decided without being asked, a sentence each: how a heap of images was divided ...
@@ -78,11 +78,12 @@ def open(
     """Open a data set: recognise its format, read it, check every record.
 
     Args:
-        path: a folder, a COCO or LabelMe ``.json``, a YOLO ``.yaml`` or a ``.csv``.
+        path: a folder, a COCO or LabelMe ``.json``, a YOLO ``.yaml``, a ``.csv`` or a ``.rec``.
         split: one split, several joined by ``+`` (``"2007_trainval+2012_trainval"``), or ``None`` for everything. A
             data set without splits is divided by the images' names into ``train``, ``val`` and ``test``
             (`assign_splits`); of one that has only a training split, ``val`` is the part of it that training holds out.
-        format: ``auto``, ``voc``, ``coco``, ``yolo``, ``csv``, ``labelme``, or one that another package has added.
+        format: ``auto``, ``voc``, ``coco``, ``yolo``, ``csv``, ``labelme``, ``rec``, ``kitti``, or another
+            package's.
         bad_data: ``skip`` repairs or leaves out bad records and lists them in ``problems``; ``error`` refuses them.
         classes: the classes to use, in this order; objects of other classes are skipped. Pass a model's classes to
             evaluate it. ``None`` takes the data set's.
