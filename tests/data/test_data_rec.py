@@ -63,12 +63,20 @@ def test_labels_names_and_splits(tmp_path: Path) -> None:
 
 
 def test_classes_without_names_are_numbered_and_said(tmp_path: Path) -> None:
+    tmp_path /= "set"
     make_rec(tmp_path / "train.rec", [CAT])
     opened = data.open(tmp_path / "train.rec")
     assert opened.class_map.names == ("class0", "class1")
     (note,) = opened.problems
     assert (note.kind, note.action) == ("unnamed-class", "noted")
     assert str(tmp_path / "classes.txt") in note.message
+    named = data.open(tmp_path, classes=["dog", "cat", "cow"])
+    assert (named.class_map.names, named[0].class_ids.tolist()) == (("dog", "cat", "cow"), [1])
+    assert "taken for dog, cat, cow, in this order" in str(named.problems[-1])
+    convert(tmp_path, tmp_path.parent / "out", "voc", classes=["dog", "cat"])
+    assert data.open(tmp_path.parent / "out").class_map.names == ("dog", "cat")
+    with pytest.raises(DataError, match="unknown-class"):
+        data.open(tmp_path, classes=["dog"], bad_data="error")
     (tmp_path / "voc.names").write_text("dog\ncat\n")
     assert data.open(tmp_path).class_map.names == ("dog", "cat")
 

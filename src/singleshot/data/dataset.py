@@ -11,6 +11,7 @@ from pathlib import Path
 
 from singleshot.core.structures import ClassMap, Sample
 from singleshot.data.bad_records import BadData, Problem, count_kinds, refuse
+from singleshot.data.class_list import named_by_order
 from singleshot.data.recognise import FoundSet, own_splits, recognise, report_unexplained
 from singleshot.data.records import Records
 from singleshot.data.split_names import TRAINING, resolve_split, split_role
@@ -86,7 +87,7 @@ def open(
             package's.
         bad_data: ``skip`` repairs or leaves out bad records and lists them in ``problems``; ``error`` refuses them.
         classes: the classes to use, in this order; objects of other classes are skipped. Pass a model's classes to
-            evaluate it. ``None`` takes the data set's.
+            evaluate it. ``None`` takes the data set's. Where nothing names those, these are their names by number.
 
     Raises:
         DataError: the format or the split is unknown, a file is damaged, nothing is usable, or ``bad_data="error"``.
@@ -127,6 +128,8 @@ def open_found(
     own = own_splits(found)
     base, parts, name = _select(found, own, split)
     records = found.layout.read(base)
+    if classes is not None:
+        records = named_by_order(records, classes, found.path)
     class_map = _class_map(found.path, records, classes)
     samples, problems = validate(records, class_map, classes)
     problems += found.problems

@@ -69,6 +69,7 @@ class RecLayout:
             records.extend(self._parts[name])
         names = self.names if self.names is not None else self._numbered(records)
         records.class_names, records.class_ids = names, tuple(range(len(names)))
+        records.unnamed = self.names is None
         return records
 
     @cached_property
