@@ -14,6 +14,7 @@ from rec_makers import MAGIC, frame, image_payload, jpeg, make_rec, read_rec
 from typer.testing import CliRunner
 
 from singleshot import data
+from singleshot.augment.render import decode
 from singleshot.cli import app
 from singleshot.data.check import check
 from singleshot.data.convert import convert
@@ -24,8 +25,9 @@ from singleshot.images import recordio
 from singleshot.images.packed import find_member, image_bytes, image_stamp, open_image
 from singleshot.images.read import image_size, read_image
 from singleshot.images.recordio import read_records
-from singleshot.prediction.sources import find_images, is_many
+from singleshot.prediction.sources import find_images, is_many, search_images
 from singleshot.training.fingerprint import fingerprint
+from singleshot.training.loader import read_encoded
 
 CAT = (2, 5, 1, 0.25, 0.25, 0.5, 0.75)
 DOG_AND_HARD_CAT = (2, 6, 0, 0, 0, 0.5, 0.5, 0, 1, 0.1, 0.2, 0.9, 0.8, 1)
@@ -103,7 +105,7 @@ def test_a_stale_list_and_index_are_noted(tmp_path: Path) -> None:
     (tmp_path / "train.idx").write_text("0\t0\n1\t4\n")
     notes = {problem.kind: problem.message for problem in data.open(tmp_path).problems}
     assert "of 1 images, such as a.jpg" in notes["stale-list"]
-    assert "1 of 2 records" in notes["stale-index"]
+    assert "lacks 1 of 2 records of train.rec, and has 1 others" in notes["stale-index"]
 
 
 def damaged(tmp_path: Path, middle: bytes) -> tuple[list[int], list[str]]:
@@ -235,8 +237,27 @@ def test_packed_images_are_read_wherever_paths_are(tmp_path: Path) -> None:
     assert (is_many(tmp_path / "train.rec"), is_many(path)) == (True, False)
     report = check(tmp_path).to_dict()
     assert (report["errors"], report["images"]["pixels"]) == (0, {"JPEG RGB": 1})
+    assert decode(path, (40, 60), 2).image.shape == (20, 30, 3)
+    assert read_encoded(data.open(tmp_path).samples, np.arange(1), 10**6) == {0: content}
     (digest,) = fingerprint(data.open(tmp_path), None)["train"].items()
     assert digest[0] == "train.rec/day/a.jpg"
+
+
+def test_images_inside_a_file_are_sources(tmp_path: Path) -> None:
+    file = tmp_path / "train.rec"
+    make_rec(file, [CAT, CAT, CAT], ["a/x.jpg", "a/y.jpg", "b/z.jpg"])
+    assert find_images([file / "a", file / "b" / "z.jpg"]) == [file / "a" / name for name in ("x.jpg", "y.jpg")] + [
+        file / "b" / "z.jpg"
+    ]
+    with pytest.raises(ImageError, match=r"train\.rec: holds no image 'c'"):
+        find_images(file / "c")
+    file.write_bytes(file.read_bytes()[:-8])
+    found = search_images(file)
+    assert [path.name for path in found.images] == ["x.jpg", "y.jpg"]
+    assert ["cut off" in line and "at byte" in line for line in found.missed] == [True]
+    file.write_bytes(b"no records")
+    with pytest.raises(ImageError, match=r"train\.rec: at byte 0: no record begins here"):
+        find_images(file)
 
 
 @pytest.mark.parametrize("inside", ["b.jpg", "day", "day/a.jpg/c.jpg", ""])

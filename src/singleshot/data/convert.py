@@ -130,12 +130,11 @@ def _check_links(writer: Writer, to: str, paths: Sequence[Path]) -> None:
     Raises:
         OutputError: names the file or the format.
     """
-    remedy = "copy them by `images='copy'`"
     if writer.image_folder is None:
-        raise OutputError(f"{FORMATS.get(to).title} holds its images in its own files, not as links: {remedy}")
+        raise OutputError(f"{FORMATS.get(to).title} holds its images in its own files, not as links: copy them")
     packed = next((found for path in paths if (found := find_container(path))), None)
     if packed:
-        raise OutputError(f"{packed[0]}: images inside it cannot be linked to: {remedy}")
+        raise OutputError(f"{packed[0]}: images inside it cannot be linked to: copy them")
 
 
 def _place_images(folder: Path, names: Mapping[Path, str], images: Literal["copy", "link"], track: Track) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import io
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path, PurePath
@@ -36,10 +36,12 @@ class Container:
     Attributes:
         members: images by their names (paths with ``/`` below the container), in the file's order.
         depends_on: other files that the names come from.
+        faults: a sentence about each damaged place that is passed over.
     """
 
     members: Callable[[Path], Mapping[str, Member]]
     depends_on: Callable[[Path], tuple[Path, ...]] = lambda path: ()
+    faults: Callable[[Path], Sequence[str]] = lambda path: ()
 
 
 CONTAINERS: Registry[Container] = Registry("image container", {"rec": "singleshot.images.recordio"})
@@ -141,14 +143,27 @@ def list_members(container: Path) -> Mapping[str, Member]:
     Raises:
         OSError: it cannot be read.
     """
-    kind = CONTAINERS.get(container.suffix[1:].lower())
+    kind = _kind_of(container)
     stamps = tuple(_stamp(file) for file in (container, *kind.depends_on(container)))
     return _list_unchanged(container, stamps)
 
 
 @lru_cache(maxsize=16)
 def _list_unchanged(container: Path, _stamps: tuple[FileStamp | None, ...]) -> Mapping[str, Member]:
-    return CONTAINERS.get(container.suffix[1:].lower()).members(container)
+    return _kind_of(container).members(container)
+
+
+def list_faults(container: Path) -> Sequence[str]:
+    """What of a container is damaged and passed over, a sentence each.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    return _kind_of(container).faults(container)
+
+
+def _kind_of(container: Path) -> Container:
+    return CONTAINERS.get(container.suffix[1:].lower())
 
 
 def _stamp(file: Path) -> FileStamp | None:

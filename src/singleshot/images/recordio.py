@@ -27,6 +27,7 @@ LENGTH_BITS = 29
 MAX_LENGTH = 2**LENGTH_BITS - 1
 WHOLE, FIRST, MIDDLE, LAST = range(4)
 MAX_LIST_BYTES = 2**30
+MAX_RECORD_BYTES = 2**31 - 1
 MAX_NUMBERS = 2**20
 """In a label: 170,000 objects."""
 MAX_FAULTS = 1000
@@ -219,6 +220,8 @@ def _split_payload(data: mmap.mmap, places: Places) -> tuple[int, tuple[float, .
     size = sum(length for _, length in places)
     if size < IMAGE_HEAD.size:
         raise ValueError(f"the record has {size} bytes, and the head of an image alone {IMAGE_HEAD.size}")
+    if size > MAX_RECORD_BYTES:
+        raise ValueError(f"a record of {size:,} bytes is larger than any image file that is read")
     count, label, key, _ = IMAGE_HEAD.unpack(_joined(data, places, IMAGE_HEAD.size))
     width = IMAGE_HEAD.size + 4 * count
     if width > size or count > MAX_NUMBERS:
@@ -257,4 +260,8 @@ def _list(path: Path) -> Mapping[str, Member]:
     return {record.name: record.image for record in read_records(path).records}
 
 
-CONTAINERS.register("rec")(Container(_list, lambda path: (path.with_suffix(".lst"),)))
+def _faults(path: Path) -> list[str]:
+    return [f"at byte {offset}: {message}" for offset, message in read_records(path).faults]
+
+
+CONTAINERS.register("rec")(Container(_list, lambda path: (path.with_suffix(".lst"),), _faults))

@@ -14,7 +14,7 @@ from urllib.request import url2pathname
 
 from singleshot.core.files import is_regular
 from singleshot.errors import ImageError
-from singleshot.images.packed import find_member, is_container, list_members
+from singleshot.images.packed import find_container, is_container, list_faults, list_members
 from singleshot.images.read import IMAGE_SUFFIXES, nearest_hint
 from singleshot.prediction.output_folder import holds_results, recorded_files
 
@@ -98,9 +98,11 @@ class _Search:
         if os.path.isdir(text):
             return self._folder(Path(text))
         if is_container(text):
-            return self._packed(Path(text))
-        if os.path.lexists(text) or find_member(text):
+            return self._packed(Path(text), "")
+        if os.path.lexists(text):
             return [Path(text)]
+        if inside := find_container(text):
+            return self._packed(*inside)
         _check_words(text)
         return self._matches(text)
 
@@ -125,14 +127,20 @@ class _Search:
             raise ImageError(self._nothing_in(folder))
         return images
 
-    def _packed(self, container: Path) -> list[Path]:
-        """All images inside a file."""
+    def _packed(self, container: Path, wanted: str) -> list[Path]:
+        """Images inside a file: all, the one that is wanted, or those below a folder of that name."""
         try:
-            names = list(list_members(container))
+            members = list_members(container)
+            faults = list_faults(container)
         except OSError as error:
             raise ImageError(f"{container}: cannot be read: {error.strerror}") from error
+        if wanted in members:
+            return [container / wanted]
+        self.missed += [f"{container}: {fault}" for fault in faults]
+        names = [name for name in members if not wanted or name.startswith(f"{wanted}/")]
         if not names:
-            raise ImageError(f"{container}: holds no image")
+            why = "; ".join(self.missed[-1:]) or f"{container}: holds no image" + f" '{wanted}'" * bool(wanted)
+            raise ImageError(why)
         return [container / name for name in names]
 
     def _inside(self, source: Path) -> Path | None:

@@ -238,8 +238,9 @@ def _compare_index(records: Records, file: Path, read: RecordFile) -> None:
     except (OSError, ValueError, IndexError):
         offsets = set()
     ours = {record.offset for record in read.records}
-    if offsets != ours:
-        message = f"{len(ours - offsets)} of {len(ours)} records of {file.name} are not in it: it is passed over"
+    others = offsets - ours - {offset for offset, _ in read.faults}
+    if others or not ours <= offsets:
+        message = f"lacks {len(ours - offsets)} of {len(ours)} records of {file.name}, and has {len(others)} others"
         records.add_problem(index, None, "stale-index", message, "noted")
 
 
