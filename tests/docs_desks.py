@@ -16,6 +16,7 @@ import pytest
 import torch
 import yaml
 
+import docs_moving
 import singleshot
 from interop.mxnet_writer import params_bytes
 from reference_data import reference_folder
@@ -122,6 +123,8 @@ def scenes() -> Names:
 def data_read(names: Names, printed: str) -> None:
     assert (len(names["everything"]), names["train"].split, len(names["held_out"])) == (12, "trainval", 2)
     assert (Path("photos_coco/annotations").is_dir(), Path("photos_split/trainval.txt").exists()) == (True, True)
+    assert len(names["packed"]) == len(list(Path("predictions/images").iterdir())) == 2
+    assert len(list(Path("photos_voc/JPEGImages").iterdir())) == 12
 
 
 def training() -> Names:
@@ -251,6 +254,10 @@ def imported(names: Names, printed: str) -> None:
     assert Path("predictions/detections.json").exists()
 
 
+def converted(names: Names, printed: str) -> None:
+    assert Path("tao_coco/annotations/instances_train.json").exists()
+
+
 CALIBRATION = "needs NNCF's calibration: tests/runtime"
 AS_README = "the README's command, which README.md runs"
 DOWNLOAD = "ImageNet weights are a download: tests/training/test_described.py trains it"
@@ -325,9 +332,18 @@ DESKS = {
         extras=("skimage",),
     ),
     "migrate-from-tensorflow.md": Desk(
-        recorded("ssdlite_mobilenet_v2_coco_tfjs", "ssd_mobilenet_v1_coco_2018_01_28"),
+        docs_moving.tensorflow(recorded("ssdlite_mobilenet_v2_coco_tfjs", "ssd_mobilenet_v1_coco_2018_01_28")),
         imported,
+        (TRAIN,),
         extras=("skimage",),
+    ),
+    "migrate-from-pytorch-ssd.md": Desk(
+        docs_moving.pytorch_ssd, imported, (("--minutes 20", "--steps 2 --batch 2 --workers 0 --amp fp32"),)
+    ),
+    "migrate-from-tao.md": Desk(docs_moving.tao, converted, (TRAIN,)),
+    "migrate-from-mmdetection.md": Desk(docs_moving.mmdetection, shortened=(TRAIN,)),
+    "migrate-from-ultralytics.md": Desk(
+        docs_moving.ultralytics, imported, (TRAIN,), {"singleshot benchmark": "takes its seconds: tests/evaluation"}
     ),
     "migrate-from-mxnet-ssd.md": Desk(from_mxnet, imported, extras=("skimage",)),
     "migrate-from-ssd-pytorch.md": Desk(

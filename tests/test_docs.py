@@ -32,7 +32,9 @@ from docs_pages import (
 )
 from singleshot.augment.config import PRESETS
 from singleshot.cli import VERBS
+from singleshot.cli.train import _assignments
 from singleshot.models.catalogue import model_names
+from singleshot.training.config import TrainConfig
 
 every_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 # Files of other systems, and of readers, that the pages name.
@@ -233,6 +235,16 @@ def test_recipes_that_commands_name_exist() -> None:
     named = {found[1] for line in lines if (found := re.search(r"--recipe (\w+)", line))}
     assert len(named) >= 3
     assert named <= {recipe.stem for recipe in (ROOT / "recipes").glob("*.yaml")}
+
+
+@pytest.mark.parametrize("page", sorted(DOCS.glob("migrate-from-*.md")), ids=lambda page: page.stem)
+def test_settings_that_a_page_of_migration_names_exist(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    for quoted, plain in re.findall(r'--set (?:"([^"`]+)"|([^\s`"]+))', text):
+        (key, value), *_ = _assignments([quoted or plain]).items()
+        TrainConfig().updated({key: value})
+    for section, name in re.findall(r"`(optimizer|schedule|loss|match|evaluation)\.(\w+)`", text):
+        assert name in type(getattr(TrainConfig(), section)).model_fields, f"{section}.{name}"
 
 
 @pytest.mark.parametrize("page", sorted(DOCS.glob("migrate-from-*.md")), ids=lambda page: page.stem)

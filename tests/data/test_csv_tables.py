@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 from data_makers import make_image
 
@@ -152,3 +153,68 @@ def test_tables_of_fractions_and_of_pixels_do_not_mix(tmp_path: Path) -> None:
     (tmp_path / "test.csv").write_text(HEADER + "a.jpg,cat,0.1,0.1,0.5,0.5\n")
     with pytest.raises(DataError, match="some tables hold fractions"):
         data.open(tmp_path)
+
+
+OPEN_IMAGES = "ImageID,Source,LabelName,Confidence,XMin,XMax,YMin,YMax,IsGroupOf,id,ClassName\n"
+
+
+def open_images(root: Path, *, selected: bool) -> None:
+    """The tables and folders that jetson-inference's downloader leaves, or those of Open Images alone."""
+    for number, split in enumerate(("train", "validation", "test")):
+        make_image(root / split / f"000{number}.jpg")
+        row = f"000{number},xclick,/m/014j1m,1,0.1,0.5,0.2,0.75,0"
+        (root / f"{split}-annotations-bbox.csv").write_text(
+            f"{OPEN_IMAGES.removesuffix(',id,ClassName' + chr(10))}\n{row}\n"
+        )
+        if selected:
+            (root / f"sub-{split}-annotations-bbox.csv").write_text(f"{OPEN_IMAGES}{row},/m/014j1m,Apple\n")
+    (root / "class-descriptions-boxable.csv").write_text("LabelName,DisplayName\n/m/014j1m,Apple\n")
+
+
+@pytest.mark.parametrize("selected", [True, False])
+def test_open_images(tmp_path: Path, selected: bool) -> None:
+    open_images(tmp_path, selected=selected)
+    train, held_out = data.open_training(tmp_path)
+    assert held_out is not None
+    assert [str(s.image_path.relative_to(tmp_path)) for s in (*train, *held_out)] == [
+        "train/0000.jpg",
+        "validation/0001.jpg",
+    ]
+    assert train.class_map.names == ("Apple",)
+    np.testing.assert_allclose(train[0].boxes_xyxy, [[6, 8, 30, 30]], atol=1e-4)
+    passed = [p for p in data.open(tmp_path).problems if p.kind == "other-settings"]
+    assert [p.file.name for p in passed] == [
+        f"{s}-annotations-bbox.csv" for s in ("test", "train", "validation")
+    ] * selected
+
+
+MODEL_MAKER = "set,path,label,x_min,y_min,x_max,y_min,x_max,y_max,x_min,y_max\n"
+
+
+@pytest.mark.parametrize("header", ["", MODEL_MAKER])
+def test_model_maker(tmp_path: Path, header: str) -> None:
+    for name in "abcd":
+        make_image(tmp_path / "images" / f"{name}.jpg")
+    rows = [
+        "TRAIN,gs://bucket/images/a.jpg,cat,0.1,0.2,,,0.5,0.75,,",
+        "VALIDATION,images/b.jpg,dog,0.1,0.2,0.5,0.2,0.5,0.75,0.1,0.75",
+        "TEST,images/c.jpg,,,,,,,,,",
+        "UNASSIGNED,images/d.jpg,cat,0.1,0.2,,,0.5,0.75,,",
+    ]
+    (tmp_path / "set.csv").write_text(header + "\n".join(rows))
+    assert data.splits(tmp_path) == ("train", "val", "test")
+    for split in ("train", "val"):
+        (sample,) = data.open(tmp_path, split)
+        np.testing.assert_allclose(sample.boxes_xyxy, [[6, 8, 30, 30]], atol=1e-4)
+    whole = data.open(tmp_path)
+    assert (len(whole), whole.class_map.names) == (4, ("cat", "dog"))
+    assert ["1 images are in no split" in p.message for p in whole.problems if p.kind == "no-split"] == [True]
+
+
+def test_lines_that_are_all_unassigned_are_divided(tmp_path: Path) -> None:
+    for number in range(6):
+        make_image(tmp_path / f"{number}.jpg")
+    lines = [f"UNASSIGNED,{number}.jpg,cat,0.1,0.2,,,0.5,0.75,,\n" for number in range(6)]
+    (tmp_path / "set.csv").write_text("".join(lines))
+    assert data.splits(tmp_path) == ()
+    assert sum(len(part or ()) for part in data.open_training(tmp_path)) == 6

@@ -28,8 +28,9 @@ from singleshot.core.structures import Sample
 from singleshot.data.convert import convert
 from singleshot.data.formats.writers import coco_records, voc_xml, yolo_text
 from singleshot.errors import DataError, OutputError
+from singleshot.images.packed import image_bytes
 
-FORMATS: tuple[str, ...] = ("voc", "coco", "yolo")
+FORMATS: tuple[str, ...] = ("voc", "coco", "yolo", "rec")
 
 
 def facts(opened: data.DetectionDataset) -> dict[str, Any]:
@@ -81,7 +82,7 @@ def test_every_way_there_and_back(tmp_path: Path, first: str, second: str) -> No
     if "yolo" not in (first, second):
         assert sum(int(sample.difficult.sum()) for sample in after) == 1
     for sample in after:
-        assert sample.image_path.read_bytes() == (source / "JPEGImages" / f"{sample.image_path.stem}.jpg").read_bytes()
+        assert image_bytes(sample.image_path) == (source / "JPEGImages" / f"{sample.image_path.stem}.jpg").read_bytes()
 
 
 def test_category_ids_and_crowds_survive_coco(tmp_path: Path) -> None:
@@ -210,7 +211,7 @@ def samples(draw: st.DrawFn) -> Sample:
 
 
 @settings(max_examples=40, deadline=None)
-@given(samples(), st.sampled_from(FORMATS))
+@given(samples(), st.sampled_from(("voc", "coco", "yolo")))
 def test_any_sample_survives(sample: Sample, to: str) -> None:
     """Written by each format's writer and read back, boxes differ by less than a thousandth of a pixel."""
     names = ("a", "b", "c")

@@ -106,9 +106,9 @@ def test_a_format_of_another_package(walnuts: Path, tmp_path: Path) -> None:
 
 
 def test_ours_come_first_and_every_one_is_whole() -> None:
-    assert FORMATS.names()[:5] == ("labelme", "coco", "yolo", "voc", "csv")
+    assert FORMATS.names()[:7] == ("labelme", "coco", "yolo", "voc", "csv", "rec", "kitti")
     for name in FORMATS:
-        assert FORMATS.get(name).title.lower() == name
+        assert name in FORMATS.get(name).title.lower()
         assert FORMATS.get(name).find(Path("/nowhere/at all.xyz")) is None
 
 

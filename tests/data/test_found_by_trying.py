@@ -134,7 +134,7 @@ def test_folders_of_images_divide_one_file(
         assert {name[:3] for name in found(held_out)} == {"val"}
 
 
-@pytest.mark.parametrize("to", ["voc", "coco", "yolo"])
+@pytest.mark.parametrize("to", ["voc", "coco", "yolo", "rec"])
 def test_splits_that_number_classes_otherwise_are_converted_by_name(tmp_path: Path, to: str) -> None:
     swapped: list[dict[str, object]] = [{"id": 1, "name": "dog"}, {"id": 2, "name": "cat"}]
     for split, categories, cat in (("train", CATEGORIES, 1), ("val", swapped, 2)):
@@ -196,7 +196,6 @@ def test_a_list_in_other_capitals(tmp_path: Path) -> None:
         ("p-export.json", '{"assets": {"x": {"regions": []}}}', "VoTT"),
         ("train.csv", 'image_id,width,height,bbox\na,60,40,"[1, 2, 3, 4]"\n', "one column"),
         ("train/_classes.csv", "filename, cat, dog\na.jpg,1,0\n", "whole images"),
-        ("label_2/a.txt", "Car 0.00 0 -1.58 5.00 5.00 30.00 30.00 1.65 1.67 3.64 -0.65 1.71 46.70 -1.59\n", "KITTI"),
         ("labelTxt/a.txt", "imagesource:GoogleEarth\ngsd:0.1\n", "DOTA"),
         ("annotations/a.txt", "5,5,25,25,1,4,0,0\n", "VisDrone"),
     ],

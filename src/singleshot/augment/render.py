@@ -17,6 +17,7 @@ from singleshot.augment.filters import area_filter, lanczos_filter
 from singleshot.augment.geometry import Geometry
 from singleshot.errors import ImageError
 from singleshot.images.header import is_cut_off, read_header
+from singleshot.images.packed import image_bytes
 from singleshot.images.read import MAX_PIXELS, read_image
 from singleshot.kernels.resample import Filter, filter_image, has_kernel
 
@@ -99,7 +100,7 @@ def _reducible(data: bytes, image_hw: tuple[int, int], reduction: int) -> bool:
 
 def _bytes_of(path: Path) -> bytes:
     try:
-        return path.read_bytes()
+        return image_bytes(path)
     except OSError as error:
         raise ImageError(f"{path}: cannot be read: {error.strerror}") from error
 

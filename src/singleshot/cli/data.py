@@ -26,7 +26,7 @@ data = typer.Typer(
 )
 
 FormatOption = Annotated[
-    str, typer.Option("--format", help="Format of the labels: auto, voc, coco, yolo, csv, labelme.")
+    str, typer.Option("--format", help="Format of the labels: auto, voc, coco, yolo, csv, labelme, rec, kitti.")
 ]
 BadDataOption = Annotated[
     Literal["skip", "error"],
@@ -44,7 +44,7 @@ COUNTS = ("objects", "images", "difficult", "crowd", "small", "medium", "large")
 
 @data.command()
 def check(
-    path: Annotated[Path, typer.Argument(help="Folder, COCO or LabelMe .json, YOLO .yaml or .csv.")],
+    path: Annotated[Path, typer.Argument(help="Folder, COCO or LabelMe .json, YOLO .yaml, .csv or .rec.")],
     split: Annotated[str | None, typer.Option(help="One split, or several joined by +. Default: everything.")] = None,
     format: FormatOption = "auto",
     bad_data: BadDataOption = "skip",
@@ -93,7 +93,7 @@ def _files_of(report: DataReport) -> Iterator[Path]:
 
 @data.command()
 def split(
-    path: Annotated[Path, typer.Argument(help="Folder, COCO or LabelMe .json, YOLO .yaml or .csv.")],
+    path: Annotated[Path, typer.Argument(help="Folder, COCO or LabelMe .json, YOLO .yaml, .csv or .rec.")],
     out: Annotated[
         Path | None, typer.Option(help="Folder for the lists.", show_default="NAME_split in the current folder")
     ] = None,
@@ -120,9 +120,9 @@ def split(
 
 @data.command()
 def convert(
-    source: Annotated[Path, typer.Argument(help="Folder, COCO or LabelMe .json, YOLO .yaml or .csv.")],
+    source: Annotated[Path, typer.Argument(help="Folder, COCO or LabelMe .json, YOLO .yaml, .csv or .rec.")],
     destination: Annotated[Path, typer.Argument(help="A new or empty folder.")],
-    to: Annotated[str, typer.Option(help="The format to write: voc, coco, yolo.")],
+    to: Annotated[str, typer.Option(help="The format to write: voc, coco, yolo, rec.")],
     format: FormatOption = "auto",
     link: Annotated[bool, typer.Option("--link/--copy", help="Link to the images, or copy them.")] = False,
     bad_data: BadDataOption = "skip",
@@ -131,7 +131,7 @@ def convert(
         bool, typer.Option("--overwrite", help="Replace a data set in the folder that a conversion wrote.")
     ] = False,
 ) -> None:
-    """Write a data set as VOC, COCO or YOLO; splits, flags and the order of the classes are kept.
+    """Write a data set as VOC, COCO, YOLO or RecordIO; splits, flags and the order of the classes are kept.
 
     Examples:
 

@@ -111,12 +111,16 @@ def _save_checked(out: Path, spec: ModelSpec, state: dict[str, Tensor]) -> SelfC
 
 
 def _read_names(file: Path) -> list[str]:
-    from singleshot.data.class_list import read_class_lines
+    from singleshot.data.class_list import is_background, read_class_lines
 
     lines, problems = read_class_lines(file)
     for problem in problems:
         typer.echo(shown(f"{problem.where}: {problem.message}"), err=True)
-    return [line for line in lines if line]
+    names = [line for line in lines if line]
+    if names and is_background(names[0]):  # as pytorch-ssd writes its labels.txt
+        typer.echo(shown(f"{file}: '{names[0]}' comes first and is no class here"), err=True)
+        return names[1:]
+    return names
 
 
 def _read_mean(text: str) -> list[float]:

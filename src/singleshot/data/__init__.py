@@ -1,4 +1,4 @@
-"""Data sets: PASCAL VOC, COCO, YOLO, LabelMe and csv read into one checked form. Importing this never imports torch."""
+"""Data sets of many formats (`FORMATS`) read into one checked form. Importing this never imports torch."""
 
 from singleshot.data.bad_records import BadData, Problem
 from singleshot.data.dataset import DetectionDataset, open, splits

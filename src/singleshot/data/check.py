@@ -24,6 +24,7 @@ from singleshot.data.splitting import PARTS, assign_splits
 from singleshot.data.train_val import choose_training
 from singleshot.errors import DataError, ImageError
 from singleshot.images.header import read_header
+from singleshot.images.packed import image_bytes
 from singleshot.images.read import read_image
 
 THREADS = 4
@@ -248,7 +249,7 @@ def _image_facts(dataset: DetectionDataset, pixels: Counter[str]) -> dict[str, A
 
 def pixel_format(path: Path) -> str:
     """Format, colour, depth and EXIF orientation of an image file in words; all of them are read as upright RGB."""
-    data = path.read_bytes()
+    data = image_bytes(path)
     try:
         header = read_header(data)
     except (LookupError, ValueError, struct.error):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Sequence
@@ -145,6 +146,17 @@ def _alike(names: Sequence[str]) -> str:
     return f"{' and '.join(map(repr, names))} are classes of their own: one, typed in two ways?{remedy}"
 
 
+def named_by_order(records: Records, names: Sequence[str], where: Path) -> Records:
+    """Records with the classes that a user asked for, in their order, where nothing in the data names them."""
+    if not records.unnamed or len(names) < len(records.class_names) or set(names) & set(records.class_names):
+        return records
+    named = dataclasses.replace(records, problems=list(records.problems), unnamed=False)
+    named.class_names, named.class_ids = tuple(names), tuple(range(len(names)))
+    message = f"nothing here names the classes: they are taken for {_in_order(names)}, in this order"
+    named.add_problem(where, None, "class-list", message, "noted")
+    return named
+
+
 def is_background(name: str) -> bool:
     """Whether a name is one under which lists of classes keep the background."""
     return name.casefold() in NO_CLASSES or name.strip("_").casefold() in NO_CLASSES
@@ -161,6 +173,9 @@ def _one_to_one(used: Collection[str], free: Collection[str]) -> dict[str, str]:
     return {name: by_key[key] for name in used if ours[key := loose(name)] == 1 and theirs[key] == 1}
 
 
+def _in_order(names: Sequence[str]) -> str:
+    return ", ".join(names[:NAMES_SHOWN]) + (" ..." if len(names) > NAMES_SHOWN else "")
+
+
 def _some(names: Collection[str]) -> str:
-    shown = sorted(names)[:NAMES_SHOWN]
-    return ", ".join(shown) + (" ..." if len(names) > NAMES_SHOWN else "")
+    return _in_order(sorted(names))

@@ -15,6 +15,8 @@ from singleshot.data.convert_names import check_class_names, describe_renamed, t
 from singleshot.data.dataset import DetectionDataset, open_splits
 from singleshot.data.formats.registry import FORMATS, Content, Writer, writer_of, writers
 from singleshot.data.split_names import names_split
+from singleshot.errors import OutputError
+from singleshot.images.packed import find_container, image_bytes
 
 Track = Callable[[Sequence[Path]], Iterable[Path]]
 UNLISTED = "unlisted"
@@ -58,9 +60,9 @@ def convert(
     Args:
         source: see `singleshot.data.open`.
         destination: a new or empty folder, neither in the source nor around it.
-        to: the format to write: ``voc``, ``coco``, ``yolo``, or another package's that has a writer.
+        to: the format to write: ``voc``, ``coco``, ``yolo``, ``rec``, or another package's that has a writer.
         format: the source's format.
-        images: ``copy`` the image files, or ``link`` to them (symbolic links).
+        images: ``copy`` the image files, or ``link`` to them (symbolic links), which needs files on both sides.
         bad_data: policy for bad records of the source.
         classes: the classes to keep, in this order.
         overwrite: whether a data set that a conversion wrote may be replaced.
@@ -68,7 +70,7 @@ def convert(
 
     Raises:
         DataError: the source cannot be read, or a class has a name that the format cannot hold.
-        OutputError: the destination is not empty, or in the way of the source.
+        OutputError: the destination is not empty, or in the way of the source, or images cannot be linked.
         OSError: something cannot be written; names the file.
     """
     source, destination = Path(source), Path(destination)
@@ -81,11 +83,14 @@ def convert(
     used = {whole.class_map.names[index] for sample in whole.samples for index in sample.class_ids.tolist()}
     check_class_names(whole.class_map.names, FORMATS.get(to).title, writer.any_class_name)
     writer.check_names(whole.class_map.names, used)
+    if images == "link":
+        _check_links(writer, to, paths)
     names = target_names(paths)
     splits = _splits(whole, parts, writer)
     with filled_folder(destination) as folder:
-        writer.write(folder, Content(whole.samples, whole.class_map, whole.format, splits, names))
-        _place_images(folder / writer.image_folder, names, images, track)
+        writer.write(folder, Content(whole.samples, whole.class_map, whole.format, splits, names, track))
+        if writer.image_folder is not None:
+            _place_images(folder / writer.image_folder, names, images, track)
     counts = {name: len(samples) for name, samples in splits.items() if name is not None}
     objects = sum(map(len, whole))
     notes = [*whole.notes, *describe_renamed(names)]
@@ -102,8 +107,9 @@ def convert(
 def _is_ours(name: str) -> bool:
     """Whether an entry of a folder is of a kind that conversions write."""
     path = PurePath(name)
-    is_list = path.suffix == ".txt" and (names_split(path.stem) or path.stem == UNLISTED)
-    return is_list or any(name in writer.entries for writer in writers().values())
+    of_split = names_split(path.stem) or path.stem == UNLISTED
+    known = writers().values()
+    return any(name in writer.entries or (of_split and path.suffix in writer.split_files) for writer in known)
 
 
 def _splits(
@@ -118,6 +124,19 @@ def _splits(
     return splits | {UNLISTED: others} if others and writer.needs_splits else splits
 
 
+def _check_links(writer: Writer, to: str, paths: Sequence[Path]) -> None:
+    """Refuse links from or into files that hold images.
+
+    Raises:
+        OutputError: names the file or the format.
+    """
+    if writer.image_folder is None:
+        raise OutputError(f"{FORMATS.get(to).title} holds its images in its own files, not as links: copy them")
+    packed = next((found for path in paths if (found := find_container(path))), None)
+    if packed:
+        raise OutputError(f"{packed[0]}: images inside it cannot be linked to: copy them")
+
+
 def _place_images(folder: Path, names: Mapping[Path, str], images: Literal["copy", "link"], track: Track) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     for path in track(list(names)):
@@ -125,6 +144,8 @@ def _place_images(folder: Path, names: Mapping[Path, str], images: Literal["copy
         try:
             if images == "link":
                 target.symlink_to(path.resolve())
+            elif find_container(path):
+                target.write_bytes(image_bytes(path))
             else:
                 shutil.copyfile(path, target)
         except OSError as error:  # a full disk is reported without a name by some systems

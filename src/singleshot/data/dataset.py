@@ -12,7 +12,7 @@ from pathlib import Path
 from singleshot.core.structures import ClassMap, Sample
 from singleshot.core.wording import listed
 from singleshot.data.bad_records import BadData, Problem, count_kinds, refuse
-from singleshot.data.class_list import lower_class_names
+from singleshot.data.class_list import lower_class_names, named_by_order
 from singleshot.data.recognise import FoundSet, own_splits, recognise, report_unexplained
 from singleshot.data.records import Records
 from singleshot.data.split_names import TRAINING, resolve_split, split_role
@@ -31,7 +31,7 @@ class DetectionDataset:
         class_map: the classes 0..C-1, equal for all splits of the data set.
         split: the split, ``None`` for everything.
         splits: splits that the files define, or ``train``, ``val``, ``test`` of `assign_splits` where they define none.
-        format: a name of ``FORMATS``: ``voc``, ``coco``, ``yolo``, ``csv``, ``labelme``, or another package's.
+        format: a name of ``FORMATS``: ``voc``, ``coco``, ``rec`` ..., or another package's.
         problems: every record that was noted, repaired or skipped.
         bad_data: the policy it was opened with.
         unlabelled: images of the split that no label file speaks of: not among ``samples``, but an unlabelled test
@@ -85,14 +85,15 @@ def open(
     """Open a data set: recognise its format, read it, check every record.
 
     Args:
-        path: a folder, a COCO or LabelMe ``.json``, a YOLO ``.yaml`` or a ``.csv``.
+        path: a folder, a COCO or LabelMe ``.json``, a YOLO ``.yaml``, a ``.csv`` or a ``.rec``.
         split: one split, several joined by ``+`` (``"2007_trainval+2012_trainval"``), or ``None`` for everything. A
             data set without splits is divided by the images' names into ``train``, ``val`` and ``test``
             (`assign_splits`); of one that has only a training split, ``val`` is the part of it that training holds out.
-        format: ``auto``, ``voc``, ``coco``, ``yolo``, ``csv``, ``labelme``, or one that another package has added.
+        format: ``auto``, ``voc``, ``coco``, ``yolo``, ``csv``, ``labelme``, ``rec``, ``kitti``, or another
+            package's.
         bad_data: ``skip`` repairs or leaves out bad records and lists them in ``problems``; ``error`` refuses them.
         classes: the classes to use, in this order; objects of other classes are skipped. Pass a model's classes to
-            evaluate it. ``None`` takes the data set's.
+            evaluate it. ``None`` takes the data set's. Where nothing names those, these are their names by number.
         lower_names: whether class names are taken in lower case, without spaces at their ends, so that ``Person`` and
             ``person`` are one class (as in ssd.pytorch).
 
@@ -137,6 +138,8 @@ def open_found(
     base, parts, name = _select(found, own, split)
     records = found.layout.read(base)
     lowered = lower_class_names(records) if lower_names else []
+    if classes is not None:
+        records = named_by_order(records, classes, found.path)
     class_map = _class_map(found.path, records, classes)
     samples, problems = validate(records, class_map, classes)
     problems += found.problems

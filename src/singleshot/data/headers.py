@@ -13,6 +13,7 @@ from typing import BinaryIO
 
 from singleshot.errors import ImageError
 from singleshot.images.header import LATE_BYTES, Header, is_cut_off, read_header, turned_late
+from singleshot.images.packed import image_stamp, open_image
 from singleshot.images.read import read_image
 
 THREADS = 8
@@ -39,8 +40,8 @@ def read_headers(paths: Sequence[Path]) -> list[Header | str]:
 def _check(path: Path) -> Header | str:
     try:
         status = os.stat(path)
-    except FileNotFoundError:
-        return "missing-image"
+    except (FileNotFoundError, NotADirectoryError):
+        return _check_packed(path)
     except (OSError, ValueError) as error:
         return f"cannot be opened: {error}"
     if not stat.S_ISREG(status.st_mode):  # opening a FIFO or a device may block for ever
@@ -48,12 +49,22 @@ def _check(path: Path) -> Header | str:
     return _check_unchanged(str(path), status.st_size, status.st_mtime_ns)
 
 
+def _check_packed(path: Path) -> Header | str:
+    """The header of an image inside another file."""
+    try:
+        return _check_unchanged(str(path), *image_stamp(path))
+    except (FileNotFoundError, NotADirectoryError):
+        return "missing-image"
+    except OSError as error:
+        return f"cannot be opened: {error}"
+
+
 @lru_cache(maxsize=262144)
 def _check_unchanged(path: str, size: int, _modified_ns: int) -> Header | str:
     if not size:
         return "the file is empty"
     try:
-        with open(path, "rb") as file:
+        with open_image(path) as file:
             header = _read(file)
             if header is None:
                 return "not an image that singleshot knows"

@@ -17,6 +17,7 @@ from singleshot.data.paths import images_below, is_image, subfolders, visible
 from singleshot.data.records import Layout, Records
 from singleshot.data.split_names import is_whole
 from singleshot.errors import DataError
+from singleshot.images.packed import find_member
 
 # A second format that explains this share of the first's images, or so many others, is no stray file.
 RIVAL = 0.8
@@ -137,7 +138,7 @@ def _claim(name: str, layout: Layout, records: Records) -> _Claim:
     images = {
         path: image.objects_file or image.file
         for path, image in zip(real, records.images, strict=True)
-        if image.labelled and os.path.isfile(path)
+        if image.labelled and (os.path.isfile(path) or find_member(path))
     }
     named = frozenset() if any(p.kind == "unnamed-class" for p in records.problems) else frozenset(records.class_names)
     return _Claim(name, layout, images, Counter(real[owner] for owner in records.owner), named)

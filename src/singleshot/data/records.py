@@ -51,6 +51,7 @@ class Records:
         keys: COCO's annotation ids, ``None`` elsewhere; a file may be one long line.
         class_names: names of all classes in their order, of the whole data set (every split).
         class_ids: the files' own ids of ``class_names``; what ``labels`` holds unless it holds names.
+        unnamed: nothing names the classes, so that ``class_names`` are made of their numbers.
         one_based: boxes are VOC's inclusive pixel numbers that begin at 1.
         fractions: boxes are fractions of the image's width and height (YOLO).
         widths: the files state x, y, width and height (COCO), from which ``boxes`` are computed.
@@ -70,6 +71,7 @@ class Records:
     keys: list[object] = field(default_factory=list)
     class_names: tuple[str, ...] = ()
     class_ids: tuple[int, ...] = ()
+    unnamed: bool = False
     one_based: bool = False
     fractions: bool = False
     widths: bool = False

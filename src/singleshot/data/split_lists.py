@@ -9,6 +9,7 @@ from singleshot.core.files import check_output, write_atomically
 from singleshot.data.dataset import open_found
 from singleshot.data.recognise import own_splits, recognise
 from singleshot.data.splitting import PARTS
+from singleshot.images.packed import find_container
 
 
 @dataclass(frozen=True)
@@ -49,5 +50,10 @@ def write_lists(
     targets = {name: check_output(folder / f"{name}.txt", overwrite=overwrite) for name in parts}
     for name, part in parts.items():
         write_atomically(targets[name], "".join(f"{sample.image_path.absolute()}\n" for sample in part))
-    notes = tuple(dict.fromkeys(note for part in parts.values() for note in part.notes))
-    return SplitLists({targets[name]: len(part) for name, part in parts.items()}, notes)
+    notes = dict.fromkeys(note for part in parts.values() for note in part.notes)
+    packed = (inside[0] for part in parts.values() for sample in part if (inside := find_container(sample.image_path)))
+    if container := next(packed, None):
+        notes[f"the lists name images inside {container}, which other programs do not find: convert the data first"] = (
+            None
+        )
+    return SplitLists({targets[name]: len(part) for name, part in parts.items()}, tuple(notes))

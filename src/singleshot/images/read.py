@@ -21,6 +21,7 @@ from singleshot.core.files import is_regular, write_atomically
 from singleshot.errors import ImageError
 from singleshot.images.codecs import decode, decode_without_end
 from singleshot.images.header import LATE_BYTES, Header, is_cut_off, read_header, turned_late
+from singleshot.images.packed import open_image
 from singleshot.images.tiff import CAMERA_RAW
 
 MAX_PIXELS = 178_956_970
@@ -153,14 +154,16 @@ def _load(source: str | os.PathLike[str] | bytes, limit: int = -1, *, from_end: 
     try:
         if path.exists() and not path.is_dir() and not is_regular(path):
             raise ImageError(f"{path}: is not an ordinary file")
-        with path.open("rb") as file:
-            size = os.fstat(file.fileno()).st_size
+        with open_image(path) as file:
+            size = file.seek(0, os.SEEK_END)
             if size > _MAX_FILE_BYTES:
                 raise ImageError(f"{path}: larger than {_MAX_FILE_BYTES:,} bytes: no image decoder takes it")
             file.seek(max(0, size - limit) if from_end else 0)
             data = file.read(limit)
     except FileNotFoundError:
         raise ImageError(f"{path}: no such file{nearest_hint(path)}") from None
+    except NotADirectoryError:
+        raise ImageError(f"{path}: no such image: a part of this path is a file, and holds none of that name") from None
     except IsADirectoryError:
         raise ImageError(f"{path}: is a folder, not an image") from None
     except (OSError, ValueError) as error:

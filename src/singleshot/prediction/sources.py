@@ -14,6 +14,7 @@ from urllib.request import url2pathname
 
 from singleshot.core.files import is_regular
 from singleshot.errors import ImageError
+from singleshot.images.packed import find_container, is_container, list_faults, list_members
 from singleshot.images.read import IMAGE_SUFFIXES, nearest_hint
 from singleshot.prediction.output_folder import holds_results, recorded_files
 
@@ -53,9 +54,9 @@ def search_images(
 ) -> FoundImages:
     """List the image files that sources mean.
 
-    A file is taken whatever its suffix; a folder gives its images (by suffix, natural order: 2 before 10), with
-    ``recursive`` those of its subfolders too, linked ones included, hidden ones and results of earlier runs not;
-    anything else is tried as a glob. No file is listed twice.
+    A file is taken whatever its suffix; one that holds images (``train.rec``) gives all of them; a folder gives its
+    images (by suffix, natural order: 2 before 10), with ``recursive`` those of its subfolders too, linked ones
+    included, hidden ones and results of earlier runs not; anything else is tried as a glob. No file is listed twice.
 
     Args:
         sources: files, folders, globs.
@@ -77,9 +78,9 @@ def search_images(
 
 
 def is_many(source: PathLike) -> bool:
-    """Whether a source is a folder or a glob, that is, stands for any number of images."""
+    """Whether a source is a folder, a file of images or a glob, that is, stands for any number of images."""
     text = os.fspath(source)
-    return os.path.isdir(text) or (not os.path.lexists(text) and glob.has_magic(text))
+    return os.path.isdir(text) or is_container(text) or (not os.path.lexists(text) and glob.has_magic(text))
 
 
 class _Search:
@@ -96,8 +97,12 @@ class _Search:
         text = _checked(source)
         if os.path.isdir(text):
             return self._folder(Path(text))
+        if is_container(text):
+            return self._packed(Path(text), "")
         if os.path.lexists(text):
             return [Path(text)]
+        if inside := find_container(text):
+            return self._packed(*inside)
         _check_words(text)
         return self._matches(text)
 
@@ -121,6 +126,22 @@ class _Search:
         if not images:
             raise ImageError(self._nothing_in(folder))
         return images
+
+    def _packed(self, container: Path, wanted: str) -> list[Path]:
+        """Images inside a file: all, the one that is wanted, or those below a folder of that name."""
+        try:
+            members = list_members(container)
+            faults = list_faults(container)
+        except OSError as error:
+            raise ImageError(f"{container}: cannot be read: {error.strerror}") from error
+        if wanted in members:
+            return [container / wanted]
+        self.missed += [f"{container}: {fault}" for fault in faults]
+        names = [name for name in members if not wanted or name.startswith(f"{wanted}/")]
+        if not names:
+            why = "; ".join(self.missed[-1:]) or f"{container}: holds no image" + f" '{wanted}'" * bool(wanted)
+            raise ImageError(why)
+        return [container / name for name in names]
 
     def _inside(self, source: Path) -> Path | None:
         """The excluded folder, where it lies in a source; what lies in it itself was asked for."""

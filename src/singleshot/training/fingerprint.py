@@ -13,6 +13,7 @@ from singleshot.core.files import read_text, write_atomically
 from singleshot.core.structures import Sample
 from singleshot.data import DetectionDataset
 from singleshot.errors import ConfigError
+from singleshot.images.packed import image_stamp
 
 FILE = "data.json"
 NAMED = 3
@@ -68,7 +69,7 @@ def _name(sample: Sample, data: Path) -> str:
 def _digest(sample: Sample) -> str:
     digest = hashlib.blake2b(digest_size=8)
     try:
-        digest.update(str(os.stat(sample.image_path).st_size).encode())
+        digest.update(str(image_stamp(sample.image_path).size).encode())
     except OSError:
         digest.update(b"missing")
     for array in (sample.boxes_xyxy, sample.class_ids, sample.iscrowd, sample.difficult):

@@ -23,6 +23,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from singleshot.augment.pipeline import Augmenter
 from singleshot.core.structures import Batch, Sample
 from singleshot.errors import DataError, ImageError, SingleshotError
+from singleshot.images.packed import image_bytes, image_stamp
 from singleshot.training.sampler import CHANGES, REPLACEMENT, EpochOrder, repeat_weights
 
 logger = logging.getLogger(__name__)
@@ -296,10 +297,10 @@ def read_encoded(samples: Sequence[Sample], indices: NDArray[np.int64], limit_by
     for index in indices.tolist() if limit_bytes else ():
         with suppress(OSError):
             path = samples[index].image_path
-            size = path.stat().st_size
+            size = image_stamp(path).size
             if size > left:
                 break
-            encoded[index] = path.read_bytes()
+            encoded[index] = image_bytes(path)
             left -= size
     return encoded
 

@@ -43,6 +43,10 @@ _BARE: dict[str, dict[str, int]] = {
     "automl": {"split": 0, "filename": 1, "class": 2, "a": 3, "b": 4, "c": 7, "d": 8},
 }
 AUTOML_SETS = {"TRAIN": "train", "TRAINING": "train", "VALIDATION": "val", "VALIDATE": "val", "TEST": "test"}
+UNASSIGNED = "UNASSIGNED"
+"""Google's word for lines that are in no split."""
+# Its header, where there is one, names the four vertices; the first and the third are a box.
+_AUTOML_VERTICES = ["xmin", "ymin", "xmax", "ymin", "xmax", "ymax", "xmin", "ymax"]
 
 
 @dataclass(frozen=True)
@@ -65,6 +69,8 @@ def read_header(cells: Sequence[str]) -> CsvColumns | None:
     """The columns of a header; ``None`` where it lacks one. Capitals, spaces and signs do not count."""
     places: dict[str, int] = {}
     squashed = [re.sub(r"[^a-z0-9]", "", cell.lower()) for cell in cells]
+    if squashed[3:11] == _AUTOML_VERTICES:
+        return CsvColumns(_BARE["automl"], "corners", True)
     boxes = {form: [_place(squashed, wanted) for wanted in names] for form, names in _BOXES.items()}
     form = next((form for form, box in boxes.items() if None not in box), None)
     if form is None:
@@ -93,7 +99,7 @@ def guess_columns(cells: Sequence[str]) -> CsvColumns | None:
         return CsvColumns(_BARE["retinanet"], "corners", False)
     if len(cells) == 8 and is_image(cells[5]) and all(_is_number(cell) for cell in (*cells[1:5], *cells[6:])):
         return CsvColumns(_BARE["makesense"], "size", False)
-    if len(cells) >= 9 and cells[0].upper() in {*AUTOML_SETS, "UNASSIGNED"} and is_image(cells[1]):
+    if len(cells) >= 9 and cells[0].upper() in {*AUTOML_SETS, UNASSIGNED} and is_image(cells[1]):
         return CsvColumns(_BARE["automl"], "corners", False)
     return None
 

@@ -6,7 +6,7 @@ import csv
 import io
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path, PurePath
@@ -14,7 +14,7 @@ from pathlib import Path, PurePath
 from singleshot.core.files import DecodedText, read_text
 from singleshot.data.bad_records import Problem, guessed_encoding
 from singleshot.data.file_index import FileIndex
-from singleshot.data.formats.csv_columns import AUTOML_SETS, CsvColumns
+from singleshot.data.formats.csv_columns import AUTOML_SETS, UNASSIGNED, CsvColumns
 from singleshot.data.paths import Locator, is_possible, spellings
 from singleshot.data.records import ImageRecord, Records, declared_size
 from singleshot.data.split_names import Role, may_hold, split_role
@@ -45,11 +45,14 @@ class CsvLayout:
         root: the folder of the data set.
         tables: the table of each split; the key of a data set without splits is ``""``.
         class_list: names in their order, from a table ``name,number``; empty for the sorted names of all tables.
+        class_names: names for what the tables call the classes, from Open Images' ``class-descriptions`` table.
+        problems: what was noted while it was recognised.
     """
 
     root: Path
     tables: dict[str, CsvTable]
     class_list: tuple[str, ...] = ()
+    class_names: Mapping[str, str] = field(default_factory=dict)
     problems: tuple[Problem, ...] = field(default=())
 
     @property
@@ -82,6 +85,7 @@ class CsvLayout:
         parts: dict[str, Records] = {}
         for name, table in self.tables.items():
             for own, records in _read_table(table, finder).items():
+                records.labels = [self.class_names.get(str(label), str(label)) for label in records.labels]
                 parts[own or name] = records
         return parts
 
@@ -149,6 +153,9 @@ def _read_table(table: CsvTable, finder: _ImageFinder) -> dict[str, Records]:
         records.states_sizes = "image_width" in table.columns.places
     parts = parts or {"": Records(states_sizes=False)}
     first = next(iter(parts.values()))
+    if len(parts) > 1 and "" in parts:
+        message = f"{len(parts[''].images)} images are in no split, others are: only the whole data set has them"
+        first.add_problem(table.file, None, "no-split", message, "noted")
     if text.guessed:
         first.problems.append(guessed_encoding(table.file, text.encoding))
     _settle_unit(table, parts)
@@ -165,7 +172,8 @@ def _read_row(
 ) -> None:
     """Append what a line says; a line without a class is an image without objects."""
     cells = {key: row[place].strip() if place < len(row) else "" for key, place in table.columns.places.items()}
-    split = AUTOML_SETS.get(cells.get("split", "").upper(), cells.get("split", ""))
+    stated = cells.get("split", "")
+    split = "" if stated.upper() == UNASSIGNED else AUTOML_SETS.get(stated.upper(), stated)
     records = parts.setdefault(split, Records())
     name = cells["filename"]
     if not name or not is_possible(spellings(name)[-1]):

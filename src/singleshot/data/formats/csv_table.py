@@ -8,6 +8,7 @@ from collections import Counter
 from pathlib import Path
 
 from singleshot.core.files import decode_text
+from singleshot.data.bad_records import Problem
 from singleshot.data.formats.csv_columns import (
     DELIMITERS,
     guess_columns,
@@ -22,6 +23,7 @@ from singleshot.errors import DataError
 
 MAX_HEADER_BYTES = 65536
 SUFFIXES = (".csv", ".tsv")
+SELECTION = "sub-"
 
 
 def find(path: Path) -> CsvLayout | None:
@@ -48,11 +50,25 @@ def find(path: Path) -> CsvLayout | None:
         raise faults[0]
     if not tables:
         return None
+    tables, problems = _without_originals(tables)
     names = [_split_name(table.file, path) for table in tables]
     if len(tables) == 1 and not split_role(names[0]):
         names = [""]
     classes = _class_list([table.file.parent for table in tables])
-    return CsvLayout(path, _named_apart(names, tables), classes)
+    named = _class_names([path, *(table.file.parent for table in tables)])
+    return CsvLayout(path, _named_apart(names, tables), classes, named, tuple(problems))
+
+
+def _without_originals(tables: list[CsvTable]) -> tuple[list[CsvTable], list[Problem]]:
+    """The tables without those of which a part lies beside them as ``sub-NAME.csv``, as jetson-inference selects it."""
+    files = {table.file for table in tables}
+    parts = {table.file: table.file.with_name(f"{SELECTION}{table.file.name}") for table in tables}
+    problems = [
+        Problem(file, None, "other-settings", "noted", f"passed over: {part.name}, a selection of it, is read")
+        for file, part in parts.items()
+        if part in files
+    ]
+    return [table for table in tables if parts[table.file] not in files], problems
 
 
 def _named_apart(names: list[str], tables: list[CsvTable]) -> dict[str, CsvTable]:
@@ -68,6 +84,15 @@ def _named_apart(names: list[str], tables: list[CsvTable]) -> dict[str, CsvTable
 def _split_name(file: Path, root: Path) -> str:
     stem = file.stem.removesuffix("_labels").removesuffix("_annotations").strip("_")
     return file.parent.name if (is_whole(stem) and file.parent != root) else stem
+
+
+def _class_names(folders: list[Path]) -> dict[str, str]:
+    """What Open Images' ``class-descriptions-boxable.csv`` calls the classes that its tables give by ``/m/...``."""
+    for file in (file for folder in dict.fromkeys(folders) for file in visible(folder, ".csv")):
+        if file.stem.lower().startswith("class-descriptions"):
+            rows = [row for row in csv.reader(io.StringIO(table_text(file).text)) if len(row) == 2]
+            return {key.strip(): name.strip() for key, name in rows if key.startswith("/")}
+    return {}
 
 
 def _class_list(folders: list[Path]) -> tuple[str, ...]:

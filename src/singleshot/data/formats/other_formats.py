@@ -26,7 +26,6 @@ _SIGNS: tuple[tuple[str, str], ...] = (
     ("CVAT for images", r"<annotations>[\s\S]*<image "),
     ("a table with all numbers of a box in one column", r"^[^\n{]*\bbbox\b"),
     ("a table of classes of whole images", r"^filename(, ?[^,\n]+)+\r?\n[^,\n]+(, ?[01])+\r?\n"),
-    ("KITTI", r"^[A-Za-z_]+( -?[0-9.]+){14}"),
     ("DOTA", r"^(imagesource:|gsd:|([0-9.]+ ){8}\D)"),
     ("VisDrone", r"^(\d+,){7}\d+"),
 )

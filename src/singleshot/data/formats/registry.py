@@ -14,7 +14,7 @@ from singleshot.errors import DataError
 
 @dataclass(frozen=True)
 class Content:
-    """What a writer writes; the images are put into their folder by others.
+    """What a writer writes; the images are put into their folder by others, where it has one.
 
     Attributes:
         samples: each once.
@@ -22,6 +22,7 @@ class Content:
         source_format: the format that the samples were read from.
         splits: the samples of each split; all under ``None`` where there are no splits.
         names: the new file name of each image.
+        track: wraps the list of image files where the writer reads them (a progress bar).
     """
 
     samples: Sequence[Sample]
@@ -29,6 +30,7 @@ class Content:
     source_format: str
     splits: Mapping[str | None, Sequence[Sample]]
     names: Mapping[Path, str]
+    track: Callable[[Sequence[Path]], Iterable[Path]] = iter
 
 
 def _accept_names(names: Sequence[str], used: Collection[str]) -> None:
@@ -41,8 +43,9 @@ class Writer:
 
     Attributes:
         write: puts all files but the images into a new folder.
-        image_folder: where the images belong.
-        entries: what it writes at the top of the folder, besides lists of splits; such a data set may be overwritten.
+        image_folder: where the images belong; ``None`` where the writer puts them into its own files.
+        entries: what it writes at the top of the folder, besides files of splits; such a data set may be overwritten.
+        split_files: suffixes of its files that are called after splits.
         needs_splits: whether an image that is in no split would be lost.
         any_class_name: whether class names may hold control characters, and spaces at their ends.
         check_names: refuses class names with a `DataError`; also gets the names of classes with objects.
@@ -51,8 +54,9 @@ class Writer:
     """
 
     write: Callable[[Path, Content], None]
-    image_folder: str
+    image_folder: str | None
     entries: frozenset[str]
+    split_files: frozenset[str] = frozenset({".txt"})
     needs_splits: bool = True
     any_class_name: bool = False
     check_names: Callable[[Sequence[str], Collection[str]], None] = _accept_names
@@ -85,7 +89,7 @@ class DataFormat:
 FORMATS: Registry[DataFormat] = Registry(
     "data format",
     {name: f"{__package__}.{name}" for name in ("labelme", "coco", "yolo", "voc")}
-    | {"csv": f"{__package__}.csv_table"},
+    | {"csv": f"{__package__}.csv_table", "rec": f"{__package__}.rec", "kitti": f"{__package__}.kitti"},
 )
 """All formats; those of other packages are entry points of the group ``singleshot.data_formats``."""
 

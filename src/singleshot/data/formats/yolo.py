@@ -8,6 +8,7 @@ from pathlib import Path
 
 from singleshot.core.files import read_text
 from singleshot.data.bad_records import Problem
+from singleshot.data.formats.kitti_rows import holds_kitti
 from singleshot.data.formats.registry import FORMATS, DataFormat
 from singleshot.data.formats.writers import YOLO
 from singleshot.data.formats.yolo_labels import (
@@ -46,6 +47,9 @@ def find(path: Path) -> YoloLayout | None:
     if layout:
         return layout
     sources = _bare_sources(path)
+    folders = [swapped_folder(source) or source for places in sources.values() for source in places if source.is_dir()]
+    if any(map(holds_kitti, folders)):  # in the same folders, images/ and labels/
+        return None
     return _named_layout(path, sources, None) if sources else None
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from singleshot.core.files import read_bytes, read_text
 from singleshot.data.bad_records import guessed_encoding
 from singleshot.data.file_index import is_hidden
+from singleshot.data.formats.kitti_rows import is_kitti_row
 from singleshot.data.formats.yolo_names import FILE_NAMES, MAX_CLASSES
 from singleshot.data.paths import child
 from singleshot.data.records import Records
@@ -86,14 +87,15 @@ class LabelFolders:
 
 
 def looks_like_labels(file: Path) -> bool:
-    """Whether a text is YOLO labels: empty, or its first line is a class and at least four numbers."""
+    """Whether a text is YOLO labels: empty, or its first line is a class and at least four numbers, and not KITTI's."""
     try:
         head = read_bytes(file, MAX_LABEL_BYTES)[:4096]
     except OSError:
         return False
     lines = head.replace(b"\0", b"").lstrip(b"\xef\xbb\xbf\xff\xfe").decode("latin-1").split("\n")
     words = next((line.split() for line in lines if line.split()), None)
-    return words is None or (len(words) >= 4 and all(_NUMBER_SIGNS.issuperset(word) for word in words[1:]))
+    numbers = words is not None and len(words) >= 4 and all(_NUMBER_SIGNS.issuperset(word) for word in words[1:])
+    return words is None or (numbers and not is_kitti_row(words))
 
 
 def is_other_text(file: Path) -> bool:

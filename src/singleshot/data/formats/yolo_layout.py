@@ -56,6 +56,7 @@ class YoloLayout:
             _report_orphans(records, labels, folders)
         names = self.names if self.names is not None else self._numbered_names(records)
         records.class_names, records.class_ids = names, tuple(range(len(names)))
+        records.unnamed = self.names is None
         _report_shared_labels(records)
         _report_counting_from_one(records, self.root)
         return records
