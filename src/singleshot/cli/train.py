@@ -49,10 +49,16 @@ def train(
     anchor_scale: Annotated[
         float | None, typer.Option(help="Factor for the sizes of the default boxes, such as 0.5 for small objects.")
     ] = None,
-    augment: Annotated[str | None, typer.Option(help="Random changes: ssd, ssdlite, light, none.")] = None,
-    freeze: Annotated[
-        list[str] | None, typer.Option(help="Part that stays as it is, such as backbone; repeatable.")
+    augment: Annotated[
+        str | None, typer.Option(help="Random changes: ssd, ssd_pytorch, mxnet_ssd, ssdlite, light, none.")
     ] = None,
+    freeze: Annotated[
+        list[str] | None,
+        typer.Option(help="Part that stays as it is, such as backbone, or a regular expression; repeatable."),
+    ] = None,
+    finetune: Annotated[
+        bool, typer.Option("--finetune", help="Learn only the predictors, and what the weights do not hold.")
+    ] = False,
     amp: Annotated[str | None, typer.Option(help="Number format: auto (default), fp32, bf16, fp16.")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 ...")] = "auto",
     workers: Annotated[str | None, typer.Option(help="Processes that prepare images, or auto (default).")] = None,
@@ -97,6 +103,7 @@ def train(
         anchor_scale=anchor_scale,
         augment=augment,
         freeze=freeze,
+        finetune=finetune or None,
         amp=amp,
         device=device,
         workers=_number_or_text(workers),

@@ -14,6 +14,7 @@ from singleshot.core.settings import AnchorConfig, Frozen, LossConfig, MatchConf
 from singleshot.core.sizes import parse_batch_size
 from singleshot.data.formats.registry import known_format
 from singleshot.errors import ConfigError
+from singleshot.training.registry import OPTIMIZERS, SCHEDULES
 
 PositiveInt = Annotated[int, Field(gt=0)]
 BatchSize = Annotated[int | Literal["auto"], BeforeValidator(lambda value: parse_batch_size(value, auto=True))]
@@ -31,27 +32,34 @@ class OptimizerConfig(Frozen):
     """How gradients change weights.
 
     Attributes:
-        name: ``adamw``, quick on small data, or ``sgd`` (with momentum), the papers'.
+        name: ``adamw``, quick on small data; ``sgd`` (with momentum), the papers'; ``adam``, ``rmsprop``, ``adadelta``;
+            or another of `OPTIMIZERS`.
         lr: learning rate of the weights; ``auto`` takes the optimiser's usual one, scaled to the batch.
         lr_batch: effective batch that ``lr`` was chosen for: another batch scales ``lr`` linearly (SGD) or by the root
-            (AdamW). ``None`` uses ``lr`` as it is.
-        momentum: of SGD, or AdamW's first beta.
-        weight_decay: of weights; ``auto`` is 5e-4 for SGD, 0.01 for AdamW (which does not scale it by the gradient's
-            size). ``decay_norm`` and ``decay_bias`` tell about the rest.
+            (the others). ``None`` uses ``lr`` as it is.
+        momentum: of SGD; the first beta of AdamW and Adam; of RMSProp and Adadelta, how slowly squared gradients are
+            forgotten.
+        weight_decay: of weights; ``auto`` is 5e-4 for SGD and RMSProp, 0.01 for AdamW (which does not scale it by the
+            gradient's size), else 0. ``decay_norm`` and ``decay_bias`` tell about the rest.
         decay_norm, decay_bias: whether scales of normalisation layers and biases decay too (Caffe: scales do).
+        l2_decay_factor: decay of the scales of L2Norm as a multiple of ``weight_decay`` (mxnet-ssd: .1); ``None`` is as
+            ``decay_norm`` says.
         bias_lr_factor: learning rate of biases as a multiple (Caffe: 2).
+        bias_lr_parts: the parts whose biases ``bias_lr_factor`` is for (mxnet-ssd: ``[extras, head]``); ``None``: all.
         lr_factors: multiples of ``lr`` by part of the network, such as ``{backbone: 0.1}``; the longest prefix counts.
         clip_norm: largest norm of the whole gradient; ``None`` does not clip.
     """
 
-    name: Literal["sgd", "adamw"] = "adamw"
+    name: Annotated[str, AfterValidator(OPTIMIZERS.check)] = "adamw"
     lr: PositiveFloat | Literal["auto"] = "auto"
     lr_batch: PositiveInt | None = None
     momentum: UnitFloat = 0.9
     weight_decay: NonNegative | Literal["auto"] = "auto"
     decay_norm: bool = False
     decay_bias: bool = False
+    l2_decay_factor: NonNegative | None = None
     bias_lr_factor: PositiveFloat = 1.0
+    bias_lr_parts: tuple[str, ...] | None = None
     lr_factors: dict[str, NonNegative] = Field(default_factory=dict)
     clip_norm: PositiveFloat | None = None
 
@@ -60,7 +68,8 @@ class ScheduleConfig(Frozen):
     """How the learning rate moves; positions are in the unit of the run's length (epochs, steps or minutes).
 
     Attributes:
-        kind: ``multistep`` multiplies by ``gamma`` at each milestone; ``cosine`` falls to ``final_factor`` at the end.
+        kind: ``multistep`` multiplies by ``gamma`` at each milestone; ``cosine`` falls to ``final_factor`` at the end;
+            ``constant``; or another of `SCHEDULES`.
         milestones: positions of the drops of ``multistep``.
         gamma: factor of each drop.
         final_factor: where ``cosine`` ends, as a fraction of the learning rate.
@@ -68,7 +77,7 @@ class ScheduleConfig(Frozen):
         warmup_factor: where warm-up begins, as a fraction of the learning rate.
     """
 
-    kind: Literal["multistep", "cosine", "constant"] = "cosine"
+    kind: Annotated[str, AfterValidator(SCHEDULES.check)] = "cosine"
     milestones: tuple[PositiveFloat, ...] = ()
     gamma: UnitFloat = 0.1
     final_factor: UnitFloat = 0.0
@@ -79,7 +88,7 @@ class ScheduleConfig(Frozen):
     def _milestones_fit(self) -> Self:
         if self.kind == "multistep" and not self.milestones:
             raise ValueError("multistep needs milestones, such as [80000, 100000]")
-        if self.kind != "multistep" and self.milestones:
+        if self.kind in ("cosine", "constant") and self.milestones:
             raise ValueError(f"milestones mean nothing to a {self.kind} schedule; use kind: multistep")
         if list(self.milestones) != sorted(set(self.milestones)):
             raise ValueError(f"milestones must rise; they are {list(self.milestones)}")
@@ -202,7 +211,9 @@ class TrainConfig(Frozen):
         augment: random changes: a preset (``ssd``, ``ssdlite``, ``light``, ``none``), or a mapping that changes one,
             such as ``{preset: light, flip: 0.5}``.
         amp: precision of the forward pass; ``auto`` takes bf16 where the machine is quicker with it.
-        freeze: parts of the network that stay as they are: prefixes or patterns (``backbone``, ``backbone.conv1_*``).
+        freeze: parts of the network that stay as they are: prefixes or patterns (``backbone``, ``backbone.conv1_*``) or
+            regular expressions (``^(conv1_|conv2_).*``); see `singleshot.training.part_names.matching`.
+        finetune: freeze all that is taken over from the starting point, but the predictors (as mxnet-ssd does).
         batch_norm: ``train`` updates statistics, ``eval`` keeps those of the starting point.
         batch_norm_momentum: share of a batch in the running statistics; ``None`` is the model's (PyTorch's .1).
         keep_empty: train on images without objects as background.
@@ -241,6 +252,7 @@ class TrainConfig(Frozen):
     augment: Annotated[AugmentConfig, BeforeValidator(parse_augment)] = preset("light")
     amp: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     freeze: tuple[str, ...] = ()
+    finetune: bool = False
     batch_norm: Literal["train", "eval"] = "train"
     batch_norm_momentum: Annotated[float, Field(gt=0, le=1)] | None = None
     keep_empty: bool = True

@@ -47,6 +47,7 @@ def train(
     anchor_scale: float | None = None,
     augment: str | Mapping[str, Any] | None = None,
     freeze: Sequence[str] | None = None,
+    finetune: bool | None = None,
     amp: str | None = None,
     device: str = "auto",
     workers: int | Literal["auto"] | None = None,
@@ -91,7 +92,8 @@ def train(
         anchors: default boxes in place of the model's; ``auto`` scales the model's to the training objects.
         anchor_scale: factor for the sizes of the model's default boxes.
         augment: a preset of random changes, or a mapping that changes one.
-        freeze: parts that stay as they are.
+        freeze: parts that stay as they are: prefixes, patterns or regular expressions.
+        finetune: learn only the predictors, and what the starting point does not hold.
         amp: number format: ``auto``, ``fp32``, ``bf16``, ``fp16``.
         workers: processes that prepare images.
         seed: of everything random.
@@ -125,11 +127,11 @@ def train(
             "data.path": data, "model": model, "weights": weights, "epochs": epochs, "steps": steps, "minutes": minutes,
             "batch_size": batch_size, "optimizer.lr": lr, "size_hw": None if size is None else list(parse_size(size)),
             "data.train": train, "data.val": val, "data.bad_data": bad_data, "data.format": format, "anchors": anchors,
-            "anchor_scale": anchor_scale, "augment": augment, "freeze": freeze, "amp": amp, "workers": workers,
-            "seed": seed, "tensorboard": tensorboard, "accumulate": accumulate, "batch_norm": batch_norm,
-            "batch_norm_momentum": batch_norm_momentum, "keep_empty": keep_empty, "use_difficult": use_difficult,
-            "repeat_threshold": repeat_threshold, "channels_last": channels_last, "compile": compile,
-            "log_every": log_every, "save_minutes": save_minutes, **(settings or {}),
+            "anchor_scale": anchor_scale, "augment": augment, "freeze": freeze, "finetune": finetune, "amp": amp,
+            "workers": workers, "seed": seed, "tensorboard": tensorboard, "accumulate": accumulate,
+            "batch_norm": batch_norm, "batch_norm_momentum": batch_norm_momentum, "keep_empty": keep_empty,
+            "use_difficult": use_difficult, "repeat_threshold": repeat_threshold, "channels_last": channels_last,
+            "compile": compile, "log_every": log_every, "save_minutes": save_minutes, **(settings or {}),
         }
     )  # fmt: skip
     if resume:
