@@ -21,6 +21,7 @@ from typer.testing import CliRunner
 
 import singleshot
 from singleshot.cli import app
+from singleshot.core.transforms import AUGMENTATIONS
 from singleshot.demo.scenes import make_scenes
 from singleshot.errors import ConfigError, DataError, SingleshotError
 from singleshot.evaluation.metrics import DetectionTable, evaluate_detections
@@ -30,6 +31,7 @@ from singleshot.training.logs import log_series
 from singleshot.training.recipes import read_config
 from singleshot.training.result import TrainResult
 from singleshot.training.train import train
+from singleshot.weights.bundled import bundled_path
 from singleshot.weights.file import read_spec, read_state, save_weights
 from singleshot.weights.network import load_network
 
@@ -410,3 +412,66 @@ def test_unreadable_images_do_not_stop_a_run(tmp_path: Path) -> None:
     broken.write_bytes(whole[: len(whole) // 3])
     result, _ = run(folder, tmp_path / "run", steps=4, batch_size=4, settings=SMALL | {"data.val": "none"})
     assert result.steps == 4
+
+
+def darken(image: np.ndarray, boxes_xyxy: np.ndarray, class_ids: np.ndarray) -> tuple[np.ndarray, ...]:
+    return image // 2, boxes_xyxy, np.zeros_like(class_ids)
+
+
+def test_a_transform_of_ones_own_is_the_last_step_and_is_needed_to_resume(scenes: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    result, _ = run(scenes, folder, steps=2, batch_size=2, val="none", transform=darken, augment="light")
+    config = read_config(folder / "config.yaml")
+    assert config.augment.transforms == (f"{darken.__module__}:darken",)
+    assert config.augment.mirror == 0.5
+    with pytest.raises(ConfigError, match=r"`transform`: the run in .* has .*:darken, not .*:same"):
+        run(None, folder, settings={}, resume=True, steps=3, transform=same)
+    forgotten = AUGMENTATIONS._objects.pop(config.augment.transforms[0])
+    AUGMENTATIONS._added.remove(config.augment.transforms[0])
+    with pytest.raises(ConfigError, match=r"darken' is not registered.*`transform`"):
+        run(None, folder, settings={}, resume=True, steps=3)
+    result, _ = run(None, folder, settings={}, resume=True, steps=3, transform=forgotten)
+    assert result.steps == 3
+
+
+def same(image: np.ndarray, boxes_xyxy: np.ndarray, class_ids: np.ndarray) -> tuple[np.ndarray, ...]:
+    return image, boxes_xyxy, class_ids
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_transform_that_fails_ends_the_run_with_its_name(scenes: Path, tmp_path: Path, workers: int) -> None:
+    def failing(image: np.ndarray, boxes_xyxy: np.ndarray, class_ids: np.ndarray) -> None:
+        raise KeyError("colour")
+
+    settings = SMALL | {"workers": workers}
+    with pytest.raises(
+        DataError, match=r"^the transform '.*failing' failed on .*: KeyError: 'colour' \(.*test_train\.py"
+    ):
+        run(scenes, tmp_path / "run", settings=settings, steps=1, batch_size=2, val="none", transform=failing)
+
+
+def test_mxnets_losses_are_logged_on_request(scenes: Path, tmp_path: Path) -> None:
+    result, _ = run(scenes, tmp_path / "run", steps=2, batch_size=2, val="none", also_log="mxnet")
+    for name in ("CrossEntropy", "SmoothL1"):
+        steps, values = log_series(result.folder / "metrics.csv", f"loss/mxnet_{name}")
+        assert steps == [1, 2]
+        assert all(0 < value < 100 for value in values)
+
+
+def test_finetuning_says_what_it_freezes_and_is_kept_by_a_resumed_run(scenes: Path, tmp_path: Path) -> None:
+    result, text = run(scenes, tmp_path / "run", steps=1, batch_size=2, val="none", finetune=True)
+    config = read_config(result.folder / "config.yaml")
+    assert {"backbone", "extras"} <= set(config.freeze)
+    assert not config.finetune
+    assert re.search(r"frozen +\d+ tensors: backbone", text)
+    before, after = (
+        read_state(bundled_path("coco")),
+        torch.load(result.folder / "state.pt", weights_only=True)["network"],
+    )
+    assert torch.equal(before["backbone.stem.conv.weight"], after["backbone.stem.conv.weight"])
+    moved = [name for name in after if name.startswith("head.boxes") and not torch.equal(before[name], after[name])]
+    assert moved
+    _, text = run(None, result.folder, settings={}, resume=True, steps=2)
+    assert re.search(r"frozen +\d+ tensors: backbone", text)
+    with pytest.raises(ConfigError, match="finetune: nothing is taken over"):
+        run(scenes, tmp_path / "other", steps=1, finetune=True, weights="none")

@@ -126,6 +126,7 @@ class AugmentConfig(Frozen):
         flip: probability of swapping top and bottom, for pictures without an up (microscopes, aerial views).
         interpolations: one of these resizes each image.
         fill_rgb: colour of the canvas.
+        transforms: own steps after all others, by their names in `AUGMENTATIONS`.
         reduced_decode: read a JPEG at 1/2, 1/4 or 1/8 where the result is at least that much smaller. Quicker, and
             smoother than resizing at once.
     """
@@ -137,6 +138,7 @@ class AugmentConfig(Frozen):
     flip: UnitFloat = 0.0
     interpolations: Annotated[tuple[Interpolation, ...], Field(min_length=1)] = ("linear",)
     fill_rgb: tuple[Byte, Byte, Byte] = (123, 117, 104)
+    transforms: tuple[str, ...] = ()
     reduced_decode: bool = True
 
 

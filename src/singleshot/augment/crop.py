@@ -134,7 +134,7 @@ def _pick_mxnet(
     size = np.minimum(np.stack([scale * root, scale / root]), 1) * _column(canvas.size, 3)
     low, overlap = _place(u[2:], size, canvas, boxes_xyxy, grid)
     good = (overlap >= min_ious[:, None]) & _holds_centre(low, size, boxes_xyxy) if len(boxes_xyxy) else overlap >= 0
-    finders = order[good.any(axis=1)[order]]
+    finders = order[np.any(good[order], axis=1)]
     if not len(finders):
         return None
     sampler, trial = finders[0], good[finders[0]].argmax()

@@ -225,6 +225,7 @@ class TrainConfig(Frozen):
         channels_last: memory layout of the network.
         compile: use ``torch.compile``.
         log_every: optimiser steps between two rows of the log.
+        also_log: ``mxnet`` logs the two numbers of mxnet-ssd's ``MultiBoxMetric``, too (the mean over batches).
         save_minutes: time between two saves of the full training state.
         tensorboard: write TensorBoard events, too.
         reference: what the recipe should reach; ``None`` where nothing is published.
@@ -263,6 +264,7 @@ class TrainConfig(Frozen):
     channels_last: bool = True
     compile: bool = False
     log_every: PositiveInt = 20
+    also_log: Literal["mxnet"] | None = None
     save_minutes: PositiveFloat = 2.0
     tensorboard: bool = False
     reference: Reference | None = None

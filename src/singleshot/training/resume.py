@@ -17,7 +17,17 @@ LAST_SETTING = "reference"
 """Stands at the end of every ``config.yaml`` of ours: without it the file is cut short."""
 
 # What a resumed run may change: the rest would make it another run.
-RESUMABLE = {"epochs", "steps", "minutes", "workers", "log_every", "save_minutes", "tensorboard", "data.path"}
+RESUMABLE = {
+    "epochs",
+    "steps",
+    "minutes",
+    "workers",
+    "log_every",
+    "also_log",
+    "save_minutes",
+    "tensorboard",
+    "data.path",
+}
 
 
 def saved_settings(folder: Path) -> TrainConfig:

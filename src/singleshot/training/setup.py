@@ -72,6 +72,10 @@ def prepare(
         ConfigError: a setting does not fit the network or the device.
     """
     network, size_hw = start.network, start.spec.preprocess.size_hw
+    if asked.also_log and network.objectness_head is not None:
+        raise ConfigError(
+            f"also_log: {asked.also_log} has no two-step detectors such as {start.spec.name}: leave it out"
+        )
     frozen = _freeze(asked, start)
     batch = choose_batch(network, size_hw, device, len(train_set)) if asked.batch_size == "auto" else asked.batch_size
     rate = learning_rate(asked.optimizer, batch * asked.accumulate, has_batch_norm(network))

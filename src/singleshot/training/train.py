@@ -13,6 +13,7 @@ from rich.console import Console
 
 from singleshot.core.settings import AnchorConfig
 from singleshot.core.sizes import parse_size
+from singleshot.core.transforms import AUGMENTATIONS, Transform, step, steps_by_name
 from singleshot.errors import ConfigError
 from singleshot.models.config import ModelSpec
 from singleshot.models.description import describe, is_description, read_description
@@ -46,6 +47,7 @@ def train(
     anchors: Literal["auto"] | AnchorConfig | None = None,
     anchor_scale: float | None = None,
     augment: str | Mapping[str, Any] | None = None,
+    transform: Transform | None = None,
     freeze: Sequence[str] | None = None,
     finetune: bool | None = None,
     amp: str | None = None,
@@ -63,6 +65,7 @@ def train(
     channels_last: bool | None = None,
     compile: bool | None = None,
     log_every: int | None = None,
+    also_log: Literal["mxnet"] | None = None,
     save_minutes: float | None = None,
     settings: Mapping[str, Any] | None = None,
     console: Console | None = None,
@@ -92,6 +95,8 @@ def train(
         anchors: default boxes in place of the model's; ``auto`` scales the model's to the training objects.
         anchor_scale: factor for the sizes of the model's default boxes.
         augment: a preset of random changes, or a mapping that changes one.
+        transform: a step of your own, after all others, on each training input: ``(image, boxes_xyxy, class_ids)`` to
+            the same three, or with a ``np.random.Generator`` as a fourth argument. A resumed run needs it again.
         freeze: parts that stay as they are: prefixes, patterns or regular expressions.
         finetune: learn only the predictors, and what the starting point does not hold.
         amp: number format: ``auto``, ``fp32``, ``bf16``, ``fp16``.
@@ -108,6 +113,7 @@ def train(
         channels_last: memory layout of the network.
         compile: use ``torch.compile``.
         log_every: optimiser steps between two rows of the log.
+        also_log: ``mxnet`` logs the two losses that mxnet-ssd shows, too.
         save_minutes: time between two saves of the full training state.
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:1`` ...
         settings: nested settings by dotted key, such as ``{"optimizer.lr": 0.01}``.
@@ -131,22 +137,44 @@ def train(
             "workers": workers, "seed": seed, "tensorboard": tensorboard, "accumulate": accumulate,
             "batch_norm": batch_norm, "batch_norm_momentum": batch_norm_momentum, "keep_empty": keep_empty,
             "use_difficult": use_difficult, "repeat_threshold": repeat_threshold, "channels_last": channels_last,
-            "compile": compile, "log_every": log_every, "save_minutes": save_minutes, **(settings or {}),
+            "compile": compile, "log_every": log_every, "also_log": also_log,
+            "save_minutes": save_minutes, **(settings or {}),
         }
     )  # fmt: skip
+    own = _registered(transform)
     if resume:
         folder = existing_folder(out)
         config = resumed_settings(saved_settings(folder), changes, folder)
+        _check_transform(config, own, folder)
     else:
         config = _new_settings(recipe, changes)
+        if own:
+            config = config.updated({"augment.transforms": [*config.augment.transforms, own]})
         assert config.data is not None
         folder = new_folder(out, Path(config.data.path).resolve().stem, overwrite=overwrite)
     try:
+        steps_by_name(config.augment.transforms)
         with sole_use(folder):
             return run_session(config, folder, choose_device(device), console or Console(), resume=resume)
     finally:
         with suppress(OSError):
             folder.rmdir()  # if nothing was written
+
+
+def _registered(transform: Transform | None) -> str:
+    """The name by which settings know a transform from now on; empty without one."""
+    if transform is None:
+        return ""
+    name = step(transform).name
+    AUGMENTATIONS.replace(name, transform)
+    return name
+
+
+def _check_transform(config: TrainConfig, own: str, folder: Path) -> None:
+    """A run that goes on has the transform that it had."""
+    if own and own not in config.augment.transforms:
+        had = ", ".join(config.augment.transforms) or "none"
+        raise ConfigError(f"`transform`: the run in {folder} has {had}, not {own}; a resumed run keeps its settings")
 
 
 def _changes(options: Mapping[str, Any]) -> dict[str, Any]:
