@@ -34,7 +34,7 @@ class TransformError(DataError):
     """A transform of the user's own failed, or gave back what is no labelled image. The message names it."""
 
 
-class Step(NamedTuple):
+class OwnStep(NamedTuple):
     """A transform that is ready to be called.
 
     Attributes:
@@ -48,7 +48,7 @@ class Step(NamedTuple):
     takes_rng: bool
 
 
-def step(transform: Transform, name: str = "") -> Step:
+def step(transform: Transform, name: str = "") -> OwnStep:
     """A transform with its name, and whether it takes randomness.
 
     Raises:
@@ -63,7 +63,7 @@ def step(transform: Transform, name: str = "") -> Step:
         takes_rng = True
     except ValueError:  # written in C: no signature
         takes_rng = False
-    return Step(name or transform_name(transform), transform, takes_rng)
+    return OwnStep(name or transform_name(transform), transform, takes_rng)
 
 
 def transform_name(transform: Transform) -> str:
@@ -72,7 +72,7 @@ def transform_name(transform: Transform) -> str:
     return f"{named.__module__}:{named.__qualname__}"
 
 
-def steps_by_name(names: tuple[str, ...]) -> tuple[Step, ...]:
+def steps_by_name(names: tuple[str, ...]) -> tuple[OwnStep, ...]:
     """The transforms that settings name.
 
     Raises:
@@ -89,7 +89,7 @@ def steps_by_name(names: tuple[str, ...]) -> tuple[Step, ...]:
 
 
 def apply(
-    one: Step,
+    one: OwnStep,
     labelled: Labelled,
     rng: np.random.Generator,
     classes: int,

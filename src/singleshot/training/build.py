@@ -16,7 +16,7 @@ from singleshot.interop.mxnet.training_graph import label_rows, monitored_losses
 from singleshot.models.fast_conv.small_maps import has_small_maps
 from singleshot.multibox.loss import multibox_loss
 from singleshot.multibox.refine import refine_loss
-from singleshot.training.checkpoint import Learner
+from singleshot.training.checkpoint import Learner, RunState
 from singleshot.training.config import TrainConfig
 from singleshot.training.ema import Ema
 from singleshot.training.guards import LossGuard
@@ -69,7 +69,11 @@ def build_trainer(setup: Setup, loader: TrainLoader, store: Store, held_out: Hel
         guard=LossGuard(paths.__getitem__, 1 if device.type == "cpu" else GUARD_EVERY),
         store=store,
         intervals=Intervals(
-            config.log_every, config.evaluation.every, config.save_minutes * 60, config.evaluation.share
+            config.log_every,
+            config.evaluation.every,
+            config.save_minutes * 60,
+            config.evaluation.share,
+            config.checkpoints.every or 0.0,
         ),
         evaluate=held_out.measure if held_out else None,
         held_out=len(held_out.images) if held_out else 0,
@@ -79,6 +83,7 @@ def build_trainer(setup: Setup, loader: TrainLoader, store: Store, held_out: Hel
         accumulate=config.accumulate,
         clip_norm=config.optimizer.clip_norm,
         still=[*still_norms(network, config.batch_norm), *setup.single_norms],
+        run=RunState(step=config.start_step, first_step=config.start_step),
         compiled=torch.compile(network) if config.compile else None,
     )
 

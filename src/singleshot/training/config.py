@@ -106,6 +106,26 @@ class EmaConfig(Frozen):
     decay: Annotated[float, Field(gt=0, lt=1)] = 0.9998
 
 
+class CheckpointConfig(Frozen):
+    """Numbered checkpoints beside the best and the last one: weights, and the state that ``resume=500`` goes back to.
+
+    Attributes:
+        every: their distance in the unit of the run's length; ``None`` makes none.
+        keep: so many of the latest stay; ``None`` keeps all.
+    """
+
+    every: PositiveFloat | None = None
+    keep: PositiveInt | None = None
+
+    @model_validator(mode="after")
+    def _some_to_keep(self) -> Self:
+        if self.keep is not None and self.every is None:
+            raise ValueError(
+                "keep says how many numbered checkpoints stay, but every does not say how often one is made"
+            )
+        return self
+
+
 def _metric_name(name: Any) -> Any:
     """COCO's numbers may be named without their prefix."""
     return f"coco_{name}" if isinstance(name, str) and name.startswith(("AP", "AR")) else name
@@ -204,7 +224,8 @@ class TrainConfig(Frozen):
         epochs, steps, minutes: length of the run, one of them; none means ``DEFAULT_EPOCHS``.
         batch_size: images per forward; ``auto`` fits the memory.
         accumulate: forwards per optimiser step; the effective batch is ``batch_size * accumulate``.
-        optimizer, schedule, ema, evaluation: see there; ``ema: null`` averages nothing.
+        start_step: optimiser steps that the weights have learnt already: schedule and count of steps begin there.
+        optimizer, schedule, ema, evaluation, checkpoints: see there; ``ema: null`` averages nothing.
         loss, match: the multibox loss; ``loss.classification`` also decides how scores are read afterwards.
         anchors: default boxes to use in place of the model's; ``auto`` scales the model's to the training objects.
         anchor_scale: factor for the sizes of the model's default boxes.
@@ -226,6 +247,8 @@ class TrainConfig(Frozen):
         compile: use ``torch.compile``.
         log_every: optimiser steps between two rows of the log.
         also_log: ``mxnet`` logs the two numbers of mxnet-ssd's ``MultiBoxMetric``, too (the mean over batches).
+        monitor: optimiser steps between two looks at weights and gradients, written to ``monitor.csv``; 0 never looks.
+        monitor_pattern: the parameters that it looks at, named as ``freeze`` names them; empty: all.
         save_minutes: time between two saves of the full training state.
         tensorboard: write TensorBoard events, too.
         reference: what the recipe should reach; ``None`` where nothing is published.
@@ -245,7 +268,9 @@ class TrainConfig(Frozen):
     optimizer: OptimizerConfig = OptimizerConfig()
     schedule: ScheduleConfig = ScheduleConfig()
     ema: EmaConfig | None = EmaConfig()
+    start_step: Annotated[int, Field(ge=0)] = 0
     evaluation: EvaluationConfig = EvaluationConfig()
+    checkpoints: CheckpointConfig = CheckpointConfig()
     loss: LossConfig = LossConfig()
     match: MatchConfig = MatchConfig()
     anchors: AnchorConfig | Literal["auto"] | None = None
@@ -265,6 +290,8 @@ class TrainConfig(Frozen):
     compile: bool = False
     log_every: PositiveInt = 20
     also_log: Literal["mxnet"] | None = None
+    monitor: Annotated[int, Field(ge=0)] = 0
+    monitor_pattern: str = ""
     save_minutes: PositiveFloat = 2.0
     tensorboard: bool = False
     reference: Reference | None = None
@@ -279,6 +306,8 @@ class TrainConfig(Frozen):
         given = [unit for unit in ("epochs", "steps", "minutes") if getattr(self, unit) is not None]
         if len(given) > 1:
             raise ValueError(f"a run has one length; given: {', '.join(given)}. Keep one of them")
+        if self.start_step and (self.minutes is not None or self.start_step >= (self.steps or self.start_step + 1)):
+            raise ValueError(f"start_step: {self.start_step} lies in no run of {self.length[1]:g} {self.length[0]}")
         if self.anchors is not None and self.anchor_scale is not None:
             raise ValueError("anchors and anchor_scale both say how large default boxes are; keep one of them")
         if self.schedule.milestones and self.schedule.milestones[-1] >= self.length[1]:

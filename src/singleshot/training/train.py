@@ -21,7 +21,7 @@ from singleshot.runtime.device import choose_device
 from singleshot.training.config import TrainConfig
 from singleshot.training.recipes import find_recipe, read_config
 from singleshot.training.result import TrainResult
-from singleshot.training.resume import resumed_settings, saved_settings
+from singleshot.training.resume import check_number, resumed_settings, saved_settings
 from singleshot.training.run_folder import existing_folder, new_folder, sole_use
 from singleshot.training.session import run_session
 
@@ -34,6 +34,7 @@ def train(
     epochs: float | None = None,
     steps: int | None = None,
     minutes: float | None = None,
+    start_step: int | None = None,
     batch_size: int | Literal["auto"] | None = None,
     lr: float | Literal["auto"] | None = None,
     size: int | str | Sequence[int] | None = None,
@@ -43,7 +44,7 @@ def train(
     out: str | os.PathLike[str] | None = None,
     overwrite: bool = False,
     recipe: str | os.PathLike[str] | None = None,
-    resume: bool = False,
+    resume: bool | int = False,
     anchors: Literal["auto"] | AnchorConfig | None = None,
     anchor_scale: float | None = None,
     augment: str | Mapping[str, Any] | None = None,
@@ -66,6 +67,8 @@ def train(
     compile: bool | None = None,
     log_every: int | None = None,
     also_log: Literal["mxnet"] | None = None,
+    monitor: int | None = None,
+    monitor_pattern: str | None = None,
     save_minutes: float | None = None,
     settings: Mapping[str, Any] | None = None,
     console: Console | None = None,
@@ -91,7 +94,8 @@ def train(
         overwrite: let the run replace another one in ``out``.
         recipe: name or path of a YAML file with any of `TrainConfig`'s settings.
         resume: continue the run in ``out`` (or the latest one) where it stopped, with its own settings; only its length
-            may change.
+            may change. A number goes back to that numbered checkpoint (``settings={"checkpoints.every": 500}``).
+        start_step: steps that ``weights`` have learnt elsewhere: the schedule and the count of steps begin there.
         anchors: default boxes in place of the model's; ``auto`` scales the model's to the training objects.
         anchor_scale: factor for the sizes of the model's default boxes.
         augment: a preset of random changes, or a mapping that changes one.
@@ -114,6 +118,8 @@ def train(
         compile: use ``torch.compile``.
         log_every: optimiser steps between two rows of the log.
         also_log: ``mxnet`` logs the two losses that mxnet-ssd shows, too.
+        monitor: steps between two rows of ``monitor.csv`` about weights and gradients.
+        monitor_pattern: which of them, named as ``freeze`` names parts.
         save_minutes: time between two saves of the full training state.
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:1`` ...
         settings: nested settings by dotted key, such as ``{"optimizer.lr": 0.01}``.
@@ -131,6 +137,7 @@ def train(
     changes = _changes(
         {
             "data.path": data, "model": model, "weights": weights, "epochs": epochs, "steps": steps, "minutes": minutes,
+            "start_step": start_step, "monitor": monitor, "monitor_pattern": monitor_pattern,
             "batch_size": batch_size, "optimizer.lr": lr, "size_hw": None if size is None else list(parse_size(size)),
             "data.train": train, "data.val": val, "data.bad_data": bad_data, "data.format": format, "anchors": anchors,
             "anchor_scale": anchor_scale, "augment": augment, "freeze": freeze, "finetune": finetune, "amp": amp,
@@ -142,8 +149,11 @@ def train(
         }
     )  # fmt: skip
     own = _registered(transform)
-    if resume:
+    at = None if isinstance(resume, bool) else resume
+    if resume is not False:
         folder = existing_folder(out)
+        if at is not None:
+            check_number(folder, at)
         config = resumed_settings(saved_settings(folder), changes, folder)
         _check_transform(config, own, folder)
     else:
@@ -155,7 +165,9 @@ def train(
     try:
         steps_by_name(config.augment.transforms)
         with sole_use(folder):
-            return run_session(config, folder, choose_device(device), console or Console(), resume=resume)
+            return run_session(
+                config, folder, choose_device(device), console or Console(), resume=resume is not False, at=at
+            )
     finally:
         with suppress(OSError):
             folder.rmdir()  # if nothing was written
