@@ -575,3 +575,17 @@ def test_weights_and_gradients_are_monitored(scenes: Path, tmp_path: Path) -> No
         ]
     with pytest.raises(ConfigError, match="monitor_pattern: 'hed' is no part"):
         run(scenes, tmp_path / "other", steps=1, batch_size=2, val="none", monitor=1, monitor_pattern="hed")
+
+
+@no_report
+def test_tensorboard_shows_classes_and_pictures(scenes: Path, tmp_path: Path) -> None:
+    accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    result, _ = run(scenes, tmp_path / "run", steps=1, batch_size=2, tensorboard=True)
+    events = accumulator.EventAccumulator(str(result.folder / "tensorboard")).Reload()
+    names = singleshot.data.open(scenes).class_map.names
+    classes = {tag.removeprefix("classes/") for tag in events.Tags()["scalars"] if tag.startswith("classes/")}
+    assert classes
+    assert classes <= set(names)
+    pictures = [tag for tag in events.Tags()["images"] if tag.startswith("predictions/")]
+    assert 1 <= len(pictures) <= 4
+    assert (events.Images(pictures[0])[0].height, events.Images(pictures[0])[0].width) == (120, 160)

@@ -113,7 +113,7 @@ def _fit(trainer: Trainer, setup: Setup, folder: Path, held_out: HeldOut | None,
     """Train, with everyone listening who shall."""
     monitor = trainer.monitor = _monitor(setup, folder, trainer)
     trainer.say = lambda text: transcript.say(text, **PLAIN)
-    trainer.observers = [*_observers(setup.config, folder, trainer.run, transcript), *([held_out] if held_out else [])]
+    trainer.observers = _observers(setup, folder, trainer.run, held_out, transcript)
     try:
         with explaining_workers(setup.config.workers):
             ending = trainer.fit()
@@ -156,15 +156,20 @@ def _standing_still(setup: Setup) -> list[str]:
     ]
 
 
-def _observers(config: TrainConfig, folder: Path, run: RunState, transcript: Transcript) -> list[Observer]:
+def _observers(
+    setup: Setup, folder: Path, run: RunState, held_out: HeldOut | None, transcript: Transcript
+) -> list[Observer]:
+    config = setup.config
     log = CsvLog(folder / "metrics.csv", run.step)
     if log.damage:
         transcript.say(f"warning: {log.damage}", **PLAIN)
     bars = [ProgressBar(console, config.evaluation.metric) for console in (transcript.screen, transcript.log)]
     observers: list[Observer] = [log, *bars]
     if config.tensorboard:
-        observers.append(TensorBoardLog(folder / "tensorboard", run.step))
-    return observers
+        observers.append(
+            TensorBoardLog(folder / "tensorboard", run.step, lambda: held_out.latest if held_out else None)
+        )
+    return [*observers, *([held_out] if held_out else [])]
 
 
 def _report(
