@@ -135,6 +135,8 @@ def training() -> Names:
 
 def trained(names: Names, printed: str) -> None:
     assert names["result"].report.exists()
+    assert names["batch"].images.shape[1:] == (3, 96, 96)
+    assert bool(names["losses"]["total"].isfinite())
     assert {"best.safetensors", "last.safetensors", "state.pt"} <= {path.name for path in Path("runs/photos").iterdir()}
 
 

@@ -97,6 +97,7 @@ def test_what_both_have_has_one_default(verb: str) -> None:
 def test_every_setting_of_one_value_is_an_argument_of_train() -> None:
     parameters = inspect.signature(singleshot.train).parameters
     nested = {"data", "optimizer", "schedule", "ema", "evaluation", "loss", "match", "reference", "size_hw"}
+    nested |= {"checkpoints"}
     assert set(TrainConfig.model_fields) - nested <= set(parameters)
     assert "size" in parameters
     assert "data" in parameters
@@ -106,6 +107,8 @@ def test_second_spellings() -> None:
     for verb, name, spelling in (
         ("predict", "model", "--weights"),
         ("eval", "score", "--score-threshold"),
+        ("train", "start_step", "--start-iter"),
+        ("train", "monitor_pattern", "--pattern"),
         *((verb, "batch_size", "--batch") for verb in ("predict", "eval", "train", "benchmark")),
     ):
         assert spelling in option(verb, name).opts

@@ -86,6 +86,32 @@ def caffe_patch(config: CropConfig, size_wh, boxes, rng) -> tuple[float, ...] | 
     return found[rng.integers(len(found))] if found else None
 
 
+def mxnet_patch(config: CropConfig, size_wh, boxes, rng) -> tuple[float, ...] | None:
+    """MXNet's sampler as its configuration describes it; ``None`` is the whole image."""
+    samplers = [*config.min_ious, *([0.0] if config.unconstrained else [])]
+    if config.whole_image and rng.random() < 1 / (len(samplers) + 1):
+        return None
+    aspect = size_wh[0] / size_wh[1]
+    for sampler in rng.permutation(len(samplers)):
+        for _ in range(config.trials):
+            scale = rng.uniform(*config.scale)
+            lowest = max(config.aspect[0] / aspect, scale**2)
+            highest = max(min(config.aspect[1] / aspect, 1 / scale**2), lowest)
+            ratio = rng.uniform(lowest, highest)
+            w, h = min(scale * math.sqrt(ratio), 1), min(scale / math.sqrt(ratio), 1)
+            x, y = rng.uniform(0, 1 - w), rng.uniform(0, 1 - h)
+            patch = (x * size_wh[0], y * size_wh[1], (x + w) * size_wh[0], (y + h) * size_wh[1])
+            if max((iou(patch, box) for box in boxes), default=1.0) < samplers[sampler]:
+                continue
+            if not boxes or any(holds_centre(patch, box) for box in boxes):
+                return patch
+    return None
+
+
+def holds_centre(patch, box) -> bool:
+    return patch[0] < (box[0] + box[2]) / 2 < patch[2] and patch[1] < (box[1] + box[3]) / 2 < patch[3]
+
+
 def ssd_pytorch_patch(config: CropConfig, size_wh, boxes, rng) -> tuple[float, ...] | None:
     """ssd.pytorch's sampler with the acceptance rule put right."""
     modes = [None] * config.whole_image + [*config.min_ious, *([0.0] if config.unconstrained else [])]

@@ -31,6 +31,15 @@ def test_ssd_is_the_papers_rule():
     assert len(ssd.interpolations) == 5
 
 
+def test_mxnet_ssd_is_its_configuration():
+    config = preset("mxnet_ssd")
+    assert (config.crop.min_ious, config.crop.trials) == ((0.1, 0.3, 0.5, 0.7, 0.9), 25)
+    assert (config.crop.scale, config.crop.aspect) == ((0.3, 1.0), (0.5, 2.0))
+    assert (config.expand.probability, config.expand.max_ratio, config.fill_rgb) == (0.5, 4, (127, 127, 127))
+    assert (config.colour.brightness, config.colour.saturation_offset, config.colour.hue_degrees) == (32, 32, 36)
+    assert (config.colour.contrast, config.mirror, len(config.interpolations)) == ((0.5, 1.5), 0.5, 5)
+
+
 def test_a_mapping_changes_a_preset():
     config = parse_augment({"preset": "ssd", "flip": 0.5, "colour": {"hue_degrees": 0}, "expand": None})
     assert config.flip == 0.5
@@ -53,6 +62,8 @@ def test_a_mapping_may_add_a_step():
         ({"colour": {"contrast": [1.5, 0.5]}}, r"augment\.colour\.contrast.*falls"),
         ({"colour": {"contrast": [0, 1]}}, r"augment\.colour\.contrast"),
         ({"expand": {"max_ratio": 0.5}}, r"augment\.expand\.max_ratio"),
+        ({"preset": "mxnet_ssd", "colour": {"arithmetic": "float"}}, r"augment\.colour: space hls works on bytes"),
+        ({"colour": {"saturation_offset": 5}}, r"augment\.colour: saturation_offset means nothing in hsv"),
         ({"interpolations": []}, r"augment\.interpolations"),
         ({"fill_rgb": [0, 0, 256]}, r"augment\.fill_rgb\.2"),
         ({"crop": {"min_ious": [], "whole_image": False, "unconstrained": False}}, "needs a sampler"),

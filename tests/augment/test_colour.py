@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import colorsys
 
+import cv2
 import numpy as np
 import pytest
 
@@ -57,6 +58,32 @@ def test_saturation_and_hue_equal_colorsys(arithmetic, saturation, hue):
         expected = np.array(colorsys.hsv_to_rgb((h + hue / 360) % 1, min(s * saturation, 1), v)) * 255
         # HSV of 8 bits holds hues in steps of 2 degrees, and turns by such steps: twice 4.25 of 255 at most.
         assert np.abs(expected - result).max() <= (9 if arithmetic == "uint8" else 1)
+
+
+@pytest.mark.parametrize(
+    ("brightness", "saturation", "hue"),
+    [(0, 0, 0), (20, 0, 0), (-31.9, 0, 0), (0, 32, 0), (0, -32, 0), (7, 9, 30), (0, 0, -36)],
+)
+def test_hls_offsets_equal_colorsys(brightness, saturation, hue):
+    """MXNet's: whole steps of L, S and H, each kept within its range."""
+    values = {"brightness": brightness, "saturation_offset": saturation, "hue_degrees": hue}
+    found = changed(space="hls", **values).reshape(-1, 3)
+    for pixel, result in zip(IMAGE.reshape(-1, 3).tolist(), found.tolist(), strict=True):
+        h, level, s = colorsys.rgb_to_hls(*(value / 255 for value in pixel))
+        h, level, s = h + int(hue / 2) / 180, level + int(brightness) / 255, s + saturation / 255
+        expected = colorsys.hls_to_rgb(*(min(max(value, 0), 1) for value in (h, level, s)))
+        assert np.abs(np.array(expected) * 255 - result).max() <= 9  # HLS of 8 bits
+
+
+def test_hues_of_hls_stop_at_red():
+    red = np.full((2, 2, 3), (255, 0, 0), np.uint8)
+    np.testing.assert_allclose(distort(red.copy(), Distortion(space="hls", hue_degrees=-36)), red, atol=1)
+    assert distort(red.copy(), Distortion(hue_degrees=-36)).max(axis=(0, 1)).tolist() == [255, 0, 153]
+
+
+def test_contrast_of_hls_comes_last():
+    found = changed(space="hls", brightness=20, contrast=0.5)
+    np.testing.assert_array_equal(found, cv2.convertScaleAbs(changed(space="hls", brightness=20), alpha=0.5))
 
 
 def unlimited(image, brightness, contrast, saturation, hue, contrast_last):
@@ -145,6 +172,16 @@ def test_each_change_follows_its_probability_and_range():
     assert np.mean([d.contrast_last for d in drawn]) == pytest.approx(0.5, abs=0.04)
     # Half are shuffled, and one order of six is the old one.
     assert np.mean([d.channels != (0, 1, 2) for d in drawn]) == pytest.approx(5 / 12, abs=0.04)
+
+
+def test_mxnet_ssd_draws_offsets():
+    rng = np.random.default_rng(0)
+    drawn = [sample_distortion(preset("mxnet_ssd").colour, rng) for _ in range(3000)]
+    for name, largest in (("brightness", 32), ("saturation_offset", 32), ("hue_degrees", 36)):
+        values = np.array([getattr(d, name) for d in drawn])
+        assert (values != 0).mean() == pytest.approx(0.5, abs=0.04)
+        assert 0.98 * largest < np.abs(values).max() <= largest
+    assert {d.saturation for d in drawn} == {1.0}
 
 
 def test_caffe_never_shuffles_channels():

@@ -6,13 +6,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from singleshot.augment.config import CropConfig
+from singleshot.augment.config import CropConfig, preset
 from singleshot.augment.crop import Canvas, Grid, sample_patch
 
 CANVAS = Canvas(np.zeros(2), np.array([500.0, 400.0]))
 FINE = Grid(np.array([30000.0, 30000.0]), 1)
 GRID = Grid(np.array([300.0, 300.0]), 8)
-PROPOSALS = ("caffe", "ssd_pytorch")
+PROPOSALS = ("caffe", "ssd_pytorch", "mxnet")
 BOXES = np.array([[30.0, 60.0, 230.0, 300.0], [300.0, 100.0, 420.0, 390.0], [10.0, 10.0, 40.0, 50.0]])
 
 
@@ -29,7 +29,7 @@ def is_whole(patches):
     return (patches == [0, 0, 500, 400]).all(axis=1)
 
 
-@pytest.mark.parametrize("proposal", PROPOSALS)
+@pytest.mark.parametrize("proposal", PROPOSALS[:2])
 def test_without_objects_the_whole_image_is_taken(proposal):
     config = CropConfig(proposal=proposal, whole_image=False)
     assert is_whole(draws(config, np.zeros((0, 4)), 5)).all()
@@ -58,9 +58,10 @@ def test_an_object_too_small_for_any_patch_leaves_the_whole_image(proposal):
     assert is_whole(draws(config, np.array([[200.0, 200.0, 210.0, 210.0]]), 20)).all()
 
 
-def test_ssd_pytorch_patches_hold_a_centre():
+@pytest.mark.parametrize("proposal", PROPOSALS[1:])
+def test_patches_hold_a_centre(proposal):
     centre = (BOXES[:, :2] + BOXES[:, 2:]) / 2
-    for patch in draws(CropConfig(proposal="ssd_pytorch", whole_image=False), BOXES, 50, GRID):
+    for patch in draws(CropConfig(proposal=proposal, whole_image=False), BOXES, 50, GRID):
         assert ((centre > patch[:2]) & (centre < patch[2:])).all(axis=1).any()
 
 
@@ -77,6 +78,35 @@ def test_distribution_equals_a_loop(proposal):
     ]
     error = np.sqrt(sum(f.var(axis=0) / len(f) for f in features))
     assert (np.abs(features[0].mean(axis=0) - features[1].mean(axis=0)) < 4 * error).all()
+
+
+def test_mxnet_ssd_keeps_the_whole_image_once_in_six():
+    """One object as large as the image: a patch's IoU is its share of the area, so .9 is found in 25 trials now and
+    then, and another sampler is tried where it is not."""
+    patches = draws(preset("mxnet_ssd").crop, np.array([[0.0, 0.0, 500.0, 400.0]]), 1200)
+    assert is_whole(patches).mean() == pytest.approx(1 / 6, abs=0.035)
+    shares = (patches[:, 2:] - patches[:, :2]).prod(axis=1) / (500 * 400)
+    assert shares.min() >= 0.1 - 1e-9  # no sampler accepts less
+    assert shares[~is_whole(patches)].min() < 0.2
+
+
+@pytest.mark.parametrize("trials", [1, 5, 25])
+def test_mxnet_stops_after_its_trials(trials):
+    """One object as large as the image, square patches: IoU .81 needs a side of .9, which a trial has once in seven."""
+    config = CropConfig(
+        proposal="mxnet", min_ious=(0.81,), unconstrained=False, whole_image=False, aspect=(1, 1), trials=trials
+    )
+    canvas = Canvas(np.zeros(2), np.array([400.0, 400.0]))
+    patches = draws(config, np.array([[0, 0, 400.0, 400.0]]), 1500, canvas=canvas)
+    assert (patches == [0, 0, 400, 400]).all(axis=1).mean() == pytest.approx((6 / 7) ** trials, abs=0.04)
+
+
+def test_mxnet_crops_images_without_objects():
+    patches = draws(preset("mxnet_ssd").crop, np.zeros((0, 4)), 600)
+    assert is_whole(patches).mean() == pytest.approx(1 / 6, abs=0.05)
+    aspect = np.divide(*(patches[:, 2:] - patches[:, :2])[~is_whole(patches)].T)
+    assert 0.5 - 1e-6 <= aspect.min() < 0.6
+    assert 1.7 < aspect.max() <= 2 + 1e-6
 
 
 def test_caffe_chooses_evenly_among_the_samplers_that_found_something():

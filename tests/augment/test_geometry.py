@@ -19,10 +19,20 @@ def scenes(draw):
     unit = st.floats(0, 1, width=32)
     points = np.array(draw(st.lists(st.tuples(unit, unit, unit, unit), max_size=8)), np.float32).reshape(-1, 2, 2)
     boxes = (np.sort(points, axis=1) * np.array([width, height], np.float32)).reshape(-1, 4)
-    config = preset(draw(st.sampled_from(["ssd", "ssd_pytorch", "light"]))).model_copy(update={"flip": 0.5})
+    config = preset(draw(st.sampled_from(["ssd", "ssd_pytorch", "mxnet_ssd", "light"]))).model_copy(
+        update={"flip": 0.5}
+    )
     out_hw = draw(st.sampled_from([(300, 300), (200, 320), (64, 37)]))
     rng = np.random.default_rng(draw(st.integers(0, 2**32)))
     return boxes, sample_geometry(config, (height, width), boxes, out_hw, rng)
+
+
+def test_small_expansions_may_be_left_out():
+    config = AugmentConfig(expand=ExpandConfig(probability=1, max_ratio=2, min_ratio=1.5))
+    rng = np.random.default_rng(0)
+    steps = np.array([sample_geometry(config, (100, 100), NONE, (100, 100), rng).step_xy[0] for _ in range(400)])
+    assert (steps == 1).mean() == pytest.approx(0.5, abs=0.08)
+    assert steps[steps > 1].min() >= 1.5
 
 
 def test_no_boxes():

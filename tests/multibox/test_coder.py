@@ -32,6 +32,35 @@ def test_codes(coder, codes):
     assert decode_boxes(torch.tensor([codes]), ANCHOR, coder)[0].tolist() == pytest.approx(box[0].tolist(), abs=1e-6)
 
 
+def test_two_variances_are_of_the_centre_and_of_the_size():
+    """As ssd.pytorch's ``variance: [0.1, 0.2]``."""
+    assert CoderConfig(variances=(0.2, 0.4)).variances == (0.2, 0.2, 0.4, 0.4)
+    assert CoderConfig.model_validate_json('{"variances": [0.2, 0.4]}').variances == (0.2, 0.2, 0.4, 0.4)
+    box = torch.tensor([[0.1, -0.25, 0.6, 0.75]])
+    four = CoderConfig(variances=Variances(0.2, 0.2, 0.4, 0.4))
+    assert encode_boxes(box, ANCHOR, CoderConfig(variances=(0.2, 0.4))).equal(encode_boxes(box, ANCHOR, four))
+
+
+@pytest.mark.parametrize(
+    ("variances", "words"),
+    [
+        ((), "variances"),
+        ((0.1,), "must be 4 numbers .* or 2 .*, not 1"),
+        ((0.1, 0.1, 0.2), "not 3"),
+        ((0.1, 0.1, 0.2, 0.2, 0.2), "not 5"),
+        ((0, 0.2), "variances"),
+        ((0.1, -0.2), "variances"),
+        (Variances(0.1, 0.1, 0.0, 0.2), "variances"),
+        ((0.1, 0.1, 0.2, math.nan), "variances"),
+        ((math.inf, 0.2), "variances"),
+        ("ab", "variances"),
+    ],
+)
+def test_other_variances_are_refused(variances, words):
+    with pytest.raises(ValueError, match=words):
+        CoderConfig(variances=variances)
+
+
 sides = st.floats(0.5, 400)
 places = st.floats(-100, 600)
 boxes = st.tuples(places, places, sides, sides)

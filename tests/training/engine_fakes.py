@@ -70,5 +70,8 @@ class FileStore:
         self.saved.append("state")
         save_checkpoint(self.path, learner, run)
 
+    def save_numbered(self, learner: Learner, run: RunState) -> None:
+        self.saved.append(f"{run.step}")
+
     def save_weights(self, name: str, network: nn.Module, metrics: Mapping[str, float]) -> None:
         self.saved.append(name)

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from singleshot.augment.config import preset
 from singleshot.models.build import build_network
 from singleshot.models.catalogue import model_spec
 from singleshot.training.config import TrainConfig
@@ -124,3 +125,23 @@ def test_another_batch_keeps_the_effective_rate() -> None:
     config = recipe("ssd300_voc0712").updated({"batch_size": 8, "accumulate": 4})
     assert learning_rate(config.optimizer, 32).value == pytest.approx(1e-3)
     assert learning_rate(config.optimizer, 8).value == pytest.approx(2.5e-4)
+
+
+def test_the_mxnet_recipe_treats_parameters_as_mxnet_ssds_symbols_do() -> None:
+    """``__lr_mult__`` 2 of the biases of extras and heads, ``__wd_mult__`` .1 of the L2 scale; no bias decays."""
+    config = recipe("mxnet_ssd300_voc0712")
+    with torch.device("meta"):
+        network = build_network(model_spec("mxnet_ssd_vgg16_reduced_300", VOC_CLASSES).network)
+    frozen = freeze_parts(network, config.freeze)
+    assert frozen == [f"backbone.conv{n}_{k}.{p}" for n in (1, 2) for k in (1, 2) for p in ("weight", "bias")]
+    names = {id(parameter): name for name, parameter in network.named_parameters()}
+    treated = {
+        names[id(parameter)]: (group["lr"], group["weight_decay"])
+        for group in parameter_groups(network, config.optimizer, 1e-3)
+        for parameter in group["params"]
+    }
+    assert treated["norms.0.scale"] == (1e-3, pytest.approx(5e-5))
+    assert treated["backbone.fc6.bias"] == (1e-3, 0)
+    for part in ("extras.0.conv.conv", "head.boxes.0", "head.logits.5"):
+        assert (treated[f"{part}.bias"], treated[f"{part}.weight"]) == ((2e-3, 0), (1e-3, 5e-4))
+    assert config.augment == preset("mxnet_ssd")

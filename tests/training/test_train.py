@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import dataclasses
 import io
 import os
@@ -21,6 +22,7 @@ from typer.testing import CliRunner
 
 import singleshot
 from singleshot.cli import app
+from singleshot.core.transforms import AUGMENTATIONS
 from singleshot.demo.scenes import make_scenes
 from singleshot.errors import ConfigError, DataError, SingleshotError
 from singleshot.evaluation.metrics import DetectionTable, evaluate_detections
@@ -29,7 +31,9 @@ from singleshot.training import held_out
 from singleshot.training.logs import log_series
 from singleshot.training.recipes import read_config
 from singleshot.training.result import TrainResult
+from singleshot.training.run_folder import clear_results
 from singleshot.training.train import train
+from singleshot.weights.bundled import bundled_path
 from singleshot.weights.file import read_spec, read_state, save_weights
 from singleshot.weights.network import load_network
 
@@ -48,6 +52,15 @@ def scenes(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_scenes(tmp_path_factory.mktemp("data") / "scenes", count=15, size_hw=(120, 160))
 
 
+@pytest.fixture
+def _without_report(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("singleshot.training.session._report", lambda *parts: None)
+
+
+no_report = pytest.mark.usefixtures("_without_report")
+"""A page takes longer than the few steps of a test."""
+
+
 def run(
     data: Path | None, out: Path, *, settings: dict[str, Any] | None = None, **options: Any
 ) -> tuple[TrainResult, str]:
@@ -63,7 +76,7 @@ def test_a_run_leaves_a_detector_a_log_and_a_report(scenes: Path, tmp_path: Path
     assert result.steps == 3
     names = {path.name for path in result.folder.iterdir()}
     weights = {"best.safetensors", "last.safetensors"}
-    assert names == weights | {"config.yaml", "data.json", "metrics.csv", "state.pt", "report.html"}
+    assert names == weights | {"config.yaml", "data.json", "metrics.csv", "state.pt", "report.html", "train.log"}
     assert read_spec(result.best).class_names == singleshot.data.open(scenes).class_map.names
     assert read_spec(result.best).provenance.metrics == pytest.approx(result.metrics)
     assert log_series(result.folder / "metrics.csv", "loss/total")[0] == [1, 2, 3]
@@ -410,3 +423,169 @@ def test_unreadable_images_do_not_stop_a_run(tmp_path: Path) -> None:
     broken.write_bytes(whole[: len(whole) // 3])
     result, _ = run(folder, tmp_path / "run", steps=4, batch_size=4, settings=SMALL | {"data.val": "none"})
     assert result.steps == 4
+
+
+def darken(image: np.ndarray, boxes_xyxy: np.ndarray, class_ids: np.ndarray) -> tuple[np.ndarray, ...]:
+    return image // 2, boxes_xyxy, np.zeros_like(class_ids)
+
+
+@no_report
+def test_a_transform_of_ones_own_is_the_last_step_and_is_needed_to_resume(scenes: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    result, _ = run(scenes, folder, steps=2, batch_size=2, val="none", transform=darken, augment="light")
+    config = read_config(folder / "config.yaml")
+    assert config.augment.transforms == (f"{darken.__module__}:darken",)
+    assert config.augment.mirror == 0.5
+    with pytest.raises(ConfigError, match=r"`transform`: the run in .* has .*:darken, not .*:same"):
+        run(None, folder, settings={}, resume=True, steps=3, transform=same)
+    forgotten = AUGMENTATIONS._objects.pop(config.augment.transforms[0])
+    AUGMENTATIONS._added.remove(config.augment.transforms[0])
+    with pytest.raises(ConfigError, match=r"darken' is not registered.*`transform`"):
+        run(None, folder, settings={}, resume=True, steps=3)
+    result, _ = run(None, folder, settings={}, resume=True, steps=3, transform=forgotten)
+    assert result.steps == 3
+
+
+def same(image: np.ndarray, boxes_xyxy: np.ndarray, class_ids: np.ndarray) -> tuple[np.ndarray, ...]:
+    return image, boxes_xyxy, class_ids
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_transform_that_fails_ends_the_run_with_its_name(scenes: Path, tmp_path: Path, workers: int) -> None:
+    def failing(image: np.ndarray, boxes_xyxy: np.ndarray, class_ids: np.ndarray) -> None:
+        raise KeyError("colour")
+
+    settings = SMALL | {"workers": workers}
+    with pytest.raises(
+        DataError, match=r"^the transform '.*failing' failed on .*: KeyError: 'colour' \(.*test_train\.py"
+    ):
+        run(scenes, tmp_path / "run", settings=settings, steps=1, batch_size=2, val="none", transform=failing)
+
+
+@no_report
+def test_mxnets_losses_are_logged_on_request(scenes: Path, tmp_path: Path) -> None:
+    result, _ = run(scenes, tmp_path / "run", steps=2, batch_size=2, val="none", also_log="mxnet")
+    for name in ("CrossEntropy", "SmoothL1"):
+        steps, values = log_series(result.folder / "metrics.csv", f"loss/mxnet_{name}")
+        assert steps == [1, 2]
+        assert all(0 < value < 100 for value in values)
+
+
+@no_report
+def test_finetuning_says_what_it_freezes_and_is_kept_by_a_resumed_run(scenes: Path, tmp_path: Path) -> None:
+    result, text = run(scenes, tmp_path / "run", steps=1, batch_size=2, val="none", finetune=True)
+    config = read_config(result.folder / "config.yaml")
+    assert {"backbone", "extras"} <= set(config.freeze)
+    assert not config.finetune
+    assert re.search(r"frozen +\d+ tensors: backbone", text)
+    before, after = (
+        read_state(bundled_path("coco")),
+        torch.load(result.folder / "state.pt", weights_only=True)["network"],
+    )
+    assert torch.equal(before["backbone.stem.conv.weight"], after["backbone.stem.conv.weight"])
+    moved = [name for name in after if name.startswith("head.boxes") and not torch.equal(before[name], after[name])]
+    assert moved
+    _, text = run(None, result.folder, settings={}, resume=True, steps=2)
+    assert re.search(r"frozen +\d+ tensors: backbone", text)
+    with pytest.raises(ConfigError, match="finetune: nothing is taken over"):
+        run(scenes, tmp_path / "other", steps=1, finetune=True, weights="none")
+
+
+def test_the_text_log_holds_what_the_screen_said_with_times(scenes: Path, tmp_path: Path) -> None:
+    result, text = run(scenes, tmp_path / "run", steps=1, batch_size=2)
+    lines = (result.folder / "train.log").read_text(encoding="utf-8").splitlines()
+    assert all(re.match(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d  ", line) for line in lines)
+    said = [line[21:].rstrip() for line in lines]
+    assert [line.rstrip() for line in text.splitlines() if line.strip()] == [line for line in said if line]
+    assert "96 x 96 (height x width)" in text
+    run(None, result.folder, settings={}, resume=True, steps=2)
+    assert len((result.folder / "train.log").read_text(encoding="utf-8").splitlines()) > len(lines)
+
+
+@no_report
+def test_numbered_checkpoints_are_kept_and_gone_back_to(scenes: Path, tmp_path: Path) -> None:
+    settings = SMALL | {"checkpoints": {"every": 2, "keep": 1}}
+    result, _ = run(scenes, tmp_path / "run", settings=settings, steps=5, batch_size=2, val="none")
+    names = sorted(path.name for path in result.folder.glob("checkpoint-*"))
+    assert names == ["checkpoint-000004.pt", "checkpoint-000004.safetensors"]
+    assert read_spec(result.folder / "checkpoint-000004.safetensors").class_names
+    whole = torch.load(result.folder / "state.pt", weights_only=True)
+    with pytest.raises(ConfigError, match=r"`resume=2`: .* has no checkpoint 2; there are 4\."):
+        run(None, result.folder, settings={}, resume=2)
+    again, text = run(None, result.folder, settings={}, resume=4)
+    assert "at step 4" in text
+    assert again.steps == 5
+    parts = torch.load(result.folder / "state.pt", weights_only=True)
+    assert all(torch.equal(whole["network"][name], parts["network"][name]) for name in whole["network"])
+    assert log_series(result.folder / "metrics.csv", "loss/total")[0] == [1, 2, 3, 4, 5]
+    clear_results(result.folder)
+    assert not [path.name for path in result.folder.iterdir() if path.name != ".lock"]
+
+
+@no_report
+def test_resume_takes_a_number_on_the_command_line(scenes: Path, tmp_path: Path) -> None:
+    settings = SMALL | {"checkpoints.every": 1}
+    result, _ = run(scenes, tmp_path / "run", settings=settings, steps=2, batch_size=2, val="none")
+    words = ["train", "--resume", "1", "--out", str(result.folder)]
+    done = CliRunner().invoke(app, words)
+    assert done.exit_code == 0, done.output
+    assert "at step 1" in done.output
+    done = CliRunner().invoke(app, ["train", "--resume", "9", "--out", str(result.folder)])
+    assert done.exit_code == 2
+    assert "--resume 9: " in done.output
+    assert "--resume continues from the last save" in done.output
+
+
+@no_report
+def test_weights_that_learnt_elsewhere_begin_at_their_step(scenes: Path, tmp_path: Path) -> None:
+    schedule = {"kind": "multistep", "milestones": [10, 20], "warmup_steps": 0}
+    settings = SMALL | {"schedule": schedule, "optimizer.name": "sgd"}
+    result, text = run(scenes, tmp_path / "run", settings=settings, steps=22, batch_size=2, val="none", start_step=19)
+    steps, rates = log_series(result.folder / "metrics.csv", "lr")
+    assert steps == [20, 21, 22]
+    assert rates == pytest.approx([1e-4, 1e-5, 1e-5])
+    assert "22 steps from step 19 on" in text
+    with pytest.raises(ConfigError, match="start_step: 22 lies in no run of 22 steps"):
+        run(scenes, tmp_path / "other", steps=22, start_step=22)
+
+
+@no_report
+def test_weights_and_gradients_are_monitored(scenes: Path, tmp_path: Path) -> None:
+    result, _ = run(
+        scenes,
+        tmp_path / "run",
+        steps=4,
+        batch_size=2,
+        val="none",
+        monitor=2,
+        monitor_pattern="head.boxes.0",
+        freeze=["head.logits"],
+    )
+    with (result.folder / "monitor.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert {row["step"] for row in rows} == {"2", "4"}
+    assert {row["of"] for row in rows} == {"weight", "gradient"}
+    assert all(row["name"].startswith("head.boxes.0") for row in rows)
+    assert all(float(row["min"]) <= float(row["max"]) and float(row["norm"]) >= 0 for row in rows)
+    run(None, result.folder, settings={}, resume=True, steps=6)
+    with (result.folder / "monitor.csv").open() as file:
+        assert [row["step"] for row in csv.DictReader(file)] == [
+            *(row["step"] for row in rows),
+            *["6"] * (len(rows) // 2),
+        ]
+    with pytest.raises(ConfigError, match="monitor_pattern: 'hed' is no part"):
+        run(scenes, tmp_path / "other", steps=1, batch_size=2, val="none", monitor=1, monitor_pattern="hed")
+
+
+@no_report
+def test_tensorboard_shows_classes_and_pictures(scenes: Path, tmp_path: Path) -> None:
+    accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    result, _ = run(scenes, tmp_path / "run", steps=1, batch_size=2, tensorboard=True)
+    events = accumulator.EventAccumulator(str(result.folder / "tensorboard")).Reload()
+    names = singleshot.data.open(scenes).class_map.names
+    classes = {tag.removeprefix("classes/") for tag in events.Tags()["scalars"] if tag.startswith("classes/")}
+    assert classes
+    assert classes <= set(names)
+    pictures = [tag for tag in events.Tags()["images"] if tag.startswith("predictions/")]
+    assert 1 <= len(pictures) <= 4
+    assert (events.Images(pictures[0])[0].height, events.Images(pictures[0])[0].width) == (120, 160)

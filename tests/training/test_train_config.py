@@ -1,9 +1,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
+import typer
 
+from singleshot.augment.config import PRESETS
+from singleshot.cli import app
 from singleshot.errors import ConfigError
 from singleshot.training.config import TrainConfig, parse_config
 from singleshot.training.recipes import find_recipe, read_config, recipe_paths, write_config
@@ -13,6 +17,29 @@ def test_an_empty_file_is_the_defaults(tmp_path: Path) -> None:
     path = tmp_path / "empty.yaml"
     path.write_text("")
     assert read_config(path) == TrainConfig()
+
+
+def test_the_help_names_every_preset_of_augmentation() -> None:
+    command = typer.main.get_command(app).get_command(None, "train")
+    text = next(parameter.help for parameter in command.params if parameter.name == "augment")
+
+    assert all(name in text for name in PRESETS)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"checkpoints": {"keep": 2}}, "checkpoints: keep says how many"),
+        ({"checkpoints.every": 0}, r"checkpoints\.every"),
+        ({"start_step": 5, "steps": 5}, "start_step: 5 lies in no run of 5 steps"),
+        ({"start_step": 5, "minutes": 5}, "start_step: 5 lies in no run of 5 minutes"),
+        ({"monitor": -1}, "monitor"),
+        ({"also_log": "caffe"}, "also_log: must be 'mxnet'"),
+    ],
+)
+def test_switches_of_a_training_that_make_no_sense(changes: dict[str, Any], words: str) -> None:
+    with pytest.raises(ConfigError, match=words):
+        TrainConfig().updated(changes)
 
 
 def test_writing_and_reading_gives_the_same_settings(tmp_path: Path) -> None:

@@ -70,6 +70,18 @@ def assert_same(a: Trainer, b: Trainer) -> None:
     assert [name for name in one if not torch.equal(one[name], two[name])] == []
 
 
+def test_the_last_steps_are_recorded_whatever_the_interval(make_trainer: MakeTrainer) -> None:
+    listener = Listener()
+    make_trainer(epochs=2, observers=[listener], intervals=Intervals(log=4)).fit()
+    assert [record.step for record in listener.steps] == [1, 4, 5]
+
+
+def test_numbered_checkpoints_are_asked_for_at_their_distance(make_trainer: MakeTrainer) -> None:
+    trainer = make_trainer(epochs=4, intervals=Intervals(log=4, checkpoint=1.2))
+    trainer.fit()
+    assert [name for name in trainer.store.saved if name.isdigit()] == ["3", "6", "9"]
+
+
 def test_a_run_has_the_steps_of_its_length(make_trainer: MakeTrainer) -> None:
     listener = Listener()
     trainer = make_trainer(epochs=4, observers=[listener])

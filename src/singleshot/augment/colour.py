@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import cv2
 import numpy as np
@@ -25,9 +25,10 @@ class Distortion(NamedTuple):
         contrast: factor on all pixels.
         contrast_last: contrast comes after saturation and hue, not before.
         saturation: factor on S of HSV.
+        saturation_offset: added to S of HLS.
         hue_degrees: turn of H.
         channels: new order of the channels.
-        arithmetic: see `ColourConfig`.
+        arithmetic, space: see `ColourConfig`.
     """
 
     brightness: float = 0.0
@@ -37,6 +38,8 @@ class Distortion(NamedTuple):
     hue_degrees: float = 0.0
     channels: tuple[int, ...] = (0, 1, 2)
     arithmetic: Arithmetic = "uint8"
+    space: Literal["hsv", "hls"] = "hsv"
+    saturation_offset: float = 0.0
 
 
 def sample_distortion(config: ColourConfig | None, rng: np.random.Generator) -> Distortion:
@@ -45,14 +48,17 @@ def sample_distortion(config: ColourConfig | None, rng: np.random.Generator) -> 
         return Distortion()
     u = rng.random(10).tolist()
     brightness, contrast, saturation, hue = (u[i] < config.probability for i in range(4))
+    is_hls = config.space == "hls"
     return Distortion(
         brightness=config.brightness * (2 * u[4] - 1) if brightness else 0.0,
         contrast=_between(config.contrast, u[5]) if contrast else 1.0,
-        contrast_last=u[6] < 0.5,
-        saturation=_between(config.saturation, u[7]) if saturation else 1.0,
+        contrast_last=is_hls or u[6] < 0.5,
+        saturation=_between(config.saturation, u[7]) if saturation and not is_hls else 1.0,
+        saturation_offset=config.saturation_offset * (2 * u[7] - 1) if saturation and is_hls else 0.0,
         hue_degrees=config.hue_degrees * (2 * u[8] - 1) if hue else 0.0,
         channels=tuple(rng.permutation(3).tolist()) if u[9] < config.shuffle_channels else (0, 1, 2),
         arithmetic=config.arithmetic,
+        space=config.space,
     )
 
 
@@ -66,7 +72,9 @@ def distort(image_rgb: Image, distortion: Distortion) -> Image | FloatImage:
     It may take the image's memory: page faults cost more than arithmetic here.
     """
     image: Image | FloatImage
-    if distortion.arithmetic == "uint8":
+    if distortion.space == "hls":
+        image = _in_hls(image_rgb, distortion)
+    elif distortion.arithmetic == "uint8":
         image = _in_uint8(image_rgb, distortion)
     elif distortion.arithmetic == "unlimited":
         image = _in_float(image_rgb, distortion)
@@ -95,6 +103,25 @@ def _in_uint8(image: Image, d: Distortion) -> Image:
     if d.contrast != 1.0 and d.contrast_last:
         image = cv2.convertScaleAbs(image, dst=image, alpha=d.contrast)
     return image
+
+
+def _in_hls(image: Image, d: Distortion) -> Image:
+    """MXNet's: whole offsets, cut towards 0; no hue leaves 0 to 360 degrees."""
+    offsets = int(d.hue_degrees / 2), int(d.brightness), int(d.saturation_offset)
+    if any(offsets):
+        planes = cv2.split(cv2.cvtColor(image, cv2.COLOR_RGB2HLS))  # H in steps of 2 degrees
+        moved = [cv2.LUT(plane, table) for plane, table in zip(planes, _tables(offsets), strict=True)]
+        image = cv2.cvtColor(cv2.merge(moved), cv2.COLOR_HLS2RGB, dst=image)
+    return cv2.convertScaleAbs(image, dst=image, alpha=d.contrast) if d.contrast != 1.0 else image
+
+
+def _tables(offsets: tuple[int, ...]) -> list[Image]:
+    """Every byte of H, L and S after its offset."""
+    levels = np.arange(256)
+    return [
+        np.clip(levels + offset, 0, limit).astype(np.uint8)
+        for offset, limit in zip(offsets, (180, 255, 255), strict=True)
+    ]
 
 
 def _changes_levels(d: Distortion) -> bool:

@@ -13,7 +13,7 @@ from singleshot.errors import ConfigError
 
 Interpolation = Literal["linear", "area", "nearest", "cubic", "lanczos4"]
 Arithmetic = Literal["uint8", "float", "unlimited"]
-PresetName = Literal["ssd", "ssd_pytorch", "ssdlite", "light", "none"]
+PresetName = Literal["ssd", "ssd_pytorch", "mxnet_ssd", "ssdlite", "light", "none"]
 
 
 def _rising(bounds: tuple[float, float]) -> tuple[float, float]:
@@ -34,23 +34,38 @@ class ColourConfig(Frozen):
     Brightness comes first and channel order last; contrast stands before or after saturation and hue, by a fair coin.
 
     Attributes:
+        space: ``hsv``: brightness is an offset on pixels, saturation a factor, hues wrap around (Caffe, ssd.pytorch).
+            ``hls``: brightness, saturation and hue are offsets on L, S and H of HLS, each kept within its range, so
+            that hues stop at red; contrast comes last (MXNet).
         probability: of each of the four changes.
         brightness: largest offset on 0..255.
         contrast: range of the factor on all pixels.
-        saturation: range of the factor on S of HSV.
-        hue_degrees: largest turn of H, at most 150. Caffe's 18 are steps of 2 degrees, ssd.pytorch's are degrees.
+        saturation: range of the factor on S of HSV; of ``hls``, ``saturation_offset`` stands in its place.
+        saturation_offset: largest offset on S of HLS, 0..255.
+        hue_degrees: largest turn of H, at most 150. Caffe's and MXNet's 18 are steps of 2 degrees, ssd.pytorch's are
+            degrees.
         shuffle_channels: probability of a random channel order.
         arithmetic: ``uint8`` rounds and saturates after each step (Caffe); ``float`` only at the end; ``unlimited``
             never (ssd.pytorch): training inputs are float32 then, and may lie outside 0..255.
     """
 
+    space: Literal["hsv", "hls"] = "hsv"
     probability: UnitFloat = 0.5
     brightness: Annotated[float, Field(ge=0, le=255)] = 32.0
     contrast: PositiveRange = (0.5, 1.5)
     saturation: PositiveRange = (0.5, 1.5)
+    saturation_offset: Annotated[float, Field(ge=0, le=255)] = 0.0
     hue_degrees: Annotated[float, Field(ge=0, le=150)] = 36.0
     shuffle_channels: UnitFloat = 0.0
     arithmetic: Arithmetic = "uint8"
+
+    @model_validator(mode="after")
+    def _one_kind_of_saturation(self) -> Self:
+        if self.space == "hls" and self.arithmetic != "uint8":
+            raise ValueError(f"space hls works on bytes: use arithmetic: uint8, not {self.arithmetic}")
+        if self.space == "hsv" and self.saturation_offset:
+            raise ValueError("saturation_offset means nothing in hsv, whose saturation is a factor; use space: hls")
+        return self
 
 
 class ExpandConfig(Frozen):
@@ -59,10 +74,12 @@ class ExpandConfig(Frozen):
     Attributes:
         probability: of a larger canvas.
         max_ratio: largest side of the canvas over the image's; uniform from 1.
+        min_ratio: smaller draws leave the image as it is (MXNet: 1.05).
     """
 
     probability: UnitFloat = 0.5
     max_ratio: Annotated[float, Field(ge=1, le=32)] = 4.0
+    min_ratio: Annotated[float, Field(ge=1, le=32)] = 1.0
 
 
 class CropConfig(Frozen):
@@ -73,16 +90,19 @@ class CropConfig(Frozen):
     Attributes:
         proposal: ``caffe`` draws a scale and an aspect ratio, gives every sampler its trials and takes one of the
             patches found. ``ssd_pytorch`` picks the sampler first, draws width and height, wants an object's centre
-            strictly inside, and picks again after failing trials.
+            strictly inside, and picks again after failing trials. ``mxnet`` keeps the whole image once in
+            (samplers + 1) times, else tries the samplers in random order and takes the first patch that holds an
+            object's centre, too; it also crops images without objects.
         min_ious: one sampler each.
         whole_image: the sampler that always finds the whole image.
         unconstrained: a sampler without a least IoU.
-        scale: ``caffe``: root of the patch's share of the area; ``ssd_pytorch``: width and height as shares.
-        aspect: width over height relative to the image (``caffe``); height over width in pixels (``ssd_pytorch``).
+        scale: ``caffe``, ``mxnet``: root of the patch's share of the area; ``ssd_pytorch``: width and height as shares.
+        aspect: width over height relative to the image (``caffe``), or in pixels (``mxnet``); height over width in
+            pixels (``ssd_pytorch``).
         trials: patches a sampler may try.
     """
 
-    proposal: Literal["caffe", "ssd_pytorch"] = "caffe"
+    proposal: Literal["caffe", "ssd_pytorch", "mxnet"] = "caffe"
     min_ious: tuple[UnitFloat, ...] = (0.1, 0.3, 0.5, 0.7, 0.9)
     whole_image: bool = True
     unconstrained: bool = True
@@ -106,6 +126,7 @@ class AugmentConfig(Frozen):
         flip: probability of swapping top and bottom, for pictures without an up (microscopes, aerial views).
         interpolations: one of these resizes each image.
         fill_rgb: colour of the canvas.
+        transforms: own steps after all others, by their names in `AUGMENTATIONS`.
         reduced_decode: read a JPEG at 1/2, 1/4 or 1/8 where the result is at least that much smaller. Quicker, and
             smoother than resizing at once.
     """
@@ -117,6 +138,7 @@ class AugmentConfig(Frozen):
     flip: UnitFloat = 0.0
     interpolations: Annotated[tuple[Interpolation, ...], Field(min_length=1)] = ("linear",)
     fill_rgb: tuple[Byte, Byte, Byte] = (123, 117, 104)
+    transforms: tuple[str, ...] = ()
     reduced_decode: bool = True
 
 
@@ -135,6 +157,15 @@ PRESETS: Mapping[PresetName, AugmentConfig] = {
         expand=ExpandConfig(),
         crop=CropConfig(proposal="ssd_pytorch", min_ious=(0.1, 0.3, 0.7, 0.9)),
         mirror=0.5,
+    ),
+    # mxnet-ssd's configuration of MXNet's ImageDetRecordIter, with two of its slips put right (docs/augmentation.md).
+    "mxnet_ssd": AugmentConfig(
+        colour=ColourConfig(space="hls", saturation_offset=32),
+        expand=ExpandConfig(min_ratio=1.05),
+        crop=CropConfig(proposal="mxnet", unconstrained=False, trials=25),
+        mirror=0.5,
+        interpolations=("nearest", "linear", "cubic", "area", "lanczos4"),
+        fill_rgb=(127, 127, 127),
     ),
     # Small networks underfit under the full recipe: TF's and torchvision's SSDLite crop and mirror only.
     "ssdlite": AugmentConfig(crop=CropConfig(), mirror=0.5),

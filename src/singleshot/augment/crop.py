@@ -58,7 +58,8 @@ def sample_patch(
     Args:
         config: the rule; ``None`` takes the whole canvas.
         canvas: where patches lie.
-        boxes_xyxy: objects, ``[N, 4]``. Without any, no sampler finds a patch and the whole canvas is taken.
+        boxes_xyxy: objects, ``[N, 4]``. Without any, no sampler finds a patch and the whole canvas is taken; to
+            ``mxnet`` any patch is good then.
         grid: where corners may lie.
         rng: source of randomness.
 
@@ -66,8 +67,8 @@ def sample_patch(
         Corner and size of the patch in pixels of the image, (x, y), ``[2]`` each.
     """
     found = None
-    if config is not None and len(boxes_xyxy):
-        pick = _pick_caffe if config.proposal == "caffe" else _pick_ssd_pytorch
+    if config is not None and (len(boxes_xyxy) or config.proposal == "mxnet"):
+        pick = {"caffe": _pick_caffe, "ssd_pytorch": _pick_ssd_pytorch, "mxnet": _pick_mxnet}[config.proposal]
         found = pick(config, canvas, boxes_xyxy, grid, rng)
     if found is not None:
         return found
@@ -100,7 +101,6 @@ def _pick_ssd_pytorch(
 ) -> tuple[Floats, Floats] | None:
     """A sampler is chosen; if none of its trials is good, another choice is made."""
     min_ious = _min_ious(config)
-    centres = ((boxes_xyxy[:, :2] + boxes_xyxy[:, 2:]) / 2).T[:, None]
     for _ in range(MAX_PICKS):
         sampler = rng.integers(len(min_ious) + config.whole_image)
         if sampler == len(min_ious):
@@ -110,12 +110,43 @@ def _pick_ssd_pytorch(
         low, overlap = _place(u[2:], size, canvas, boxes_xyxy, grid)
         aspect = size[1] / size[0]
         good = (aspect >= config.aspect[0]) & (aspect <= config.aspect[1]) & (overlap >= min_ious[sampler])
-        inside = (centres > low[..., None]) & (centres < (low + size)[..., None])
-        good &= (inside[0] & inside[1]).any(axis=-1)
+        good &= _holds_centre(low, size, boxes_xyxy)
         if good.any():
             trial = good.argmax()
             return low[:, trial], size[:, trial]
     return None
+
+
+def _pick_mxnet(
+    config: CropConfig, canvas: Canvas, boxes_xyxy: Floats, grid: Grid, rng: np.random.Generator
+) -> tuple[Floats, Floats] | None:
+    """Of the samplers in random order, the first with a good patch gives its first one."""
+    min_ious = _min_ious(config)
+    if config.whole_image and rng.random() * (len(min_ious) + 1) < 1:
+        return None
+    order = rng.permutation(len(min_ious))
+    u = rng.random((4, len(min_ious), config.trials))
+    scale = _between(config.scale, u[0])
+    image_aspect = canvas.size[0] / canvas.size[1]
+    lowest = np.maximum(config.aspect[0] / image_aspect, scale * scale)
+    highest = np.minimum(config.aspect[1] / image_aspect, 1 / (scale * scale))
+    root = np.sqrt(lowest + np.maximum(highest - lowest, 0) * u[1])
+    size = np.minimum(np.stack([scale * root, scale / root]), 1) * _column(canvas.size, 3)
+    low, overlap = _place(u[2:], size, canvas, boxes_xyxy, grid)
+    good = (overlap >= min_ious[:, None]) & _holds_centre(low, size, boxes_xyxy) if len(boxes_xyxy) else overlap >= 0
+    finders = order[np.any(good[order], axis=1)]
+    if not len(finders):
+        return None
+    sampler, trial = finders[0], good[finders[0]].argmax()
+    return low[:, sampler, trial], size[:, sampler, trial]
+
+
+def _holds_centre(low: Floats, size: Floats, boxes_xyxy: Floats) -> NDArray[np.bool_]:
+    """Whether patches ``[2, ...]`` hold an object's centre strictly inside, ``[...]``."""
+    centres = ((boxes_xyxy[:, :2] + boxes_xyxy[:, 2:]) / 2).T.reshape(2, *(1,) * (low.ndim - 1), -1)
+    inside = (centres > low[..., None]) & (centres < (low + size)[..., None])
+    held: NDArray[np.bool_] = (inside[0] & inside[1]).any(axis=-1)
+    return held
 
 
 def _min_ious(config: CropConfig) -> Floats:
@@ -138,11 +169,11 @@ def _place(u: Floats, size: Floats, canvas: Canvas, boxes_xyxy: Floats, grid: Gr
         u: where each lies between the canvas's ends, 0 to 1, ``[2, ...]``.
         size: sizes, ``[2, ...]``.
         canvas: what they lie in.
-        boxes_xyxy: objects, ``[N, 4]``, N > 0.
+        boxes_xyxy: objects, ``[N, 4]``.
         grid: where corners may lie.
 
     Returns:
-        Corners ``[2, ...]`` and IoUs ``[...]``.
+        Corners ``[2, ...]`` and IoUs ``[...]``, 0 without objects.
     """
     low = grid.snap(_column(canvas.low, size.ndim) + u * (_column(canvas.size, size.ndim) - size), size)
     return low, _best_iou(low.reshape(2, 1, -1), size.reshape(2, 1, -1), boxes_xyxy).reshape(size.shape[1:])
@@ -155,5 +186,5 @@ def _best_iou(low: Floats, size: Floats, boxes_xyxy: Floats) -> Floats:
     np.maximum(sides, 0, out=sides)
     shared = sides[0] * sides[1]
     areas = size[0] * size[1] + (far[0] - near[0]) * (far[1] - near[1])
-    best: Floats = (shared / (areas - shared)).max(axis=0)
+    best: Floats = (shared / (areas - shared)).max(axis=0, initial=0.0)
     return best

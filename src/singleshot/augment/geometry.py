@@ -98,5 +98,8 @@ def _sample_canvas(config: ExpandConfig | None, image_hw: tuple[int, int], rng: 
     image_wh = np.array([image_hw[1], image_hw[0]], dtype=np.float64)
     if config is None or rng.random() >= config.probability:
         return Canvas(np.zeros(2), image_wh)
-    size = np.floor(image_wh * rng.uniform(1.0, config.max_ratio))
+    ratio = rng.uniform(1.0, config.max_ratio)
+    if ratio < config.min_ratio:
+        return Canvas(np.zeros(2), image_wh)
+    size = np.floor(image_wh * ratio)
     return Canvas(-np.floor(rng.random(2) * (size - image_wh)), size)

@@ -13,6 +13,7 @@ from singleshot.augment.colour import sample_distortion
 from singleshot.augment.config import AugmentConfig, parse_augment
 from singleshot.augment.geometry import sample_geometry, transform_boxes
 from singleshot.augment.render import Pixels, decode, render
+from singleshot.core.transforms import Labelled, apply, steps_by_name
 from singleshot.images.read import check_rgb, image_size
 
 
@@ -38,12 +39,13 @@ class Augmenter:
         size_hw: size of the training input.
 
     Raises:
-        ConfigError: no such preset or setting.
+        ConfigError: no such preset, setting or transform.
     """
 
     def __init__(self, config: AugmentConfig | str | Mapping[str, Any], size_hw: tuple[int, int]) -> None:
         self.config = parse_augment(config)
         self.size_hw = size_hw
+        self._steps = steps_by_name(self.config.transforms)
 
     def __call__(
         self,
@@ -78,3 +80,24 @@ class Augmenter:
             pixels = decode(source, image_hw, geometry.reduction)
         boxes, keep = transform_boxes(geometry, boxes_xyxy)
         return Augmented(render(pixels, geometry, interpolation, distortion, config.fill_rgb), boxes, keep)
+
+    @property
+    def has_own_steps(self) -> bool:
+        """Whether ``augment.transforms`` names any."""
+        return bool(self._steps)
+
+    def own_steps(self, labelled: Labelled, rng: np.random.Generator, classes: int, origin: str | Path) -> Labelled:
+        """The transforms that ``augment.transforms`` names, one after the other, on a training input.
+
+        Args:
+            labelled: the training input, with the classes of its objects.
+            rng: source of all randomness.
+            classes: their number; 0 where it is not known.
+            origin: the image file, for messages.
+
+        Raises:
+            TransformError: one failed, or gave back something else.
+        """
+        for one in self._steps:
+            labelled = apply(one, labelled, rng, classes, origin, keeps_size=True)
+        return labelled

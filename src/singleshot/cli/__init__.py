@@ -1,6 +1,7 @@
 """The ``singleshot`` command: one file per verb.
 
-A verb is a typed function (or a ``typer.Typer`` of several) in ``cli/<verb>.py`` and one line in ``VERBS``. Its file
+A verb is a typed function (or a ``typer.Typer`` of several) in ``cli/<verb>.py`` and one line in ``VERBS``; a class
+``Command`` beside it reads its arguments. Its file
 imports only typer and light modules at the top; torch and friends are imported inside the function, so ``--help``
 stays quick. A user's mistake is raised as a ``SingleshotError`` and printed here as one message, exit code 2.
 """
@@ -48,13 +49,14 @@ class Verbs(TyperGroup):
             near = get_close_matches(cmd_name, VERBS, n=1)
             ctx.fail(f"No verb '{cmd_name}'." + (f" Did you mean '{near[0]}'?" if near else ""))
         module, attribute = VERBS[cmd_name].split(":")
-        verb = getattr(import_module(module), attribute)
+        home = import_module(module)
+        verb = getattr(home, attribute)
         if not isinstance(verb, typer.Typer):
             function, verb = (
                 verb,
                 typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode="markdown"),
             )
-            verb.command(cmd_name)(function)
+            verb.command(cmd_name, cls=getattr(home, "Command", None))(function)
         command = typer.main.get_command(verb)
         command.name = cmd_name
         return command

@@ -3,16 +3,30 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, cast
 
 import typer
+from typer.core import TyperCommand
 
 from singleshot.cli.console import open_console, split_names
 from singleshot.cli.data import LowerNamesOption
 
 # What shells report of a command that Ctrl-C ended (128 + SIGINT): a script does not go on with half a training.
 INTERRUPTED = 130
+
+
+class Command(TyperCommand):
+    """``--resume`` with or without a number."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """``--resume 500`` is ``--resume --resume-step 500``: a flag of click takes no value."""
+        for place, (word, number) in enumerate(pairwise(args)):
+            if word == "--resume" and number.isdecimal():
+                args = [*args[:place], word, "--resume-step", number, *args[place + 2 :]]
+                break
+        return list(super().parse_args(ctx, args))
 
 
 def train(
@@ -49,17 +63,33 @@ def train(
     out: Annotated[Path | None, typer.Option(help="Folder of the run; default: a new one below runs/.")] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the run in --out.")] = False,
     recipe: Annotated[str | None, typer.Option(help="A recipe's name, or a YAML file of settings.")] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Continue the run in --out, or the latest.")] = False,
+    resume: Annotated[
+        bool,
+        typer.Option(
+            "--resume", help="Continue the run in --out, or the latest; --resume 500 from its checkpoint of step 500."
+        ),
+    ] = False,
+    resume_step: Annotated[int | None, typer.Option(hidden=True)] = None,
+    start_step: Annotated[
+        int | None,
+        typer.Option("--start-step", "--start-iter", help="Steps that the weights have learnt elsewhere."),
+    ] = None,
     anchors: Annotated[
         str | None, typer.Option(help="Default boxes: auto scales the model's to the training objects.")
     ] = None,
     anchor_scale: Annotated[
         float | None, typer.Option(help="Factor for the sizes of the default boxes, such as 0.5 for small objects.")
     ] = None,
-    augment: Annotated[str | None, typer.Option(help="Random changes: ssd, ssdlite, light, none.")] = None,
-    freeze: Annotated[
-        list[str] | None, typer.Option(help="Part that stays as it is, such as backbone; repeatable.")
+    augment: Annotated[
+        str | None, typer.Option(help="Random changes: ssd, ssd_pytorch, mxnet_ssd, ssdlite, light, none.")
     ] = None,
+    freeze: Annotated[
+        list[str] | None,
+        typer.Option(help="Part that stays as it is, such as backbone, or a regular expression; repeatable."),
+    ] = None,
+    finetune: Annotated[
+        bool, typer.Option("--finetune", help="Learn only the predictors, and what the weights do not hold.")
+    ] = False,
     amp: Annotated[str | None, typer.Option(help="Number format: auto (default), fp32, bf16, fp16.")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 ...")] = "auto",
     workers: Annotated[str | None, typer.Option(help="Processes that prepare images, or auto (default).")] = None,
@@ -67,6 +97,12 @@ def train(
     bad_data: Annotated[str | None, typer.Option(help="Bad records: skip (default) or error.")] = None,
     compile: Annotated[bool, typer.Option("--compile", help="Compile the network with torch first.")] = False,
     tensorboard: Annotated[bool, typer.Option("--tensorboard", help="Write TensorBoard events, too.")] = False,
+    monitor: Annotated[
+        int | None, typer.Option(help="Write statistics of weights and gradients every so many steps.")
+    ] = None,
+    monitor_pattern: Annotated[
+        str | None, typer.Option("--monitor-pattern", "--pattern", help="Which of them, as --freeze names parts.")
+    ] = None,
     set_: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Any other setting; repeatable.")
     ] = None,
@@ -80,6 +116,7 @@ def train(
     * `singleshot train data.yaml --weights runs/photos/best.safetensors --epochs 10 --set optimizer.lr=1e-4`
     * `singleshot train photos --model detector.yaml --weights imagenet`
     * `singleshot train --resume --out runs/photos`
+    * `singleshot train --resume 500 --out runs/photos`
     """
     from singleshot.training.train import train as run
 
@@ -101,11 +138,15 @@ def train(
         out=out,
         overwrite=overwrite,
         recipe=recipe,
-        resume=resume,
+        resume=resume if resume_step is None else resume_step,
+        start_step=start_step,
+        monitor=monitor,
+        monitor_pattern=monitor_pattern,
         anchors=cast(Any, anchors),
         anchor_scale=anchor_scale,
         augment=augment,
         freeze=freeze,
+        finetune=finetune or None,
         amp=amp,
         device=device,
         workers=_number_or_text(workers),

@@ -60,6 +60,11 @@ class Registry(Generic[T]):
 
         return add
 
+    def replace(self, name: str, item: T) -> None:
+        """Register an object under a name, in place of what another call put there."""
+        self._objects.pop(name, None)
+        self.register(name)(item)
+
     def names(self) -> tuple[str, ...]:
         """All names: ours in their order, then those that were added, then those of installed packages."""
         return tuple(dict.fromkeys([*self._homes, *self._added, *self._installed()]))

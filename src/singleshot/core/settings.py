@@ -7,11 +7,11 @@ a field here, and one implementation reads it.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, Protocol
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
 from singleshot.core.nms_kinds import NMS_KINDS
 from singleshot.core.registry import Registry
@@ -49,6 +49,16 @@ class Variances(NamedTuple):
     cy: Positive = 0.1
     w: Positive = 0.2
     h: Positive = 0.2
+
+
+def _each_side(variances: Any) -> Any:
+    """(centre, size), as the articles and ssd.pytorch write it, means both centres and both sides."""
+    if not isinstance(variances, Sequence) or isinstance(variances, str) or len(variances) == 4:
+        return variances
+    if len(variances) != 2:
+        raise ValueError(f"must be 4 numbers (cx, cy, w, h), or 2 (centre, size), not {len(variances)}")
+    centre, size = variances
+    return (centre, centre, size, size)
 
 
 class AnchorLevel(Frozen):
@@ -97,12 +107,12 @@ class CoderConfig(Frozen):
     """How box codes relate to boxes (SSD eq. 2).
 
     Attributes:
-        variances: what targets are divided by, in the order cx, cy, w, h.
+        variances: what targets are divided by, in the order cx, cy, w, h; two numbers are (centre, size).
         order: order of the four codes; TF writes (ty, tx, th, tw).
         max_log_ratio: codes of width and height are limited to this before exp; ``None`` does not limit.
     """
 
-    variances: Variances = Variances()
+    variances: Annotated[Variances, BeforeValidator(_each_side)] = Variances()
     order: Literal["xywh", "yxhw"] = "xywh"
     max_log_ratio: float | None = math.log(1000 / 16)
 

@@ -8,8 +8,12 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, overload
 
+from singleshot.core.settings import PreprocessConfig
+from singleshot.core.sizes import parse_size
 from singleshot.core.structures import ClassMap, Sample
+from singleshot.core.transforms import Transform
 from singleshot.core.wording import listed
 from singleshot.data.bad_records import BadData, Problem, count_kinds, refuse
 from singleshot.data.class_list import lower_class_names, named_by_order
@@ -18,7 +22,10 @@ from singleshot.data.records import Records
 from singleshot.data.split_names import TRAINING, resolve_split, split_role
 from singleshot.data.splitting import PARTS, assign_splits
 from singleshot.data.validate import validate
-from singleshot.errors import DataError
+from singleshot.errors import ConfigError, DataError
+
+if TYPE_CHECKING:
+    from singleshot.data.torch_dataset import TorchDataset
 
 
 @dataclass(frozen=True)
@@ -67,10 +74,65 @@ class DetectionDataset:
         """The same data set without images that have no objects."""
         return self.subset([index for index, sample in enumerate(self.samples) if len(sample)])
 
+    def torch(
+        self,
+        transform: Transform | None = None,
+        size: int | str | Sequence[int] | None = None,
+        preprocess: PreprocessConfig | None = None,
+        *,
+        use_difficult: bool = True,
+    ) -> TorchDataset:
+        """The same images preprocessed, with their objects, for a training loop of one's own.
+
+        Args:
+            transform: a step of one's own on each image as it was read: ``(image, boxes_xyxy, class_ids)`` to the same
+                three, or with a ``np.random.Generator`` as a fourth argument.
+            size: network input: 300 (the default), ``"HEIGHTxWIDTH"`` or (height, width).
+            preprocess: a detector's rules in place of SSD's (mean 123, 117, 104): ``spec.preprocess``.
+            use_difficult: keep objects marked difficult.
+
+        Raises:
+            ConfigError: the transform cannot be called, or a size is given besides a detector's rules.
+        """
+        from singleshot.data.torch_dataset import TorchDataset
+
+        if size is not None and preprocess is not None:
+            raise ConfigError("`size` and `preprocess` both say how large images become; keep one of them")
+        if preprocess is None:
+            preprocess = PreprocessConfig(size_hw=parse_size(300 if size is None else size))
+        return TorchDataset(self, transform, preprocess, use_difficult=use_difficult)
+
 
 def splits(path: str | Path, format: str = "auto") -> tuple[str, ...]:
     """Names of the splits that the files of a data set define; empty where there is one heap."""
     return own_splits(recognise(Path(path), format))
+
+
+@overload
+def open(
+    path: str | Path,
+    split: str | None = None,
+    format: str = "auto",
+    bad_data: BadData = "skip",
+    classes: Sequence[str] | None = None,
+    *,
+    lower_names: bool = False,
+) -> DetectionDataset: ...
+
+
+@overload
+def open(
+    path: str | Path,
+    split: str | None = None,
+    format: str = "auto",
+    bad_data: BadData = "skip",
+    classes: Sequence[str] | None = None,
+    *,
+    lower_names: bool = False,
+    transform: Transform,
+    size: int | str | Sequence[int] | None = None,
+    preprocess: PreprocessConfig | None = None,
+) -> TorchDataset: ...
 
 
 def open(
@@ -81,7 +143,10 @@ def open(
     classes: Sequence[str] | None = None,
     *,
     lower_names: bool = False,
-) -> DetectionDataset:
+    transform: Transform | None = None,
+    size: int | str | Sequence[int] | None = None,
+    preprocess: PreprocessConfig | None = None,
+) -> DetectionDataset | TorchDataset:
     """Open a data set: recognise its format, read it, check every record.
 
     Args:
@@ -96,11 +161,17 @@ def open(
             evaluate it. ``None`` takes the data set's. Where nothing names those, these are their names by number.
         lower_names: whether class names are taken in lower case, without spaces at their ends, so that ``Person`` and
             ``person`` are one class (as in ssd.pytorch).
+        transform, size, preprocess: any of them gives a torch data set for a training loop of one's own; see
+            `DetectionDataset.torch`.
 
     Raises:
         DataError: the format or the split is unknown, a file is damaged, nothing is usable, or ``bad_data="error"``.
+        ConfigError: as `DetectionDataset.torch`.
     """
-    return open_found(recognise(Path(path), format), split, bad_data, classes, lower_names=lower_names)
+    dataset = open_found(recognise(Path(path), format), split, bad_data, classes, lower_names=lower_names)
+    if transform is None and size is None and preprocess is None:
+        return dataset
+    return dataset.torch(transform, size, preprocess)
 
 
 def open_splits(

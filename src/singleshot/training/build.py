@@ -8,13 +8,15 @@ import torch
 from torch import Tensor
 
 from singleshot.augment.pipeline import Augmenter
-from singleshot.core.settings import CoderConfig
+from singleshot.core.boxes import cxcywh_to_xyxy
+from singleshot.core.settings import CoderConfig, SizeHW
 from singleshot.core.structures import Batch, HeadOutput, RefineOutput
 from singleshot.images.normalise import ImageNormalizer
+from singleshot.interop.mxnet.training_graph import label_rows, monitored_losses
 from singleshot.models.fast_conv.small_maps import has_small_maps
 from singleshot.multibox.loss import multibox_loss
 from singleshot.multibox.refine import refine_loss
-from singleshot.training.checkpoint import Learner
+from singleshot.training.checkpoint import Learner, RunState
 from singleshot.training.config import TrainConfig
 from singleshot.training.ema import Ema
 from singleshot.training.guards import LossGuard
@@ -59,7 +61,7 @@ def build_trainer(setup: Setup, loader: TrainLoader, store: Store, held_out: Hel
     paths = [str(sample.image_path) for sample in setup.train_set]
     return Trainer(
         learner=learner,
-        criterion=criterion(setup.anchors_cxcywh.to(device), spec.coder, config),
+        criterion=criterion(setup.anchors_cxcywh.to(device), spec.coder, config, spec.preprocess.size_hw),
         batches=loader,
         normalizer=ImageNormalizer(spec.preprocess, device, config.channels_last),
         length=RunLength(*config.length, loader.images_per_epoch / (config.batch_size * config.accumulate)),
@@ -67,7 +69,11 @@ def build_trainer(setup: Setup, loader: TrainLoader, store: Store, held_out: Hel
         guard=LossGuard(paths.__getitem__, 1 if device.type == "cpu" else GUARD_EVERY),
         store=store,
         intervals=Intervals(
-            config.log_every, config.evaluation.every, config.save_minutes * 60, config.evaluation.share
+            config.log_every,
+            config.evaluation.every,
+            config.save_minutes * 60,
+            config.evaluation.share,
+            config.checkpoints.every or 0.0,
         ),
         evaluate=held_out.measure if held_out else None,
         held_out=len(held_out.images) if held_out else 0,
@@ -77,6 +83,7 @@ def build_trainer(setup: Setup, loader: TrainLoader, store: Store, held_out: Hel
         accumulate=config.accumulate,
         clip_norm=config.optimizer.clip_norm,
         still=[*still_norms(network, config.batch_norm), *setup.single_norms],
+        run=RunState(step=config.start_step, first_step=config.start_step),
         compiled=torch.compile(network) if config.compile else None,
     )
 
@@ -95,24 +102,31 @@ def build_loader(setup: Setup) -> TrainLoader:
             keep_empty=config.keep_empty,
             use_difficult=config.use_difficult,
             repeat_threshold=config.repeat_threshold,
+            classes=len(setup.train_set.class_map),
             pin_memory=setup.device.type == "cuda",
         ),
     )
 
 
-def criterion(anchors_cxcywh: Tensor, coder: CoderConfig, config: TrainConfig) -> Criterion:
+def criterion(anchors_cxcywh: Tensor, coder: CoderConfig, config: TrainConfig, size_hw: SizeHW) -> Criterion:
     """The loss of a detector: one step or two, whatever its heads are.
 
     Args:
         anchors_cxcywh: default boxes in pixels of the network input, ``[A, 4]``, on the network's device.
         coder: how codes relate to boxes.
-        config: how anchors are matched and what is weighed.
+        config: how anchors are matched, what is weighed, and what is logged besides.
+        size_hw: network input.
     """
+    anchors_xyxy = cxcywh_to_xyxy(anchors_cxcywh) / anchors_cxcywh.new_tensor([*size_hw[::-1], *size_hw[::-1]])
 
     def loss(output: HeadOutput | RefineOutput, batch: Batch) -> Mapping[str, Tensor]:
         objects = batch.boxes_xyxy, batch.class_ids, batch.valid
         if isinstance(output, RefineOutput):
             return refine_loss(output, anchors_cxcywh, *objects, coder=coder, match=config.match, loss=config.loss)
-        return multibox_loss(output, anchors_cxcywh, *objects, coder=coder, match=config.match, loss=config.loss)
+        losses = multibox_loss(output, anchors_cxcywh, *objects, coder=coder, match=config.match, loss=config.loss)
+        if config.also_log != "mxnet":
+            return losses
+        also = monitored_losses(output, anchors_xyxy, label_rows(*objects, size_hw), coder.variances)
+        return {**losses, **{f"mxnet_{name}": value for name, value in also.items()}}
 
     return loss

@@ -52,6 +52,7 @@ class RunState:
         stale: evaluations since then.
         evaluation_s: duration of the latest evaluation.
         evaluations_s: of all of them.
+        first_step: steps that the starting weights had made elsewhere; they took none of ``elapsed_s``.
     """
 
     step: int = 0
@@ -61,6 +62,7 @@ class RunState:
     stale: int = 0
     evaluation_s: float = 0.0
     evaluations_s: float = 0.0
+    first_step: int = 0
 
 
 @dataclass(frozen=True, slots=True)

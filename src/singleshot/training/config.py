@@ -14,6 +14,7 @@ from singleshot.core.settings import AnchorConfig, Frozen, LossConfig, MatchConf
 from singleshot.core.sizes import parse_batch_size
 from singleshot.data.formats.registry import known_format
 from singleshot.errors import ConfigError
+from singleshot.training.registry import OPTIMIZERS, SCHEDULES
 
 PositiveInt = Annotated[int, Field(gt=0)]
 BatchSize = Annotated[int | Literal["auto"], BeforeValidator(lambda value: parse_batch_size(value, auto=True))]
@@ -31,27 +32,34 @@ class OptimizerConfig(Frozen):
     """How gradients change weights.
 
     Attributes:
-        name: ``adamw``, quick on small data, or ``sgd`` (with momentum), the papers'.
+        name: ``adamw``, quick on small data; ``sgd`` (with momentum), the papers'; ``adam``, ``rmsprop``, ``adadelta``;
+            or another of `OPTIMIZERS`.
         lr: learning rate of the weights; ``auto`` takes the optimiser's usual one, scaled to the batch.
         lr_batch: effective batch that ``lr`` was chosen for: another batch scales ``lr`` linearly (SGD) or by the root
-            (AdamW). ``None`` uses ``lr`` as it is.
-        momentum: of SGD, or AdamW's first beta.
-        weight_decay: of weights; ``auto`` is 5e-4 for SGD, 0.01 for AdamW (which does not scale it by the gradient's
-            size). ``decay_norm`` and ``decay_bias`` tell about the rest.
+            (the others). ``None`` uses ``lr`` as it is.
+        momentum: of SGD; the first beta of AdamW and Adam; of RMSProp and Adadelta, how slowly squared gradients are
+            forgotten.
+        weight_decay: of weights; ``auto`` is 5e-4 for SGD and RMSProp, 0.01 for AdamW (which does not scale it by the
+            gradient's size), else 0. ``decay_norm`` and ``decay_bias`` tell about the rest.
         decay_norm, decay_bias: whether scales of normalisation layers and biases decay too (Caffe: scales do).
+        l2_decay_factor: decay of the scales of L2Norm as a multiple of ``weight_decay`` (mxnet-ssd: .1); ``None`` is as
+            ``decay_norm`` says.
         bias_lr_factor: learning rate of biases as a multiple (Caffe: 2).
+        bias_lr_parts: the parts whose biases ``bias_lr_factor`` is for (mxnet-ssd: ``[extras, head]``); ``None``: all.
         lr_factors: multiples of ``lr`` by part of the network, such as ``{backbone: 0.1}``; the longest prefix counts.
         clip_norm: largest norm of the whole gradient; ``None`` does not clip.
     """
 
-    name: Literal["sgd", "adamw"] = "adamw"
+    name: Annotated[str, AfterValidator(OPTIMIZERS.check)] = "adamw"
     lr: PositiveFloat | Literal["auto"] = "auto"
     lr_batch: PositiveInt | None = None
     momentum: UnitFloat = 0.9
     weight_decay: NonNegative | Literal["auto"] = "auto"
     decay_norm: bool = False
     decay_bias: bool = False
+    l2_decay_factor: NonNegative | None = None
     bias_lr_factor: PositiveFloat = 1.0
+    bias_lr_parts: tuple[str, ...] | None = None
     lr_factors: dict[str, NonNegative] = Field(default_factory=dict)
     clip_norm: PositiveFloat | None = None
 
@@ -60,7 +68,8 @@ class ScheduleConfig(Frozen):
     """How the learning rate moves; positions are in the unit of the run's length (epochs, steps or minutes).
 
     Attributes:
-        kind: ``multistep`` multiplies by ``gamma`` at each milestone; ``cosine`` falls to ``final_factor`` at the end.
+        kind: ``multistep`` multiplies by ``gamma`` at each milestone; ``cosine`` falls to ``final_factor`` at the end;
+            ``constant``; or another of `SCHEDULES`.
         milestones: positions of the drops of ``multistep``.
         gamma: factor of each drop.
         final_factor: where ``cosine`` ends, as a fraction of the learning rate.
@@ -68,7 +77,7 @@ class ScheduleConfig(Frozen):
         warmup_factor: where warm-up begins, as a fraction of the learning rate.
     """
 
-    kind: Literal["multistep", "cosine", "constant"] = "cosine"
+    kind: Annotated[str, AfterValidator(SCHEDULES.check)] = "cosine"
     milestones: tuple[PositiveFloat, ...] = ()
     gamma: UnitFloat = 0.1
     final_factor: UnitFloat = 0.0
@@ -79,7 +88,7 @@ class ScheduleConfig(Frozen):
     def _milestones_fit(self) -> Self:
         if self.kind == "multistep" and not self.milestones:
             raise ValueError("multistep needs milestones, such as [80000, 100000]")
-        if self.kind != "multistep" and self.milestones:
+        if self.kind in ("cosine", "constant") and self.milestones:
             raise ValueError(f"milestones mean nothing to a {self.kind} schedule; use kind: multistep")
         if list(self.milestones) != sorted(set(self.milestones)):
             raise ValueError(f"milestones must rise; they are {list(self.milestones)}")
@@ -95,6 +104,26 @@ class EmaConfig(Frozen):
     """
 
     decay: Annotated[float, Field(gt=0, lt=1)] = 0.9998
+
+
+class CheckpointConfig(Frozen):
+    """Numbered checkpoints beside the best and the last one: weights, and the state that ``resume=500`` goes back to.
+
+    Attributes:
+        every: their distance in the unit of the run's length; ``None`` makes none.
+        keep: so many of the latest stay; ``None`` keeps all.
+    """
+
+    every: PositiveFloat | None = None
+    keep: PositiveInt | None = None
+
+    @model_validator(mode="after")
+    def _some_to_keep(self) -> Self:
+        if self.keep is not None and self.every is None:
+            raise ValueError(
+                "keep says how many numbered checkpoints stay, but every does not say how often one is made"
+            )
+        return self
 
 
 def _metric_name(name: Any) -> Any:
@@ -228,14 +257,17 @@ class TrainConfig(Frozen):
         epochs, steps, minutes: length of the run, one of them; none means ``DEFAULT_EPOCHS``.
         batch_size: images per forward; ``auto`` fits the memory.
         accumulate: forwards per optimiser step; the effective batch is ``batch_size * accumulate``.
-        optimizer, schedule, ema, evaluation: see there; ``ema: null`` averages nothing.
+        start_step: optimiser steps that the weights have learnt already: schedule and count of steps begin there.
+        optimizer, schedule, ema, evaluation, checkpoints: see there; ``ema: null`` averages nothing.
         loss, match: the multibox loss; ``loss.classification`` also decides how scores are read afterwards.
         anchors: default boxes to use in place of the model's; ``auto`` scales the model's to the training objects.
         anchor_scale: factor for the sizes of the model's default boxes.
         augment: random changes: a preset (``ssd``, ``ssdlite``, ``light``, ``none``), or a mapping that changes one,
             such as ``{preset: light, flip: 0.5}``.
         amp: precision of the forward pass; ``auto`` takes bf16 where the machine is quicker with it.
-        freeze: parts of the network that stay as they are: prefixes or patterns (``backbone``, ``backbone.conv1_*``).
+        freeze: parts of the network that stay as they are: prefixes or patterns (``backbone``, ``backbone.conv1_*``) or
+            regular expressions (``^(conv1_|conv2_).*``); see `singleshot.training.part_names.matching`.
+        finetune: freeze all that is taken over from the starting point, but the predictors (as mxnet-ssd does).
         batch_norm: ``train`` updates statistics, ``eval`` keeps those of the starting point.
         batch_norm_momentum: share of a batch in the running statistics; ``None`` is the model's (PyTorch's .1).
         keep_empty: train on images without objects as background.
@@ -247,6 +279,9 @@ class TrainConfig(Frozen):
         channels_last: memory layout of the network.
         compile: use ``torch.compile``.
         log_every: optimiser steps between two rows of the log.
+        also_log: ``mxnet`` logs the two numbers of mxnet-ssd's ``MultiBoxMetric``, too (the mean over batches).
+        monitor: optimiser steps between two looks at weights and gradients, written to ``monitor.csv``; 0 never looks.
+        monitor_pattern: the parameters that it looks at, named as ``freeze`` names them; empty: all.
         save_minutes: time between two saves of the full training state.
         tensorboard: write TensorBoard events, too.
         reference: what the recipe should reach; ``None`` where nothing is published.
@@ -266,7 +301,9 @@ class TrainConfig(Frozen):
     optimizer: OptimizerConfig = OptimizerConfig()
     schedule: ScheduleConfig = ScheduleConfig()
     ema: EmaConfig | None = EmaConfig()
+    start_step: Annotated[int, Field(ge=0)] = 0
     evaluation: EvaluationConfig = EvaluationConfig()
+    checkpoints: CheckpointConfig = CheckpointConfig()
     loss: LossConfig = LossConfig()
     match: MatchConfig = MatchConfig()
     anchors: AnchorConfig | Literal["auto"] | None = None
@@ -274,6 +311,7 @@ class TrainConfig(Frozen):
     augment: Annotated[AugmentConfig, BeforeValidator(parse_augment)] = preset("light")
     amp: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     freeze: tuple[str, ...] = ()
+    finetune: bool = False
     batch_norm: Literal["train", "eval"] = "train"
     batch_norm_momentum: Annotated[float, Field(gt=0, le=1)] | None = None
     keep_empty: bool = True
@@ -284,6 +322,9 @@ class TrainConfig(Frozen):
     channels_last: bool = True
     compile: bool = False
     log_every: PositiveInt = 20
+    also_log: Literal["mxnet"] | None = None
+    monitor: Annotated[int, Field(ge=0)] = 0
+    monitor_pattern: str = ""
     save_minutes: PositiveFloat = 2.0
     tensorboard: bool = False
     reference: Reference | None = None
@@ -298,6 +339,8 @@ class TrainConfig(Frozen):
         given = [unit for unit in ("epochs", "steps", "minutes") if getattr(self, unit) is not None]
         if len(given) > 1:
             raise ValueError(f"a run has one length; given: {', '.join(given)}. Keep one of them")
+        if self.start_step and (self.minutes is not None or self.start_step >= (self.steps or self.start_step + 1)):
+            raise ValueError(f"start_step: {self.start_step} lies in no run of {self.length[1]:g} {self.length[0]}")
         if self.anchors is not None and self.anchor_scale is not None:
             raise ValueError("anchors and anchor_scale both say how large default boxes are; keep one of them")
         if self.schedule.milestones and self.schedule.milestones[-1] >= self.length[1]:

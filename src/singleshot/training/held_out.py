@@ -40,6 +40,11 @@ class HeldOut:
         """Held-out objects that count."""
         return sum(int((~sample.iscrowd).sum()) for sample in self.images)
 
+    @property
+    def latest(self) -> EvalResult | None:
+        """The whole result of the latest evaluation of this session."""
+        return self._latest
+
     def measure(self, network: nn.Module) -> Mapping[str, float]:
         """Numbers by name.
 

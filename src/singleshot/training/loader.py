@@ -22,6 +22,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from singleshot.augment.pipeline import Augmenter
 from singleshot.core.structures import Batch, Sample
+from singleshot.core.transforms import Labelled, TransformError
 from singleshot.errors import DataError, ImageError, SingleshotError
 from singleshot.images.packed import image_bytes, image_stamp
 from singleshot.training.sampler import CHANGES, REPLACEMENT, EpochOrder, repeat_weights
@@ -46,6 +47,7 @@ class LoaderConfig:
         use_difficult: learn from objects marked difficult. Crowd regions never train.
         repeat_threshold: classes in fewer than this share of the images are seen more often (repeat-factor sampling,
             LVIS, arXiv 1908.03195); 0 shows every image once an epoch.
+        classes: their number, which checks what own transforms give back; 0 where it is not known.
         cache_bytes: memory for encoded images, read at the start; for slow or remote disks.
         pin_memory: page-locked batches, for copies to a GPU that do not block.
         start_method: how workers start; ``None`` is the system's way.
@@ -57,6 +59,7 @@ class LoaderConfig:
     keep_empty: bool = True
     use_difficult: bool = True
     repeat_threshold: float = 0.0
+    classes: int = 0
     cache_bytes: int = 0
     pin_memory: bool = False
     start_method: Literal["fork", "spawn", "forkserver"] | None = None
@@ -64,10 +67,11 @@ class LoaderConfig:
 
 @dataclass(frozen=True, slots=True)
 class Skipped:
-    """An image that could not be used: its position in the data set, and why."""
+    """An image that could not be used: its position in the data set, why, and whether the run cannot go on for it."""
 
     index: int
     reason: str
+    ends_run: bool = False
 
 
 class WorkerError(SingleshotError, RuntimeError):
@@ -118,6 +122,7 @@ class TrainLoader:
 
         Raises:
             DataError: many images in a row cannot be read.
+            TransformError: a transform of the user's own failed.
         """
         keys = _BatchKeys(self._order, self.config.batch_size, first_batch)
         workers = auto_workers() if self.config.workers == "auto" else self.config.workers
@@ -131,6 +136,7 @@ class TrainLoader:
             worker_init_fn=_start_worker,
         )
         for batch, skipped in loader:
+            _end_if_asked(skipped)
             self._note(skipped)
             if batch is None:
                 reasons = "\n".join(f"  {reason}" for reason in list(self.skipped.values())[:NAMED_IMAGES])
@@ -143,7 +149,8 @@ class TrainLoader:
         Raises:
             DataError: many images in a row cannot be read.
         """
-        batch, _ = _collate([self._dataset[key] for key in next(iter(_BatchKeys(self._order, count, 0)))])
+        batch, skipped = _collate([self._dataset[key] for key in next(iter(_BatchKeys(self._order, count, 0)))])
+        _end_if_asked(skipped)
         if batch is None:
             raise DataError(f"{MAX_REPLACEMENTS} images in a row cannot be read")
         return batch
@@ -180,6 +187,13 @@ def auto_workers() -> int:
     """A process for each core this process may use, but one for the network."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return max(1, min(cores - 1, MAX_WORKERS))
+
+
+def _end_if_asked(skipped: Sequence[Skipped]) -> None:
+    """An error in another process would arrive with that process's traceback around it."""
+    for image in skipped:
+        if image.ends_run:
+            raise TransformError(image.reason)
 
 
 def _named(error: ImageError, sample: Sample) -> str:
@@ -251,6 +265,8 @@ class _TrainDataset(Dataset[_Fetched]):
         while len(skipped) < MAX_REPLACEMENTS:
             try:
                 return self._item(position, index), skipped
+            except TransformError as error:
+                return None, [Skipped(index, str(error), ends_run=True)]
             except ImageError as error:
                 skipped.append(Skipped(index, _named(error, self._samples[index])))
                 index = int(replacements.choice(self._indices))
@@ -261,8 +277,12 @@ class _TrainDataset(Dataset[_Fetched]):
         rng = np.random.default_rng([self._config.seed, CHANGES, position])
         source = self._encoded.get(index, sample.image_path)
         image, boxes, keep = self._augmenter(source, sample.boxes_xyxy, rng, sample.image_size_hw)
-        valid = _trainable(sample, self._config)
-        return _Item(image, boxes, sample.class_ids[keep], valid[keep], index)
+        valid, class_ids = _trainable(sample, self._config)[keep], sample.class_ids[keep]
+        if self._augmenter.has_own_steps:
+            labelled = Labelled(image, boxes[valid], class_ids[valid])
+            image, boxes, class_ids = self._augmenter.own_steps(labelled, rng, self._config.classes, sample.image_path)
+            valid = np.ones(len(class_ids), bool)
+        return _Item(image, boxes, class_ids, valid, index)
 
 
 def _collate(fetched: Sequence[_Fetched]) -> tuple[Batch | None, list[Skipped]]:

@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import csv
+import math
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, TextIO
 
 from singleshot.core.files import is_regular, write_atomically
-from singleshot.errors import MissingExtraError
+from singleshot.errors import ImageError, MissingExtraError
+from singleshot.evaluation.numbers import Measured
+from singleshot.evaluation.pictures import draw_comparison, find_mistakes
+
+SHOWN_IMAGES = 4
+"""Held-out images whose detections TensorBoard shows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,12 +178,14 @@ class TensorBoardLog:
     Args:
         folder: where the event files go.
         step: where the run begins; later events of a former session are hidden.
+        latest: gives the whole result of the evaluation that was just made, whose classes and pictures are shown, too.
 
     Raises:
         MissingExtraError: tensorboard is not installed.
     """
 
-    def __init__(self, folder: Path, step: int = 0) -> None:
+    def __init__(self, folder: Path, step: int = 0, latest: Callable[[], Measured | None] = lambda: None) -> None:
+        self._latest = latest
         try:
             from torch.utils.tensorboard import SummaryWriter
         except ImportError as error:
@@ -192,9 +201,22 @@ class TensorBoardLog:
         self._writer.add_scalar("speed/wait_share", record.wait_share, record.step)
 
     def on_evaluation(self, record: EvaluationRecord) -> None:
-        """Metrics."""
+        """Metrics; the average precision of each class, and the first images with what was found and missed."""
         for name, value in record.metrics.items():
             self._writer.add_scalar(f"metrics/{name}", value, record.step)
+        result = self._latest()
+        if result is None:
+            return
+        for item in result.per_class:
+            if not math.isnan(item.voc_area):
+                self._writer.add_scalar(f"classes/{item.name}", item.voc_area, record.step)
+        mistakes = find_mistakes(
+            result.truth, result.detections, result.metrics.matching, result.metrics.best_threshold
+        )
+        for image in range(min(len(result.samples), SHOWN_IMAGES)):
+            with suppress(ImageError):  # gone since the run began
+                picture = draw_comparison(result, image, mistakes)
+                self._writer.add_image(f"predictions/{image}", picture, record.step, dataformats="HWC")
 
     def close(self) -> None:
         """Write what is left."""

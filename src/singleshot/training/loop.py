@@ -16,7 +16,7 @@ from singleshot.training.checkpoint import Best, Learner, RunState
 from singleshot.training.config import ScheduleConfig
 from singleshot.training.guards import LossGuard, interruption
 from singleshot.training.logs import EvaluationRecord, Observer, StepRecord
-from singleshot.training.parts import BatchStream, Criterion, Intervals, Store
+from singleshot.training.parts import BatchStream, Criterion, Intervals, Monitor, Store
 from singleshot.training.precision import Precision
 from singleshot.training.schedule import RunLength, lr_factor
 from singleshot.training.window import Window
@@ -50,6 +50,7 @@ class Trainer:
             warm-up and values that are not numbers do not count.
         patience: evaluations without a better metric before the run ends.
         held_out: images that an evaluation looks at.
+        monitor: looks at weights and gradients.
         say: hears what the loop decides on its own.
         precision: of the forward pass.
         accumulate: batches per optimiser step.
@@ -73,6 +74,7 @@ class Trainer:
     metric: str = "AP50"
     patience: int | None = None
     held_out: int = 0
+    monitor: Monitor | None = None
     say: Callable[[str], None] = lambda text: None
     precision: Precision = field(default_factory=Precision)
     accumulate: int = 1
@@ -83,6 +85,7 @@ class Trainer:
     compiled: Callable[[Tensor], HeadOutput | RefineOutput] | None = None
     _window: Window = field(init=False, repr=False)
     _waiting: bool = field(init=False, repr=False, default=False)
+    _checkpoints: int = field(init=False, repr=False, default=0)
 
     def fit(self) -> Ending:
         """Train until the run is over, the metric no longer improves, or someone asks to stop.
@@ -95,8 +98,9 @@ class Trainer:
         """
         self._window = Window()
         self._train_mode()
-        if self.run.step == 0:
-            self.run.next_evaluation = self.intervals.evaluate
+        if not self.run.next_evaluation:
+            self._plan_evaluation()
+        self._checkpoints = self._passed(self.intervals.checkpoint)
         stream = self.batches.stream(self.run.step * self.accumulate)
         saved_s = self.run.elapsed_s
         with interruption() as stop_asked:
@@ -108,6 +112,7 @@ class Trainer:
                     if self.patience is not None and self.run.stale >= self.patience:
                         self._record()
                         return "early"
+                self._keep_numbered()
                 if stop_asked():
                     self._record()
                     self._save()
@@ -154,9 +159,12 @@ class Trainer:
     def _update(self) -> None:
         """Clip, step, average."""
         optimizer, scaler = self.learner.optimizer, self.learner.scaler
+        is_watched = self.monitor is not None and (self.run.step + 1) % self.monitor.every == 0
+        if scaler and (is_watched or self.clip_norm is not None):
+            scaler.unscale_(optimizer)
+        if self.monitor is not None and is_watched:
+            self.monitor.note(self.run.step + 1)
         if self.clip_norm is not None:
-            if scaler:
-                scaler.unscale_(optimizer)
             parameters = [p for group in optimizer.param_groups for p in group["params"]]
             nn.utils.clip_grad_norm_(parameters, self.clip_norm, foreach=True)
         if scaler:
@@ -191,11 +199,24 @@ class Trainer:
             observer.on_evaluation(record)
         self._window.restart()
 
+    def _plan_evaluation(self) -> None:
+        self.run.next_evaluation = (self._passed(self.intervals.evaluate) + 1) * self.intervals.evaluate
+
+    def _passed(self, interval: float) -> int:
+        """How many whole intervals of the run are over."""
+        return math.floor(self._position() / interval + ROUNDING) if interval else 0
+
+    def _keep_numbered(self) -> None:
+        """A numbered checkpoint where one is due."""
+        passed = self._passed(self.intervals.checkpoint)
+        if passed > self._checkpoints:
+            self._check()
+            self.store.save_numbered(self.learner, self.run)
+        self._checkpoints = passed
+
     def _note(self, metrics: Mapping[str, float], is_last: bool) -> bool:
         """Whether this evaluation is the best so far; of equal ones the later has learnt more."""
-        if self.intervals.evaluate:
-            passed = math.floor(self._position() / self.intervals.evaluate + ROUNDING)
-            self.run.next_evaluation = (passed + 1) * self.intervals.evaluate
+        self._plan_evaluation()
         value = float(metrics[self.metric])
         counts = is_last or self.run.step >= self.schedule.warmup_steps
         if not counts or math.isnan(value):
@@ -224,7 +245,7 @@ class Trainer:
             return
         losses, images_per_s, wait_share = self._window.take()
         steps = self.length.steps(self.run.step, self.run.elapsed_s)
-        left_s = self.run.elapsed_s / self.run.step * max(steps - self.run.step, 0)
+        left_s = self.run.elapsed_s / (self.run.step - self.run.first_step) * max(steps - self.run.step, 0)
         record = StepRecord(
             step=self.run.step,
             steps=steps,
@@ -260,9 +281,10 @@ class Trainer:
 
     def _evaluation_s(self) -> float:
         """Seconds that the next evaluation will take: as the latest, before the first one as far as one can tell."""
-        if self.evaluate is None or self.run.evaluation_s or not self.run.step:
+        steps = self.run.step - self.run.first_step
+        if self.evaluate is None or self.run.evaluation_s or not steps:
             return self.run.evaluation_s
-        images = self.run.step * self.accumulate * self.batches.batch_size
+        images = steps * self.accumulate * self.batches.batch_size
         return FORWARD_SHARE * self.held_out * self.run.elapsed_s / images
 
     def _total(self) -> float:

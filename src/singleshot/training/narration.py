@@ -44,12 +44,13 @@ def introduce(setup: Setup, warnings: Sequence[str]) -> RichText:
     effective = int(config.batch_size) * config.accumulate
     unit, total = config.length
     parameters = sum(p.numel() for p in setup.start.network.parameters())
+    begin = f" from step {config.start_step:,} on" if config.start_step else ""
     facts = {
         "data": _describe_data(train_set, setup.val_set),
-        "model": f"{spec.name}, input {width} x {height}, {parameters / 1e6:.2f} million parameters",
+        "model": f"{spec.name}, input {height} x {width} (height x width), {parameters / 1e6:.2f} million parameters",
         "start": "\n".join(setup.start.report.lines()),
         "boxes": "\n".join([*_scaled(setup.asked, fit.smallest_anchor), *fit.lines()]),
-        "run": f"{total:g} {unit}, batch {effective}, {config.optimizer.name}, {setup.device}, {config.amp}",
+        "run": f"{total:g} {unit}{begin}, batch {effective}, {config.optimizer.name}, {setup.device}, {config.amp}",
         "lr": setup.rate.reason,
     }
     if setup.frozen:

@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-import difflib
 import math
 from collections import defaultdict
-from fnmatch import fnmatchcase
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import torch
 from torch import nn
 
 from singleshot.errors import ConfigError
+from singleshot.models.layers import L2Norm
 from singleshot.training.config import OptimizerConfig
+from singleshot.training.part_names import is_named, matching
+from singleshot.training.registry import OPTIMIZERS
 
-# What "auto" means. SGD: SSD section 3 (1e-3 at batch 32, 5e-4). AdamW: fine-tuning the bundled detector.
-AUTO_LR = {"sgd": (1e-3, 32), "adamw": (1e-3, 16)}
-AUTO_DECAY = {"sgd": 5e-4, "adamw": 1e-2}
-# Without BatchNorm an AdamW step of the same size changes activations by far more.
-WITHOUT_NORM = 0.1
+PREDICTORS = ("head.boxes", "head.logits")
 
 
 class LearningRate(NamedTuple):
@@ -29,22 +27,22 @@ class LearningRate(NamedTuple):
 
 
 def learning_rate(config: OptimizerConfig, effective_batch: int, has_norm: bool = True) -> LearningRate:
-    """The learning rate for an effective batch: as given, or scaled linearly (SGD) or by the root (AdamW).
+    """The learning rate for an effective batch: as given, or scaled as the optimiser's kind says.
 
     Args:
         config: optimiser, rate and the batch it was chosen for.
         effective_batch: images of an optimiser step.
         has_norm: whether the network has BatchNorm; ``auto`` is careful without.
     """
+    kind = OPTIMIZERS.get(config.name, "optimizer.name")
     lr, lr_batch = config.lr, config.lr_batch
     if lr == "auto":
-        lr, lr_batch = AUTO_LR[config.name]
-        lr = lr * WITHOUT_NORM if config.name == "adamw" and not has_norm else lr
+        lr, lr_batch = kind.lr if has_norm else kind.lr * kind.without_norm, kind.lr_batch
     if lr_batch is None or lr_batch == effective_batch:
         return LearningRate(lr, f"{lr:g}")
     ratio = effective_batch / lr_batch
-    scaled = lr * (ratio if config.name == "sgd" else math.sqrt(ratio))
-    rule = "linearly" if config.name == "sgd" else "by the root"
+    scaled = lr * (ratio if kind.scaling == "linear" else math.sqrt(ratio))
+    rule = "linearly" if kind.scaling == "linear" else "by the root"
     return LearningRate(scaled, f"{scaled:g} ({lr:g} at batch {lr_batch}, scaled {rule} to batch {effective_batch})")
 
 
@@ -61,16 +59,20 @@ def parameter_groups(network: nn.Module, config: OptimizerConfig, lr: float) -> 
         order that depends only on the network's parameter names.
 
     Raises:
-        ConfigError: a key of ``optimizer.lr_factors`` is no part of the network.
+        ConfigError: a part that ``optimizer.lr_factors`` or ``optimizer.bias_lr_parts`` names is not in the network.
     """
     names = [name for name, _ in network.named_parameters()]
-    for part in config.lr_factors:
-        if not any(_under(name, part) for name in names):
-            raise ConfigError(f"optimizer.lr_factors: {_no_part(part, names)}")
+    matching(list(config.lr_factors), names, {}, "optimizer.lr_factors")
+    quick = (
+        names if config.bias_lr_parts is None else matching(config.bias_lr_parts, names, {}, "optimizer.bias_lr_parts")
+    )
     groups: dict[tuple[str, float, float], list[nn.Parameter]] = defaultdict(list)
-    for name, parameter in network.named_parameters():
+    for name, kind in _kinds(network, config).items():
+        parameter = network.get_parameter(name)
         if parameter.requires_grad:
-            groups[_treatment(name, parameter, config)].append(parameter)
+            bias_factor = config.bias_lr_factor if kind == "bias" and name in quick else 1.0
+            treatment = kind, _lr_factor(name, config) * bias_factor, _decay(kind, config)
+            groups[treatment].append(parameter)
     return [
         {"params": params, "lr": lr * factor, "base_lr": lr * factor, "weight_decay": decay, "name": kind}
         for (kind, factor, decay), params in groups.items()
@@ -78,21 +80,27 @@ def parameter_groups(network: nn.Module, config: OptimizerConfig, lr: float) -> 
 
 
 def build_optimizer(network: nn.Module, config: OptimizerConfig, lr: float) -> torch.optim.Optimizer:
-    """SGD or AdamW over ``parameter_groups``, with torch's fused kernels."""
+    """The optimiser that ``config.name`` says, over ``parameter_groups``."""
     groups = parameter_groups(network, config, lr)
     if not groups:
         raise ConfigError("freeze leaves nothing to train: name fewer parts")
-    if config.name == "sgd":
-        return torch.optim.SGD(groups, lr=lr, momentum=config.momentum, fused=True)
-    return torch.optim.AdamW(groups, lr=lr, betas=(config.momentum, 0.999), fused=True)
+    return OPTIMIZERS.get(config.name, "optimizer.name").build(groups, config)
 
 
-def freeze_parts(network: nn.Module, patterns: tuple[str, ...]) -> list[str]:
+def freeze_parts(
+    network: nn.Module,
+    patterns: Sequence[str],
+    originals: Mapping[str, str] | None = None,
+    taken_over: Sequence[str] = (),
+) -> list[str]:
     """Stop the named parts from learning.
 
     Args:
         network: its parameters are changed in place.
-        patterns: prefixes (``backbone``, ``backbone.conv1_1``) or shell patterns (``backbone.conv[12]_*``).
+        patterns: prefixes, shell patterns or regular expressions, see `matching`.
+        originals: names of another system by ours, which patterns may use, too.
+        taken_over: tensors of the starting point that stay as they are, but for those of the predictors: mxnet-ssd's
+            fine-tuning.
 
     Returns:
         Names of the frozen parameters, for the log.
@@ -101,10 +109,8 @@ def freeze_parts(network: nn.Module, patterns: tuple[str, ...]) -> list[str]:
         ConfigError: a pattern matches nothing.
     """
     names = [name for name, _ in network.named_parameters()]
-    for pattern in patterns:
-        if not any(_under(name, pattern) for name in names):
-            raise ConfigError(f"freeze: {_no_part(pattern, names)}")
-    frozen = [name for name in names if any(_under(name, pattern) for pattern in patterns)]
+    named = {*matching(patterns, names, originals or {}, "freeze"), *_but_predictors(taken_over)}
+    frozen = [name for name in names if name in named]
     for name in frozen:
         network.get_parameter(name).requires_grad_(False)
     return frozen
@@ -128,25 +134,32 @@ def set_norm_momentum(network: nn.Module, momentum: float | None) -> None:
             module.momentum = momentum
 
 
-def _treatment(name: str, parameter: nn.Parameter, config: OptimizerConfig) -> tuple[str, float, float]:
-    """(kind, learning-rate factor, weight decay) of a parameter."""
-    decay = AUTO_DECAY[config.name] if config.weight_decay == "auto" else config.weight_decay
-    parts = [part for part in config.lr_factors if _under(name, part)]
-    factor = config.lr_factors[max(parts, key=len)] if parts else 1.0
-    if name.rpartition(".")[2] == "bias":
-        return "bias", factor * config.bias_lr_factor, decay if config.decay_bias else 0.0
-    if parameter.ndim <= 1:  # one number per channel: BatchNorm's weight, L2Norm's scale
-        return "norm", factor, decay if config.decay_norm else 0.0
-    return "weight", factor, decay
+def _kinds(network: nn.Module, config: OptimizerConfig) -> dict[str, str]:
+    """What each parameter is: ``weight``, ``bias``, ``norm``, or ``l2``: a scale of L2Norm, where those are apart."""
+    norms = [path for path, module in network.named_modules() if isinstance(module, L2Norm)]
+    scales = {f"{path}.scale" for path in norms} if config.l2_decay_factor is not None else set()
+    kinds = {}
+    for name, parameter in network.named_parameters():
+        if name in scales:
+            kinds[name] = "l2"
+        elif name.rpartition(".")[2] == "bias":
+            kinds[name] = "bias"
+        else:
+            kinds[name] = "norm" if parameter.ndim <= 1 else "weight"  # one number per channel
+    return kinds
 
 
-def _under(name: str, pattern: str) -> bool:
-    """Whether a parameter is (in) the part that a prefix or shell pattern names."""
-    return name == pattern or name.startswith(pattern + ".") or fnmatchcase(name, pattern)
+def _decay(kind: str, config: OptimizerConfig) -> float:
+    auto = OPTIMIZERS.get(config.name, "optimizer.name").weight_decay
+    decay = auto if config.weight_decay == "auto" else config.weight_decay
+    factors = {"weight": 1.0, "bias": float(config.decay_bias), "norm": float(config.decay_norm)}
+    return decay * (factors | {"l2": config.l2_decay_factor or 0.0})[kind]
 
 
-def _no_part(pattern: str, names: list[str]) -> str:
-    parts = sorted({".".join(name.split(".")[:depth]) for name in names for depth in (1, 2, 3)})
-    near = difflib.get_close_matches(pattern, parts, n=1)
-    hint = f"did you mean '{near[0]}'?" if near else f"parts: {', '.join(sorted({n.split('.')[0] for n in names}))}"
-    return f"'{pattern}' is no part of the network; {hint}"
+def _lr_factor(name: str, config: OptimizerConfig) -> float:
+    parts = [part for part in config.lr_factors if is_named(name, part, setting="optimizer.lr_factors")]
+    return config.lr_factors[max(parts, key=len)] if parts else 1.0
+
+
+def _but_predictors(names: Sequence[str]) -> list[str]:
+    return [name for name in names if not any(is_named(name, part) for part in PREDICTORS)]

@@ -36,8 +36,20 @@ class Store(Protocol):
     def save_state(self, learner: Learner, run: RunState) -> None:
         """Keep everything that a resumed run needs."""
 
+    def save_numbered(self, learner: Learner, run: RunState) -> None:
+        """Keep both under the number of the step."""
+
     def save_weights(self, name: Literal["best", "last"], network: nn.Module, metrics: Mapping[str, float]) -> None:
         """Keep a network that can be used."""
+
+
+class Monitor(Protocol):
+    """Looks at weights and gradients now and then."""
+
+    every: int
+
+    def note(self, step: int) -> None:
+        """Called with the gradients of ``step`` in place, before they change the weights."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +60,7 @@ class Intervals:
         log: optimiser steps between two records.
         evaluate: distance of evaluations in the unit of the run's length; 0 evaluates only at the end.
         save_s: seconds between two saves of the state.
+        checkpoint: distance of numbered checkpoints in the unit of the run's length; 0 makes none.
         evaluation_share: most of the run's time that evaluations before the last may take; those beyond it wait.
     """
 
@@ -55,3 +68,4 @@ class Intervals:
     evaluate: float = 0.0
     save_s: float = 120.0
     evaluation_share: float = 1.0
+    checkpoint: float = 0.0

@@ -7,17 +7,33 @@ from pathlib import Path
 from typing import Any
 
 from singleshot.core.setting_errors import SHORT
+from singleshot.core.wording import listed
 from singleshot.errors import ConfigError
 from singleshot.training.checkpoint import Best, Learner, RunState, load_checkpoint
 from singleshot.training.config import TrainConfig
 from singleshot.training.recipes import read_config
+from singleshot.training.run_folder import numbered, state_path
 from singleshot.weights.file import read_spec
 
 LAST_SETTING = "reference"
 """Stands at the end of every ``config.yaml`` of ours: without it the file is cut short."""
 
 # What a resumed run may change: the rest would make it another run.
-RESUMABLE = {"epochs", "steps", "minutes", "workers", "log_every", "save_minutes", "tensorboard", "data.path"}
+RESUMABLE = {
+    "epochs",
+    "steps",
+    "minutes",
+    "workers",
+    "log_every",
+    "also_log",
+    "save_minutes",
+    "tensorboard",
+    "data.path",
+    "monitor",
+    "monitor_pattern",
+    "checkpoints.every",
+    "checkpoints.keep",
+}
 
 
 def saved_settings(folder: Path) -> TrainConfig:
@@ -71,18 +87,33 @@ def _refuse_difference(key: str, old: Any, new: Any, folder: Path) -> None:
         )
 
 
-def load_run(folder: Path, learner: Learner, metric: str) -> RunState:
+def check_number(folder: Path, step: int) -> None:
+    """Refuse to go back to a step that no checkpoint is of.
+
+    Raises:
+        ConfigError: names those that there are.
+    """
+    known = numbered(folder)
+    if step not in known:
+        there = f"there are {listed([str(number) for number in known])}" if known else "none has a number"
+        raise ConfigError(
+            f"`resume={step}`: {folder} has no checkpoint {step}; {there}. `resume=True` continues from the last save"
+        )
+
+
+def load_run(folder: Path, learner: Learner, metric: str, step: int | None = None) -> RunState:
     """The state of a run, put back into its learner.
 
     Args:
         folder: of the run.
         learner: built from the run's settings; changed in place.
         metric: the deciding one.
+        step: of a numbered checkpoint to go back to; ``None`` takes the last save.
 
     Raises:
         WeightsError: the state or the best weights cannot be read.
     """
-    run = load_checkpoint(folder / "state.pt", learner)
+    run = load_checkpoint(state_path(folder, step), learner)
     run.best = _best_kept(run.best, folder / "best.safetensors", metric)
     return run
 

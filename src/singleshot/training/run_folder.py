@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -22,7 +23,8 @@ except ImportError:  # Windows: nothing tells of another process
 
 RUNS = Path("runs")
 RESULTS = ("best.safetensors", "last.safetensors", "state.pt", "report.html")
-BESIDES = ("config.yaml", "metrics.csv", "data.json")
+BESIDES = ("config.yaml", "metrics.csv", "data.json", "train.log", "monitor.csv")
+NUMBERED = re.compile(r"checkpoint-(\d{6,})\.(safetensors|pt)")
 LOCK = ".lock"
 HEAD = "Settings of this run; 'auto' is replaced by what it meant."
 """First line of a run's ``config.yaml``."""
@@ -36,10 +38,12 @@ class RunFolder:
     Args:
         path: the folder; made if it is missing.
         spec: the detector that learns; it goes into the weights files with the metrics reached.
+        keep: numbered checkpoints that stay; ``None`` keeps all.
     """
 
-    def __init__(self, path: Path, spec: ModelSpec) -> None:
+    def __init__(self, path: Path, spec: ModelSpec, keep: int | None = None) -> None:
         path.mkdir(parents=True, exist_ok=True)
+        self._keep = keep
         self.path = path
         self._spec = spec
 
@@ -47,12 +51,41 @@ class RunFolder:
         """Write ``state.pt``."""
         save_checkpoint(self.path / "state.pt", learner, run)
 
+    def save_numbered(self, learner: Learner, run: RunState) -> None:
+        """Write ``checkpoint-000500.safetensors`` and its state ``.pt``; drop earlier ones beyond those to keep."""
+        self._save_weights(f"checkpoint-{run.step:06d}", learner.deployable, {})
+        save_checkpoint(state_path(self.path, run.step), learner, run)
+        earlier = [number for number in numbered(self.path) if number < run.step]
+        dropped = earlier[: max(len(earlier) + 1 - self._keep, 0)] if self._keep else []
+        for number in dropped:
+            for suffix in (".pt", ".safetensors"):
+                state_path(self.path, number).with_suffix(suffix).unlink(missing_ok=True)
+
     def save_weights(self, name: Literal["best", "last"], network: nn.Module, metrics: Mapping[str, float]) -> None:
         """Write ``best.safetensors`` or ``last.safetensors``."""
+        self._save_weights(name, network, metrics)
+
+    def _save_weights(self, name: str, network: nn.Module, metrics: Mapping[str, float]) -> None:
         known = {key: value for key, value in metrics.items() if value == value}  # JSON has no NaN
         provenance = self._spec.provenance.model_copy(update={"metrics": known})
         spec = self._spec.model_copy(update={"provenance": provenance})
         save_weights(self.path / f"{name}.safetensors", spec, network.state_dict())
+
+
+def numbered(path: Path) -> list[int]:
+    """Steps of which a folder holds a whole numbered checkpoint, in order."""
+    names = {file.name for file in path.iterdir()}
+    steps = {int(found[1]) for name in names if (found := NUMBERED.fullmatch(name)) and found[2] == "pt"}
+    return sorted(step for step in steps if state_path(path, step).with_suffix(".safetensors").name in names)
+
+
+def state_path(path: Path, step: int | None) -> Path:
+    """The state of a run: the latest, or that of a numbered checkpoint."""
+    return path / ("state.pt" if step is None else f"checkpoint-{step:06d}.pt")
+
+
+def _numbered_files(path: Path) -> list[str]:
+    return sorted(file.name for file in path.iterdir() if NUMBERED.fullmatch(file.name)) if path.is_dir() else []
 
 
 def new_folder(out: str | os.PathLike[str] | None, name: str, *, overwrite: bool = False) -> Path:
@@ -94,7 +127,7 @@ def _refuse_results(path: Path, overwrite: bool) -> None:
         )
     # A run that was killed before its first save left its settings and a log, which nobody needs.
     kept = RESULTS if _is_ours(path / "config.yaml") else (*RESULTS, *BESIDES)
-    found = next((path / name for name in kept if os.path.lexists(path / name)), None)
+    found = next((path / name for name in (*kept, *_numbered_files(path)) if os.path.lexists(path / name)), None)
     if found is not None:
         raise ConfigError(f"{found} is there already: choose another `out`, or replace it with `overwrite=True`")
 
@@ -107,7 +140,7 @@ def _is_ours(settings: Path) -> bool:
 
 def clear_results(path: Path) -> None:
     """Remove what a former run left, before another writes there: two halves make no whole."""
-    for name in (*RESULTS, *BESIDES):
+    for name in (*RESULTS, *BESIDES, *_numbered_files(path)):
         (path / name).unlink(missing_ok=True)
 
 

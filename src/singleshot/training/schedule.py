@@ -1,4 +1,4 @@
-"""Where a run stands and which learning rate that means. Pure arithmetic on the run's length; no state, no torch."""
+"""Where a run stands and which learning rate that means. Pure arithmetic on the run's length: no state, no torch."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import math
 from dataclasses import dataclass
 
 from singleshot.training.config import ScheduleConfig, Unit
+from singleshot.training.registry import SCHEDULES
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,12 +48,23 @@ def lr_factor(schedule: ScheduleConfig, step: int, position: float, total: float
         position: how far the run is, in the unit of ``total`` and of the milestones.
         total: length of the run.
     """
-    factor = 1.0
-    if schedule.kind == "multistep":
-        factor = schedule.gamma ** bisect.bisect_right(schedule.milestones, position)
-    elif schedule.kind == "cosine":
-        cosine = 0.5 * (1 + math.cos(math.pi * min(position / total, 1.0)))
-        factor = schedule.final_factor + (1 - schedule.final_factor) * cosine
+    factor = SCHEDULES.get(schedule.kind, "schedule.kind")(schedule, position, total)
     if step < schedule.warmup_steps:
         factor *= schedule.warmup_factor + (1 - schedule.warmup_factor) * step / schedule.warmup_steps
     return factor
+
+
+@SCHEDULES.register("multistep")
+def _multistep(schedule: ScheduleConfig, position: float, total: float) -> float:
+    return schedule.gamma ** bisect.bisect_right(schedule.milestones, position)
+
+
+@SCHEDULES.register("cosine")
+def _cosine(schedule: ScheduleConfig, position: float, total: float) -> float:
+    cosine = 0.5 * (1 + math.cos(math.pi * min(position / total, 1.0)))
+    return schedule.final_factor + (1 - schedule.final_factor) * cosine
+
+
+@SCHEDULES.register("constant")
+def _constant(schedule: ScheduleConfig, position: float, total: float) -> float:
+    return 1.0

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,9 @@ from singleshot.training.held_out import HeldOut
 from singleshot.training.loader import TrainLoader, explaining_workers
 from singleshot.training.logs import CsvLog, Observer, TensorBoardLog
 from singleshot.training.loop import Trainer
+from singleshot.training.monitor import WeightMonitor
 from singleshot.training.narration import conclude, describe_run_data, introduce, write_report
+from singleshot.training.part_names import original_names
 from singleshot.training.progress import ProgressBar
 from singleshot.training.recipes import write_config
 from singleshot.training.result import TrainResult, result_of
@@ -34,6 +36,7 @@ from singleshot.training.resume import load_run
 from singleshot.training.run_folder import HEAD, RunFolder, clear_results
 from singleshot.training.setup import Setup, prepare
 from singleshot.training.start import build_start, resume_start
+from singleshot.training.transcript import Transcript
 from singleshot.weights.file import read_spec
 
 # So few held-out objects choose by chance.
@@ -43,7 +46,7 @@ PLAIN: dict[str, Any] = {"highlight": False, "markup": False, "soft_wrap": True}
 
 
 def run_session(
-    config: TrainConfig, folder: Path, device: torch.device, console: Console, *, resume: bool
+    config: TrainConfig, folder: Path, device: torch.device, console: Console, *, resume: bool, at: int | None = None
 ) -> TrainResult:
     """Build everything, train, report.
 
@@ -53,6 +56,7 @@ def run_session(
         device: where the network runs.
         console: where progress goes.
         resume: go on with the run in ``folder``.
+        at: the numbered checkpoint to go back to; ``None`` goes on from the last save.
     """
     with _memory_advice():
         setup, warnings = _set_up(config, folder, device, resume)
@@ -61,21 +65,26 @@ def run_session(
         data = fingerprint(setup.train_set, setup.val_set)
         if resume:
             warnings += compare_fingerprint(folder, data)
-        console.print(introduce(setup, warnings), soft_wrap=True)
+        introduction = introduce(setup, warnings)
+        console.print(introduction, soft_wrap=True)
         loader = build_loader(setup)
-        trainer = build_trainer(setup, loader, RunFolder(folder, setup.start.spec), held_out)
+        store = RunFolder(folder, setup.start.spec, setup.config.checkpoints.keep)
+        trainer = build_trainer(setup, loader, store, held_out)
         if resume:
-            trainer.run = load_run(folder, trainer.learner, setup.config.evaluation.metric)
-            console.print(f"continuing {folder} at step {trainer.run.step:,}", **PLAIN)
+            trainer.run = load_run(folder, trainer.learner, setup.config.evaluation.metric, at)
         else:
             clear_results(folder)
             keep_fingerprint(folder, data)
         write_config(setup.config, folder / "config.yaml", HEAD)
-        result = _fit(trainer, setup, folder, held_out, console)
-        if result.ending != "interrupted":
-            report = _report(result, trainer.run, setup, held_out, loader, console)
-            result = replace(result, report=report)
-        console.print(conclude(result, setup.config.evaluation.metric, held_out), soft_wrap=True)
+        with closing(Transcript(console, folder / "train.log")) as transcript:
+            transcript.log.print(introduction, soft_wrap=True)
+            if resume:
+                transcript.say(f"continuing {folder} at step {trainer.run.step:,}", **PLAIN)
+            result = _fit(trainer, setup, folder, held_out, transcript)
+            if result.ending != "interrupted":
+                report = _report(result, trainer.run, setup, held_out, loader, transcript)
+                result = replace(result, report=report)
+            transcript.say(conclude(result, setup.config.evaluation.metric, held_out), soft_wrap=True)
         return result
 
 
@@ -116,17 +125,29 @@ def _held_out(setup: Setup) -> HeldOut | None:
     return HeldOut(setup.start.spec, setup.val_set, setup.config.evaluation)
 
 
-def _fit(trainer: Trainer, setup: Setup, folder: Path, held_out: HeldOut | None, console: Console) -> TrainResult:
+def _fit(trainer: Trainer, setup: Setup, folder: Path, held_out: HeldOut | None, transcript: Transcript) -> TrainResult:
     """Train, with everyone listening who shall."""
-    trainer.say = lambda text: console.print(text, **PLAIN)
-    trainer.observers = [*_observers(setup.config, folder, trainer.run, console), *([held_out] if held_out else [])]
+    monitor = trainer.monitor = _monitor(setup, folder, trainer)
+    trainer.say = lambda text: transcript.say(text, **PLAIN)
+    trainer.observers = _observers(setup, folder, trainer.run, held_out, transcript)
     try:
         with explaining_workers(setup.config.workers):
             ending = trainer.fit()
     finally:
         for observer in trainer.observers:
             observer.close()
+        if monitor:
+            monitor.close()
     return result_of(folder, ending, trainer.run)
+
+
+def _monitor(setup: Setup, folder: Path, trainer: Trainer) -> WeightMonitor | None:
+    config, network = setup.config, trainer.learner.network
+    if not config.monitor:
+        return None
+    originals = original_names(setup.start.spec, [name for name, _ in network.named_parameters()])
+    path = folder / "monitor.csv"
+    return WeightMonitor(path, network, config.monitor, config.monitor_pattern, originals, trainer.run.step)
 
 
 def _measuring(held_out: HeldOut | None) -> list[str]:
@@ -151,14 +172,20 @@ def _standing_still(setup: Setup) -> list[str]:
     ]
 
 
-def _observers(config: TrainConfig, folder: Path, run: RunState, console: Console) -> list[Observer]:
+def _observers(
+    setup: Setup, folder: Path, run: RunState, held_out: HeldOut | None, transcript: Transcript
+) -> list[Observer]:
+    config = setup.config
     log = CsvLog(folder / "metrics.csv", run.step)
     if log.damage:
-        console.print(f"warning: {log.damage}", **PLAIN)
-    observers: list[Observer] = [log, ProgressBar(console, config.evaluation.metric)]
+        transcript.say(f"warning: {log.damage}", **PLAIN)
+    bars = [ProgressBar(console, config.evaluation.metric) for console in (transcript.screen, transcript.log)]
+    observers: list[Observer] = [log, *bars]
     if config.tensorboard:
-        observers.append(TensorBoardLog(folder / "tensorboard", run.step))
-    return observers
+        observers.append(
+            TensorBoardLog(folder / "tensorboard", run.step, lambda: held_out.latest if held_out else None)
+        )
+    return [*observers, *([held_out] if held_out else [])]
 
 
 def _report(
@@ -167,7 +194,7 @@ def _report(
     setup: Setup,
     held_out: HeldOut | None,
     loader: TrainLoader,
-    console: Console,
+    transcript: Transcript,
 ) -> Path | None:
     """Write ``report.html`` about ``result.best``; where it cannot be written, say why. The weights are safe by now."""
     try:
@@ -175,12 +202,12 @@ def _report(
         if held_out and run.best:
             measured = held_out.kept(run.best)
             if measured is None:
-                console.print("measuring the best weights, which are of a former session", **PLAIN)
+                transcript.say("measuring the best weights, which are of a former session", **PLAIN)
                 measured = held_out.of_file(result.best, setup.start.network)
         data = describe_run_data(setup.train_set, setup.val_set, loader)
         return write_report(result.folder, setup.config, result.metrics, measured, data)
     except (SingleshotError, OSError) as error:
-        console.print(f"no report: {error}", **PLAIN)
+        transcript.say(f"no report: {error}", **PLAIN)
         return None
 
 

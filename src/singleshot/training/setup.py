@@ -9,12 +9,14 @@ import torch
 from torch import Tensor, nn
 
 from singleshot.data import DetectionDataset
+from singleshot.errors import ConfigError
 from singleshot.models.build import build_anchors
 from singleshot.models.fast_conv.small_maps import single_norms
 from singleshot.models.fast_conv.training import winograd_share
 from singleshot.training.batch_size import choose_batch
 from singleshot.training.config import TrainConfig
 from singleshot.training.optimizer import LearningRate, freeze_parts, has_batch_norm, learning_rate
+from singleshot.training.part_names import original_names
 from singleshot.training.precision import choose_amp
 from singleshot.training.start import Start
 
@@ -70,12 +72,16 @@ def prepare(
         ConfigError: a setting does not fit the network or the device.
     """
     network, size_hw = start.network, start.spec.preprocess.size_hw
-    frozen = freeze_parts(network, asked.freeze)
+    if asked.also_log and network.objectness_head is not None:
+        raise ConfigError(
+            f"also_log: {asked.also_log} has no two-step detectors such as {start.spec.name}: leave it out"
+        )
+    frozen = _freeze(asked, start)
     batch = choose_batch(network, size_hw, device, len(train_set)) if asked.batch_size == "auto" else asked.batch_size
     rate = learning_rate(asked.optimizer, batch * asked.accumulate, has_batch_norm(network))
     return Setup(
         asked=asked,
-        config=_without_auto(asked, start, len(train_set), device, batch, rate.value),
+        config=_without_auto(_settled(asked, start, frozen), start, len(train_set), device, batch, rate.value),
         start=start,
         device=device,
         train_set=train_set,
@@ -85,6 +91,25 @@ def prepare(
         frozen=frozen,
         single_norms=single_norms(network, size_hw, batch),
     )
+
+
+def _freeze(asked: TrainConfig, start: Start) -> list[str]:
+    """Stop from learning what shall not; its names."""
+    names = [name for name, _ in start.network.named_parameters()]
+    taken_over = start.report.loaded if asked.finetune else ()
+    if asked.finetune and not start.report.origin:
+        raise ConfigError("finetune: nothing is taken over from `weights='none'`: name a weights file, or leave it out")
+    return freeze_parts(start.network, asked.freeze, original_names(start.spec, names), taken_over)
+
+
+def _settled(asked: TrainConfig, start: Start, frozen: Sequence[str]) -> TrainConfig:
+    """With ``freeze`` in place of ``finetune``: a resumed run has taken everything over."""
+    if not asked.finetune:
+        return asked
+    names = [name for name, _ in start.network.named_parameters()]
+    whole = {name.partition(".")[0] for name in names} - {n.partition(".")[0] for n in names if n not in set(frozen)}
+    single = [name for name in frozen if name.partition(".")[0] not in whole]
+    return asked.updated({"finetune": False, "freeze": [*sorted(whole), *single]})
 
 
 def _without_auto(

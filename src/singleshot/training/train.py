@@ -13,6 +13,7 @@ from rich.console import Console
 
 from singleshot.core.settings import AnchorConfig
 from singleshot.core.sizes import parse_size
+from singleshot.core.transforms import AUGMENTATIONS, Transform, step, steps_by_name
 from singleshot.errors import ConfigError
 from singleshot.models.config import ModelSpec
 from singleshot.models.description import describe, is_description, read_description
@@ -20,7 +21,7 @@ from singleshot.runtime.device import choose_device
 from singleshot.training.config import TrainConfig
 from singleshot.training.recipes import find_recipe, read_config
 from singleshot.training.result import TrainResult
-from singleshot.training.resume import resumed_settings, saved_settings
+from singleshot.training.resume import check_number, resumed_settings, saved_settings
 from singleshot.training.run_folder import existing_folder, new_folder, sole_use
 from singleshot.training.session import run_session
 
@@ -33,6 +34,7 @@ def train(
     epochs: float | None = None,
     steps: int | None = None,
     minutes: float | None = None,
+    start_step: int | None = None,
     batch_size: int | Literal["auto"] | None = None,
     lr: float | Literal["auto"] | None = None,
     size: int | str | Sequence[int] | None = None,
@@ -44,11 +46,13 @@ def train(
     out: str | os.PathLike[str] | None = None,
     overwrite: bool = False,
     recipe: str | os.PathLike[str] | None = None,
-    resume: bool = False,
+    resume: bool | int = False,
     anchors: Literal["auto"] | AnchorConfig | None = None,
     anchor_scale: float | None = None,
     augment: str | Mapping[str, Any] | None = None,
+    transform: Transform | None = None,
     freeze: Sequence[str] | None = None,
+    finetune: bool | None = None,
     amp: str | None = None,
     device: str = "auto",
     workers: int | Literal["auto"] | None = None,
@@ -64,6 +68,9 @@ def train(
     channels_last: bool | None = None,
     compile: bool | None = None,
     log_every: int | None = None,
+    also_log: Literal["mxnet"] | None = None,
+    monitor: int | None = None,
+    monitor_pattern: str | None = None,
     save_minutes: float | None = None,
     settings: Mapping[str, Any] | None = None,
     console: Console | None = None,
@@ -92,11 +99,15 @@ def train(
         overwrite: let the run replace another one in ``out``.
         recipe: name or path of a YAML file with any of `TrainConfig`'s settings.
         resume: continue the run in ``out`` (or the latest one) where it stopped, with its own settings; only its length
-            may change.
+            may change. A number goes back to that numbered checkpoint (``settings={"checkpoints.every": 500}``).
+        start_step: steps that ``weights`` have learnt elsewhere: the schedule and the count of steps begin there.
         anchors: default boxes in place of the model's; ``auto`` scales the model's to the training objects.
         anchor_scale: factor for the sizes of the model's default boxes.
         augment: a preset of random changes, or a mapping that changes one.
-        freeze: parts that stay as they are.
+        transform: a step of your own, after all others, on each training input: ``(image, boxes_xyxy, class_ids)`` to
+            the same three, or with a ``np.random.Generator`` as a fourth argument. A resumed run needs it again.
+        freeze: parts that stay as they are: prefixes, patterns or regular expressions.
+        finetune: learn only the predictors, and what the starting point does not hold.
         amp: number format: ``auto``, ``fp32``, ``bf16``, ``fp16``.
         workers: processes that prepare images.
         seed: of everything random.
@@ -111,6 +122,9 @@ def train(
         channels_last: memory layout of the network.
         compile: use ``torch.compile``.
         log_every: optimiser steps between two rows of the log.
+        also_log: ``mxnet`` logs the two losses that mxnet-ssd shows, too.
+        monitor: steps between two rows of ``monitor.csv`` about weights and gradients.
+        monitor_pattern: which of them, named as ``freeze`` names parts.
         save_minutes: time between two saves of the full training state.
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:1`` ...
         settings: nested settings by dotted key, such as ``{"optimizer.lr": 0.01}``.
@@ -128,29 +142,57 @@ def train(
     changes = _changes(
         {
             "data.path": data, "model": model, "weights": weights, "epochs": epochs, "steps": steps, "minutes": minutes,
+            "start_step": start_step, "monitor": monitor, "monitor_pattern": monitor_pattern,
             "batch_size": batch_size, "optimizer.lr": lr, "size_hw": None if size is None else list(parse_size(size)),
             "data.train": train, "data.val": val, "data.bad_data": bad_data, "data.format": format,
             "data.classes": classes, "data.lower_names": lower_names, "anchors": anchors,
-            "anchor_scale": anchor_scale, "augment": augment, "freeze": freeze, "amp": amp, "workers": workers,
-            "seed": seed, "tensorboard": tensorboard, "accumulate": accumulate, "batch_norm": batch_norm,
-            "batch_norm_momentum": batch_norm_momentum, "keep_empty": keep_empty, "use_difficult": use_difficult,
-            "repeat_threshold": repeat_threshold, "channels_last": channels_last, "compile": compile,
-            "log_every": log_every, "save_minutes": save_minutes, **(settings or {}),
+            "anchor_scale": anchor_scale, "augment": augment, "freeze": freeze, "finetune": finetune, "amp": amp,
+            "workers": workers, "seed": seed, "tensorboard": tensorboard, "accumulate": accumulate,
+            "batch_norm": batch_norm, "batch_norm_momentum": batch_norm_momentum, "keep_empty": keep_empty,
+            "use_difficult": use_difficult, "repeat_threshold": repeat_threshold, "channels_last": channels_last,
+            "compile": compile, "log_every": log_every, "also_log": also_log,
+            "save_minutes": save_minutes, **(settings or {}),
         }
     )  # fmt: skip
-    if resume:
+    own = _registered(transform)
+    at = None if isinstance(resume, bool) else resume
+    if resume is not False:
         folder = existing_folder(out)
+        if at is not None:
+            check_number(folder, at)
         config = resumed_settings(saved_settings(folder), changes, folder)
+        _check_transform(config, own, folder)
     else:
         config = _new_settings(recipe, changes)
+        if own:
+            config = config.updated({"augment.transforms": [*config.augment.transforms, own]})
         assert config.data is not None
         folder = new_folder(out, Path(config.data.path).resolve().stem, overwrite=overwrite)
     try:
+        steps_by_name(config.augment.transforms)
         with sole_use(folder):
-            return run_session(config, folder, choose_device(device), console or Console(), resume=resume)
+            return run_session(
+                config, folder, choose_device(device), console or Console(), resume=resume is not False, at=at
+            )
     finally:
         with suppress(OSError):
             folder.rmdir()  # if nothing was written
+
+
+def _registered(transform: Transform | None) -> str:
+    """The name by which settings know a transform from now on; empty without one."""
+    if transform is None:
+        return ""
+    name = step(transform).name
+    AUGMENTATIONS.replace(name, transform)
+    return name
+
+
+def _check_transform(config: TrainConfig, own: str, folder: Path) -> None:
+    """A run that goes on has the transform that it had."""
+    if own and own not in config.augment.transforms:
+        had = ", ".join(config.augment.transforms) or "none"
+        raise ConfigError(f"`transform`: the run in {folder} has {had}, not {own}; a resumed run keeps its settings")
 
 
 def _changes(options: Mapping[str, Any]) -> dict[str, Any]:

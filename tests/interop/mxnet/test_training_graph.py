@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from singleshot.core.structures import HeadOutput
-from singleshot.interop.mxnet.training_graph import label_rows, monitor_metrics, training_outputs
+from singleshot.interop.mxnet.training_graph import label_rows, monitor_metrics, monitored_losses, training_outputs
 
 # Four anchors side by side, fractions of the image.
 ANCHORS = torch.tensor([[0.0, 0.0, 0.5, 0.5], [0.5, 0.0, 1.0, 0.5], [0.0, 0.5, 0.5, 1.0], [0.5, 0.5, 1.0, 1.0]])
@@ -85,6 +85,19 @@ def test_label_rows_put_objects_first_and_end_them() -> None:
     torch.testing.assert_close(rows[0, 0], torch.tensor([2.0, 0.1, 0.1, 0.2, 0.5]))
     assert bool((rows[0, 1:] == -1).all())
     assert bool((rows[1] == -1).all())
+
+
+def test_monitored_losses_equal_the_metrics_of_the_outputs() -> None:
+    generator = torch.Generator().manual_seed(0)
+    anchors = torch.rand(40, 4, generator=generator)
+    anchors = torch.cat([anchors[:, :2] * 0.5, anchors[:, :2] * 0.5 + anchors[:, 2:] * 0.4 + 0.05], dim=1)
+    output = HeadOutput(torch.randn(2, 40, 4, generator=generator), torch.randn(2, 40, 3, generator=generator))
+    label = torch.tensor([[[1.0, 0.1, 0.1, 0.4, 0.5], [-1.0] * 5], [[-1.0] * 5] * 2])
+    expected = monitor_metrics(training_outputs(output, anchors, label))
+    assert expected["CrossEntropy"] > 0
+    assert expected["SmoothL1"] > 0
+    found = monitored_losses(output, anchors, label)
+    assert {name: float(value) for name, value in found.items()} == pytest.approx(expected, rel=1e-5)
 
 
 def test_label_rows_of_no_objects_at_all() -> None:

@@ -59,9 +59,7 @@ def training_outputs(
         variances: what box codes are multiplied by.
     """
     logits, codes, anchor = output.class_logits.transpose(1, 2), output.box_codes.flatten(1), anchors_xyxy[None]
-    target, mask, cls_label = mxnet.multibox_target(
-        anchor, label, logits, negative_mining_ratio=3.0, variances=variances, allow_shortage=True
-    )
+    target, mask, cls_label = _targets(anchor, label, logits, variances)
     cls_prob = mxnet.softmax_output(logits, cls_label, multi_output=True, use_ignore=True, normalization="valid")
     loc_loss = mxnet.make_loss(mxnet.smooth_l1(mask * (codes - target)), normalization="valid")
     det_out = mxnet.multibox_detection(
@@ -104,9 +102,39 @@ def monitor_metrics(outputs: TrainingOutputs) -> dict[str, float]:
         ``CrossEntropy``: mean of ``-ln(p + 1e-8)`` over the anchors that take part; ``SmoothL1``: sum of the box
         losses over the same number. Both 0 where no anchor takes part.
     """
-    part = outputs.cls_label >= 0
-    columns = outputs.cls_label.clamp(min=0).long()
-    probability = outputs.cls_prob.detach().gather(1, columns[:, None]).squeeze(1)
-    count = max(int(part.sum()), 1)
-    cross_entropy = float(-(probability + PROBABILITY_FLOOR).log()[part].sum())
-    return {"CrossEntropy": cross_entropy / count, "SmoothL1": float(outputs.loc_loss.detach().sum()) / count}
+    metrics = _metrics(outputs.cls_prob.detach(), outputs.loc_loss.detach(), outputs.cls_label)
+    return {name: float(value) for name, value in metrics.items()}
+
+
+@torch.no_grad()
+def monitored_losses(
+    output: HeadOutput, anchors_xyxy: Tensor, label: Tensor, variances: Sequence[float] = (0.1, 0.1, 0.2, 0.2)
+) -> dict[str, Tensor]:
+    """The metrics of `monitor_metrics` without detections, for every step of a training.
+
+    Args:
+        output: of the network.
+        anchors_xyxy: corners as fractions of the image, ``[A, 4]``.
+        label: as `training_outputs` takes it.
+        variances: what box codes are multiplied by.
+    """
+    logits, codes = output.class_logits.transpose(1, 2), output.box_codes.flatten(1)
+    target, mask, cls_label = _targets(anchors_xyxy[None], label, logits, variances)
+    return _metrics(logits.softmax(dim=1), mxnet.smooth_l1(mask * (codes - target)), cls_label)
+
+
+def _targets(
+    anchor: Tensor, label: Tensor, logits: Tensor, variances: Sequence[float]
+) -> tuple[Tensor, Tensor, Tensor]:
+    return mxnet.multibox_target(
+        anchor, label, logits, negative_mining_ratio=3.0, variances=variances, allow_shortage=True
+    )
+
+
+def _metrics(cls_prob: Tensor, loc_loss: Tensor, cls_label: Tensor) -> dict[str, Tensor]:
+    part = cls_label >= 0
+    columns = cls_label.clamp(min=0).long()
+    probability = cls_prob.gather(1, columns[:, None]).squeeze(1)
+    count = part.sum().clamp(min=1)
+    cross_entropy = torch.where(part, -(probability + PROBABILITY_FLOOR).log(), 0.0).sum()
+    return {"CrossEntropy": cross_entropy / count, "SmoothL1": loc_loss.sum() / count}
