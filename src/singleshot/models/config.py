@@ -67,6 +67,8 @@ class BackboneConfig(Frozen):
         in_channels: channels of the input image.
         layers: of the backbone ``graph``, which is nothing but them.
         batch_norm_eps: of its BatchNorms; ``None`` is the backbone's own.
+        growth: channels that every unit of a DenseNet appends; ``None`` is the backbone's own.
+        units: units in each stage of a DenseNet; empty is the backbone's own.
     """
 
     name: str
@@ -74,6 +76,8 @@ class BackboneConfig(Frozen):
     in_channels: PositiveInt = 3
     layers: Annotated[tuple[GraphLayer, ...], Field(max_length=MAX_LAYERS)] = ()
     batch_norm_eps: Annotated[float, Field(gt=0, le=1)] | None = None
+    growth: Annotated[int, Field(gt=0, le=1024)] | None = None
+    units: Annotated[tuple[Annotated[int, Field(gt=0, le=1024)], ...], Field(max_length=8)] = ()
 
 
 class ExtraBlock(Frozen):
