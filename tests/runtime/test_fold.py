@@ -52,6 +52,7 @@ def assert_folds(network: nn.Module, folded: int, channels: int = 3, size_hw: tu
     [
         ("ssd300_vgg16", (300, 300), 0, 0),
         ("ssdlite300_mobilenet_v2", (96, 128), 76, 0),
+        ("ssd300_vgg16_bn", (300, 300), 13, 0),
         ("ssd300_resnet18", (300, 300), 25, 0),
         ("mxnet_ssd_densenet_tiny_300", (300, 300), 37, 39),
         ("mxnet_ssd_resnet50_300", (128, 128), 33, 17),
