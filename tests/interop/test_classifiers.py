@@ -78,7 +78,7 @@ def write_list(path: Path, state: dict[str, Tensor]) -> None:
         for layer in layers
         for kind in ("weight", "bias")
     )
-    torch.save(listed, path)
+    torch.save(listed, path, _use_new_zipfile_serialization=False)  # as old as the published file
 
 
 def write_params(path: Path, state: dict[str, Tensor]) -> None:
@@ -144,19 +144,27 @@ def randomised(network: Network) -> Network:
 
 
 MXNET = [
-    ("resnet18_mxnet", "stage2_unit1"),
-    ("resnet50_mxnet", "stage1_unit2"),
-    ("mobilenet_v1_mxnet", "conv_4"),
-    ("inception_v3_mxnet", "mixed"),
-    ("densenet121", "DBstage1_unit6"),
+    ("resnet18_mxnet", "stage2_unit1", True),
+    ("resnet18_mxnet", "stage1_unit1", False),
+    ("resnet50_mxnet", "stage1_unit2", True),
+    ("mobilenet_v1_mxnet", "conv_4", False),
+    ("inception_v3_mxnet", "mixed", False),
+    ("densenet121", "DBstage1_unit6", True),
 ]
 
 
-@pytest.mark.parametrize(("backbone", "tap"), MXNET)
+@pytest.mark.parametrize(("backbone", "tap", "saw_pixels"), MXNET)
 @pytest.mark.parametrize("preprocess", [CAFFE, TORCHVISION, BGR])
-def test_mxnet_classifiers(backbone: str, tap: str, preprocess: PreprocessConfig, tmp_path: Path) -> None:
+def test_mxnet_classifiers(
+    backbone: str, tap: str, saw_pixels: bool, preprocess: PreprocessConfig, tmp_path: Path
+) -> None:
+    """A first BatchNorm tells whether it saw pixels; without one they are taken to be less their mean."""
     spec, source = detector(backbone, CAFFE, tap)
     state = randomised(source).backbone.state_dict()
+    if saw_pixels:
+        spec = spec.model_copy(update={"preprocess": CAFFE.model_copy(update={"mean": (0.0, 0.0, 0.0)})})
+    elif "bn_data.running_mean" in state:
+        state["bn_data.running_mean"].copy_(torch.tensor([1.0, -3.0, 2.0]))
     arrays = {
         f"{'aux' if 'running' in name else 'arg'}:{backbone_parameter(backbone, name)}": value.numpy()
         for name, value in state.items()
@@ -168,6 +176,8 @@ def test_mxnet_classifiers(backbone: str, tap: str, preprocess: PreprocessConfig
     spec, network = detector(backbone, preprocess, tap)
     report = load_imagenet(network, spec, tmp_path / "net-0000.params", read_classifier)
     assert len(report.loaded) == len(arrays) - 2
+    pixels = "RGB 0..255" if saw_pixels else "RGB 0..255 minus (123, 117, 104)"
+    assert report.notes[0].startswith(f"MXNet's parameters; reads {pixels}")
     (found,) = features(spec, network)
     has_borders = "bn_data.weight" not in state and preprocess is TORCHVISION
     inside = (..., slice(3, -3), slice(3, -3)) if has_borders else ...

@@ -72,7 +72,9 @@ def _words(images: PreprocessConfig) -> str:
     def listed(values: tuple[float, ...]) -> str:
         return f"({', '.join(f'{value:g}' for value in values)})"
 
-    words = f"{images.channel_order.upper()} 0..{255 * images.scale:.4g} minus {listed(images.mean)}"
+    words = f"{images.channel_order.upper()} 0..{255 * images.scale:.4g}"
+    if any(images.mean):
+        words += f" minus {listed(images.mean)}"
     return words if set(images.std) == {1.0} else f"{words} by {listed(images.std)}"
 
 

@@ -29,7 +29,7 @@ def read(path: Path, backbone: str, own: tuple[str, ...]) -> Classifier:
             "name by `model` a detector on VGG16, such as 'ssd300_vgg16'"
         )
     state = {
-        f"{layer}.{part}": torch.from_numpy(blob.copy())
+        f"{layer}.{part}": torch.from_numpy(blob)
         for layer, arrays in blobs.items()
         for part, blob in zip(PARTS, arrays, strict=False)
         if f"{layer}.{part}" in own
