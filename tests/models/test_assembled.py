@@ -178,8 +178,11 @@ def build_on_meta(config: AssembledConfig) -> tuple[dict[str, tuple[int, ...]], 
 
 
 def test_names_of_networks_that_are_unclear() -> None:
-    with pytest.raises(ConfigError, match="network 'resnet' needs num_layers"):
-        parse_assembled(changed(network="resnet"))
+    for wrong in ({"network": "resnet"}, {"num_layers": 50}):
+        with pytest.raises(ConfigError, match="network 'resnet' needs num_layers"):
+            parse_assembled(changed(**wrong))
+    with pytest.raises(ConfigError, match="units and growth_rate are a DenseNet's, not of 'mobilenet_v1'"):
+        parse_assembled(changed(units=[2, 3]))
     assert parse_assembled(changed(network="resnet50", from_layers=["layer2", "layer3", "", ""])).backbone == "resnet50"
     with pytest.raises(ConfigError, match="no backbone 'resnet51'"):
         parse_assembled(changed(network="resnet51"))

@@ -79,6 +79,14 @@ class BackboneConfig(Frozen):
     growth: Annotated[int, Field(gt=0, le=1024)] | None = None
     units: Annotated[tuple[Annotated[int, Field(gt=0, le=1024)], ...], Field(max_length=8)] = ()
 
+    @model_validator(mode="after")
+    def _of_a_densenet(self) -> BackboneConfig:
+        if (self.growth or self.units) and "densenet" not in self.name:
+            raise ValueError(
+                f"growth and units are a DenseNet's, not of '{self.name}': leave them out, or name densenet"
+            )
+        return self
+
 
 class ExtraBlock(Frozen):
     """One block appended to the last source; its output is the next source (SSD "extra feature layers").

@@ -115,6 +115,8 @@ class AssembledConfig(Frozen):
     @model_validator(mode="after")
     def _parts_exist(self) -> Self:
         BACKBONES.check(self.backbone.partition(":")[0], "network")
+        if (self.units or self.growth_rate) and "densenet" not in self.backbone:
+            raise ValueError(f"units and growth_rate are a DenseNet's, not of '{self.network}': leave them out")
         NECKS.check(self.neck, "neck")
         PREDICTION_MODULES.check(self.prediction_module, "prediction_module")
         return self

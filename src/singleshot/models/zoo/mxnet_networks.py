@@ -28,11 +28,11 @@ def backbone_name(network: str, layers: Sequence[str], num_layers: int | None = 
         num_layers: of the network ``resnet``.
 
     Raises:
-        ConfigError: ``resnet`` without ``num_layers``.
+        ConfigError: ``resnet`` without ``num_layers``, or another network with them.
     """
+    if (network == RESNET) != (num_layers is not None):
+        raise ConfigError("network 'resnet' needs num_layers, such as 50, and no other network has them")
     if network == RESNET:
-        if num_layers is None:
-            raise ConfigError("network 'resnet' needs num_layers, such as 50")
         return f"resnet{num_layers}_mxnet"
     is_resnet = network.removeprefix(RESNET).isdigit()
     if is_resnet and layers and layers[0].startswith(THEIR_RESNET_LAYERS):
