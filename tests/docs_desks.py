@@ -314,7 +314,7 @@ DESKS = {
     "how-it-works.md": Desk(explaining, extras=("skimage", "matplotlib")),
     "family.md": Desk(
         check=family_built,
-        parsed={"singleshot train photos --model detector.yaml": DOWNLOAD},
+        parsed={"singleshot train photos --model detector.yaml": DOWNLOAD, "singleshot train VOCdevkit": HOURS},
         settings=detector_file,
     ),
     "benchmarks.md": Desk(

@@ -15,6 +15,7 @@ TREES = {path.relative_to(SOURCE): ast.parse(path.read_text(encoding="utf-8")) f
 PARALLEL = {
     "base": "what all runtimes are; what all sinks are",
     "build": "from settings to a network; from settings to a training run",
+    "classifier": "Caffe's, MXNet's",
     "coco": "COCO's metrics, COCO's labels, COCO's results",
     "common": "what the rows of the zoo share; what the parts of the demo share",
     "config": "settings of augmentation, of a network, of a training run",

@@ -124,3 +124,9 @@ def test_mistakes(tmp_path: Path) -> None:
     (tmp_path / "mine-0002.params").write_bytes(params_bytes(arrays))
     with pytest.raises(WeightsError, match=r"2 \.params files \(mine-0001\.params, mine-0002\.params\)"):
         singleshot.import_weights(tmp_path)
+
+
+def test_a_classifier_is_no_detector(tmp_path: Path) -> None:
+    (tmp_path / "vgg16_reduced-0001.params").write_bytes(params_bytes({"arg:fc6_weight": np.zeros(3, np.float32)}))
+    with pytest.raises(WeightsError, match=r"a classifier, where training starts: weights 'imagenet:.*0001\.params'"):
+        singleshot.import_weights(tmp_path / "vgg16_reduced-0001.params")

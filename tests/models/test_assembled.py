@@ -18,7 +18,14 @@ from singleshot.models.zoo.assembled import (
     write_assembled,
 )
 from singleshot.models.zoo.common import upsampling
-from singleshot.models.zoo.mxnet import DSSD_PRESETS, DSSD_VARIANTS, SSD_PRESETS, dssd_config, ssd_config
+from singleshot.models.zoo.mxnet import (
+    DSSD_PRESETS,
+    DSSD_VARIANTS,
+    SSD_PRESETS,
+    assembled_config,
+    dssd_config,
+    ssd_config,
+)
 
 SMALL: dict[str, Any] = {
     "network": "mobilenet_v1",
@@ -114,7 +121,7 @@ def test_intermediate_layer_and_clip() -> None:
         ({"neck": "fpn"}, "neck: no neck 'fpn'; there are none, dssd, tdm, tdm_dssd, tcb"),
         ({"neck": "tdm_dsd"}, "neck: no neck 'tdm_dsd'; did you mean tdm_dssd"),
         ({"prediction_module": "e"}, "prediction_module: no prediction module 'e'; there are none, b, c"),
-        ({"network": "mobilenet"}, "network: no backbone 'mobilenet'; did you mean mobilenet_v"),
+        ({"network": "mobilenet_v4"}, "network: no backbone 'mobilenet_v4'; did you mean mobilenet_v"),
         ({"nms_thresh": 1.5}, r"nms_thresh: .*\(given: 1.5\)"),
         ({"min_filter": 0}, "min_filter: must be above 0"),
     ],
@@ -131,10 +138,54 @@ def test_classes_must_be_there_and_differ() -> None:
             config.to_spec(names)
 
 
-def test_range_needs_three_levels() -> None:
-    short = {key: value[:2] if isinstance(value, list) and len(value) == 4 else value for key, value in SMALL.items()}
-    with pytest.raises(ConfigError, match="at least 3 sources"):
-        parse_assembled({**short, "sizes": [0.2, 0.9]})
+@pytest.mark.parametrize(("count", "expected"), [(1, [(0.2, 0.4242641)]), (2, [(0.1, 0.1414214), (0.2, 0.4242641)])])
+def test_a_range_over_few_sources_is_covered_whole(count: int, expected: list[tuple[float, float]]) -> None:
+    short = {k: value[:count] if isinstance(value, list) and len(value) == 4 else value for k, value in SMALL.items()}
+    config = parse_assembled({**short, "sizes": [0.2, 0.9]})
+    assert [pytest.approx(pair, abs=1e-6) for pair in expected] == list(config.level_sizes)
+
+
+@pytest.mark.parametrize(
+    ("theirs", "layers", "ours"),
+    [
+        ({"network": "resnet50"}, ["_plus12", "_plus15"], "mxnet_ssd_resnet50_512"),
+        ({"network": "resnet", "num_layers": 101}, ["_plus29", "_plus32"], "mxnet_ssd_resnet101_512"),
+        ({"network": "inceptionv3"}, [f"ch_concat_mixed_{n}_chconcat" for n in (7, 10)], "mxnet_ssd_inceptionv3_512"),
+        ({"network": "mobilenet"}, ["conv_12_relu", "conv_14_relu"], "mxnet_ssd_mobilenet_512"),
+        ({"network": "densenet121"}, ["DBstage3_concat24", "DBstage4_concat16"], "mxnet_ssd_densenet121_512"),
+        (
+            {"network": "densenet", "units": [6, 12, 18, 12], "growth_rate": 16},
+            ["DBstage2_concat12", "DBstage3_concat18"],
+            "mxnet_ssd_densenet_tiny_512",
+        ),
+        ({"network": "densenet-tiny"}, ["DBstage2_concat12", "DBstage3_concat18"], "mxnet_ssd_densenet_tiny_512"),
+        ({"network": "vgg16_reduced"}, ["relu4_3", "relu7"], "mxnet_ssd_vgg16_reduced_512"),
+    ],
+)
+def test_mxnet_ssds_own_names(theirs: dict[str, Any], layers: list[str], ours: str) -> None:
+    preset = assembled_config(ours)
+    lists = preset.model_dump(exclude={"network", "from_layers"}) | {**theirs, "from_layers": [*layers, *[""] * 9]}
+    lists["from_layers"] = lists["from_layers"][: len(preset.from_layers)]
+    networks = [build_on_meta(config) for config in (parse_assembled(lists), preset)]
+    assert networks[0] == networks[1]
+
+
+def build_on_meta(config: AssembledConfig) -> tuple[dict[str, tuple[int, ...]], tuple[str, ...]]:
+    """Names and shapes of all parameters, and the taps."""
+    with torch.device("meta"):
+        network = build_network(config.to_spec(["a"]).network)
+    return {name: tuple(value.shape) for name, value in network.state_dict().items()}, network.backbone.taps
+
+
+def test_names_of_networks_that_are_unclear() -> None:
+    for wrong in ({"network": "resnet"}, {"num_layers": 50}):
+        with pytest.raises(ConfigError, match="network 'resnet' needs num_layers"):
+            parse_assembled(changed(**wrong))
+    with pytest.raises(ConfigError, match="units and growth_rate are a DenseNet's, not of 'mobilenet_v1'"):
+        parse_assembled(changed(units=[2, 3]))
+    assert parse_assembled(changed(network="resnet50", from_layers=["layer2", "layer3", "", ""])).backbone == "resnet50"
+    with pytest.raises(ConfigError, match="no backbone 'resnet51'"):
+        parse_assembled(changed(network="resnet51"))
 
 
 PRESETS = [ssd_config(network, size) for network, presets in SSD_PRESETS.items() for size in presets]

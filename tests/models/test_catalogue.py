@@ -155,7 +155,7 @@ def test_models_shows_what_people_choose_from(monkeypatch: pytest.MonkeyPatch) -
     chosen = [name for name in model_names() if not name.startswith("mxnet_")]
     rows = [line.split()[0] for line in lines if re.search(r" \d+x\d+ ", line)]
     assert rows == chosen  # each on one line, with its whole name
-    assert len(chosen) == 25
+    assert len(chosen) == 28
     assert [line for line in lines if line in {model_entry(name).family for name in chosen}] == [
         "SSD", "SSDLite", "DSSD", "TDM", "RefineDet",
     ]  # fmt: skip

@@ -39,6 +39,10 @@ MAPS = [
     ("mobilenet_v1_mxnet", ("conv_12_relu", "conv_14_relu"), 512, [(512, 32, 32), (1024, 16, 16)]),
     ("densenet121", ("DBstage3_concat24", "DBstage4_concat16"), 300, [(1024, 18, 18), (1024, 9, 9)]),
     ("densenet_tiny", (), 512, [(256, 64, 64), (416, 32, 32)]),
+    ("densenet169", (), 320, [(1280, 20, 20), (1664, 10, 10)]),
+    ("resnet152", (), 320, [(512, 40, 40), (1024, 20, 20), (2048, 10, 10)]),
+    ("resnet152_mxnet", ("_plus46", "_plus49"), 512, [(1024, 32, 32), (2048, 16, 16)]),
+    ("vgg16_bn", (), 300, [(512, 38, 38), (1024, 19, 19)]),
     ("inception_v3_mxnet", (), 300, [(288, 35, 35), (768, 17, 17), (2048, 8, 8)]),
     ("inception_v3_mxnet", ("ch_concat_mixed_7_chconcat",), 512, [(768, 30, 30)]),
 ]
@@ -50,6 +54,21 @@ def test_maps(name: str, taps: tuple[str, ...], size: int, expected: list[tuple[
     assert map_shapes(backbone, size, size) == expected
     assert backbone.channels == tuple(shape[0] for shape in expected)
     assert len(backbone.strides) == len(expected)
+
+
+def test_any_densenet() -> None:
+    """Growth and units of one's own: 2k channels of the stem, k more in each unit, half of them after each stage."""
+    config = BackboneConfig(name="densenet", growth=12, units=(2, 3, 4))
+    backbone = build_backbone(config)
+    assert backbone.taps == ("DBstage2_unit3", "DBstage3_unit4")
+    assert backbone.channels == (24 + 36, 30 + 48)
+    assert build_backbone(BackboneConfig(name="densenet", units=(2,))).channels == (64 + 64,)
+
+
+@pytest.mark.parametrize(("name", "parameters"), [("resnet152", 58_143_808), ("densenet169", 12_481_158)])
+def test_parameters_of_published_networks(name: str, parameters: int) -> None:
+    """torchvision's counts less its classifier; DenseNet less its last BatchNorm, and with 6 of the image's."""
+    assert sum(value.numel() for value in meta_backbone(name).parameters()) == parameters
 
 
 def test_mobilenet_runs_on_real_numbers_and_one_channel() -> None:

@@ -94,12 +94,15 @@ MXNET_DSSD = [
 ]
 
 # The papers' networks and other light ones: name, foreground classes, anchors, map heights, parameters. Some counts
-# were published nowhere and are what docs/family.md says: SSD on ResNet-18, 34, 101 and MobileNet v1, SSD321, SSD513,
-# DSSD513, DSSD and TDM on VGG16, RefineDet on ResNet-101 with 20 classes.
+# were published nowhere and are what docs/family.md says: SSD on ResNet-18, 34, 101, 152 and MobileNet v1, SSD321,
+# SSD513, DSSD513, DSSD and TDM on VGG16, RefineDet on ResNet-101 with 20 classes.
 OTHERS = [
+    ("ssd300_vgg16_bn", 20, 8732, (38, 19, 10, 5, 3, 1), 26_285_486 + 2 * 4224),
+    ("ssd512_vgg16_bn", 20, 24564, (64, 32, 16, 8, 4, 2, 1), 27_188_676 + 2 * 4224),
     ("ssd300_resnet18", 20, 8732, (38, 19, 10, 5, 3, 1), 8_779_822),
     ("ssd300_resnet34", 20, 8732, (38, 19, 10, 5, 3, 1), 14_167_342),
     ("ssd300_resnet101", 20, 8732, (38, 19, 10, 5, 3, 1), 34_420_270),
+    ("ssd300_resnet152", 20, 8732, (38, 19, 10, 5, 3, 1), 50_063_918),
     ("ssd300_resnet50", 80, 8732, (38, 19, 10, 5, 3, 1), 22_894_902),
     ("ssd300_mobilenet_v1", 20, 3000, (19, 10, 5, 3, 2, 1), 9_468_996),
     ("ssd321_resnet101", 20, 17080, (40, 20, 10, 5, 3, 1), 93_654_256),

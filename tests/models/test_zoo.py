@@ -74,10 +74,13 @@ TABLE = {
     "ssd512_vgg16": Row(512, "vgg16_reduced", "5 conv", "none", "none", "conv", VOC_512),
     "ssd300_vgg16_coco": Row(300, "vgg16_reduced", "4 conv", "none", "none", "conv", COCO_300),
     "ssd512_vgg16_coco": Row(512, "vgg16_reduced", "5 conv", "none", "none", "conv", COCO_512),
+    "ssd300_vgg16_bn": Row(300, "vgg16_bn", "4 conv", "none", "none", "conv", VOC_300),
+    "ssd512_vgg16_bn": Row(512, "vgg16_bn", "5 conv", "none", "none", "conv", VOC_512),
     "ssd300_resnet18": Row(300, "resnet18_nvidia", "5 conv", "none", "none", "conv", NVIDIA),
     "ssd300_resnet34": Row(300, "resnet34_nvidia", "5 conv", "none", "none", "conv", NVIDIA),
     "ssd300_resnet50": Row(300, "resnet50_nvidia", "5 conv", "none", "none", "conv", NVIDIA),
     "ssd300_resnet101": Row(300, "resnet101_nvidia", "5 conv", "none", "none", "conv", NVIDIA),
+    "ssd300_resnet152": Row(300, "resnet152_nvidia", "5 conv", "none", "none", "conv", NVIDIA),
     "ssd300_mobilenet_v1": Row(300, "mobilenet_v1", "4 conv", "none", "none", "conv", PYTORCH_SSD),
     "ssdlite300_mobilenet_v2": Row(300, "mobilenet_v2_tf", "4 separable", "none", "none", "separable", None),
     "ssdlite320_mobilenet_v3_large": Row(
@@ -168,10 +171,10 @@ def test_default_boxes_of_tensorflow() -> None:
 
 
 def test_norms_and_preprocessing() -> None:
-    caffe = {"vgg16_reduced", "vgg16_refinedet"}
+    caffe = {"vgg16_reduced", "vgg16_bn", "vgg16_refinedet"}
     for name, row in TABLE.items():
         spec = model_spec(name, ["a"])
-        norms = {"vgg16_reduced": (20.0,), "vgg16_refinedet": (10.0, 8.0)}.get(row.backbone, ())
+        norms = {"vgg16_reduced": (20.0,), "vgg16_bn": (20.0,), "vgg16_refinedet": (10.0, 8.0)}.get(row.backbone, ())
         assert spec.network.l2_norms == tuple(L2NormConfig(init=init) for init in norms), name
         if row.backbone in caffe or name.endswith("released"):
             assert spec.preprocess == PreprocessConfig(size_hw=(row.side, row.side)), name

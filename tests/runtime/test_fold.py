@@ -10,11 +10,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
+from singleshot.models.backbone import build_backbone
 from singleshot.models.build import build_network
 from singleshot.models.catalogue import model_spec
+from singleshot.models.config import BackboneConfig
 from singleshot.models.layers import SameConv2d
 from singleshot.models.mxnet_norm import MXNetBatchNorm2d
-from singleshot.runtime.fold import fold_batch_norms
+from singleshot.runtime.fold import fold_batch_norms, use_winograd
 
 SIZE = (96, 128)
 
@@ -52,6 +54,7 @@ def assert_folds(network: nn.Module, folded: int, channels: int = 3, size_hw: tu
     [
         ("ssd300_vgg16", (300, 300), 0, 0),
         ("ssdlite300_mobilenet_v2", (96, 128), 76, 0),
+        ("ssd300_vgg16_bn", (300, 300), 13, 0),
         ("ssd300_resnet18", (300, 300), 25, 0),
         ("mxnet_ssd_densenet_tiny_300", (300, 300), 37, 39),
         ("mxnet_ssd_resnet50_300", (128, 128), 33, 17),
@@ -62,6 +65,18 @@ def test_whole_networks(name: str, size_hw: tuple[int, int], folded: int, left: 
     network = build_network(model_spec(name, ("a", "b"), size_hw).network)
     assert norms_of(network) == folded + left
     assert_folds(network, folded, size_hw=size_hw)
+
+
+def test_batch_norm_costs_vgg16_nothing() -> None:
+    """Folded, every 3x3 convolution takes its ReLU and its pooling in, as without BatchNorm."""
+    kinds = []
+    for name in ("vgg16_reduced", "vgg16_bn"):
+        network = build_backbone(BackboneConfig(name=name, taps=("relu3_1",))).eval()
+        fold_batch_norms(network, 3, (32, 32))
+        use_winograd(network, 3, (32, 32))
+        kinds.append([type(module) for module in network.modules() if type(module) is not nn.Identity])
+    assert kinds[0] == kinds[1]
+    assert nn.BatchNorm2d not in kinds[1]
 
 
 @settings(max_examples=30, deadline=None)

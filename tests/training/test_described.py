@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 import yaml
 from rich.console import Console
 from typer.testing import CliRunner
@@ -22,7 +23,7 @@ from singleshot.models.build import build_network
 from singleshot.models.catalogue import model_spec
 from singleshot.models.description import describe
 from singleshot.training.recipes import read_config
-from singleshot.weights.file import read_spec, save_weights
+from singleshot.weights.file import read_spec, read_state, save_weights
 
 DOCS = Path(__file__).resolve().parents[2] / "docs" / "train.md"
 QUICK: dict[str, Any] = {"workers": 0, "amp": "fp32", "evaluation.every": 0}
@@ -90,6 +91,34 @@ def test_the_backbone_starts_from_imagenet(scenes: Path, tmp_path: Path) -> None
     )  # fmt: skip
     assert result.steps == 1
     assert f"{len(public)} of " in console.file.getvalue()  # type: ignore[attr-defined]
+
+
+def test_basenet_is_an_imagenet_file(scenes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("detector.yaml").write_text("{backbone: {name: vgg16_reduced, taps: [relu2_2]}, size_hw: 64}")
+    torch.save(
+        {
+            f"{number}.{kind}": torch.zeros(*shape) if kind == "weight" else torch.ones(shape[0])
+            for number, shape in {0: (64, 3, 3, 3), 2: (64, 64, 3, 3), 5: (128, 64, 3, 3), 7: (128, 128, 3, 3)}.items()
+            for kind in ("weight", "bias")
+        },
+        "vgg16_reducedfc.pth",
+    )
+    command = ["train", str(scenes), "--model", "detector.yaml", "--basenet", "vgg16_reducedfc.pth", "--steps", "1"]
+    options = ["--workers", "0", "--amp", "fp32", "--batch", "2", "--val", "none", "--set", "optimizer.lr=1e-9"]
+    result = CliRunner().invoke(app, [*command, *options, "--out", "run"], env={"COLUMNS": "200"})
+    assert result.exit_code == 0, result.output
+    assert "8 of 12 tensors from imagenet:vgg16_reducedfc.pth" in result.output
+    assert "reads RGB 0..255 minus (123, 117, 104), as this detector does" in result.output
+    assert float(read_state("run/last.safetensors")["backbone.conv2_2.bias"].mean()) == pytest.approx(1, abs=1e-4)
+
+    result = CliRunner().invoke(app, [*command, "--weights", "imagenet"])
+    assert result.exit_code == 2
+    assert "keep one" in result.output
+    result = CliRunner().invoke(app, ["train", str(scenes), "--basenet", "vgg16_reducedfc.pth", "--out", "other"])
+    assert result.exit_code == 2, result.output
+    assert "not ImageNet weights of the backbone 'mobilenet_v2_tf'" in " ".join(result.output.split())
+    assert not Path("other").exists()
 
 
 @pytest.mark.parametrize(

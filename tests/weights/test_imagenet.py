@@ -21,7 +21,9 @@ from singleshot.models.catalogue import model_spec
 from singleshot.models.config import BackboneConfig, HeadConfig, ModelSpec, NetworkConfig
 from singleshot.models.network import Network
 from singleshot.weights import manifest
-from singleshot.weights.imagenet import TORCHVISION, adapt_input, load_imagenet, translate
+from singleshot.weights.classifier_names import translate
+from singleshot.weights.first_layer import adapt_input
+from singleshot.weights.imagenet import TORCHVISION, load_imagenet, thin_dense_layers
 from singleshot.weights.manifest import IMAGENET, Download, architecture_of, fetch
 from singleshot.weights.torch_file import read_tensors
 
@@ -36,7 +38,10 @@ from singleshot.weights.torch_file import read_tensors
         ("mobilenet_v3_large_reduced", None),
         ("resnet101_dssd", "resnet101"),
         ("resnet101_mxnet", None),
-        ("densenet121", None),
+        ("resnet152_nvidia", "resnet152"),
+        ("vgg16_bn", "vgg16_bn"),
+        ("densenet121", "densenet121"),
+        ("densenet169", None),
     ],
 )
 def test_which_weights_fit_which_backbone(backbone: str, architecture: str | None) -> None:
@@ -96,7 +101,7 @@ def test_mobilenet_v2_classifies_photos(reference: Path) -> None:
     for preprocess in PREPROCESSINGS:
         preprocess = preprocess.model_copy(update={"size_hw": (224, 224)})
         spec, network = backbone_only("mobilenet_v2", preprocess, "last")
-        loaded = load_imagenet(network, spec, path)
+        loaded = load_imagenet(network, spec, path).loaded
         assert set(loaded) == {name for name in network.state_dict() if name.startswith("backbone.")}
         image = torch.from_numpy(preprocess_image(read_image(images / "000000000009.jpg"), preprocess))
         with torch.no_grad():
@@ -108,9 +113,9 @@ def test_mobilenet_v2_classifies_photos(reference: Path) -> None:
 def test_mobilenet_v2_fits_the_bundled_architecture(reference: Path) -> None:
     spec = model_spec("ssdlite300_mobilenet_v2", ("a",))
     network = build_network(spec.network)
-    loaded = load_imagenet(network, spec, reference / "weights/mobilenet_v2-b0353104.pth")
+    loaded = load_imagenet(network, spec, reference / "weights/mobilenet_v2-b0353104.pth").loaded
     assert len(loaded) == len(network.backbone.state_dict())
-    assert load_imagenet(network, spec, reference / "weights/mobilenet_v2-b0353104.pth") == loaded
+    assert load_imagenet(network, spec, reference / "weights/mobilenet_v2-b0353104.pth").loaded == loaded
 
 
 def test_vgg16_convolutions(reference: Path) -> None:
@@ -118,26 +123,51 @@ def test_vgg16_convolutions(reference: Path) -> None:
     spec = model_spec("ssd300_vgg16", ("a",))
     network = build_network(spec.network)
     before = network.backbone.fc6.weight.clone()
-    loaded = load_imagenet(network, spec, path)
-    assert len(loaded) == 26
+    report = load_imagenet(network, spec, path)
+    assert len(report.loaded) == 26
+    assert report.notes[0] == "fc6 and fc7 start at random: the file has no numbers for them that fit"
     assert torch.equal(network.backbone.fc6.weight, before)
     theirs = read_tensors(path)
     assert torch.equal(network.backbone.conv5_3.weight, theirs["features.28.weight"])
     assert torch.equal(network.backbone.conv1_2.bias, theirs["features.2.bias"])
 
 
-def test_vgg16_dense_layers_become_convolutions() -> None:
-    state = {
-        "classifier.0.weight": torch.arange(4096 * 25088, dtype=torch.float32).view(4096, 25088),
+def dense_layers() -> dict[str, Tensor]:
+    """torchvision's, whose numbers are 1000 times the unit plus the tap, without memory for them."""
+    units, taps = torch.arange(4096.0)[:, None, None], torch.arange(49.0)
+    return {
+        "classifier.0.weight": (1000 * units + taps).expand(4096, 512, 49),
         "classifier.0.bias": torch.arange(4096.0),
-        "classifier.3.weight": torch.arange(4096 * 4096, dtype=torch.float32).view(4096, 4096),
+        "classifier.3.weight": torch.arange(4096.0).expand(4096, 4096),
         "classifier.3.bias": torch.arange(4096.0),
+        "classifier.6.bias": torch.zeros(1000),
     }
-    ours = translate("vgg16", state, [])
-    assert ours["fc6.weight"].shape == (1024, 512, 3, 3)
-    assert ours["fc6.weight"][1, 2, 1, 2] == state["classifier.0.weight"][4].view(512, 7, 7)[2, 3, 6]
+
+
+@pytest.mark.parametrize("architecture", ["vgg16", "vgg16_bn"])
+def test_vgg16_dense_layers_become_convolutions(architecture: str) -> None:
+    ours, notes = thin_dense_layers(translate(architecture, dense_layers(), []))
+    assert {name: tuple(value.shape) for name, value in ours.items()} == {
+        "fc6.weight": (1024, 512, 3, 3),
+        "fc6.bias": (1024,),
+        "fc7.weight": (1024, 1024, 1, 1),
+        "fc7.bias": (1024,),
+    }
+    assert ours["fc6.weight"][1, 2, 1, 2] == 4 * 1000 + 3 * 7 + 6
     assert ours["fc6.bias"][3] == 12
-    assert ours["fc7.weight"][5, 7, 0, 0] == state["classifier.3.weight"][20, 28]
+    assert ours["fc7.weight"][5, 7, 0, 0] == 28
+    assert len(notes) == 1
+
+
+def test_dense_layers_that_are_no_numbers_stay_out() -> None:
+    """As in the file that torchvision publishes."""
+    state = dense_layers() | {"classifier.3.weight": torch.tensor(float("nan")).expand(4096, 4096)}
+    assert thin_dense_layers(translate("vgg16", state, []))[1] == []
+
+
+def test_dense_layers_of_the_reduced_form_stay_as_they_are() -> None:
+    state = {"fc6.weight": torch.ones(1024, 512, 3, 3), "fc7.weight": torch.ones(1024, 1024, 1, 1)}
+    assert thin_dense_layers(state) == (state, [])
 
 
 def torchvision_names(network: Network) -> dict[str, Tensor]:
@@ -186,12 +216,12 @@ def test_other_mistakes(tmp_path: Path) -> None:
     with pytest.raises(WeightsError, match="no such checkpoint"):
         load_imagenet(network, spec, tmp_path / "none.pth")
     save_file({"features.0.weight": torch.zeros(8, 3, 3, 3)}, tmp_path / "other.safetensors")
-    with pytest.raises(WeightsError, match="not ImageNet weights of vgg16: 0 of 4"):
+    with pytest.raises(WeightsError, match="not ImageNet weights of the backbone 'vgg16_reduced': 0 of 4"):
         load_imagenet(network, spec, tmp_path / "other.safetensors")
     torch.save([1, 2], tmp_path / "list.pth")
     with pytest.raises(WeightsError, match=r"list\.pth"):
         read_tensors(tmp_path / "list.pth")
-    densenet = spec.network.model_copy(update={"backbone": BackboneConfig(name="densenet121")})
+    densenet = spec.network.model_copy(update={"backbone": BackboneConfig(name="densenet169")})
     with pytest.raises(WeightsError, match="no ImageNet weights are known"):
         load_imagenet(network, spec.model_copy(update={"network": densenet}))
 

@@ -41,7 +41,12 @@ def train(
         typer.Option(help="Architecture, or a .yaml that describes a detector; default: that of the weights."),
     ] = None,
     weights: Annotated[
-        str | None, typer.Option(help="Where to start: coco (default), imagenet, a weights file, none.")
+        str | None,
+        typer.Option(help="Where to start: coco (default), imagenet, imagenet:FILE, a weights file, none."),
+    ] = None,
+    basenet: Annotated[
+        Path | None,
+        typer.Option(help="A classifier (.pth, .params, .caffemodel) for the backbone: --weights imagenet:FILE."),
     ] = None,
     epochs: Annotated[float | None, typer.Option(help="Length: times that the data is seen (default 50).")] = None,
     steps: Annotated[int | None, typer.Option(help="Length in optimiser steps.")] = None,
@@ -123,7 +128,7 @@ def train(
     result = run(
         data,
         model,
-        weights,
+        _starting_point(weights, basenet),
         epochs=epochs,
         steps=steps,
         minutes=minutes,
@@ -159,6 +164,16 @@ def train(
     )
     if result.ending == "interrupted":
         raise typer.Exit(INTERRUPTED)
+
+
+def _starting_point(weights: str | None, basenet: Path | None) -> str | None:
+    if basenet is None:
+        return weights
+    if weights is not None:
+        raise typer.BadParameter(
+            "says where the backbone starts, and so does --weights: keep one", param_hint="--basenet"
+        )
+    return f"imagenet:{basenet}"
 
 
 def _number_or_text(text: str | None) -> Any:

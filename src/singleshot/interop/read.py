@@ -89,4 +89,7 @@ def _find(file: ForeignFile, size_hw: SizeHW | None) -> Importer:
     if file.state is None:
         raise WeightsError(f"{file.path}: not recognised. {known()}")
     shown = ", ".join(list(file.state)[:4])
-    raise WeightsError(f"{file.path}: a state dict of no known system (it begins with {shown}). {known()}")
+    raise WeightsError(
+        f"{file.path}: a state dict of no known system (it begins with {shown}). A classifier is where training "
+        f"starts: weights 'imagenet:{file.path}'. {known()}"
+    )

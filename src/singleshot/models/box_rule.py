@@ -23,10 +23,12 @@ class BoxRule(Frozen):
             spaced evenly between, or one for each level. One more is what the last level's big square is the mean with.
         ratios: width / height of the other boxes, above 1, the same for all levels or a list for each; each stands for
             its reciprocal, too.
+        steps: pixels between the centres of each level's cells; empty means that cells divide the input evenly.
     """
 
     scales: Annotated[tuple[Scale, ...], Field(min_length=1)] = (0.2, 0.9)
     ratios: tuple[Ratio, ...] | tuple[tuple[Ratio, ...], ...] = (2.0, 3.0)
+    steps: tuple[Annotated[float, Field(gt=0)], ...] = ()
 
     @field_validator("scales")
     @classmethod
@@ -47,12 +49,16 @@ class BoxRule(Frozen):
         ratios: Sequence[Any] = self.ratios if isinstance((*self.ratios, 0.0)[0], tuple) else (self.ratios,) * count
         if len(ratios) != count:
             raise ValueError(f"ratios: has {len(ratios)} lists for {count} levels: give one for each, or one for all")
+        if self.steps and len(self.steps) != count:
+            raise ValueError(f"steps: has {len(self.steps)} numbers for {count} levels: give one for each, or none")
         levels = []
         for level, further in enumerate(ratios):
+            step_hw = (self.steps[level] / height, self.steps[level] / width) if self.steps else None
             shapes = ratio_shapes(
                 scales[level], with_reciprocals(further), math.sqrt(scales[level] * scales[level + 1])
             )
-            levels.append(AnchorLevel(shapes_wh=tuple((w * side / width, h * side / height) for w, h in shapes)))
+            shapes = tuple((w * side / width, h * side / height) for w, h in shapes)
+            levels.append(AnchorLevel(shapes_wh=shapes, step_hw=step_hw))
         return tuple(levels)
 
     def _scales(self, count: int) -> list[float]:

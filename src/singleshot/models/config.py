@@ -67,6 +67,8 @@ class BackboneConfig(Frozen):
         in_channels: channels of the input image.
         layers: of the backbone ``graph``, which is nothing but them.
         batch_norm_eps: of its BatchNorms; ``None`` is the backbone's own.
+        growth: channels that every unit of a DenseNet appends; ``None`` is the backbone's own.
+        units: units in each stage of a DenseNet; empty is the backbone's own.
     """
 
     name: str
@@ -74,6 +76,16 @@ class BackboneConfig(Frozen):
     in_channels: PositiveInt = 3
     layers: Annotated[tuple[GraphLayer, ...], Field(max_length=MAX_LAYERS)] = ()
     batch_norm_eps: Annotated[float, Field(gt=0, le=1)] | None = None
+    growth: Annotated[int, Field(gt=0, le=1024)] | None = None
+    units: Annotated[tuple[Annotated[int, Field(gt=0, le=1024)], ...], Field(max_length=8)] = ()
+
+    @model_validator(mode="after")
+    def _of_a_densenet(self) -> BackboneConfig:
+        if (self.growth or self.units) and "densenet" not in self.name:
+            raise ValueError(
+                f"growth and units are a DenseNet's, not of '{self.name}': leave them out, or name densenet"
+            )
+        return self
 
 
 class ExtraBlock(Frozen):

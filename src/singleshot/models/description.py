@@ -199,7 +199,7 @@ def _default_taps(backbone: BackboneConfig, origin: str) -> int:
 def _by_rule(rule: Any, levels: int, size_hw: tuple[int, int], origin: str) -> AnchorConfig:
     boxes = _parse(BoxRule, rule, origin, "boxes.")
     try:
-        return AnchorConfig(levels=boxes.levels(levels, size_hw))
+        return AnchorConfig(levels=boxes.levels(levels, size_hw), reference_hw=size_hw if boxes.steps else None)
     except ValueError as error:
         raise ConfigError(f"{origin}: boxes.{error}") from error
 

@@ -29,11 +29,11 @@ BACKBONES: Registry[BackboneBuilder] = Registry(
     "backbone",
     _homes(
         {
-            "backbones.vgg16": "vgg16_reduced vgg16_reduced_caffe vgg16_refinedet",
+            "backbones.vgg16": "vgg16_reduced vgg16_reduced_caffe vgg16_bn vgg16_refinedet",
             "backbones.resnet": " ".join(
-                f"resnet{depth}{form}" for depth in (18, 34, 50, 101) for form in ("", "_nvidia", "_dssd")
+                f"resnet{depth}{form}" for depth in (18, 34, 50, 101, 152) for form in ("", "_nvidia", "_dssd")
             ),
-            "backbones.resnet_preact": "resnet18_mxnet resnet34_mxnet resnet50_mxnet resnet101_mxnet",
+            "backbones.resnet_preact": " ".join(f"resnet{depth}_mxnet" for depth in (18, 34, 50, 101, 152)),
             "backbones.mobilenet_v1": "mobilenet_v1 mobilenet_v1_mxnet mobilenet_v1_tf",
             "backbones.mobilenet_v2": "mobilenet_v2 mobilenet_v2_tf",
             "backbones.mobilenet_v3": (
@@ -41,7 +41,7 @@ BACKBONES: Registry[BackboneBuilder] = Registry(
             ),
             "backbones.efficientnet": "efficientnet_b3",
             "backbones.inception_v3": "inception_v3_mxnet",
-            "backbones.densenet": "densenet121 densenet_tiny",
+            "backbones.densenet": "densenet121 densenet161 densenet169 densenet201 densenet_tiny densenet",
             "backbones.squeezenet": "squeezenet1_1",
             "backbones.timm": "timm",
             "backbones.graph": "graph",

@@ -14,6 +14,7 @@ from singleshot.core.setting_errors import explain_settings
 from singleshot.core.settings import CLASS_LOSSES, AnchorConfig, LossConfig, SizeHW
 from singleshot.core.structures import ClassMap, Sample
 from singleshot.errors import ConfigError
+from singleshot.interop.classifiers import read_classifier
 from singleshot.models.build import build_network
 from singleshot.models.catalogue import model_spec
 from singleshot.models.config import ModelSpec, Provenance
@@ -42,6 +43,7 @@ class StartReport:
         kept_classes: classes whose rows of the class head were taken over.
         new_classes: classes whose rows are new.
         unused: tensors of the starting point that the network has no place for.
+        notes: what was done to the numbers, one sentence each.
     """
 
     origin: str = ""
@@ -51,13 +53,14 @@ class StartReport:
     kept_classes: tuple[str, ...] = ()
     new_classes: tuple[str, ...] = ()
     unused: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
 
     def lines(self) -> list[str]:
         """The report for a person."""
         if not self.origin:
             return [f"all {len(self.reset)} tensors start at random"]
         total = len(self.loaded) + len(self.by_class) + len(self.reset)
-        lines = [f"{len(self.loaded)} of {total} tensors from {self.origin}"]
+        lines = [f"{len(self.loaded)} of {total} tensors from {self.origin}", *self.notes]
         if self.kept_classes:
             lines.append(f"class head: rows kept for {', '.join(self.kept_classes)}")
         if self.new_classes:
@@ -106,9 +109,9 @@ def build_start(config: TrainConfig, classes: ClassMap, samples: Sequence[Sample
         report = transfer(network, spec, state, old)
         report.origin = f"{config.weights} ({old.name})"
     elif _is_imagenet(config.weights):
-        loaded = load_imagenet(network, spec, config.weights.partition(":")[2] or None)
-        reset = [name for name in network.state_dict() if name not in loaded]
-        report = StartReport(config.weights, loaded, reset=reset, new_classes=spec.class_names)
+        base = load_imagenet(network, spec, config.weights.partition(":")[2] or None, read_classifier)
+        reset = [name for name in network.state_dict() if name not in base.loaded]
+        report = StartReport(config.weights, base.loaded, reset=reset, new_classes=spec.class_names, notes=base.notes)
     else:
         report = StartReport(reset=list(network.state_dict()))
     return Start(spec, network, report)
@@ -214,7 +217,7 @@ def _source_file(config: TrainConfig) -> Path | None:
 
 
 def _is_imagenet(weights: str) -> bool:
-    """``imagenet``, or ``imagenet:PATH`` for a checkpoint that is already here."""
+    """``imagenet``, or ``imagenet:PATH`` for a classifier's file that is already here."""
     return weights.partition(":")[0] == "imagenet"
 
 

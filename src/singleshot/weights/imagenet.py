@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -12,131 +13,179 @@ from singleshot.core.settings import PreprocessConfig
 from singleshot.errors import WeightsError
 from singleshot.models.config import ModelSpec
 from singleshot.models.network import Network
+from singleshot.weights.classifier_names import is_layer_list, translate
 from singleshot.weights.file import COUNTER
+from singleshot.weights.first_layer import adapt_input, describe_input
 from singleshot.weights.manifest import IMAGENET, architecture_of, fetch
 from singleshot.weights.torch_file import read_tensors
 
 TORCHVISION = PreprocessConfig(size_hw=(224, 224), scale=1 / 255, mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
 CAFFE = PreprocessConfig(size_hw=(224, 224), mean=(123.0, 117.0, 104.0))
+"""What the SSD papers' base networks read, and mxnet-ssd's: 0..255 minus the mean."""
+
 CAFFE_FILES = ("amdegroot", "reducedfc", "caffe")
-"""Words in the names of VGG16 files that were trained on 0..255 minus the mean, as the SSD papers' were."""
+"""Words in the names of PyTorch's VGG16 files that were trained on `CAFFE`."""
+
+DENSE_LAYERS = ("fc6.", "fc7.")
+"""Of VGG16: the only ones of a backbone that may start at random."""
+
+SHOWN_NAMES = 3
 
 
-def load_imagenet(network: Network, spec: ModelSpec, path: str | Path | None = None) -> list[str]:
+@dataclass(frozen=True, slots=True)
+class Classifier:
+    """A trained classifier, as it was read.
+
+    Attributes:
+        state: by our backbone's names; others are not used.
+        preprocess: what its images go through.
+        system: whose file it is, for people.
+        names: of the tensors in the file.
+    """
+
+    state: Mapping[str, Tensor]
+    preprocess: PreprocessConfig
+    system: str
+    names: tuple[str, ...]
+
+
+ClassifierReader = Callable[[Path, str, tuple[str, ...]], Classifier]
+"""``(file, our backbone, names of its tensors)``; raises `WeightsError`."""
+
+
+@dataclass(frozen=True, slots=True)
+class BaseReport:
+    """What a backbone was given.
+
+    Attributes:
+        loaded: names of the network's tensors that were.
+        notes: how, one sentence each.
+    """
+
+    loaded: list[str]
+    notes: list[str]
+
+
+def read_checkpoint_classifier(path: Path, backbone: str, own: tuple[str, ...]) -> Classifier:
+    """A classifier of PyTorch: torchvision's, or ssd.pytorch's ``vgg16_reducedfc.pth``.
+
+    Raises:
+        WeightsError: it cannot be read, or PyTorch has no classifier of this backbone.
+    """
+    state = read_tensors(path)
+    architecture = architecture_of(backbone)
+    if architecture is None:
+        raise WeightsError(
+            f"{path}: a PyTorch checkpoint, whose networks differ from the backbone '{backbone}'; give a file of the "
+            "system that the backbone is from (MXNet's .params for those of mxnet-ssd), or weights 'none'"
+        )
+    theirs = translate(architecture, state, own)
+    dense = [value for name, value in theirs.items() if name.startswith(DENSE_LAYERS)]
+    is_list = is_layer_list(state)
+    # torchvision publishes ssd.pytorch's convolutions with a classifier that is not a number.
+    is_caffe = architecture == "vgg16" and (
+        is_list or any(word in path.name for word in CAFFE_FILES) or not all(_is_finite(value) for value in dense)
+    )
+    system = "ssd.pytorch's list of layers" if is_list else f"PyTorch's {architecture}"
+    return Classifier(theirs, CAFFE if is_caffe else TORCHVISION, system, tuple(state))
+
+
+def load_imagenet(
+    network: Network,
+    spec: ModelSpec,
+    path: str | Path | None = None,
+    read: ClassifierReader = read_checkpoint_classifier,
+) -> BaseReport:
     """Give a backbone its ImageNet weights. The first convolution is adapted to the detector's own preprocessing.
+
+    VGG16's dense layers of 4096 units become fc6 and fc7 with 1024.
 
     Args:
         network: changed in place; only its backbone.
         spec: of the network.
-        path: a checkpoint with torchvision's names; ``None`` takes the public one, downloaded once.
-
-    Returns:
-        Names of the network's tensors that were loaded; whatever of the backbone is not among them stays as it was.
+        path: a classifier's file; ``None`` takes the public one, downloaded once.
+        read: knows the file's system; `singleshot.interop.classifiers.read_classifier` knows them all.
 
     Raises:
         WeightsError: no such weights are known, they cannot be got or read, or they are of another architecture.
     """
     backbone = spec.network.backbone.name
+    path = Path(path) if path else _public(backbone)
+    own = network.backbone.state_dict()
+    classifier = read(path, backbone, tuple(own))
+    first = next(name for name, value in own.items() if value.ndim == 4)
+    theirs = classifier.state.get(first)
+    if theirs is not None and own[first].shape[1] != theirs.shape[1]:
+        raise WeightsError(f"{path}: ImageNet weights read 3 channels, this network reads {own[first].shape[1]}")
+    state, notes = thin_dense_layers(classifier.state)
+    loaded = {name: fitted for name, value in state.items() if (fitted := _fitted(value, own.get(name))) is not None}
+    missing = [name for name in own if name not in loaded and not name.endswith(COUNTER)]
+    if any(not name.startswith(DENSE_LAYERS) for name in missing):
+        raise _misfit(path, backbone, classifier, missing, len(own))
+    random = sorted({name.partition(".")[0] for name in missing})
+    if random:
+        notes.append(f"{' and '.join(random)} start at random: the file has no numbers for them that fit")
+    notes.append(f"{classifier.system}; {describe_input(classifier.preprocess, spec.preprocess)}")
+    adapt_input(loaded, first, classifier.preprocess, spec.preprocess)
+    network.backbone.load_state_dict(loaded, strict=False)
+    return BaseReport([f"backbone.{name}" for name in loaded], notes)
+
+
+def thin_dense_layers(state: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], list[str]]:
+    """VGG16's two dense layers of 4096 units as fc6 and fc7 of SSD; a file that has these already is left as it is.
+
+    Every fourth unit, and every third tap of the 7x7 kernel (SSD section 3.1, after DeepLab).
+
+    Args:
+        state: by our names; ``fc6.weight`` is ``[4096, 25088]`` or ``[4096, 512, 7, 7]``, with any sides of 1.
+
+    Returns:
+        The state, and what was done.
+    """
+    fc6, fc7 = state.get("fc6.weight"), state.get("fc7.weight")
+    thinned = dict(state)
+    if fc6 is None or fc7 is None or fc6.numel() != 4096 * 25088 or fc7.numel() != 4096 * 4096:
+        return thinned, []
+    thinned["fc6.weight"] = fc6.reshape(4096, 512, 7, 7)[::4, :, ::3, ::3].contiguous()
+    thinned["fc7.weight"] = fc7.reshape(4096, 4096, 1, 1)[::4, ::4].contiguous()
+    for name in ("fc6.bias", "fc7.bias"):
+        if name in state and state[name].numel() == 4096:
+            thinned[name] = state[name].reshape(4096)[::4].contiguous()
+    if not all(_is_finite(value) for name, value in thinned.items() if name.startswith(DENSE_LAYERS)):
+        return thinned, []
+    return thinned, ["fc6 and fc7: every 4th of 4096 units, every 3rd tap of fc6's 7x7 kernel"]
+
+
+def _public(backbone: str) -> Path:
+    """The public classifier's file.
+
+    Raises:
+        WeightsError: there is none, or it cannot be got.
+    """
     architecture = architecture_of(backbone)
     if architecture is None:
-        raise WeightsError(f"no ImageNet weights are known for the backbone '{backbone}': use weights 'none' or a file")
-    path = Path(path) if path else fetch(IMAGENET[architecture])
-    own = network.backbone.state_dict()
-    theirs = translate(architecture, read_tensors(path), own)
-    first = next(name for name, value in own.items() if value.ndim == 4)
-    if first in theirs and own[first].shape[1] != theirs[first].shape[1]:
-        raise WeightsError(f"{path}: ImageNet weights read 3 channels, this network reads {own[first].shape[1]}")
-    loaded = {name: value for name, value in theirs.items() if name in own and own[name].shape == value.shape}
-    missing = [name for name in own if name not in loaded and not name.endswith(COUNTER)]
-    if any(not name.startswith(("fc6.", "fc7.")) for name in missing):
-        fit = len(own) - len(missing)
-        raise WeightsError(f"{path}: not ImageNet weights of {architecture}: {fit} of {len(own)} tensors fit")
-    is_caffe = architecture == "vgg16" and any(word in path.name for word in CAFFE_FILES)
-    adapt_input(loaded, first, CAFFE if is_caffe else TORCHVISION, spec.preprocess)
-    network.backbone.load_state_dict(loaded, strict=False)
-    return [f"backbone.{name}" for name in loaded]
+        raise WeightsError(
+            f"no ImageNet weights are known for the backbone '{backbone}': use weights 'none', or 'imagenet:FILE' with "
+            "a classifier's file"
+        )
+    return fetch(IMAGENET[architecture])
 
 
-def translate(architecture: str, state: Mapping[str, Tensor], own: Iterable[str]) -> dict[str, Tensor]:
-    """A torchvision state dict by our backbone's names; the classifier is left out.
-
-    ResNets have torchvision's names. The others number their layers in the order in which they run, as ours do.
-
-    Args:
-        architecture: a key of ``IMAGENET``.
-        state: by torchvision's names.
-        own: names of our backbone's tensors, in order.
-    """
-    if architecture.startswith("resnet"):
-        return {name: value for name, value in state.items() if not name.startswith("fc.")}
-    ours = dict.fromkeys(_layer(name) for name in own)
-    theirs = sorted({_layer(name) for name in state if name.startswith("features.")}, key=_numbers)
-    place = dict(zip(theirs, ours, strict=False))
-    translated = {
-        f"{place[_layer(name)]}.{name.rsplit('.', 1)[1]}": value
-        for name, value in state.items()
-        if _layer(name) in place
-    }
-    return translated | _dense_layers(state) if architecture == "vgg16" else translated
+def _fitted(value: Tensor, own: Tensor | None) -> Tensor | None:
+    """The value in our shape, sides of length 1 apart; ``None`` where it does not fit or is not finite."""
+    if own is None or [side for side in value.shape if side != 1] != [side for side in own.shape if side != 1]:
+        return None
+    return value.reshape(own.shape) if _is_finite(value) else None
 
 
-def _layer(name: str) -> str:
-    return name.rpartition(".")[0]
+def _is_finite(value: Tensor) -> bool:
+    return bool(torch.isfinite(value).all())
 
 
-def _numbers(name: str) -> list[tuple[int, str]]:
-    """Sorts 2 before 10."""
-    return [(int(part), "") if part.isdigit() else (-1, part) for part in name.split(".")]
-
-
-def _dense_layers(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """VGG16's two big classifier layers, where the file has them, as fc6 and fc7.
-
-    Every fourth output, and every third tap of the 7x7 kernel (SSD section 3.1, after DeepLab).
-    """
-    fc6, fc7 = state.get("classifier.0.weight"), state.get("classifier.3.weight")
-    if fc6 is None or fc7 is None or fc6.shape != (4096, 25088) or fc7.shape != (4096, 4096):
-        return {}
-    return {
-        "fc6.weight": fc6.view(4096, 512, 7, 7)[::4, :, ::3, ::3].contiguous(),
-        "fc6.bias": state["classifier.0.bias"][::4].contiguous(),
-        "fc7.weight": fc7[::4, ::4, None, None].contiguous(),
-        "fc7.bias": state["classifier.3.bias"][::4].contiguous(),
-    }
-
-
-def adapt_input(state: dict[str, Tensor], first: str, theirs: PreprocessConfig, ours: PreprocessConfig) -> None:
-    """Change the first layer so that it sees, through our preprocessing, what it was trained on (borders apart).
-
-    Args:
-        state: changed in place; ``first`` is the convolution's weight. Its bias, or the running mean of the BatchNorm
-            after it, takes up the difference of the means.
-        first: name of that weight.
-        theirs: preprocessing of the weights.
-        ours: preprocessing of the detector.
-    """
-    weight = state[first]
-    if ours.channel_order != theirs.channel_order:
-        weight = weight.flip(1)
-        theirs = theirs.model_copy(update={"mean": theirs.mean[::-1], "std": theirs.std[::-1]})
-    # pixel = (ours_value * std + mean) / scale, and theirs_value = (pixel * scale' - mean') / std'.
-    ratio = theirs.scale / ours.scale
-    slope = torch.tensor([ratio * mine / other for mine, other in zip(ours.std, theirs.std, strict=True)])
-    offset = torch.tensor(
-        [(ratio * mine - other) / std for mine, other, std in zip(ours.mean, theirs.mean, theirs.std, strict=True)]
+def _misfit(path: Path, backbone: str, classifier: Classifier, missing: list[str], count: int) -> WeightsError:
+    shown = ", ".join(classifier.names[:SHOWN_NAMES])
+    return WeightsError(
+        f"{path}: not ImageNet weights of the backbone '{backbone}': {count - len(missing)} of {count} tensors fit, "
+        f"'{missing[0]}' does not (the file begins with {shown}). Give a classifier of that backbone, or name by "
+        "`model` a detector on the file's; a whole detector's file is converted with 'singleshot import'"
     )
-    shift = (weight * offset[:, None, None]).sum(dim=(1, 2, 3))
-    state[first] = weight * slope[:, None, None]
-    bias, mean = first.removesuffix("weight") + "bias", _next_running_mean(state, first)
-    if bias in state:
-        state[bias] = state[bias] + shift
-    elif mean:
-        state[mean] = state[mean] - shift
-
-
-def _next_running_mean(state: Mapping[str, Tensor], first: str) -> str:
-    """The running mean of the BatchNorm after the first convolution: ``stem.bn`` or ``bn1``."""
-    for name in (first.replace("conv.weight", "bn.running_mean"), "bn1.running_mean"):
-        if name in state and name != first:
-            return name
-    return ""

@@ -46,6 +46,7 @@ def _pytorch(file_name: str, sha256: str = "") -> Download:
 
 IMAGENET = {
     "vgg16": _pytorch("vgg16_features-amdegroot-88682ab5.pth"),
+    "vgg16_bn": _pytorch("vgg16_bn-6c64b313.pth"),
     "mobilenet_v2": _pytorch(
         "mobilenet_v2-b0353104.pth", "b03531047ffacf1e2488318dcd2aba1126cde36e3bfe1aa5cb07700aeeee9889"
     ),
@@ -54,6 +55,9 @@ IMAGENET = {
     "resnet34": _pytorch("resnet34-b627a593.pth"),
     "resnet50": _pytorch("resnet50-0676ba61.pth"),
     "resnet101": _pytorch("resnet101-63fe2227.pth"),
+    "resnet152": _pytorch("resnet152-394f9c45.pth"),
+    "squeezenet1_1": _pytorch("squeezenet1_1-b8a52dc0.pth"),
+    "densenet121": _pytorch("densenet121-a639ec97.pth"),
 }
 """Classification weights by architecture."""
 

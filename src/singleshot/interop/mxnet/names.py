@@ -24,6 +24,7 @@ _NORM_PARAMETERS = {
 }
 _UNIT_COUNTS = {"resnet18_mxnet": (2, 2, 2, 2), "resnet34_mxnet": (3, 4, 6, 3)}
 _UNIT_COUNTS |= {"resnet50_mxnet": (3, 4, 6, 3), "resnet101_mxnet": (3, 4, 23, 3)}
+_UNIT_COUNTS |= {"resnet152_mxnet": (3, 8, 36, 3)}
 
 
 class Automatic(NamedTuple):
@@ -109,7 +110,7 @@ class _Renamer:
     def rename(self, name: str) -> str:
         """MXNet's name of one of our parameters."""
         if name.startswith("backbone."):
-            return _backbone_name(self.config.backbone.name, name.removeprefix("backbone."))
+            return backbone_parameter(self.config.backbone.name, name.removeprefix("backbone."))
         owner, _, parameter = name.rpartition(".")
         prefix = self.prefixes.get(f"{owner}.")
         if prefix is None:
@@ -192,7 +193,8 @@ def tap_name(backbone: str, tap: str) -> str:
     return tap.replace("_unit", "_concat") if backbone.startswith("densenet") else tap
 
 
-def _backbone_name(backbone: str, name: str) -> str:
+def backbone_parameter(backbone: str, name: str) -> str:
+    """What MXNet calls a parameter of a backbone, by our names of both."""
     *path, parameter = name.split(".")
     is_norm = path[-1].startswith("bn")
     if is_norm:

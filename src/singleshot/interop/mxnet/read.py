@@ -139,6 +139,10 @@ def _preset(shapes: Shapes, legacy: bool, origin: Path, given: SizeHW | None = N
                 return found
             if fits:
                 fitting.append(found)
+    if not levels:
+        raise WeightsError(
+            f"{origin}: has no predictors: a classifier, where training starts: weights 'imagenet:{origin}'"
+        )
     if not fitting:
         raise WeightsError(f"{origin}: no preset has these parameters; put its {SYMBOL} beside it")
     return fitting[0]

@@ -28,6 +28,7 @@ TAPS = {"vgg16_reduced": ("relu4_3", "relu7"), "resnet101_mxnet": ("stage3_unit2
 """Of mxnet-dssd, whose heads are not named after them."""
 MARKS = (
     ("fc6_weight", "vgg16_reduced"),
+    ("stage3_unit36_conv3_weight", "resnet152_mxnet"),
     ("stage3_unit23_conv3_weight", "resnet101_mxnet"),
     ("stage3_unit6_conv3_weight", "resnet50_mxnet"),
     ("stage3_unit6_conv2_weight", "resnet34_mxnet"),

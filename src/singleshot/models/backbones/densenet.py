@@ -1,7 +1,7 @@
-"""DenseNet-BC (arXiv 1608.06993) in MXNet's form: 121 layers, and mxnet-ssd's tiny one. Every unit is a tap.
+"""DenseNet-BC (arXiv 1608.06993) in MXNet's form: 121 to 201 layers, mxnet-ssd's tiny one, and any other.
 
-A unit's output is the raw concatenation, before any normalisation; mxnet-ssd's ``DBstage<s>_concat<u>`` is accepted as
-the name of unit u of stage s.
+Every unit is a tap. Its output is the raw concatenation, before any normalisation; mxnet-ssd's ``DBstage<s>_concat<u>``
+is accepted as the name of unit u of stage s.
 """
 
 from __future__ import annotations
@@ -65,22 +65,28 @@ def _layers(in_channels: int, growth: int, units: tuple[int, ...]) -> Iterator[L
         yield Layer(f"TBstage{stage}", transition, channels, stride)
 
 
-def densenet(config: BackboneConfig, *, growth: int, units: tuple[int, ...], taps: tuple[str, ...]) -> LayeredBackbone:
+def densenet(config: BackboneConfig, *, growth: int, units: tuple[int, ...], first_tap: int = 3) -> LayeredBackbone:
     """Build a DenseNet-BC with compression one half.
 
     Args:
-        config: channels of the image, and taps: ``DBstage3_unit24``, or MXNet's ``DBstage3_concat24``.
+        config: channels of the image; taps: ``DBstage3_unit24``, or MXNet's ``DBstage3_concat24``; ``growth`` and
+            ``units`` where they differ from the following.
         growth: channels that every unit appends.
         units: units of each stage.
-        taps: where ``config`` names none.
+        first_tap: stage of the first of two taps, the last units of their stages, where ``config`` names none.
     """
-    wanted = tuple(tap.replace("_concat", "_unit") for tap in config.taps) or taps
-    return LayeredBackbone(_layers(config.in_channels, growth, units), wanted)
+    units = config.units or units
+    finest = min(first_tap, max(len(units) - 1, 1))
+    own = tuple(f"DBstage{stage}_unit{units[stage - 1]}" for stage in range(finest, len(units) + 1))[:2]
+    taps = tuple(tap.replace("_concat", "_unit") for tap in config.taps) or own
+    return LayeredBackbone(_layers(config.in_channels, config.growth or growth, units), taps)
 
 
-BACKBONES.register("densenet121")(
-    partial(densenet, growth=32, units=(6, 12, 24, 16), taps=("DBstage3_unit24", "DBstage4_unit16"))
-)
-BACKBONES.register("densenet_tiny")(
-    partial(densenet, growth=16, units=(6, 12, 18, 12), taps=("DBstage2_unit12", "DBstage3_unit18"))
-)
+UNITS_121 = (6, 12, 24, 16)
+BACKBONES.register("densenet121")(partial(densenet, growth=32, units=UNITS_121))
+BACKBONES.register("densenet161")(partial(densenet, growth=48, units=(6, 12, 36, 24)))
+BACKBONES.register("densenet169")(partial(densenet, growth=32, units=(6, 12, 32, 32)))
+BACKBONES.register("densenet201")(partial(densenet, growth=32, units=(6, 12, 48, 32)))
+BACKBONES.register("densenet_tiny")(partial(densenet, growth=16, units=(6, 12, 18, 12), first_tap=2))
+# Any other, by `BackboneConfig.growth` and ``units``.
+BACKBONES.register("densenet")(partial(densenet, growth=32, units=UNITS_121))

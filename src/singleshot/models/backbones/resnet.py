@@ -14,7 +14,7 @@ from singleshot.models.backbone import Layer, LayeredBackbone
 from singleshot.models.config import BackboneConfig
 from singleshot.models.registry import BACKBONES
 
-BLOCKS = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 6, 3), 101: (3, 4, 23, 3)}
+BLOCKS = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 6, 3), 101: (3, 4, 23, 3), 152: (3, 8, 36, 3)}
 BOTTLENECK_FROM = 50
 EXPANSION = 4
 
@@ -104,7 +104,7 @@ def resnet(
 
     Args:
         config: taps and channels of the image.
-        depth: 18, 34, 50 or 101.
+        depth: 18, 34, 50, 101 or 152.
         taps: where ``config`` names none.
         strides: stride of the first block of each stage.
         dilations: of all 3x3 convolutions of each stage.

@@ -93,7 +93,7 @@ def resnet_preact(config: BackboneConfig, *, depth: int) -> LayeredBackbone:
     Args:
         config: channels of the image, and taps: ``stage3_unit6``, or ``_plus12`` as MXNet numbers all sums. By
             default the last unit of stages 3 and 4.
-        depth: 18, 34, 50 or 101.
+        depth: 18, 34, 50, 101 or 152.
     """
     names = _unit_names(depth)
     aliases = {f"_plus{index}": name for index, name in enumerate(names)}

@@ -29,6 +29,12 @@ def vgg16_reduced_caffe(config: BackboneConfig) -> LayeredBackbone:
     return _vgg16(config, CEIL_ALL)
 
 
+@BACKBONES.register("vgg16_bn")
+def vgg16_bn(config: BackboneConfig) -> LayeredBackbone:
+    """VGG16-reduced with BatchNorm after each convolution but fc6 and fc7 (ssd.pytorch's ``batch_norm=True``)."""
+    return _vgg16(config, CEIL_POOL3, batch_norm=True)
+
+
 @BACKBONES.register("vgg16_refinedet")
 def vgg16_refinedet(config: BackboneConfig) -> LayeredBackbone:
     """Pool 5 halves the map and fc6 is dilated by 3 (RefineDet)."""
@@ -41,16 +47,19 @@ def _vgg16(
     taps: tuple[str, ...] = ("relu4_3", "relu7"),
     *,
     halve_pool5: bool = False,
+    batch_norm: bool = False,
 ) -> LayeredBackbone:
-    return LayeredBackbone(_layers(config.in_channels, ceil, halve_pool5), config.taps or taps)
+    return LayeredBackbone(_layers(config.in_channels, ceil, halve_pool5, batch_norm), config.taps or taps)
 
 
-def _layers(in_channels: int, ceil: tuple[bool, ...], halve_pool5: bool) -> Iterator[Layer]:
-    """conv1_1, relu1_1, ... pool5, fc6, relu6, fc7, relu7."""
+def _layers(in_channels: int, ceil: tuple[bool, ...], halve_pool5: bool, batch_norm: bool) -> Iterator[Layer]:
+    """conv1_1, (bn1_1,) relu1_1, ... pool5, fc6, relu6, fc7, relu7."""
     stride = 1
     for stage, (channels, count) in enumerate(STAGES, start=1):
         for index in range(1, count + 1):
             yield Layer(f"conv{stage}_{index}", nn.Conv2d(in_channels, channels, 3, padding=1), channels, stride)
+            if batch_norm:
+                yield Layer(f"bn{stage}_{index}", nn.BatchNorm2d(channels), channels, stride)
             yield Layer(f"relu{stage}_{index}", nn.ReLU(inplace=True), channels, stride)
             in_channels = channels
         if stage < 5:

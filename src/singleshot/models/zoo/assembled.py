@@ -31,6 +31,7 @@ from singleshot.models.config import (
 from singleshot.models.registry import BACKBONES, NECKS, PREDICTION_MODULES
 from singleshot.models.zoo.box_shapes import mxnet_anchors, mxnet_sizes
 from singleshot.models.zoo.common import upsampling
+from singleshot.models.zoo.mxnet_networks import backbone_name
 
 ALL_BOXES = 100_000
 """More than any of these networks has."""
@@ -48,7 +49,10 @@ class AssembledConfig(Frozen):
     """A detector as lists with one entry per source, finest first.
 
     Attributes:
-        network: registered backbone.
+        network: registered backbone, or mxnet-ssd's name of it; ``resnet50`` is MXNet's where ``from_layers`` has
+            MXNet's names.
+        num_layers: of the network ``resnet``.
+        units, growth_rate: units of each stage of the network ``densenet`` and the channels that each appends.
         input_size_hw: the size that it is meant for; others work.
         from_layers: what each source is: the name of a backbone layer, or ``""`` for a block appended to the source
             before it.
@@ -57,7 +61,8 @@ class AssembledConfig(Frozen):
         kernels: its kernel where it is not 3 (the last block of Caffe's SSD512 has 4); empty means 3 everywhere.
         min_filter: the 1x1 convolution of an appended block has ``max(min_filter, num_filters // 2)`` channels.
         residual_extras: pre-activation residual units as appended blocks (mxnet-dssd's ``use_res_unit``).
-        sizes: box sizes of each source as fractions of the image, or one ``[lowest, highest]`` for all of them.
+        sizes: box sizes of each source as fractions of the image, or one ``[lowest, highest]`` for all of them, which
+            two sources, or one, cover whole.
         ratios: width / height of the boxes of each source, or one list for all. Every size has a box of the first
             ratio, the first size one of each further ratio.
         normalizations: first value of each source's learned L2 scale, or one number for all; -1 normalises nothing.
@@ -78,6 +83,9 @@ class AssembledConfig(Frozen):
     """
 
     network: str
+    num_layers: PositiveInt | None = None
+    units: tuple[PositiveInt, ...] = ()
+    growth_rate: PositiveInt | None = None
     input_size_hw: SizeHW = (300, 300)
     from_layers: tuple[str, ...]
     num_filters: tuple[int, ...]
@@ -106,7 +114,9 @@ class AssembledConfig(Frozen):
 
     @model_validator(mode="after")
     def _parts_exist(self) -> Self:
-        BACKBONES.check(self.network.partition(":")[0], "network")
+        BACKBONES.check(self.backbone.partition(":")[0], "network")
+        if (self.units or self.growth_rate) and "densenet" not in self.backbone:
+            raise ValueError(f"units and growth_rate are a DenseNet's, not of '{self.network}': leave them out")
         NECKS.check(self.neck, "neck")
         PREDICTION_MODULES.check(self.prediction_module, "prediction_module")
         return self
@@ -153,6 +163,11 @@ class AssembledConfig(Frozen):
         return self
 
     @property
+    def backbone(self) -> str:
+        """Our name of the network."""
+        return backbone_name(self.network, self.from_layers, self.num_layers)
+
+    @property
     def taps(self) -> tuple[str, ...]:
         """Backbone layers among the sources."""
         names = list(self.from_layers)
@@ -163,10 +178,7 @@ class AssembledConfig(Frozen):
         """Sizes of every source; a range is spread by mxnet-ssd's rule."""
         sizes: Sequence[Any] = self.sizes
         if sizes and not isinstance(sizes[0], tuple):
-            levels = len(self.from_layers)
-            if levels < 3:
-                raise ValueError(f"sizes as a range need at least 3 sources; there are {levels}: list them per source")
-            return tuple(mxnet_sizes(sizes[0], sizes[1], levels))
+            return tuple(mxnet_sizes(sizes[0], sizes[1], len(self.from_layers)))
         return tuple(sizes)
 
     @property
@@ -227,7 +239,7 @@ class AssembledConfig(Frozen):
             intermediate_channels=self.interm_layer,
         )
         return NetworkConfig(
-            backbone=BackboneConfig(name=self.network, taps=self.taps),
+            backbone=BackboneConfig(name=self.backbone, taps=self.taps, growth=self.growth_rate, units=self.units),
             extras=tuple(self._extra(level) for level in range(len(self.taps), len(self.from_layers))),
             l2_norms=() if norms_behind else norms,
             neck=self._neck(norms if norms_behind else ()),

@@ -79,8 +79,12 @@ def _mxnet_shape(size: float, ratio: float) -> ShapeWH:
 def mxnet_sizes(low: float, high: float, levels: int) -> tuple[ShapeWH, ...]:
     """mxnet-ssd's rule from a [low, high] range to (size, geometric mean with the next size) per level.
 
-    Whole-percent steps as in Caffe; the first level has half the lowest size.
+    Whole-percent steps as in Caffe; the first level has half the lowest size. The rule needs three levels: the second
+    of two reaches from the lowest size to the highest, and so does a lone one.
     """
+    if levels < 3:
+        second = (low, math.sqrt(low * high))
+        return (second,) if levels == 1 else ((low / 2, low / math.sqrt(2)), second)
     step = math.floor((100 * high - 100 * low) / (levels - 2) + 1e-9) / 100
     mins = [math.floor(50 * low + 1e-9) / 100, *(low + step * k for k in range(levels - 1))]
     maxs = [low + step * k for k in range(levels)]

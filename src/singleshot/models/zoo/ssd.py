@@ -38,6 +38,7 @@ def vgg16(
     recipe: Recipe,
     extras: tuple[ExtraBlock, ...],
     *,
+    backbone: str = "vgg16_reduced",
     family: str = FAMILY,
     neck: NeckConfig = NeckConfig(),  # noqa: B008 - frozen
     prediction_module: str = "none",
@@ -45,7 +46,7 @@ def vgg16(
     """SSD with VGG16-reduced, as the authors' Caffe scripts build it; a neck and prediction modules may be added."""
     anchors = ssd_anchors(recipe, truncate=True)
     network = NetworkConfig(
-        backbone=BackboneConfig(name="vgg16_reduced"),
+        backbone=BackboneConfig(name=backbone),
         extras=extras,
         l2_norms=(L2NormConfig(),),
         neck=neck,
@@ -109,9 +110,12 @@ MODELS = (
     vgg16("ssd512_vgg16", "SSD512, VOC scales", 512, "voc512", EXTRAS_512),
     vgg16("ssd300_vgg16_coco", "SSD300, COCO scales: smaller default boxes", 300, "coco300", EXTRAS_300),
     vgg16("ssd512_vgg16_coco", "SSD512, COCO scales: smaller default boxes", 512, "coco512", EXTRAS_512),
+    vgg16("ssd300_vgg16_bn", "SSD300 with BatchNorm in VGG16", 300, "voc300", EXTRAS_300, backbone="vgg16_bn"),
+    vgg16("ssd512_vgg16_bn", "SSD512 with BatchNorm in VGG16", 512, "voc512", EXTRAS_512, backbone="vgg16_bn"),
     _resnet("ssd300_resnet18", "SSD300 on ResNet-18 to conv4_x, as NVIDIA's", "resnet18_nvidia"),
     _resnet("ssd300_resnet34", "SSD300 on ResNet-34 to conv4_x, as NVIDIA's", "resnet34_nvidia"),
     _resnet("ssd300_resnet50", "SSD300 on ResNet-50 to conv4_x, NVIDIA's", "resnet50_nvidia"),
     _resnet("ssd300_resnet101", "SSD300 on ResNet-101 to conv4_x, as NVIDIA's", "resnet101_nvidia"),
+    _resnet("ssd300_resnet152", "SSD300 on ResNet-152 to conv4_x, as NVIDIA's", "resnet152_nvidia"),
     MOBILENET_V1,
 )
