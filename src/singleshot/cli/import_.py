@@ -111,16 +111,12 @@ def _save_checked(out: Path, spec: ModelSpec, state: dict[str, Tensor]) -> SelfC
 
 
 def _read_names(file: Path) -> list[str]:
-    from singleshot.core.files import read_text
-    from singleshot.errors import ConfigError
+    from singleshot.data.class_list import read_class_lines
 
-    try:
-        text, encoding, guessed = read_text(file)
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"--classes {file}: cannot be read as text: {error}") from error
-    if guessed:
-        typer.echo(f"{file}: read as {encoding}, which nothing in it says; save it as UTF-8 to be sure", err=True)
-    return [line.strip() for line in text.splitlines() if line.strip()]
+    lines, problems = read_class_lines(file)
+    for problem in problems:
+        typer.echo(shown(f"{problem.where}: {problem.message}"), err=True)
+    return [line for line in lines if line]
 
 
 def _read_mean(text: str) -> list[float]:
