@@ -5,9 +5,11 @@ from pathlib import Path
 import pytest
 import torch
 
+from interop.mxnet_writer import params_bytes
 from singleshot.core.settings import AnchorConfig, LossConfig
 from singleshot.core.structures import ClassMap
 from singleshot.errors import ConfigError, WeightsError
+from singleshot.interop.mxnet.names import backbone_parameter
 from singleshot.models.build import build_network
 from singleshot.models.catalogue import model_spec
 from singleshot.models.config import ModelSpec
@@ -155,3 +157,21 @@ def test_an_unknown_model_or_file_is_an_error(tmp_path: Path) -> None:
         build_start(TrainConfig(model="ssd300_vgg61", weights="none"), NEW)
     with pytest.raises(WeightsError, match="no such weights file"):
         build_start(TrainConfig(weights=str(tmp_path / "no.safetensors")), NEW)
+
+
+def test_what_no_file_counts_is_no_random_start(tmp_path: Path) -> None:
+    """MXNet's parameters have no counters of batches."""
+    own = build_network(model_spec("mxnet_ssd_mobilenet_300", ("a",)).network).backbone.state_dict()
+    counters = {name for name in own if name.endswith("num_batches_tracked")}
+    arrays = {
+        f"{'aux' if 'running' in name else 'arg'}:{backbone_parameter('mobilenet_v1_mxnet', name)}": value.numpy()
+        for name, value in own.items()
+        if name not in counters
+    }
+    (tmp_path / "mobilenet-0000.params").write_bytes(params_bytes(arrays))
+    config = TrainConfig(model="mxnet_ssd_mobilenet_300", weights=f"imagenet:{tmp_path / 'mobilenet-0000.params'}")
+    report = build_start(config, NEW).report
+    assert len(report.loaded) == len(own) - len(counters)
+    assert counters
+    assert not any(name.startswith("backbone") for name in report.reset)
+    assert any(line.startswith("MXNet's parameters; reads RGB 0..255 minus") for line in report.lines())

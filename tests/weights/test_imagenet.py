@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from singleshot.core.settings import PreprocessConfig
 from singleshot.errors import WeightsError
+from singleshot.models.backbone import build_backbone
 from singleshot.models.build import build_network
 from singleshot.models.catalogue import model_spec
 from singleshot.models.config import BackboneConfig, HeadConfig, ModelSpec, NetworkConfig
@@ -23,7 +24,13 @@ from singleshot.models.network import Network
 from singleshot.weights import manifest
 from singleshot.weights.classifier_names import translate
 from singleshot.weights.first_layer import adapt_input
-from singleshot.weights.imagenet import TORCHVISION, load_imagenet, thin_dense_layers
+from singleshot.weights.imagenet import (
+    CAFFE,
+    TORCHVISION,
+    load_imagenet,
+    read_checkpoint_classifier,
+    thin_dense_layers,
+)
 from singleshot.weights.manifest import IMAGENET, Download, architecture_of, fetch
 from singleshot.weights.torch_file import read_tensors
 
@@ -168,6 +175,35 @@ def test_dense_layers_that_are_no_numbers_stay_out() -> None:
 def test_dense_layers_of_the_reduced_form_stay_as_they_are() -> None:
     state = {"fc6.weight": torch.ones(1024, 512, 3, 3), "fc7.weight": torch.ones(1024, 1024, 1, 1)}
     assert thin_dense_layers(state) == (state, [])
+
+
+@pytest.mark.parametrize(
+    ("name", "number", "theirs"),
+    [
+        ("vgg16-397923af.pth", 0.0, TORCHVISION),
+        ("features.pth", float("nan"), CAFFE),
+        ("vgg16_features-amdegroot.pth", 0.0, CAFFE),
+    ],
+)
+def test_which_pixels_a_vgg16_was_trained_on(tmp_path: Path, name: str, number: float, theirs: object) -> None:
+    """torchvision publishes ssd.pytorch's convolutions with a classifier of NaN."""
+    torch.save(
+        {"features.0.weight": torch.zeros(64, 3, 3, 3), "classifier.0.weight": torch.full((8, 8), number)},
+        tmp_path / name,
+    )
+    classifier = read_checkpoint_classifier(tmp_path / name, "vgg16_reduced", ("conv1_1.weight", "fc6.weight"))
+    assert set(classifier.state) == {"fc6.weight", "conv1_1.weight"}
+    assert classifier.preprocess == theirs
+
+
+def test_squeezenet_by_its_names() -> None:
+    """torchvision's modules list squeeze, expand1x1 and expand3x3, whose names sort otherwise."""
+    own = build_backbone(BackboneConfig(name="squeezenet1_1")).state_dict()
+    numbers = {"conv1": 0, "fire2": 3, "fire3": 4, "fire4": 6, "fire5": 7, "fire6": 9, "fire7": 10, "fire8": 11}
+    state = {f"features.{numbers[name.partition('.')[0]]}.{name.partition('.')[2]}": own[name] for name in sorted(own)}
+    state |= {"features.12.squeeze.weight": torch.zeros(64, 512, 1, 1), "classifier.1.weight": torch.zeros(1)}
+    found = translate("squeezenet1_1", state, own)
+    assert all(found[name] is own[name] for name in own)
 
 
 def torchvision_names(network: Network) -> dict[str, Tensor]:

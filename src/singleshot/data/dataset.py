@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, overload
 
+from singleshot.core.lazy import lazy_module
 from singleshot.core.settings import PreprocessConfig
 from singleshot.core.sizes import parse_size
 from singleshot.core.structures import ClassMap, Sample
@@ -25,7 +26,9 @@ from singleshot.data.validate import validate
 from singleshot.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
-    from singleshot.data.torch_dataset import TorchDataset
+    import singleshot.data.torch_dataset as loading
+else:
+    loading = lazy_module("singleshot.data.torch_dataset")
 
 
 @dataclass(frozen=True)
@@ -81,7 +84,7 @@ class DetectionDataset:
         preprocess: PreprocessConfig | None = None,
         *,
         use_difficult: bool = True,
-    ) -> TorchDataset:
+    ) -> loading.TorchDataset:
         """The same images preprocessed, with their objects, for a training loop of one's own.
 
         Args:
@@ -94,13 +97,11 @@ class DetectionDataset:
         Raises:
             ConfigError: the transform cannot be called, or a size is given besides a detector's rules.
         """
-        from singleshot.data.torch_dataset import TorchDataset
-
         if size is not None and preprocess is not None:
             raise ConfigError("`size` and `preprocess` both say how large images become; keep one of them")
         if preprocess is None:
             preprocess = PreprocessConfig(size_hw=parse_size(300 if size is None else size))
-        return TorchDataset(self, transform, preprocess, use_difficult=use_difficult)
+        return loading.TorchDataset(self, transform, preprocess, use_difficult=use_difficult)
 
 
 def splits(path: str | Path, format: str = "auto") -> tuple[str, ...]:
@@ -132,7 +133,7 @@ def open(
     transform: Transform,
     size: int | str | Sequence[int] | None = None,
     preprocess: PreprocessConfig | None = None,
-) -> TorchDataset: ...
+) -> loading.TorchDataset: ...
 
 
 def open(
@@ -146,7 +147,7 @@ def open(
     transform: Transform | None = None,
     size: int | str | Sequence[int] | None = None,
     preprocess: PreprocessConfig | None = None,
-) -> DetectionDataset | TorchDataset:
+) -> DetectionDataset | loading.TorchDataset:
     """Open a data set: recognise its format, read it, check every record.
 
     Args:

@@ -24,7 +24,7 @@ from singleshot.models.network import Network
 from singleshot.training.anchor_fitting import fit_anchors, scale_anchors
 from singleshot.training.config import TrainConfig
 from singleshot.weights.bundled import bundled_path
-from singleshot.weights.file import read_spec, read_state
+from singleshot.weights.file import COUNTER, read_spec, read_state
 from singleshot.weights.imagenet import load_imagenet
 from singleshot.weights.network import check_network, load_network
 
@@ -110,7 +110,9 @@ def build_start(config: TrainConfig, classes: ClassMap, samples: Sequence[Sample
         report.origin = f"{config.weights} ({old.name})"
     elif _is_imagenet(config.weights):
         base = load_imagenet(network, spec, config.weights.partition(":")[2] or None, read_classifier)
-        reset = [name for name in network.state_dict() if name not in base.loaded]
+        # MXNet and Caffe count no batches; that the count begins at 0 is no random start.
+        numbers = [name for name in network.state_dict() if not name.endswith(COUNTER)]
+        reset = [name for name in numbers if name not in base.loaded]
         report = StartReport(config.weights, base.loaded, reset=reset, new_classes=spec.class_names, notes=base.notes)
     else:
         report = StartReport(reset=list(network.state_dict()))

@@ -117,8 +117,8 @@ def load_imagenet(
     theirs = classifier.state.get(first)
     if theirs is not None and own[first].shape[1] != theirs.shape[1]:
         raise WeightsError(f"{path}: ImageNet weights read 3 channels, this network reads {own[first].shape[1]}")
-    state, notes = thin_dense_layers(classifier.state)
-    loaded = {name: fitted for name, value in state.items() if (fitted := _fitted(value, own.get(name))) is not None}
+    state, notes = thin_dense_layers({name: value for name, value in classifier.state.items() if name in own})
+    loaded = {name: fitted for name, value in state.items() if (fitted := _fitted(value, own[name])) is not None}
     missing = [name for name in own if name not in loaded and not name.endswith(COUNTER)]
     if any(not name.startswith(DENSE_LAYERS) for name in missing):
         raise _misfit(path, backbone, classifier, missing, len(own))
@@ -171,9 +171,9 @@ def _public(backbone: str) -> Path:
     return fetch(IMAGENET[architecture])
 
 
-def _fitted(value: Tensor, own: Tensor | None) -> Tensor | None:
+def _fitted(value: Tensor, own: Tensor) -> Tensor | None:
     """The value in our shape, sides of length 1 apart; ``None`` where it does not fit or is not finite."""
-    if own is None or [side for side in value.shape if side != 1] != [side for side in own.shape if side != 1]:
+    if [side for side in value.shape if side != 1] != [side for side in own.shape if side != 1]:
         return None
     return value.reshape(own.shape) if _is_finite(value) else None
 
