@@ -61,8 +61,20 @@ def test_a_lazy_module_is_imported_when_it_is_used() -> None:
 
 
 HEAVY = {
-    *("torch", "torchvision", "cv2", "openvino", "onnx", "onnxruntime", "nncf", "matplotlib", "jinja2", "numba"),
-    *("faster_coco_eval", "skimage", "timm", "tensorboard", "scipy", "PIL", "supervision", "IPython", "pandas"),
+    *("torch", "torchvision", "cv2", "openvino", "onnx", "onnxruntime", "nncf", "matplotlib", "jinja2", "markupsafe"),
+    *(
+        "numba",
+        "av",
+        "faster_coco_eval",
+        "skimage",
+        "timm",
+        "tensorboard",
+        "scipy",
+        "PIL",
+        "supervision",
+        "IPython",
+        "pandas",
+    ),
 }
 """The torch line, and what extras bring."""
 

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from rich.text import Text
+
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -27,8 +29,6 @@ class DemoContext:
 
     def say(self, line: str) -> None:
         """Print a line with Rich's markup; paths and commands are never wrapped."""
-        from rich.text import Text
-
         self.console.print(Text.from_markup(line), soft_wrap=True)
 
 
