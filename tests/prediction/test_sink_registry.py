@@ -78,7 +78,10 @@ def test_a_sink_of_another_package_is_saved_to() -> None:
 def test_unknown_names_are_told_what_there_is() -> None:
     result = CliRunner().invoke(app, ["predict", "photos", "--save", "count"])
     assert result.exit_code == 2
-    assert "--save count: unknown; choose from json, jsonl, csv, text, coco, voc-results, images, crops, counts" in result.output
+    assert (
+        "--save count: unknown; choose from json, jsonl, csv, text, coco, voc-results, images, crops, counts"
+        in result.output
+    )
 
 
 def test_without_the_package_there_is_none() -> None:
