@@ -9,9 +9,9 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, Protocol
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
 from singleshot.core.nms_kinds import NMS_KINDS
 from singleshot.core.registry import Registry
@@ -49,6 +49,15 @@ class Variances(NamedTuple):
     cy: Positive = 0.1
     w: Positive = 0.2
     h: Positive = 0.2
+
+
+def _four_variances(value: Any) -> Any:
+    """Two numbers are those of the centre and of the size, as ssd.pytorch writes them."""
+    if not isinstance(value, list | tuple) or len(value) == 4:
+        return value
+    if len(value) != 2:
+        raise ValueError("must be four numbers (cx, cy, w, h), or two: of the centre, and of the size")
+    return value[0], value[0], value[1], value[1]
 
 
 class AnchorLevel(Frozen):
@@ -97,12 +106,12 @@ class CoderConfig(Frozen):
     """How box codes relate to boxes (SSD eq. 2).
 
     Attributes:
-        variances: what targets are divided by, in the order cx, cy, w, h.
+        variances: what targets are divided by, in the order cx, cy, w, h; of two numbers the first is the centre's.
         order: order of the four codes; TF writes (ty, tx, th, tw).
         max_log_ratio: codes of width and height are limited to this before exp; ``None`` does not limit.
     """
 
-    variances: Variances = Variances()
+    variances: Annotated[Variances, BeforeValidator(_four_variances)] = Variances()
     order: Literal["xywh", "yxhw"] = "xywh"
     max_log_ratio: float | None = math.log(1000 / 16)
 
