@@ -44,8 +44,8 @@ class DetectionDataset:
         format: a name of ``FORMATS``: ``voc``, ``coco``, ``rec`` ..., or another package's.
         problems: every record that was noted, repaired or skipped.
         bad_data: the policy it was opened with.
-        unlabelled: images of the split that no label file speaks of: not among ``samples``, but an unlabelled test
-            split has nothing else.
+        unlabelled: images that the split lists and no label file speaks of: not among ``samples``, but an unlabelled
+            test split has nothing else. Nobody has looked whether they are there.
         notes: what was decided without being asked, a sentence each: how a heap of images was divided ...
     """
 
