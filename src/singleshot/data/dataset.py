@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, overload
 
+from singleshot.core.lazy import lazy_module
 from singleshot.core.settings import PreprocessConfig
 from singleshot.core.sizes import parse_size
 from singleshot.core.structures import ClassMap, Sample
@@ -23,7 +24,9 @@ from singleshot.data.validate import validate
 from singleshot.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
-    from singleshot.data.torch_dataset import TorchDataset
+    from singleshot.data import torch_dataset
+else:
+    torch_dataset = lazy_module("singleshot.data.torch_dataset")
 
 
 @dataclass(frozen=True)
@@ -76,7 +79,7 @@ class DetectionDataset:
         preprocess: PreprocessConfig | None = None,
         *,
         use_difficult: bool = True,
-    ) -> TorchDataset:
+    ) -> torch_dataset.TorchDataset:
         """The same images preprocessed, with their objects, for a training loop of one's own.
 
         Args:
@@ -89,13 +92,11 @@ class DetectionDataset:
         Raises:
             ConfigError: the transform cannot be called, or a size is given besides a detector's rules.
         """
-        from singleshot.data.torch_dataset import TorchDataset
-
         if size is not None and preprocess is not None:
             raise ConfigError("`size` and `preprocess` both say how large images become; keep one of them")
         if preprocess is None:
             preprocess = PreprocessConfig(size_hw=parse_size(300 if size is None else size))
-        return TorchDataset(self, transform, preprocess, use_difficult=use_difficult)
+        return torch_dataset.TorchDataset(self, transform, preprocess, use_difficult=use_difficult)
 
 
 def splits(path: str | Path, format: str = "auto") -> tuple[str, ...]:
@@ -124,7 +125,7 @@ def open(
     transform: Transform,
     size: int | str | Sequence[int] | None = None,
     preprocess: PreprocessConfig | None = None,
-) -> TorchDataset: ...
+) -> torch_dataset.TorchDataset: ...
 
 
 def open(
@@ -137,7 +138,7 @@ def open(
     transform: Transform | None = None,
     size: int | str | Sequence[int] | None = None,
     preprocess: PreprocessConfig | None = None,
-) -> DetectionDataset | TorchDataset:
+) -> DetectionDataset | torch_dataset.TorchDataset:
     """Open a data set: recognise its format, read it, check every record.
 
     Args:
