@@ -122,7 +122,7 @@ def open(
     bad_data: BadData = "skip",
     classes: Sequence[str] | None = None,
     *,
-    transform: Transform,
+    transform: Transform | None,
     size: int | str | Sequence[int] | None = None,
     preprocess: PreprocessConfig | None = None,
 ) -> torch_dataset.TorchDataset: ...
