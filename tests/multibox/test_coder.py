@@ -1,13 +1,11 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from pydantic import ValidationError
 
 from singleshot.core.settings import CoderConfig, Variances
 from singleshot.multibox.coder import decode_boxes, encode_boxes
@@ -94,22 +92,3 @@ def test_anchors_broadcast_over_a_batch():
     codes = torch.randn(3, 5, 4)
     anchors = torch.rand(5, 4) + 0.1
     assert torch.equal(decode_boxes(codes, anchors)[2], decode_boxes(codes[2], anchors))
-
-
-@pytest.mark.parametrize(
-    ("written", "expected"),
-    [
-        ((0.1, 0.2), (0.1, 0.1, 0.2, 0.2)),
-        ([0.1, 0.3], (0.1, 0.1, 0.3, 0.3)),
-        ((0.1, 0.2, 0.3, 0.4), (0.1, 0.2, 0.3, 0.4)),
-        (Variances(), (0.1, 0.1, 0.2, 0.2)),
-    ],
-)
-def test_two_variances_are_the_centres_and_the_sizes(written: Any, expected: tuple[float, ...]) -> None:
-    assert tuple(CoderConfig(variances=written).variances) == expected
-
-
-@pytest.mark.parametrize("written", [(), (0.1,), (0.1, 0.2, 0.3), (0.1, 0.2, 0.3, 0.4, 0.5), (0.0, 0.2), (-0.1, 0.2)])
-def test_other_variances_are_refused(written: tuple[float, ...]) -> None:
-    with pytest.raises(ValidationError, match="variances"):
-        CoderConfig(variances=written)  # type: ignore[arg-type]
