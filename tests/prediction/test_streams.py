@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -21,8 +20,9 @@ from singleshot.prediction.frames import Prediction
 from singleshot.prediction.streams import is_moving, start_of
 
 pytest.importorskip("av")
-from made_videos import make_video, number_of
 from test_live import Camera
+
+from made_videos import make_video, number_of
 
 
 class WhiteCorner:
@@ -47,7 +47,7 @@ class WhiteCorner:
 
 
 @pytest.fixture
-def corner(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[WhiteCorner]:
+def corner(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> WhiteCorner:
     backend = WhiteCorner()
 
     def open_backend(_self: object, _wish: object, settings: object) -> WhiteCorner:
@@ -56,7 +56,7 @@ def corner(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[WhiteCor
 
     monkeypatch.setattr(Detector, "_backend", open_backend)
     monkeypatch.chdir(tmp_path)
-    yield backend
+    return backend
 
 
 def predict(*arguments: str) -> tuple[int, str]:

@@ -18,6 +18,7 @@ from urllib.parse import urlsplit
 from singleshot.errors import ConfigError, ImageError
 from singleshot.images.read import IMAGE_SUFFIXES, MAX_PIXELS
 from singleshot.prediction.frames import Failure, Frame, Prediction
+from singleshot.prediction.inputs import images_of
 from singleshot.prediction.live import LiveConfig, LiveSource, is_live_address
 from singleshot.prediction.pipeline import Predictor
 from singleshot.prediction.refine import Refinement, Refiner
@@ -193,7 +194,8 @@ def stream_results(
         predictor, refiner = make(refinement.detect_from), Refiner(refinement)
         is_live = moving is not None and moving.is_live
         at_once = moving.together if moving is not None and is_live else batch_size
-        for result in predictor.stream(source if moving is None else moving, at_once, live=is_live):
+        items = images_of(source)[0] if moving is None else moving
+        for result in predictor.stream(items, at_once, live=is_live):
             if isinstance(result, Failure):
                 tell(str(result.error))
             else:
