@@ -218,7 +218,7 @@ def test_the_page_shows_the_newest_picture() -> None:
 
     from singleshot import Detections
     from singleshot.prediction.frames import Frame
-    from singleshot.prediction.show import Viewer
+    from singleshot.prediction.viewer import Viewer
 
     told: list[str] = []
     with Viewer(told.append, window=False) as viewer:

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
     from singleshot.prediction.frames import Result
     from singleshot.prediction.job import JobSummary
-    from singleshot.prediction.show import Viewer
     from singleshot.prediction.streams import Moving
+    from singleshot.prediction.viewer import Viewer
 
 # More images than this are counted by a progress bar instead of being listed one by one, and have a table of times.
 LISTED_IMAGES = 20
@@ -165,7 +165,7 @@ def predict(
     from singleshot.detector import load
     from singleshot.prediction.job import Output, detect_and_save, find_images_of_job
     from singleshot.prediction.live import LiveConfig
-    from singleshot.prediction.refine import Refinement
+    from singleshot.prediction.refinement import Refinement
     from singleshot.prediction.settings import check_score
     from singleshot.prediction.sources import FoundImages
     from singleshot.prediction.streams import Moving, is_moving, start_of
@@ -251,7 +251,7 @@ def _total(images: int, moving: Moving | None) -> int | None:
 
 
 def _viewer(labels: bool, line_width: int | None) -> Viewer:
-    from singleshot.prediction.show import Viewer
+    from singleshot.prediction.viewer import Viewer
 
     return Viewer(_note, labels=labels, line_width=line_width)
 

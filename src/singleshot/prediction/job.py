@@ -18,7 +18,7 @@ from singleshot.prediction.frames import Failure, Frame, Result
 from singleshot.prediction.not_images import other_file
 from singleshot.prediction.output_folder import new_folder
 from singleshot.prediction.pipeline import Predictor, StageTimes
-from singleshot.prediction.refine import Refinement, Refiner
+from singleshot.prediction.refinement import Refinement, Refiner
 from singleshot.prediction.settings import check_line_width
 from singleshot.prediction.sinks import Note, Sink, Truth, check_kinds, check_sinks, open_sinks
 from singleshot.prediction.sources import FoundImages, search_images

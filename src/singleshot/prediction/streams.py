@@ -21,7 +21,7 @@ from singleshot.prediction.frames import Failure, Frame, Prediction
 from singleshot.prediction.inputs import images_of
 from singleshot.prediction.live import LiveConfig, LiveSource, is_live_address
 from singleshot.prediction.pipeline import Predictor
-from singleshot.prediction.refine import Refinement, Refiner
+from singleshot.prediction.refinement import Refinement, Refiner
 from singleshot.prediction.video import VIDEO_SUFFIXES, FrameChoice, Video
 
 Tell = Callable[[str], object]
