@@ -230,3 +230,18 @@ def test_the_page_shows_the_newest_picture() -> None:
                 viewer.write(Prediction(frame, Detections.empty(("a",), (40, 60))))
             assert b"--frame\r\nContent-Type: image/jpeg" in stream.read(60)
     assert told == [f"watch at {viewer.url}"]
+
+
+def test_one_detector_may_be_shared_by_threads(tmp_path: Path) -> None:
+    from concurrent.futures import ThreadPoolExecutor
+
+    clips = [make_video(tmp_path / f"{number}.mp4", 4, 10, (48 + 16 * number, 64)) for number in range(3)]
+    model = singleshot.load("coco")
+
+    def look(clip: Path) -> list[dict[str, object]]:
+        return [found.to_dict() for _, found in model.stream(clip, 0.05, track=True)]
+
+    alone = [look(clip) for clip in clips]
+    assert any(record["detections"] for own in alone for record in own)
+    with ThreadPoolExecutor(3) as pool:
+        assert list(pool.map(look, clips)) == alone

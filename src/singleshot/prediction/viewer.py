@@ -110,9 +110,13 @@ def has_windows() -> bool:
 
 
 class PictureServer:
-    """The newest picture as Motion JPEG, for browsers of this machine only."""
+    """The newest picture as Motion JPEG, for browsers of this machine only.
 
-    def __init__(self) -> None:
+    Args:
+        port: where to listen; 0 takes a free one.
+    """
+
+    def __init__(self, port: int = 0) -> None:
         self._changed = threading.Condition()
         self._jpeg, self._number, self._over = b"", 0, False
         owner = self
@@ -124,7 +128,7 @@ class PictureServer:
             def log_message(self, format: str, *values: Any) -> None:
                 return None
 
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._server = ThreadingHTTPServer(("127.0.0.1", port), Handler)
         self._server.daemon_threads = True
         self.url = f"http://127.0.0.1:{self._server.server_address[1]}/"
         threading.Thread(target=self._server.serve_forever, args=(0.1,), daemon=True).start()
