@@ -54,6 +54,9 @@ def predict(
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace what is in --out; an earlier run's results are removed.")
     ] = False,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Continue the run in --out: images that are done are skipped.")
+    ] = False,
     score: Annotated[float, typer.Option(help="Least confidence of a detection, 0..1.")] = 0.3,
     save: Annotated[
         str | None,
@@ -152,6 +155,7 @@ def predict(
     * `singleshot predict "photos/*.jpg" --model runs/train/best.safetensors --out found`
     * `singleshot predict photos/ --classes person,dog --agnostic`
     * `singleshot predict VOCdevkit --split 2012_test --save voc-results --score 0.01`
+    * `singleshot predict photos/ --resume --out found`
     * `singleshot predict clip.mp4 --track --count door:100,300,500,300`
     * `singleshot predict rtsp://camera/1 --show`
     * `singleshot predict aerial/ --tile 640 --overlap 0.2`
@@ -163,6 +167,7 @@ def predict(
     from singleshot.cli.signals import interrupt_code
     from singleshot.core.sizes import parse_batch_size
     from singleshot.detector import load
+    from singleshot.errors import ConfigError
     from singleshot.prediction.job import Output, detect_and_save, find_images_of_job
     from singleshot.prediction.live import LiveConfig
     from singleshot.prediction.refinement import Refinement
@@ -177,6 +182,8 @@ def predict(
     start_s, end_s = (start_of(at, name) for at, name in ((start, "start"), (end, "end")))
     choice = FrameChoice(every, fps, start_s, end_s, max_frames)
     streams = [source for source in sources if is_moving(source)]
+    if resume and (streams or track):
+        raise ConfigError("`resume` continues runs over images; videos and tracks are looked at from their beginning")
     moving = Moving(streams, choice, LiveConfig(cast(Any, live)), _note, max_pixels) if streams else None
     with moving or nullcontext():
         output = Output(
@@ -186,6 +193,8 @@ def predict(
             labels=labels,
             line_width=line_width,
             split=split or "",
+            resume=resume,
+            how={"save": ",".join(_kinds(save, moving, count)), "model": model, "score": score, "nms_iou": nms_iou},
         )
         output.check([Path(source) for source in streams])
         still = [source for source in sources if source not in streams]

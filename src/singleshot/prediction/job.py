@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import warnings
 from collections import Counter
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
 from time import perf_counter
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+from singleshot.core.wording import counted
 from singleshot.errors import ConfigError, ImageError, SingleshotError
 from singleshot.images.read import quiet_decoders
 from singleshot.prediction.frames import Failure, Frame, Result
 from singleshot.prediction.not_images import other_file
-from singleshot.prediction.output_folder import new_folder
+from singleshot.prediction.output_folder import new_folder, read_journal
 from singleshot.prediction.pipeline import Predictor, StageTimes
 from singleshot.prediction.refinement import Refinement, Refiner
 from singleshot.prediction.settings import check_line_width
@@ -41,6 +42,8 @@ class Output:
         folder: where; ``None`` makes a new one.
         overwrite: whether files that are there may be replaced; what an earlier run recorded is removed.
         labels, line_width: how boxes are drawn.
+        resume: continue the run whose results are in the folder: images that are done are skipped.
+        how: settings that a run shares with the one that it continues.
         split, truth: of the data set that the images are of, for the sinks that tell them.
     """
 
@@ -51,6 +54,8 @@ class Output:
     line_width: int | None = None
     split: str = ""
     truth: Truth | None = None
+    resume: bool = False
+    how: Mapping[str, Any] = field(default_factory=dict)
 
     def check(self, images: Sequence[Path] = ()) -> None:
         """Refuse, before any work, what could not be written.
@@ -60,10 +65,12 @@ class Output:
             OutputError: something is there that may not be replaced.
         """
         check_line_width(self.line_width)
+        if self.resume and (self.folder is None or self.overwrite):
+            raise ConfigError("`resume=True` continues the run in a folder: name it by `out`, and do not overwrite it")
         if self.folder is None:
             check_kinds(self.kinds)
         else:
-            check_sinks(self.kinds, self.folder, images, self.overwrite)
+            check_sinks(self.kinds, self.folder, images, self.overwrite, self.resume)
 
 
 class OutputProblem(NamedTuple):
@@ -177,6 +184,10 @@ def detect_and_save(
         OutputError, OSError: nothing can be written at all.
     """
     folder = output.folder or (new_folder(OUT) if output.kinds else OUT)
+    done = read_journal(folder, output.how).done if output.resume else {}
+    todo = [image for image in images if str(image) not in done]
+    if done:
+        note(f"{folder}: {counted(len(images) - len(todo), 'image')} done before, {len(todo):,} to do")
     refiner = None if refinement is None or refinement.is_plain else Refiner(refinement)
     summary: JobSummary | None = None
     sinks = open_sinks(
@@ -191,14 +202,16 @@ def detect_and_save(
         note=note,
         split=output.split,
         truth=output.truth,
+        resume=output.resume,
+        how=output.how,
         timed=moving is not None,
         tracked=refinement is not None and refinement.track,
         whole=lambda: summary is not None and summary.interruption is None,
     )
     try:
         with quiet_decoders(), viewer or nullcontext(), sinks as opened:
-            items: Iterable[Path | Frame | Failure] = chain(images, moving) if moving else images
-            at_once = max(batch_size, moving.together) if moving else min(batch_size, len(images))
+            items: Iterable[Path | Frame | Failure] = chain(todo, moving) if moving else todo
+            at_once = max(batch_size, moving.together) if moving else max(1, min(batch_size, len(todo)))
             results = predictor.stream(items, at_once, live=moving is not None and moving.is_live)
             if refiner is not None:
                 results = _refined(results, refiner)

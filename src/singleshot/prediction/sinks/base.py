@@ -28,6 +28,8 @@ def path_of(prediction: Prediction) -> Path:
 class FolderSink:
     """Writes files of their own for every image; nothing is open between images."""
 
+    resumes: ClassVar[bool] = True
+
     top: ClassVar[str]
     """Name of the folder."""
 
@@ -54,6 +56,7 @@ class FileSink:
     What UTF-8 cannot hold (file names of another encoding) is written as ``\\udc..`` escapes, which JSON reads back.
     """
 
+    resumes: ClassVar[bool] = True
     top: ClassVar[str]
     """Name of the file."""
 
@@ -67,6 +70,13 @@ class FileSink:
 
     def __enter__(self) -> Self:
         path = self._run.folder.claim(self._name)
+        journal = self._run.folder.journal
+        if self.top in journal.places:
+            self._begin_at, self._at = len(encoded(self._begin())), journal.places[self.top]
+            self._seen = len(journal.done)
+            self._file = path.open("r+b", buffering=0)
+            self._write(self._tail)
+            return self
         path.unlink(missing_ok=True)  # a link, too: what it leads to is not ours
         self._file = path.open("xb", buffering=0)
         try:
@@ -84,6 +94,11 @@ class FileSink:
             run = self._run
             whole = run.whole() if run.images is None else self._seen == run.images
             self._put(encoded(self._end(complete=whole and kind is None)))
+
+    @property
+    def length(self) -> int:
+        """Bytes of the file without its end: where the next image goes."""
+        return self._at
 
     def write(self, prediction: Prediction) -> None:
         """Add one image."""

@@ -22,7 +22,8 @@ class JsonSink(FileSink):
     top = "detections.json"
 
     def __init__(self, run: Run) -> None:
-        self._failed: list[dict[str, str]] = []
+        before = run.folder.journal.done
+        self._failed = [{"path": path, "error": error} for path, error in before.items() if error]
         super().__init__(run)
 
     def _begin(self) -> str:
