@@ -249,7 +249,7 @@ def test_a_full_disk_costs_what_does_not_fit(tmp_path: Path, kind: str, spare: i
 def test_a_disk_that_is_full_at_the_end_leaves_a_valid_document(tmp_path: Path) -> None:
     failure = Failure(Path("bad.jpg"), ImageError("x" * 500))
     opened = open_sinks(["json"], tmp_path, [Path("a.jpg"), Path("bad.jpg")], NAMES, ())
-    (sink,) = opened.__enter__()
+    (sink, *_) = opened.__enter__()
     sink.write(prediction(Path("a.jpg"), [[1, 2, 3, 4]]))
     sink.fail(failure)
     sink._file = FullDisk(sink._file, (tmp_path / "detections.json").stat().st_size)  # type: ignore[attr-defined]
@@ -309,6 +309,7 @@ def test_pictures_are_drawn_as_asked(tmp_path: Path) -> None:
     result = prediction(tmp_path / "in" / "a.png", [[10, 15, 50, 35]])
     with open_sinks(["images"], tmp_path / "a", [tmp_path / "in/a.png"], NAMES, (), labels=False, line_width=9) as (
         sink,
+        *_,
     ):
         sink.write(result)
     drawn = read_image(tmp_path / "a/images/a.png")
