@@ -225,7 +225,8 @@ def test_folders_that_cannot_be_read_are_missed_not_forgotten(odd: Path, monkeyp
     ("name", "message"),
     [
         ("clip.mp4", "is a video"),
-        ("photos.zip", "is an archive"),
+        ("photos.zip", "holds images, and is none: name it alone"),
+        ("photos.7z", "is packed in a way that is not read"),
         ("list.txt", "is text"),
         ("labels.json", "holds labels"),
         ("pipe", "pipe or a device"),
