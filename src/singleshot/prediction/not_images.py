@@ -11,7 +11,7 @@ from singleshot.images.packed import is_container
 from singleshot.images.read import image_size
 
 _OTHER_FILES = {
-    "is a video: extract its frames first, as with 'ffmpeg -i VIDEO frame_%05d.jpg'": (
+    "is a video: `singleshot predict VIDEO` and `Detector.stream` take it": (
         *(".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".wmv", ".mpg", ".mpeg", ".3gp", ".flv", ".mts"),
     ),
     "is packed in a way that is not read (zip and tar are): unpack it": (".gz", ".bz2", ".xz", ".zst", ".7z", ".rar"),

@@ -58,7 +58,10 @@ class SinkKind(Protocol):
         """A sink for a run, which is opened by ``with``."""
 
 
-_OURS = ("json", "jsonl", "csv", "text", "coco", "voc-results", "images", "crops", "video", "mot", "parquet")
+_OURS = (
+    *("json", "jsonl", "csv", "text", "coco", "voc-results", "images", "crops"),
+    *("video", "mot", "parquet", "crossings"),
+)
 
 SINKS: Registry[SinkKind] = Registry(
     "sink",
@@ -91,18 +94,21 @@ class Run:
     Attributes:
         folder: where they write.
         names: of the pictures.
-        images: how many there will be.
+        images: how many there will be; ``None`` where that is not known, as of videos.
         class_names, category_ids: what class ids mean.
         labels: whether boxes have names.
         line_width: of boxes, in pixels; ``None`` follows the picture's size.
         note: is told what is done otherwise than asked.
         split: of a data set, that the images are; empty where they are none.
         truth: the labelled objects, where the images are a data set's.
+        timed: whether there are frames of videos among the images.
+        tracked: whether objects have track ids.
+        whole: asked at the end of a run of unknown length: whether it came to its end.
     """
 
     folder: ResultFolder
     names: OutputNames
-    images: int
+    images: int | None
     class_names: tuple[str, ...] = ()
     category_ids: tuple[int, ...] = ()
     labels: bool = True
@@ -110,6 +116,9 @@ class Run:
     note: Note = warnings.warn
     split: str = ""
     truth: Truth | None = None
+    timed: bool = False
+    tracked: bool = False
+    whole: Callable[[], bool] = lambda: True
 
     def write_picture(self, name: Callable[[str], Path], picture: NDArray[np.uint8]) -> None:
         """Write a picture below the folder, as PNG where JPEG cannot hold it.
@@ -140,6 +149,9 @@ def open_sinks(
     note: Note = warnings.warn,
     split: str = "",
     truth: Truth | None = None,
+    timed: bool = False,
+    tracked: bool = False,
+    whole: Callable[[], bool] = lambda: True,
 ) -> Iterator[list[Sink]]:
     """Open sinks together.
 
@@ -152,6 +164,7 @@ def open_sinks(
         labels, line_width: how boxes are drawn.
         note: is told what is done otherwise than asked.
         split, truth: of a data set.
+        timed, tracked, whole: as in `Run`; of timed runs the number of images is not known.
 
     Raises:
         ConfigError: an unknown kind.
@@ -163,8 +176,21 @@ def open_sinks(
             yield []
             return
         made = stack.enter_context(ResultFolder(folder, images, overwrite))
-        labels_of = (tuple(class_names), tuple(category_ids))
-        run = Run(made, OutputNames(images), len(images), *labels_of, labels, line_width, note, split, truth)
+        run = Run(
+            made,
+            OutputNames(images),
+            None if timed else len(images),
+            tuple(class_names),
+            tuple(category_ids),
+            labels,
+            line_width,
+            note,
+            split,
+            truth,
+            timed,
+            tracked,
+            whole,
+        )
         makers = [SINKS.get(kind) for kind in dict.fromkeys(kinds)]
         makers.sort(key=lambda make: not Path(make.top).suffix)  # files of numbers before folders of pictures
         yield [stack.enter_context(make(run)) for make in makers]

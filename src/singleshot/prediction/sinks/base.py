@@ -81,7 +81,9 @@ class FileSink:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         with self._file:
-            self._put(encoded(self._end(complete=self._seen == self._run.images and kind is None)))
+            run = self._run
+            whole = run.whole() if run.images is None else self._seen == run.images
+            self._put(encoded(self._end(complete=whole and kind is None)))
 
     def write(self, prediction: Prediction) -> None:
         """Add one image."""
@@ -130,6 +132,14 @@ class FileSink:
         while rest:
             rest = rest[self._file.write(rest) :]
         self._file.truncate()
+
+
+def record_of(prediction: Prediction) -> dict[str, Any]:
+    """What JSON says of one image; a frame of a video also has its name, number and time."""
+    frame, record = prediction.frame, prediction.detections.to_dict(vocabulary=False)
+    if frame.time_s is not None:
+        record |= {"name": frame.name, "frame": frame.index, "time_s": round(frame.time_s, 6)}
+    return record
 
 
 def run_head(run: Run) -> dict[str, Any]:

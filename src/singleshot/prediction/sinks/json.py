@@ -9,7 +9,7 @@ from typing import Any
 from singleshot.prediction.detections import Detections
 from singleshot.prediction.frames import Failure, Prediction
 from singleshot.prediction.sinks import SINKS, Run
-from singleshot.prediction.sinks.base import FileSink, failure_record, run_head, to_json
+from singleshot.prediction.sinks.base import FileSink, failure_record, record_of, run_head, to_json
 
 
 class JsonSink(FileSink):
@@ -29,7 +29,7 @@ class JsonSink(FileSink):
         return to_json(run_head(self._run))[:-1] + ', "images": ['
 
     def _text(self, prediction: Prediction) -> str:
-        return self._listed([to_json(prediction.detections.to_dict(vocabulary=False))])
+        return self._listed([to_json(record_of(prediction))])
 
     def fail(self, failure: Failure) -> None:
         """Remember a failed image for the end of the document."""
