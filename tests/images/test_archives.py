@@ -237,6 +237,32 @@ def test_packed_by_every_method(tmp_path: Path) -> None:
         assert image_bytes(path / "a.png") == PICTURES[4]
 
 
+def test_zips_behind_other_bytes_and_written_as_streams(tmp_path: Path) -> None:
+    class Pipe(io.BytesIO):
+        def seekable(self) -> bool:
+            return False
+
+        def seek(self, *_: object) -> int:
+            raise OSError("a pipe")
+
+        tell = seek
+
+    written = Pipe()
+    with zipfile.ZipFile(written, "w", zipfile.ZIP_DEFLATED) as packed:
+        packed.writestr("a.png", PICTURES[1])
+        packed.writestr("b.png", PICTURES[2])
+    (tmp_path / "a.zip").write_bytes(b"#!/bin/sh\n" + written.getvalue())
+    assert [image_bytes(tmp_path / "a.zip" / name) for name in ("a.png", "b.png")] == PICTURES[1:3]
+
+
+@pytest.mark.parametrize("form", [tarfile.GNU_FORMAT, tarfile.PAX_FORMAT])
+def test_long_names_in_tars(form: int, tmp_path: Path) -> None:
+    name = "/".join(["folder" * 15] * 4) + "/ä.png"
+    path = pack(tmp_path / "a.tgz", {name: PICTURES[1], "b.png": PICTURES[2]}, format=form)
+    assert inner(path) == [name, "b.png"]
+    assert [image_bytes(image) for image in find_images(path)] == PICTURES[1:3]
+
+
 def damaged_zip(path: Path, offset: int, value: int) -> Path:
     """A zip whose table says something else of its first entry."""
     pack(path, {"a.png": PICTURES[1], "b.png": PICTURES[2]}, compression=zipfile.ZIP_DEFLATED)

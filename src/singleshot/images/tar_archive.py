@@ -43,6 +43,7 @@ _OPENERS: dict[bytes, Callable[[Path, str], object]] = {
 }
 """By the first bytes: a name may be wrong."""
 _DAMAGE = (EOFError, OSError, zlib.error, lzma.LZMAError)
+_MAKING = threading.Lock()
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +67,9 @@ class PackedPiece:
             OSError: the archive is damaged before its end, or the image is too large.
         """
         check_size(self.size)
-        return io.BytesIO(_unpacker(self.container, file_stamp(self.container), os.getpid()).read(self.offset))
+        with _MAKING:
+            unpacker = _unpacker(self.container, file_stamp(self.container), os.getpid())
+        return io.BytesIO(unpacker.read(self.offset))
 
 
 class Unpacker:

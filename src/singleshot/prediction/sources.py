@@ -190,6 +190,8 @@ class _Search:
                     yield path
                 else:
                     self._pass("a pipe or a device", path)
+            elif is_container(path):
+                self._pass("a file that holds images: name it to look into it", path)
 
     def _may_enter(self, folder: Path, exclude: Path | None, seen: set[tuple[int, int]]) -> bool:
         if exclude is not None and folder.resolve() == exclude:
