@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
+import zipfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -166,7 +167,12 @@ def evaluated(names: Names, printed: str) -> None:
 def predicting() -> Names:
     weights("runs/photos/best.safetensors")
     make_scenes("VOCdevkit/VOC2012", count=6, size_hw=(40, 50))
-    return photo("street.jpg", "a.jpg", "b.jpg", "photos/c.jpg")
+    names = photo("street.jpg", "a.jpg", "b.jpg", "photos/c.jpg")
+    with zipfile.ZipFile("photos.zip", "w") as packed:
+        packed.write("a.jpg", "trip/a.jpg")
+        packed.write("b.jpg", "b.jpg")
+    Path("photos.txt").write_text("# two\na.jpg\nphotos/c.jpg\n")
+    return names
 
 
 def predicted(names: Names, printed: str) -> None:
@@ -175,6 +181,13 @@ def predicted(names: Names, printed: str) -> None:
     assert Path("predictions-2/detections.csv").exists()
     assert Path("found/images/c.jpg").exists()
     assert Path("predictions-3/voc-results/comp4_det_test_cup.txt").exists()
+    for folder, images in (
+        ("zipped", {"trip/a.jpg", "b.jpg"}),
+        ("trip", {"a.jpg"}),
+        ("listed", {"a.jpg", "photos/c.jpg"}),
+    ):
+        found = (path.relative_to(f"{folder}/images") for path in Path(folder, "images").rglob("*.jpg"))
+        assert {path.as_posix() for path in found} == images
 
 
 def augmenting() -> Names:

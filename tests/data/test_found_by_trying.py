@@ -208,6 +208,12 @@ def test_formats_that_are_not_read_are_named(tmp_path: Path, file: str, content:
         data.open(tmp_path)
 
 
+def test_an_archive_is_no_data_set(tmp_path: Path) -> None:
+    (tmp_path / "photos.tar.gz").touch()
+    with pytest.raises(DataError, match=r"photos\.tar\.gz is an archive: unpack it, and name the folder\.$"):
+        data.open(tmp_path / "photos.tar.gz")
+
+
 def test_labels_without_images_are_no_data_set(tmp_path: Path) -> None:
     (tmp_path / "images").mkdir()
     (tmp_path / "labels").mkdir()

@@ -185,6 +185,13 @@ def test_what_a_folder_holds_besides_photos_is_told(odd: Path) -> None:
     assert any("recursive=True" in note and "sub" in note for note in flat.notes)
 
 
+def test_files_of_images_in_a_folder_are_named(photos: Path) -> None:
+    for name in ("a.zip", "b.tar.gz", "c.rec"):
+        (photos / name).touch()
+    (note,) = (note for note in search_images(photos).notes if "holds images" in note)
+    assert all(name in note for name in ("a.zip", "b.tar.gz", "c.rec"))
+
+
 def test_hidden_folders_are_searched_when_they_are_named(odd: Path) -> None:
     assert names(find_images(odd / ".trash"), odd) == [".trash/old.jpg"]
     assert names(find_images(str(odd / ".trash" / "*.jpg")), odd) == [".trash/old.jpg"]
@@ -225,7 +232,8 @@ def test_folders_that_cannot_be_read_are_missed_not_forgotten(odd: Path, monkeyp
     ("name", "message"),
     [
         ("clip.mp4", "is a video"),
-        ("photos.zip", "is an archive"),
+        ("photos.zip", "holds images, and is none: name it alone"),
+        ("photos.7z", "is packed in a way that is not read"),
         ("list.txt", "is text"),
         ("labels.json", "holds labels"),
         ("pipe", "pipe or a device"),

@@ -14,6 +14,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from singleshot.core.redirects import HttpsRedirects
 from singleshot.core.settings import PreprocessConfig
 from singleshot.errors import WeightsError
 from singleshot.models.backbone import build_backbone
@@ -304,7 +305,7 @@ def test_only_https(tmp_path: Path) -> None:
     request = urllib.request.Request(GOOD.url)
     for address in ("http://example.invalid/a.pth", "file:///etc/passwd", "ftp://example.invalid/a.pth"):
         with pytest.raises(urllib.error.URLError, match="not https"):
-            manifest._HttpsOnly().redirect_request(request, None, 302, "Found", {}, address)
+            HttpsRedirects().redirect_request(request, None, 302, "Found", {}, address)
     assert list(tmp_path.iterdir()) == []
 
 

@@ -41,7 +41,8 @@ def predict(
         list[str],
         typer.Argument(
             metavar="SOURCE...",
-            help="Images, folders, globs, videos; rtsp:// and http:// addresses; 0 for the first camera.",
+            help="Images, folders, globs, zip and tar archives, @LIST.txt, videos; rtsp:// and http:// addresses; "
+            "0 for the first camera.",
         ),
     ],
     model: Annotated[

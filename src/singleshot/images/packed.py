@@ -37,14 +37,25 @@ class Container:
         members: images by their names (paths with ``/`` below the container), in the file's order.
         depends_on: other files that the names come from.
         faults: a sentence about each damaged place that is passed over.
+        passed: names of what is passed over by rule, by the reason.
     """
 
     members: Callable[[Path], Mapping[str, Member]]
     depends_on: Callable[[Path], tuple[Path, ...]] = lambda path: ()
     faults: Callable[[Path], Sequence[str]] = lambda path: ()
+    passed: Callable[[Path], Mapping[str, Sequence[str]]] = lambda path: {}
 
 
-CONTAINERS: Registry[Container] = Registry("image container", {"rec": "singleshot.images.recordio"})
+TAR_SUFFIXES = ("tar", "tar.gz", "tgz", "tar.bz2", "tbz2", "tar.xz", "txz")
+
+CONTAINERS: Registry[Container] = Registry(
+    "image container",
+    {
+        "rec": "singleshot.images.recordio",
+        "zip": "singleshot.images.zip_archive",
+        **dict.fromkeys(TAR_SUFFIXES, "singleshot.images.tar_archive"),
+    },
+)
 """By the suffix of the file; those of other packages are entry points of the group ``singleshot.image_containers``."""
 
 
@@ -115,9 +126,16 @@ class FileStamp(NamedTuple):
     modified_ns: int
 
 
+def container_kind(path: str | os.PathLike[str]) -> str:
+    """The name in `CONTAINERS` that a path ends in, the longest (``tar.gz``); empty where there is none."""
+    suffixes = [suffix[1:].lower() for suffix in PurePath(path).suffixes[-2:]]
+    kinds = (".".join(suffixes[at:]) for at in range(len(suffixes)))
+    return next((kind for kind in kinds if kind in CONTAINERS), "")
+
+
 def is_container(path: str | os.PathLike[str]) -> bool:
     """Whether a file is of a kind that holds images, by its suffix."""
-    return PurePath(path).suffix[1:].lower() in CONTAINERS and is_regular(path)
+    return bool(container_kind(path)) and is_regular(path)
 
 
 def find_container(path: str | os.PathLike[str]) -> tuple[Path, str] | None:
@@ -144,7 +162,7 @@ def list_members(container: Path) -> Mapping[str, Member]:
         OSError: it cannot be read.
     """
     kind = _kind_of(container)
-    stamps = tuple(_stamp(file) for file in (container, *kind.depends_on(container)))
+    stamps = tuple(file_stamp(file) for file in (container, *kind.depends_on(container)))
     return _list_unchanged(container, stamps)
 
 
@@ -162,11 +180,21 @@ def list_faults(container: Path) -> Sequence[str]:
     return _kind_of(container).faults(container)
 
 
+def list_passed(container: Path) -> Mapping[str, Sequence[str]]:
+    """What of a container is passed over by rule: names, by the reason.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    return _kind_of(container).passed(container)
+
+
 def _kind_of(container: Path) -> Container:
-    return CONTAINERS.get(container.suffix[1:].lower())
+    return CONTAINERS.get(container_kind(container))
 
 
-def _stamp(file: Path) -> FileStamp | None:
+def file_stamp(file: Path) -> FileStamp | None:
+    """Size and time of a file; ``None`` where there is none."""
     try:
         status = os.stat(file)
     except OSError:

@@ -7,16 +7,15 @@ from pathlib import Path
 
 from singleshot.core.files import is_regular
 from singleshot.errors import ImageError
+from singleshot.images.packed import is_container
 from singleshot.images.read import image_size
 
 _OTHER_FILES = {
     "is a video: `singleshot predict VIDEO` and `Detector.stream` take it": (
         *(".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".wmv", ".mpg", ".mpeg", ".3gp", ".flv", ".mts"),
     ),
-    "is an archive: unpack it, and name the folder": (".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".7z", ".rar"),
-    "is text, not an image; to detect in the files that it lists: xargs -d '\\n' singleshot predict < FILE": (
-        *(".txt", ".lst", ".list", ".csv", ".tsv"),
-    ),
+    "is packed in a way that is not read (zip and tar are): unpack it": (".gz", ".bz2", ".xz", ".zst", ".7z", ".rar"),
+    "is text, not an image; to detect in the files that it lists: @FILE": (".txt", ".lst", ".list", ".csv", ".tsv"),
     "holds labels or settings, not an image": (".json", ".jsonl", ".xml", ".yaml", ".yml"),
     "holds weights: name them as such (weights)": (".safetensors", ".pt", ".pth", ".onnx", ".params", ".caffemodel"),
 }
@@ -40,6 +39,8 @@ def check_readable(path: Path) -> None:
     Raises:
         ImageError: a link to nothing, a pipe or device, a video, an archive, a list.
     """
+    if is_container(path):
+        raise ImageError(f"{path}: holds images, and is none: name it alone, or an image inside it, {path / 'NAME'}")
     if is_regular(path):
         other = other_file(path)
         if other:

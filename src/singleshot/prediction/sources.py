@@ -14,9 +14,11 @@ from urllib.request import url2pathname
 
 from singleshot.core.files import is_regular
 from singleshot.errors import ImageError
-from singleshot.images.packed import find_container, is_container, list_faults, list_members
+from singleshot.images.packed import find_container, is_container, list_members
 from singleshot.images.read import IMAGE_SUFFIXES, nearest_hint
 from singleshot.prediction.output_folder import holds_results, recorded_files
+from singleshot.prediction.packed_images import choose_members
+from singleshot.prediction.source_lists import is_list, read_source_list
 
 PathLike = str | os.PathLike[str]
 
@@ -54,12 +56,13 @@ def search_images(
 ) -> FoundImages:
     """List the image files that sources mean.
 
-    A file is taken whatever its suffix; one that holds images (``train.rec``) gives all of them; a folder gives its
-    images (by suffix, natural order: 2 before 10), with ``recursive`` those of its subfolders too, linked ones
-    included, hidden ones and results of earlier runs not; anything else is tried as a glob. No file is listed twice.
+    A file is taken whatever its suffix; one that holds images (``train.rec``, ``photos.zip``) gives all of them, but
+    hidden ones; a folder gives its images (by suffix, natural order: 2 before 10), with ``recursive`` those of its
+    subfolders too, linked ones included, hidden ones and results of earlier runs not; ``@list.txt`` is the sources that
+    the file names; anything else is tried as a glob. No file is listed twice.
 
     Args:
-        sources: files, folders, globs.
+        sources: files, folders, globs, lists.
         recursive: look into subfolders.
         exclude: a folder inside a source whose images are left out (where results are written).
 
@@ -72,15 +75,23 @@ def search_images(
     search = _Search(recursive, exclude)
     paths: dict[str, Path] = {}
     all_paths = [path for source in given for path in search.expand(source)]
+    if not all_paths:
+        more = len(search.missed) - MOST_NAMED
+        raise ImageError("; ".join(search.missed[:MOST_NAMED]) + (f"; and {more:,} more" if more > 0 else ""))
     twice = [path for path in all_paths if paths.setdefault(_place(path), path) is not path]
     images = list(paths.values())
     return FoundImages(images, search.notes(twice), search.missed)
 
 
 def is_many(source: PathLike) -> bool:
-    """Whether a source is a folder, a file of images or a glob, that is, stands for any number of images."""
+    """Whether a source is a folder, a file of images, a list or a glob: stands for any number of images."""
     text = os.fspath(source)
-    return os.path.isdir(text) or is_container(text) or (not os.path.lexists(text) and glob.has_magic(text))
+    if os.path.isdir(text) or is_container(text):
+        return True
+    inside = find_container(text)
+    if inside is not None:
+        return inside[1] not in list_members(inside[0])
+    return not os.path.lexists(text) and (is_list(text) or glob.has_magic(text))
 
 
 class _Search:
@@ -101,6 +112,8 @@ class _Search:
             return self._packed(Path(text), "")
         if os.path.lexists(text):
             return [Path(text)]
+        if is_list(text):
+            return self._listed(text)
         if inside := find_container(text):
             return self._packed(*inside)
         _check_words(text)
@@ -128,20 +141,30 @@ class _Search:
         return images
 
     def _packed(self, container: Path, wanted: str) -> list[Path]:
-        """Images inside a file: all, the one that is wanted, or those below a folder of that name."""
+        """Images inside a file: all, the one that is wanted, or those below a folder or of a pattern of that name."""
         try:
-            members = list_members(container)
-            faults = list_faults(container)
+            found = choose_members(container, wanted)
         except OSError as error:
-            raise ImageError(f"{container}: cannot be read: {error.strerror}") from error
-        if wanted in members:
-            return [container / wanted]
-        self.missed += [f"{container}: {fault}" for fault in faults]
-        names = [name for name in members if not wanted or name.startswith(f"{wanted}/")]
-        if not names:
-            why = "; ".join(self.missed[-1:]) or f"{container}: holds no image" + f" '{wanted}'" * bool(wanted)
-            raise ImageError(why)
-        return [container / name for name in names]
+            self.missed.append(f"{container}: cannot be read: {error.strerror or error}")
+            return []
+        if not found.images:
+            passed = [_listed(paths, why) for why, paths in found.passed.items()]
+            what = f"{container}: holds no image" + f" '{wanted}'" * bool(wanted)
+            raise ImageError("; ".join([what, *found.faults, *passed]))
+        for why, paths in found.passed.items():
+            self._passed.setdefault(why, []).extend(paths)
+        self.missed += found.faults
+        return found.images
+
+    def _listed(self, text: str) -> list[Path]:
+        """The images of the sources that a file lists; a line of it that is wrong is missed, not the others."""
+        images = []
+        for line in read_source_list(text):
+            try:
+                images += self.expand(line.source)
+            except ImageError as error:
+                self.missed.append(f"{line.place}: {error}")
+        return images
 
     def _inside(self, source: Path) -> Path | None:
         """The excluded folder, where it lies in a source; what lies in it itself was asked for."""
@@ -167,6 +190,8 @@ class _Search:
                     yield path
                 else:
                     self._pass("a pipe or a device", path)
+            elif is_container(path):
+                self._pass("a file that holds images: name it to look into it", path)
 
     def _may_enter(self, folder: Path, exclude: Path | None, seen: set[tuple[int, int]]) -> bool:
         if exclude is not None and folder.resolve() == exclude:
@@ -193,20 +218,22 @@ class _Search:
         literal, pattern = _split(text)
         if not glob.has_magic(pattern):
             raise ImageError(f"{text}: no such file or folder{nearest_hint(Path(text))}")
-        found = [Path(match) for match in glob.iglob(os.path.join(glob.escape(literal), pattern), recursive=True)]
+        matches = glob.iglob(os.path.join(glob.escape(literal), pattern), recursive=True)
         exclude, earlier = self._inside(Path(literal or ".")), _EarlierResults(Path(literal))
         images = []
-        for path in found:
+        for path in sorted(map(Path, matches), key=_natural):
             if path.is_dir():
                 if "**" not in text:
                     self._pass("folders that the pattern matches", path)
             elif earlier.holds(path):
                 self._pass("results of an earlier run", path.parent)
+            elif is_container(path):
+                images += self._packed(path, "")
             elif exclude is None or exclude not in path.resolve().parents:
                 images.append(path)
-        if not images:
+        if not images and not self.missed:
             raise ImageError(f"{text}: the pattern matches no file (in {Path.cwd()}){_bracket_hint(text)}")
-        return sorted(images, key=_natural)
+        return images
 
     def _nothing_in(self, folder: Path) -> str:
         if self.missed:

@@ -11,9 +11,9 @@ import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from singleshot.core.files import cache_folder
+from singleshot.core.redirects import HttpsRedirects
 from singleshot.errors import WeightsError
 
 _log = logging.getLogger(__name__)
@@ -112,19 +112,8 @@ def fetch(download: Download, folder: Path | None = None) -> Path:
     return path
 
 
-class _HttpsOnly(urllib.request.HTTPRedirectHandler):
-    """Follows at most five redirects, and none away from https."""
-
-    max_redirections = 5
-
-    def redirect_request(self, req: Any, fp: Any, code: Any, msg: Any, headers: Any, newurl: str) -> Any:
-        if not newurl.startswith("https://"):
-            raise urllib.error.URLError(f"redirected to {newurl}, which is not https")
-        return super().redirect_request(req, fp, code, msg, headers, newurl)
-
-
 def _opener() -> urllib.request.OpenerDirector:
-    return urllib.request.build_opener(_HttpsOnly)
+    return urllib.request.build_opener(HttpsRedirects)
 
 
 def _sha256(path: Path) -> str:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from singleshot.core.files import is_regular
 from singleshot.data.file_index import list_files
+from singleshot.images.packed import container_kind
 
 HEAD_BYTES = 65536
 _SIGNS: tuple[tuple[str, str], ...] = (
@@ -35,7 +36,9 @@ _DEPTH, _MOST = 3, 100
 
 
 def describe_foreign(path: Path) -> str:
-    """A sentence about label files that are there and not read; empty where there is none."""
+    """A sentence about an archive, or label files that are there and not read; empty where there is none."""
+    if container_kind(path) not in ("", "rec") and is_regular(path):
+        return f" {path} is an archive: unpack it, and name the folder."
     files = [path] if is_regular(path) else [path / name for name in list_files(path, _SUFFIXES, _DEPTH)]
     texts = [file for file in files if file.suffix.lower() == ".txt"]  # of which there may be lists and the like first
     others = [file for file in files if file.suffix.lower() != ".txt"]
