@@ -143,7 +143,7 @@ def test_results_belong_to_one_run(tmp_path: Path, kind: str) -> None:
         write([kind], tmp_path / "out", [second])
     write([kind], tmp_path / "out", [second], overwrite=True)
     text = "".join(f"{path} {path.read_bytes()!r}" for path in (tmp_path / "out").rglob("*.*") if path.is_file())
-    assert re.search(r"b\.jpg|b_1\.jpg|IMAGE: b|'b 0\.5 |images\.(mp4|txt)", text)
+    assert re.search(r"b\.jpg|b_1\.jpg|IMAGE: b|'b 0\.5 |images\.(mp4|txt)|crossings\.csv", text)
     assert "a.jpg" not in text
     assert "a_1.jpg" not in text
 

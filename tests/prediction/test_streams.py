@@ -22,7 +22,7 @@ from singleshot.prediction.streams import is_moving, start_of
 pytest.importorskip("av")
 from test_live import Camera
 
-from made_videos import make_video, number_of
+from made_videos import make_video, number_of, picture
 
 
 class WhiteCorner:
@@ -204,9 +204,25 @@ def test_zones_and_sizes(tmp_path: Path) -> None:
         assert sum(len(own["detections"]) for own in found) == count
 
 
+@pytest.mark.usefixtures("corner")
+def test_images_from_standard_input_and_from_an_address(tmp_path: Path) -> None:
+    import cv2
+
+    data = cv2.imencode(".png", picture(3))[1].tobytes()
+    result = CliRunner().invoke(app, ["predict", "-", "--out", "o"], input=data)
+    assert result.exit_code == 0, result.output
+    assert len(json.loads(Path("o/detections.json").read_text())["images"]) == 1
+    assert [path.name for path in Path("o/images").iterdir()] == ["stdin.jpg"]
+    (tmp_path / "a.png").write_bytes(data)
+    Path("list.txt").write_text("a.png\n# none\n\na.png\n")
+    code, output = predict("@list.txt", "--out", "l")
+    assert code == 0, output
+    assert len(json.loads(Path("l/detections.json").read_text())["images"]) == 1
+
+
 def test_what_moves() -> None:
-    moving = ["0", "clip.MP4", "rtsp://a/b", "http://host/stream", "https://host/a.mp4", "/dev/video1"]
-    still = ["a.jpg", "photos", "*.png", "http://host/a.jpg", "photos.zip", "-"]
+    moving = ["0", "clip.MP4", "rtsp://a/b", "http://host/stream", "https://host/a.jpg", "-"]
+    still = ["a.jpg", "photos", "*.png", "@list.txt", "photos.zip", "s3://bucket/a.jpg"]
     assert [is_moving(text) for text in moving + still] == [True] * 6 + [False] * 6
     assert [start_of(text, "start") for text in ("90", "1:30", "0:01:30.5", None)] == [90, 90, 90.5, None]
     with pytest.raises(ConfigError):

@@ -182,6 +182,7 @@ def predict(
     parse_batch_size(batch_size)
     start_s, end_s = (start_of(at, name) for at, name in ((start, "start"), (end, "end")))
     choice = FrameChoice(every, fps, start_s, end_s, max_frames)
+    sources = [own for source in sources for own in _listed_sources(source)]
     streams = [source for source in sources if is_moving(source)]
     if resume and (streams or track):
         raise ConfigError("`resume` continues runs over images; videos and tracks are looked at from their beginning")
@@ -248,9 +249,16 @@ def predict(
 def _kinds(save: str | None, moving: Moving | None, count: Sequence[str] | None) -> list[str]:
     """What to write, by what is looked at."""
     if save is None:
-        save = "images,json" if moving is None else "jsonl" if moving.is_live else "video,json"
+        save = "images,json" if moving is None or moving.is_still else "jsonl" if moving.is_live else "video,json"
     kinds = [kind.strip() for kind in save.split(",") if kind.strip()]
     return [*kinds, "crossings"] if count and "crossings" not in kinds else kinds
+
+
+def _listed_sources(source: str) -> list[str]:
+    """What a source stands for: the lines of ``@list.txt``."""
+    from singleshot.prediction.source_lists import is_list, read_source_list
+
+    return [own.source for own in read_source_list(source)] if is_list(source) else [source]
 
 
 def _total(images: int, moving: Moving | None) -> int | None:

@@ -6,6 +6,7 @@ What is live is read side by side: each look takes the newest frame of every str
 from __future__ import annotations
 
 import os
+import sys
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, nullcontext
@@ -13,10 +14,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
-from urllib.parse import urlsplit
 
 from singleshot.errors import ConfigError, ImageError
-from singleshot.images.read import IMAGE_SUFFIXES, MAX_PIXELS
+from singleshot.images.read import MAX_PIXELS
+from singleshot.prediction.fetch import fetch_image, is_address, stdin_image
 from singleshot.prediction.frames import Failure, Frame, Prediction
 from singleshot.prediction.inputs import images_of
 from singleshot.prediction.live import LiveConfig, LiveSource, is_live_address
@@ -26,10 +27,15 @@ from singleshot.prediction.video import VIDEO_SUFFIXES, FrameChoice, Video
 
 Tell = Callable[[str], object]
 
+STDIN = "-"
+"""The source that is one image from standard input."""
+
 
 def is_moving(source: str) -> bool:
-    """Whether a source is a video, a camera or a stream, by how it is written."""
-    return is_live_address(source) or is_video_address(source) or Path(source).suffix.lower() in VIDEO_SUFFIXES
+    """Whether a source is no file or folder of images, by how it is written: a video, a camera, an address, ``-``."""
+    if source == STDIN or is_live_address(source) or is_address(source):
+        return True
+    return Path(source).suffix.lower() in VIDEO_SUFFIXES
 
 
 def is_named(sources: Any) -> bool:
@@ -39,15 +45,9 @@ def is_named(sources: Any) -> bool:
     return all(isinstance(own, (str, os.PathLike, int)) and is_moving(str(own)) for own in sources)
 
 
-def is_video_address(source: str) -> bool:
-    """Whether it is an ``http`` address of something that is not an image by its suffix."""
-    parts = urlsplit(source)
-    return parts.scheme.lower() in ("http", "https") and Path(parts.path).suffix.lower() not in IMAGE_SUFFIXES
-
-
 @dataclass
 class Moving:
-    """Videos and streams of one run, as a context manager; iterating gives frames, and a `Failure` for what is damaged.
+    """Videos, streams and fetched images of one run: a context manager that gives frames, and `Failure` for damage.
 
     Args:
         sources: as they were typed.
@@ -68,7 +68,7 @@ class Moving:
     max_pixels: int | None = MAX_PIXELS
 
     def __post_init__(self) -> None:
-        self._videos: list[Video | Failure] = []
+        self._videos: list[Video | Frame | Failure] = []
         self._streams: list[LiveSource] = []
         self._stack = ExitStack()
 
@@ -91,13 +91,24 @@ class Moving:
         self._stack.close()
 
     def _open(self, source: str) -> None:
+        if source == STDIN:
+            self._videos.append(stdin_image(sys.stdin.buffer, max_pixels=self.max_pixels))
+            return
+        if is_address(source) and (frame := fetch_image(source, max_pixels=self.max_pixels)) is not None:
+            self._videos.append(frame)
+            return
         if not is_live_address(source):
             video = Video(source, self.choice, max_pixels=self.max_pixels)
-            if not is_video_address(source) or video.info.duration_s:
+            if not is_address(source) or video.info.duration_s:
                 self._videos.append(video)
                 return
         stream = LiveSource(source, self.live, self.choice, tell=self.tell, max_pixels=self.max_pixels)
         self._streams.append(self._stack.enter_context(stream))
+
+    @property
+    def is_still(self) -> bool:
+        """Whether all that was opened are single images."""
+        return not self._streams and not any(isinstance(own, Video) for own in self._videos)
 
     @property
     def is_live(self) -> bool:
@@ -112,7 +123,7 @@ class Moving:
     @property
     def expected(self) -> int | None:
         """Frames that will come, for progress bars; ``None`` where unknown."""
-        counts = [video.expected if isinstance(video, Video) else 0 for video in self._videos]
+        counts = [own.expected if isinstance(own, Video) else int(isinstance(own, Frame)) for own in self._videos]
         return None if self._streams or None in counts else sum(count or 0 for count in counts)
 
     @property
@@ -122,10 +133,10 @@ class Moving:
 
     def __iter__(self) -> Iterator[Frame | Failure]:
         for video in self._videos:
-            if isinstance(video, Failure):
-                yield video
-            else:
+            if isinstance(video, Video):
                 yield from video
+            else:
+                yield video
         if len(self._streams) == 1:
             yield from self._streams[0]
         elif self._streams:
