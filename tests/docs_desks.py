@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import av
 import cv2
 import numpy as np
 import pytest
@@ -264,7 +265,46 @@ CALIBRATION = "needs NNCF's calibration: tests/runtime"
 AS_README = "the README's command, which README.md runs"
 DOWNLOAD = "ImageNet weights are a download: tests/training/test_described.py trains it"
 HOURS = "a training of hours, and data that is not here"
+
+
+def clip() -> Names:
+    """A cup of coffee that wanders, large photos, and a polygon."""
+    photo("aerial/1.jpg", "aerial/2.jpg")
+    image = read_image(photo_folder() / "coffee.png")
+    with av.open("clip.mp4", "w") as output:
+        stream = output.add_stream("libx264", rate=10)
+        stream.width, stream.height, stream.pix_fmt = 480, 320, "yuv420p"
+        for number in range(6):
+            part = np.ascontiguousarray(image[10 * number : 320 + 10 * number, 15 * number : 480 + 15 * number])
+            output.mux(stream.encode(av.VideoFrame.from_ndarray(part, format="rgb24")))
+        output.mux(stream.encode(None))
+    Path("zone.json").write_text('{"door": [[0, 100], [480, 100], [480, 320], [0, 320]]}', encoding="utf-8")
+    return {}
+
+
+def watched(names: Names, printed: str) -> None:
+    """Every frame was looked at, and the video written."""
+    assert Path("predictions/videos/clip.mp4").is_file()
+    assert Path("tracked/detections.csv").is_file()
+    assert printed.count(" s Detections(") == 2
+
+
+def followed(names: Names, printed: str) -> None:
+    assert Path("counted/crossings.csv").is_file()
+    assert names["found"].track_ids is not None
+
+
+A_CAMERA = "a camera or a stream is needed"
+
 DESKS = {
+    "video.md": Desk(
+        clip,
+        watched,
+        parsed={"singleshot predict rtsp:": A_CAMERA, "singleshot predict 0": A_CAMERA},
+        extras=("skimage", "av"),
+    ),
+    "tracking.md": Desk(clip, followed, extras=("skimage", "av")),
+    "small-objects.md": Desk(clip, extras=("skimage", "av")),
     "README.md": Desk(
         readme,
         readme_led_to,

@@ -355,6 +355,7 @@ def test_images_of_a_split_that_are_missing_are_told(run: Run, devkit: Path) -> 
     (devkit / "VOC2007/JPEGImages/c.jpg").unlink()
     result = run(str(devkit), "--split", "2012_test+2007_test", "--save", "json")
     assert result.exit_code == 1
-    assert "2 could not be looked at" in result.output
-    assert "'q' has no annotation file" in result.output
+    assert "1 could not be looked at" in result.output
+    assert "1 could not be read" in result.output
+    assert "VOC2012/JPEGImages/q.jpg" in result.output
     assert "there is no image" in result.output

@@ -111,6 +111,7 @@ ONLY_PARSED = {
     "singleshot train VOCdevkit --recipe": "the same; tests/training runs recipes",
     "singleshot train VOCdevkit --model mxnet": "the same",
     "singleshot models --all": "builds every network: tests/models/test_catalogue.py",
+    "singleshot predict 0": "a camera: tests/prediction/test_live.py",
     "singleshot import": "checkpoints of other systems: tests/interop",
 }
 VERBS = {

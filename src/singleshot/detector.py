@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Iterator, Mapping, Sequence
+import warnings
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypedDict, Unpack, overload
+from typing import TYPE_CHECKING, Any, TypedDict, Unpack, cast, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,11 +23,14 @@ from singleshot.images.preprocess import preprocess_image
 from singleshot.images.read import MAX_PIXELS, check_rgb, read_image
 from singleshot.models.config import ModelSpec
 from singleshot.prediction.detections import Detections
-from singleshot.prediction.frames import Failure
+from singleshot.prediction.frames import Failure, Prediction
 from singleshot.prediction.inputs import images_of
+from singleshot.prediction.live import LiveConfig, Policy
 from singleshot.prediction.pipeline import Predictor
 from singleshot.prediction.settings import check_whole, choose_postprocess, class_ids_of
-from singleshot.prediction.views import ViewPlan
+from singleshot.prediction.streams import stream_results
+from singleshot.prediction.video import FrameChoice
+from singleshot.prediction.views import OVERLAP, ViewPlan, view_plan
 from singleshot.runtime.base import Backend, EngineBackend
 from singleshot.runtime.choose import COMPILE_FROM
 from singleshot.runtime.engines import Engines
@@ -212,6 +216,61 @@ class Detector:
             keep = result.detections.path is None and isinstance(images, list)
             found.append(replace(result.detections, image=result.frame.pixels) if keep else result.detections)
         return found[0] if one else found
+
+    def stream(
+        self,
+        source: Any,
+        score: float = SCORE_THRESHOLD,
+        *,
+        every: int = 1,
+        fps: float | None = None,
+        start: float | None = None,
+        end: float | None = None,
+        max_frames: int | None = None,
+        live: str = "latest",
+        track: bool = False,
+        tile: int | str | None = None,
+        overlap: float = OVERLAP,
+        merge: str = "nms",
+        augment_test: str | None = None,
+        tell: Callable[[str], object] = warnings.warn,
+        **how: Unpack[How],
+    ) -> Iterator[Prediction]:
+        """Detect in a video, a camera or a stream, frame by frame: ``for frame, found in model.stream("clip.mp4")``.
+
+        Args:
+            source: a video file; an address (``rtsp://``, ``http://``); ``0`` for the first camera; a list of streams,
+                which are looked at side by side; or images as in `predict`.
+            score: least confidence; with ``track`` weaker detections of followed objects are reported, too.
+            every, fps: each ``every``-th frame, or so many a second.
+            start, end: part of a video, in seconds.
+            max_frames: end after so many.
+            live: of streams: ``latest`` gives the newest frame and drops those in between, ``all`` gives every one.
+            track: whether objects are followed: `Detections.track_ids`.
+            tile, overlap, merge, augment_test: as ``predict --tile`` (docs/small-objects.md).
+            tell: is told, a line each, what is damaged, and that a stream stalls, ends or is back.
+            how: as in `predict`.
+
+        Returns:
+            A `Prediction` for each frame, as they come. What cannot be read is told and left out.
+
+        Raises:
+            ImageError: the source cannot be opened.
+            MissingExtraError: PyAV is not installed.
+            ConfigError: a setting that makes no sense.
+        """
+        batch_size = how.pop("batch_size", BATCH_SIZE)
+        views = view_plan(tile, overlap, merge, augment_test, how.get("agnostic", False), self.spec.preprocess.size_hw)
+        return stream_results(
+            lambda least: self.predictor(least, views=views, **how),  # type: ignore[misc]
+            source,
+            FrameChoice(every, fps, start, end, max_frames),
+            LiveConfig(cast(Policy, live)),
+            score=score,
+            track=track,
+            batch_size=batch_size,
+            tell=tell,
+        )
 
     def predictor(
         self,

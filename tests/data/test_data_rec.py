@@ -159,6 +159,19 @@ def test_what_is_no_record_file_is_refused(tmp_path: Path) -> None:
         data.open(tmp_path / "x.rec")
 
 
+def test_files_that_are_passed_over_are_named(tmp_path: Path) -> None:
+    (tmp_path / "val.rec").write_bytes(b"nothing")
+    with pytest.raises(DataError, match=r"val\.rec: does not begin with RecordIO's magic"):
+        data.open(tmp_path)
+    make_rec(tmp_path / "train.rec", [CAT], ["a.jpg"])
+    make_image(tmp_path / "b.jpg")
+    (tmp_path / "test.lst").write_text("0\t2\t5\t0\t0\t0\t1\t1\tb.jpg\n")
+    opened = data.open(tmp_path)
+    assert opened.splits == ("train",)
+    passed = [problem.file.name for problem in opened.problems if problem.kind == "other-settings"]
+    assert passed == ["val.rec", "test.lst"]
+
+
 def test_endless_damage_is_not_listed_without_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(recordio, "MAX_FAULTS", 5)
     (tmp_path / "x.rec").write_bytes(struct.pack("<I", MAGIC) * 100)

@@ -227,7 +227,7 @@ class FullDisk:
 def test_a_full_disk_costs_what_does_not_fit(tmp_path: Path, kind: str, spare: int) -> None:
     paths = [Path(f"{number}.jpg") for number in range(4)]
     outcome = []
-    with suppress(OSError), open_sinks([kind], tmp_path, paths, NAMES, ()) as (sink,):
+    with suppress(OSError), open_sinks([kind], tmp_path, paths, NAMES, ()) as (sink, *_):
         sink.write(prediction(paths[0], [[1, 2, 3, 4]]))
         disk = sink._file = FullDisk(sink._file, (tmp_path / SINKS.get(kind).top).stat().st_size + spare)  # type: ignore[attr-defined]
         for path in paths[1:3]:
@@ -249,7 +249,7 @@ def test_a_full_disk_costs_what_does_not_fit(tmp_path: Path, kind: str, spare: i
 def test_a_disk_that_is_full_at_the_end_leaves_a_valid_document(tmp_path: Path) -> None:
     failure = Failure(Path("bad.jpg"), ImageError("x" * 500))
     opened = open_sinks(["json"], tmp_path, [Path("a.jpg"), Path("bad.jpg")], NAMES, ())
-    (sink,) = opened.__enter__()
+    (sink, *_) = opened.__enter__()
     sink.write(prediction(Path("a.jpg"), [[1, 2, 3, 4]]))
     sink.fail(failure)
     sink._file = FullDisk(sink._file, (tmp_path / "detections.json").stat().st_size)  # type: ignore[attr-defined]
@@ -286,7 +286,7 @@ def test_pictures_too_wide_for_jpeg_are_png(tmp_path: Path, kind: str) -> None:
     wide = np.zeros((2, 65_501, 3), dtype=np.uint8)
     found = Detections([[0, 0, 65_501, 2]], [0.5], [0], NAMES, (2, 65_501), tmp_path / "in/w.jpg")
     notes: list[str] = []
-    with open_sinks([kind], tmp_path, [tmp_path / "in/w.jpg"], NAMES, (), note=notes.append) as (sink,):
+    with open_sinks([kind], tmp_path, [tmp_path / "in/w.jpg"], NAMES, (), note=notes.append) as (sink, *_):
         sink.write(Prediction(Frame(wide, str(found.path)), found))
     (written,) = tmp_path.rglob("*.png")
     assert image_size(written) == (2, 65_501)
@@ -297,7 +297,7 @@ def test_pictures_too_wide_for_jpeg_are_png(tmp_path: Path, kind: str) -> None:
 def test_classes_cannot_lead_out(tmp_path: Path) -> None:
     names = ("..", "", "a/b", "a_b", "/etc", "x" * 300, "dot.")
     found = Detections([[1, 2, 30, 20]] * 7, [0.5] * 7, range(7), names, (40, 60), tmp_path / "in/p.jpg")
-    with open_sinks(["crops"], tmp_path / "out", [tmp_path / "in/p.jpg"], names, ()) as (sink,):
+    with open_sinks(["crops"], tmp_path / "out", [tmp_path / "in/p.jpg"], names, ()) as (sink, *_):
         sink.write(Prediction(Frame(np.zeros((40, 60, 3), np.uint8), str(found.path)), found))
     crops = list(tmp_path.rglob("*.jpg"))
     assert len(crops) == 7
@@ -309,6 +309,7 @@ def test_pictures_are_drawn_as_asked(tmp_path: Path) -> None:
     result = prediction(tmp_path / "in" / "a.png", [[10, 15, 50, 35]])
     with open_sinks(["images"], tmp_path / "a", [tmp_path / "in/a.png"], NAMES, (), labels=False, line_width=9) as (
         sink,
+        *_,
     ):
         sink.write(result)
     drawn = read_image(tmp_path / "a/images/a.png")

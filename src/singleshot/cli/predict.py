@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
     from singleshot.prediction.frames import Result
     from singleshot.prediction.job import JobSummary
+    from singleshot.prediction.streams import Moving
+    from singleshot.prediction.viewer import Viewer
 
 # More images than this are counted by a progress bar instead of being listed one by one, and have a table of times.
 LISTED_IMAGES = 20
@@ -35,7 +37,13 @@ STAGE_NAMES = {
 
 
 def predict(
-    sources: Annotated[list[str], typer.Argument(metavar="SOURCE...", help="Image files, folders, globs.")],
+    sources: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="SOURCE...",
+            help="Images, folders, globs, videos; rtsp:// and http:// addresses; 0 for the first camera.",
+        ),
+    ],
     model: Annotated[
         str, typer.Option("--model", "--weights", help="A weights file, or 'coco' for the bundled detector.")
     ] = "coco",
@@ -46,10 +54,18 @@ def predict(
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace what is in --out; an earlier run's results are removed.")
     ] = False,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Continue the run in --out: images that are done are skipped.")
+    ] = False,
     score: Annotated[float, typer.Option(help="Least confidence of a detection, 0..1.")] = 0.3,
     save: Annotated[
-        str, typer.Option(help="What to write: images, json, jsonl, csv, text, coco, voc-results, crops (with commas).")
-    ] = "images,json",
+        str | None,
+        typer.Option(
+            help="What to write, with commas: images, video, json, jsonl, csv, text, coco, yolo, voc, voc-results, "
+            "mot, parquet, crops, crossings.",
+            show_default="images,json; of videos video,json; of streams jsonl",
+        ),
+    ] = None,
     classes: Annotated[
         list[str] | None, typer.Option(help="Only these classes, by name: person,dog.", show_default="all")
     ] = None,
@@ -96,8 +112,41 @@ def predict(
         bool | None, typer.Option("--times/--no-times", help="Say where the time went.", show_default="of many images")
     ] = None,
     max_pixels: Annotated[int, typer.Option(help="Larger images are refused.")] = 178_956_970,
+    every: Annotated[int, typer.Option(help="Of videos, each N-th frame.")] = 1,
+    fps: Annotated[float | None, typer.Option(help="Of videos, so many frames a second.", show_default="all")] = None,
+    start: Annotated[str | None, typer.Option(help="Where a video begins: 90, 1:30 or 0:01:30.")] = None,
+    end: Annotated[str | None, typer.Option(help="Where it ends.")] = None,
+    max_frames: Annotated[int | None, typer.Option(help="End after so many frames.", show_default="none")] = None,
+    live: Annotated[
+        str, typer.Option(help="Of streams: latest drops frames that come too fast, all lets the stream wait.")
+    ] = "latest",
+    show: Annotated[
+        bool, typer.Option("--show", help="Show results as they come: in a window, or on a page of this machine.")
+    ] = False,
+    track: Annotated[bool, typer.Option("--track", help="Follow objects through frames: they get ids.")] = False,
+    count: Annotated[
+        list[str] | None, typer.Option(help="Count tracks that cross a line: NAME:x1,y1,x2,y2; repeatable.")
+    ] = None,
+    zone: Annotated[
+        Path | None, typer.Option(help="Only what stands inside polygons: a JSON file of [[x, y], ...].")
+    ] = None,
+    min_size: Annotated[float, typer.Option(help="Leave out boxes with a side shorter than this, in pixels.")] = 0.0,
+    tile: Annotated[
+        str | None,
+        typer.Option(
+            help="Look at tiles, for small objects: their side, HEIGHTxWIDTH, or auto (the network's input).",
+            show_default="none",
+        ),
+    ] = None,
+    overlap: Annotated[float, typer.Option(help="Of neighbouring tiles, as a share of their side.")] = 0.2,
+    merge: Annotated[
+        str, typer.Option(help="Of boxes from several looks: nms; ios or union for objects that tiles cut.")
+    ] = "nms",
+    augment_test: Annotated[
+        str | None, typer.Option(help="Look several times: flip, scales, or both.", show_default="none")
+    ] = None,
 ) -> None:
-    """Detect objects in images.
+    """Detect objects in images, videos and streams.
 
     Examples:
 
@@ -106,6 +155,10 @@ def predict(
     * `singleshot predict "photos/*.jpg" --model runs/train/best.safetensors --out found`
     * `singleshot predict photos/ --classes person,dog --agnostic`
     * `singleshot predict VOCdevkit --split 2012_test --save voc-results --score 0.01`
+    * `singleshot predict photos/ --resume --out found`
+    * `singleshot predict clip.mp4 --track --count door:100,300,500,300`
+    * `singleshot predict rtsp://camera/1 --show`
+    * `singleshot predict aerial/ --tile 640 --overlap 0.2`
 
     An image that cannot be read, or whose results cannot be written, ends nothing: it is listed at the end, and the
     exit code is 1. Exit code 2 means that nothing was done (a wrong option, path or weights file). Ctrl-C keeps what
@@ -114,44 +167,106 @@ def predict(
     from singleshot.cli.signals import interrupt_code
     from singleshot.core.sizes import parse_batch_size
     from singleshot.detector import load
+    from singleshot.errors import ConfigError
     from singleshot.prediction.job import Output, detect_and_save, find_images_of_job
+    from singleshot.prediction.live import LiveConfig
+    from singleshot.prediction.refinement import Refinement
     from singleshot.prediction.settings import check_score
+    from singleshot.prediction.sources import FoundImages
+    from singleshot.prediction.streams import Moving, is_moving, start_of
+    from singleshot.prediction.video import FrameChoice
+    from singleshot.prediction.views import view_plan
 
     check_score(score)
     parse_batch_size(batch_size)
-    kinds = [kind.strip() for kind in save.split(",") if kind.strip()]
-    output = Output(
-        kinds=kinds, folder=out, overwrite=overwrite, labels=labels, line_width=line_width, split=split or ""
-    )
-    found = find_images_of_job(sources, output, recursive=recursive, split=split)
-    detector = load(model) if size is None else load(model).resized(size)
-    with _status("Getting the network ready (a conversion is made once, and kept) ..."):
-        predictor = detector.predictor(
-            score,
-            nms_iou=nms_iou,
-            max_detections=max_detections,
-            agnostic=agnostic,
-            top_k=top_k,
-            classes=_classes(classes, detector.class_names),
-            clip=clip,
-            max_pixels=max_pixels,
-            backend=backend,
-            precision=precision,
-            device=device,
-            compile=compile,
-            images=len(found.images),
+    start_s, end_s = (start_of(at, name) for at, name in ((start, "start"), (end, "end")))
+    choice = FrameChoice(every, fps, start_s, end_s, max_frames)
+    streams = [source for source in sources if is_moving(source)]
+    if resume and (streams or track):
+        raise ConfigError("`resume` continues runs over images; videos and tracks are looked at from their beginning")
+    moving = Moving(streams, choice, LiveConfig(cast(Any, live)), _note, max_pixels) if streams else None
+    with moving or nullcontext():
+        output = Output(
+            kinds=_kinds(save, moving, count),
+            folder=out,
+            overwrite=overwrite,
+            labels=labels,
+            line_width=line_width,
+            split=split or "",
+            resume=resume,
+            how={"save": ",".join(_kinds(save, moving, count)), "model": model, "score": score, "nms_iou": nms_iou},
         )
-    _print_notes((*found.missed, *found.notes))
-    notes: list[str] = []
-    with _progress(len(found.images)) as on_result:
-        summary = detect_and_save(predictor, found.images, output, batch_size, on_result, notes.append)
-    told = _tell(summary, predictor.backend.name, len(found.images), times)
+        output.check([Path(source) for source in streams])
+        still = [source for source in sources if source not in streams]
+        found = find_images_of_job(still, output, recursive=recursive, split=split) if still else FoundImages()
+        refinement = Refinement.of(
+            track=track,
+            score=score,
+            min_size=min_size,
+            zone=zone,
+            count=count or (),
+            fps=fps or (moving.fps if moving else None),
+        )
+        detector = load(model) if size is None else load(model).resized(size)
+        views = view_plan(tile, overlap, merge, augment_test, agnostic, detector.spec.preprocess.size_hw)
+        with _status("Getting the network ready (a conversion is made once, and kept) ..."):
+            predictor = detector.predictor(
+                refinement.detect_from,
+                nms_iou=nms_iou,
+                max_detections=max_detections,
+                agnostic=agnostic,
+                top_k=top_k,
+                classes=_classes(classes, detector.class_names),
+                clip=clip,
+                max_pixels=max_pixels,
+                backend=backend,
+                precision=precision,
+                device=device,
+                compile=compile,
+                images=None if moving else len(found.images),
+                views=views,
+            )
+        _print_notes((*found.missed, *found.notes))
+        notes: list[str] = []
+        total = _total(len(found.images), moving)
+        viewer = _viewer(labels, line_width) if show else None
+        with _progress(total, moving is not None) as on_result:
+            summary = detect_and_save(
+                predictor, found.images, output, batch_size, on_result, notes.append,
+                moving=moving, refinement=refinement, viewer=viewer,
+            )  # fmt: skip
+    told = _tell(summary, predictor.backend.name, total, times)
     _print_notes(notes)
     _print_problems(summary, found.missed)
     if summary.interruption:
         raise typer.Exit(interrupt_code(summary.interruption))
     if summary.failures or summary.problems or found.missed or not told:
         raise typer.Exit(1)
+
+
+def _kinds(save: str | None, moving: Moving | None, count: Sequence[str] | None) -> list[str]:
+    """What to write, by what is looked at."""
+    if save is None:
+        save = "images,json" if moving is None else "jsonl" if moving.is_live else "video,json"
+    kinds = [kind.strip() for kind in save.split(",") if kind.strip()]
+    return [*kinds, "crossings"] if count and "crossings" not in kinds else kinds
+
+
+def _total(images: int, moving: Moving | None) -> int | None:
+    """Images and frames that will come; ``None`` where that is not known."""
+    if moving is None:
+        return images
+    return None if moving.expected is None else images + moving.expected
+
+
+def _viewer(labels: bool, line_width: int | None) -> Viewer:
+    from singleshot.prediction.viewer import Viewer
+
+    return Viewer(_note, labels=labels, line_width=line_width)
+
+
+def _note(line: str) -> None:
+    _print_notes([line])
 
 
 def _print_notes(lines: Iterable[str]) -> None:
@@ -182,23 +297,25 @@ def _status(message: str) -> Status:
 
 
 @contextmanager
-def _progress(count: int) -> Iterator[Callable[[Result], None]]:
-    """A bar for many images, a line each for few."""
+def _progress(count: int | None, frames: bool) -> Iterator[Callable[[Result], None]]:
+    """A bar for many images or frames, a line each for few images."""
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     from singleshot.prediction.frames import Failure
 
-    columns = (BarColumn(), MofNCompleteColumn(), TextColumn("images"), TimeRemainingColumn())
+    columns = (BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[rate]}"), TimeRemainingColumn())
     console = open_console()
-    silent = count <= LISTED_IMAGES or not console.is_terminal
-    with Progress(*columns, console=console, transient=True, disable=silent) as bar:
-        task = bar.add_task("", total=count)
+    listed = not frames and count is not None and count <= LISTED_IMAGES
+    with Progress(*columns, console=console, transient=True, disable=listed or not console.is_terminal) as bar:
+        task = bar.add_task("", total=count, rate="frames" if frames else "images")
 
         def on_result(result: Result) -> None:
             bar.advance(task)
-            if count > LISTED_IMAGES:
-                return
-            if isinstance(result, Failure):
+            if not listed:
+                speed = bar.tasks[0].speed
+                if speed:
+                    bar.update(task, rate=f"{speed:.1f} {'frames' if frames else 'images'}/s")
+            elif isinstance(result, Failure):
                 typer.echo(f"{shown(result.path)}: failed")
             else:
                 objects = _listed(Counter(result.detections.names)) or "nothing found"
@@ -223,14 +340,13 @@ def _listed(objects: Counter[str]) -> str:
     return ", ".join(f"{count:,} {shown(name)}" for name, count in objects.most_common())
 
 
-def _tell(summary: JobSummary, backend: str, count: int, times: bool | None) -> bool:
+def _tell(summary: JobSummary, backend: str, count: int | None, times: bool | None) -> bool:
     """What was done; whether that could be said. The results are written by now, whatever becomes of the text."""
     if summary.interruption:
-        typer.echo(
-            f"Interrupted after {summary.done:,} of {counted(count, 'image')}; what was found is kept.", err=True
-        )
+        of_all = "" if count is None else f" of {counted(count, 'image')}"
+        typer.echo(f"Interrupted after {summary.done:,}{of_all}; what was found is kept.", err=True)
     try:
-        _print_summary(summary, backend, count > LISTED_IMAGES if times is None else times)
+        _print_summary(summary, backend, (count is None or count > LISTED_IMAGES) if times is None else times)
         if summary.folder is not None:
             typer.echo(f"Results: {shown(summary.folder)}")
     except BrokenPipeError:  # `| head` has read enough

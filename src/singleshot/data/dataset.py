@@ -26,9 +26,9 @@ from singleshot.data.validate import validate
 from singleshot.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
-    import singleshot.data.torch_dataset as loading
+    from singleshot.data import torch_dataset
 else:
-    loading = lazy_module("singleshot.data.torch_dataset")
+    torch_dataset = lazy_module("singleshot.data.torch_dataset")
 
 
 @dataclass(frozen=True)
@@ -44,8 +44,8 @@ class DetectionDataset:
         format: a name of ``FORMATS``: ``voc``, ``coco``, ``rec`` ..., or another package's.
         problems: every record that was noted, repaired or skipped.
         bad_data: the policy it was opened with.
-        unlabelled: images of the split that no label file speaks of: not among ``samples``, but an unlabelled test
-            split has nothing else.
+        unlabelled: images that the split lists and no label file speaks of: not among ``samples``, but an unlabelled
+            test split has nothing else. Nobody has looked whether they are there.
         notes: what was decided without being asked, a sentence each: how a heap of images was divided ...
     """
 
@@ -84,7 +84,7 @@ class DetectionDataset:
         preprocess: PreprocessConfig | None = None,
         *,
         use_difficult: bool = True,
-    ) -> loading.TorchDataset:
+    ) -> torch_dataset.TorchDataset:
         """The same images preprocessed, with their objects, for a training loop of one's own.
 
         Args:
@@ -101,7 +101,7 @@ class DetectionDataset:
             raise ConfigError("`size` and `preprocess` both say how large images become; keep one of them")
         if preprocess is None:
             preprocess = PreprocessConfig(size_hw=parse_size(300 if size is None else size))
-        return loading.TorchDataset(self, transform, preprocess, use_difficult=use_difficult)
+        return torch_dataset.TorchDataset(self, transform, preprocess, use_difficult=use_difficult)
 
 
 def splits(path: str | Path, format: str = "auto") -> tuple[str, ...]:
@@ -130,10 +130,10 @@ def open(
     classes: Sequence[str] | None = None,
     *,
     lower_names: bool = False,
-    transform: Transform,
+    transform: Transform | None,
     size: int | str | Sequence[int] | None = None,
     preprocess: PreprocessConfig | None = None,
-) -> loading.TorchDataset: ...
+) -> torch_dataset.TorchDataset: ...
 
 
 def open(
@@ -147,7 +147,7 @@ def open(
     transform: Transform | None = None,
     size: int | str | Sequence[int] | None = None,
     preprocess: PreprocessConfig | None = None,
-) -> DetectionDataset | loading.TorchDataset:
+) -> DetectionDataset | torch_dataset.TorchDataset:
     """Open a data set: recognise its format, read it, check every record.
 
     Args:

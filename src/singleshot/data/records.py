@@ -56,7 +56,8 @@ class Records:
         fractions: boxes are fractions of the image's width and height (YOLO).
         widths: the files state x, y, width and height (COCO), from which ``boxes`` are computed.
         states_sizes: the format states the images' sizes, so that a missing one is worth a note.
-        unlabelled: images of the split without a label file, where the format wants one of each.
+        unlabelled: images that a list names, without a label file, where the format wants one of each; they may be
+            missing themselves.
         problems: what the reader itself found.
     """
 

@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import Dataset
 
+from singleshot.core.lazy import lazy_module
 from singleshot.core.settings import PreprocessConfig
 from singleshot.core.structures import Batch, ClassMap
 from singleshot.core.transforms import Labelled, Transform, apply, step
@@ -18,7 +19,9 @@ from singleshot.images.preprocess import preprocess_image
 from singleshot.images.read import read_image
 
 if TYPE_CHECKING:
-    from singleshot.data.dataset import DetectionDataset
+    from singleshot.data import dataset
+else:
+    dataset = lazy_module("singleshot.data.dataset")
 
 
 class ImageTargets(NamedTuple):
@@ -57,7 +60,7 @@ class TorchDataset(Dataset[tuple[Tensor, ImageTargets]]):
 
     def __init__(
         self,
-        samples: DetectionDataset,
+        samples: dataset.DetectionDataset,
         transform: Transform | None = None,
         preprocess: PreprocessConfig | None = None,
         *,

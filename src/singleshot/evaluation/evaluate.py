@@ -3,30 +3,25 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Collection, Sequence
-from dataclasses import replace
+from collections.abc import Collection, Sequence
 from time import perf_counter
 from typing import TYPE_CHECKING, Literal, get_args
 
-import numpy as np
-
 from singleshot.core.lazy import lazy_module
 from singleshot.core.sizes import parse_batch_size
-from singleshot.core.structures import Sample
 from singleshot.core.wording import counted
 from singleshot.data import DetectionDataset
 from singleshot.data.train_val import open_held_out, remarks
 from singleshot.detector import BATCH_SIZE, Detector, load
 from singleshot.errors import ConfigError, DataError
-from singleshot.evaluation.metrics import DetectionTable, GroundTruth, VocConfig, evaluate_detections
+from singleshot.evaluation.collect import OnResult, Progress, as_table, detect_samples, objects_of
+from singleshot.evaluation.metrics import VocConfig, evaluate_detections
 from singleshot.evaluation.metrics.class_match import match_classes
 from singleshot.evaluation.metrics.coco import MAX_DETECTIONS
 from singleshot.evaluation.metrics.measure import VOC
 from singleshot.evaluation.numbers import Speed
 from singleshot.evaluation.result import EvalResult
 from singleshot.models.config import ModelSpec
-from singleshot.prediction.detections import Detections
-from singleshot.prediction.frames import Failure, Result
 from singleshot.prediction.pipeline import Predictor, StageTimes
 from singleshot.prediction.settings import choose_postprocess
 from singleshot.runtime.base import EngineBackend
@@ -42,12 +37,6 @@ ALL_METRICS: tuple[MetricName, ...] = get_args(MetricName)
 
 SCORE_THRESHOLD = 0.01
 """Low enough for whole curves: on COCO the AP equals that of 1e-8 to four digits."""
-
-Progress = Callable[[int, int], None]
-"""Called with the images done and the images in all."""
-
-OnResult = Callable[[Result], object]
-"""Called with what became of an image."""
 
 
 def evaluate(
@@ -225,10 +214,12 @@ def evaluate_predictor(
         raise ConfigError(f"metrics: no metric '{unknown[0]}': choose from {', '.join(ALL_METRICS)}")
     classes = match_classes(predictor.class_names, dataset.class_map.names)
     begin = perf_counter()
-    samples, found, failed = _detect(predictor, dataset.samples, parse_batch_size(batch_size), on_progress, on_result)
+    samples, found, failed = detect_samples(
+        predictor, dataset.samples, parse_batch_size(batch_size), on_progress, on_result
+    )
     wall_s = perf_counter() - begin
-    table = _as_table(found).relabel(classes.model_to_shared(len(predictor.class_names)))
-    truth = _objects(samples, use_difficult).relabel(classes.data_to_shared(len(dataset.class_map)))
+    table = as_table(found).relabel(classes.model_to_shared(len(predictor.class_names)))
+    truth = objects_of(samples, use_difficult).relabel(classes.data_to_shared(len(dataset.class_map)))
     backend = predictor.backend
     count, coco = len(classes.names), "coco" in metrics
     return EvalResult(
@@ -265,7 +256,7 @@ def _check_measurable(dataset: DetectionDataset, class_names: Sequence[str], use
     where = f"{split}{dataset.path}"
     if not len(dataset):
         raise DataError(f"{where} has no images: nothing can be measured. Name another `split`")
-    truth = _objects(dataset.samples, use_difficult)
+    truth = objects_of(dataset.samples, use_difficult)
     if not len(truth):
         raise DataError(
             f"{where} has {counted(len(dataset), 'image')} and not one labelled object: nothing can be measured. If "
@@ -275,45 +266,6 @@ def _check_measurable(dataset: DetectionDataset, class_names: Sequence[str], use
     if shared.ignored.all():
         reason = "only difficult or crowd objects" if len(shared) else "no object"
         raise DataError(f"{where} has {reason} of the classes that the model knows: nothing can be measured")
-
-
-def _objects(samples: Sequence[Sample], use_difficult: bool) -> GroundTruth:
-    truth = GroundTruth.from_samples(samples)
-    return replace(truth, difficult=np.zeros_like(truth.difficult)) if use_difficult else truth
-
-
-def _detect(
-    predictor: Predictor,
-    samples: Sequence[Sample],
-    batch_size: int,
-    on_progress: Progress | None,
-    on_result: OnResult | None,
-) -> tuple[list[Sample], list[Detections], list[str]]:
-    """Samples that could be read, what was found in each, and why the others could not be read."""
-    read, found, failed = [], [], []
-    stream = predictor.stream((sample.image_path for sample in samples), batch_size)
-    for done, (sample, result) in enumerate(zip(samples, stream, strict=True), 1):
-        if isinstance(result, Failure):
-            failed.append(str(result.error))
-        else:
-            read.append(sample)
-            found.append(result.detections)
-        if on_result:
-            on_result(result)
-        if on_progress:
-            on_progress(done, len(samples))
-    if samples and not read:
-        raise DataError(f"none of the {len(samples)} images can be read; the first: {failed[0]}")
-    return read, found, failed
-
-
-def _as_table(found: Sequence[Detections]) -> DetectionTable:
-    return DetectionTable.concatenate(
-        [
-            DetectionTable(np.full(len(item), index), item.class_ids, item.boxes_xyxy, item.scores)
-            for index, item in enumerate(found)
-        ]
-    )
 
 
 def _speed(times: StageTimes, wall_s: float, images: int, backend: str, batch_size: int) -> Speed:

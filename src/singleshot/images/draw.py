@@ -54,7 +54,7 @@ _LINE_SHARE = 0.1
 def draw_detections(
     image_rgb: NDArray[np.uint8], detections: LabelledBoxes, *, labels: bool = True, line_width: int | None = None
 ) -> NDArray[np.uint8]:
-    """Boxes and labels on a copy of an image, the surest on top.
+    """Boxes and labels on a copy of an image, the surest on top; tracked objects have their id in place of the score.
 
     Args:
         image_rgb: ``[H, W, 3]`` uint8.
@@ -98,9 +98,12 @@ def _place_labels(picture: NDArray[np.uint8], detections: LabelledBoxes, order: 
     boxes = np.asarray(detections.boxes_xyxy, dtype=np.float32)
     labels: list[_Label] = []
     corners = np.empty_like(boxes)
+    ids = getattr(detections, "track_ids", None)
     for index in order:
         class_id = int(detections.class_ids[index])
-        text = f"{detections.class_names[class_id]} {detections.scores[index]:.2f}"
+        name = detections.class_names[class_id]
+        track_id = 0 if ids is None else int(ids[index])
+        text = f"{name} #{track_id}" if track_id > 0 else f"{name} {detections.scores[index]:.2f}"
         others = np.delete(boxes, index, axis=0)
         label = _place(picture, boxes[index], text, class_colour(class_id), others, corners[: len(labels)])
         if label is not None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from singleshot.errors import ImageError
 from singleshot.prediction.detections import Detections
+from singleshot.prediction.tracking.counting import Crossing
 
 if TYPE_CHECKING:
     import numpy as np
@@ -37,18 +39,28 @@ class Frame:
         """The image file, where there is one."""
         return Path(self.name) if self.is_file else None
 
+    @property
+    def source(self) -> str:
+        """The video or stream that a frame is of; empty for images of their own."""
+        return "" if self.time_s is None else self.name.rpartition("/")[0]
+
 
 @dataclass(frozen=True, slots=True)
 class Prediction:
-    """A frame and what was found in it.
+    """A frame and what was found in it: ``for frame, found in model.stream("clip.mp4")``.
 
     Attributes:
         frame: the image.
         detections: in pixels of the image.
+        crossings: tracks that went over a line since the frame before.
     """
 
     frame: Frame
     detections: Detections
+    crossings: Sequence[Crossing] = ()
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter((self.frame, self.detections))
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,23 +4,27 @@ from __future__ import annotations
 
 import warnings
 from collections import Counter
-from collections.abc import Callable, Generator, Iterable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from time import perf_counter
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+from singleshot.core.wording import counted
 from singleshot.errors import ConfigError, ImageError, SingleshotError
 from singleshot.images.read import quiet_decoders
-from singleshot.prediction.frames import Failure, Result
+from singleshot.prediction.frames import Failure, Frame, Result
 from singleshot.prediction.not_images import other_file
-from singleshot.prediction.output_folder import new_folder
+from singleshot.prediction.output_folder import new_folder, read_journal
 from singleshot.prediction.pipeline import Predictor, StageTimes
+from singleshot.prediction.refinement import Refinement, Refiner
 from singleshot.prediction.settings import check_line_width
 from singleshot.prediction.sinks import Note, Sink, Truth, check_kinds, check_sinks, open_sinks
 from singleshot.prediction.sources import FoundImages, search_images
 from singleshot.prediction.split_images import split_images
+from singleshot.prediction.streams import Moving
 
 OUT = Path("predictions")
 """Where results go that nobody gave a folder; the next run's go to ``predictions-2``."""
@@ -38,6 +42,8 @@ class Output:
         folder: where; ``None`` makes a new one.
         overwrite: whether files that are there may be replaced; what an earlier run recorded is removed.
         labels, line_width: how boxes are drawn.
+        resume: continue the run whose results are in the folder: images that are done are skipped.
+        how: settings that a run shares with the one that it continues.
         split, truth: of the data set that the images are of, for the sinks that tell them.
     """
 
@@ -48,6 +54,8 @@ class Output:
     line_width: int | None = None
     split: str = ""
     truth: Truth | None = None
+    resume: bool = False
+    how: Mapping[str, Any] = field(default_factory=dict)
 
     def check(self, images: Sequence[Path] = ()) -> None:
         """Refuse, before any work, what could not be written.
@@ -57,10 +65,12 @@ class Output:
             OutputError: something is there that may not be replaced.
         """
         check_line_width(self.line_width)
+        if self.resume and (self.folder is None or self.overwrite):
+            raise ConfigError("`resume=True` continues the run in a folder: name it by `out`, and do not overwrite it")
         if self.folder is None:
             check_kinds(self.kinds)
         else:
-            check_sinks(self.kinds, self.folder, images, self.overwrite)
+            check_sinks(self.kinds, self.folder, images, self.overwrite, self.resume)
 
 
 class OutputProblem(NamedTuple):
@@ -152,8 +162,12 @@ def detect_and_save(
     batch_size: int = 1,
     on_result: Callable[[Result], None] | None = None,
     note: Note = warnings.warn,
+    *,
+    moving: Moving | None = None,
+    refinement: Refinement | None = None,
+    viewer: Sink | None = None,
 ) -> JobSummary:
-    """Detect in all images and write what was asked for.
+    """Detect in all images, then in all videos and streams, and write what was asked for.
 
     Args:
         predictor: the stages.
@@ -162,15 +176,24 @@ def detect_and_save(
         batch_size: images that the network sees at once.
         on_result: as in `run_job`.
         note: is told what is done otherwise than asked.
+        moving: videos and streams, entered.
+        refinement: what happens to detections before they are written.
+        viewer: another sink, which is shown everything first.
 
     Raises:
         OutputError, OSError: nothing can be written at all.
     """
     folder = output.folder or (new_folder(OUT) if output.kinds else OUT)
+    done = read_journal(folder, output.how).done if output.resume else {}
+    todo = [image for image in images if str(image) not in done]
+    if done:
+        note(f"{folder}: {counted(len(images) - len(todo), 'image')} done before, {len(todo):,} to do")
+    refiner = None if refinement is None or refinement.is_plain else Refiner(refinement)
+    summary: JobSummary | None = None
     sinks = open_sinks(
         output.kinds,
         folder,
-        images,
+        [*images, *(Path(source) for source in moving.sources)] if moving else images,
         predictor.class_names,
         predictor.category_ids,
         overwrite=output.overwrite,
@@ -179,18 +202,35 @@ def detect_and_save(
         note=note,
         split=output.split,
         truth=output.truth,
+        resume=output.resume,
+        how=output.how,
+        timed=moving is not None,
+        tracked=refinement is not None and refinement.track,
+        whole=lambda: summary is not None and summary.interruption is None,
     )
-    summary: JobSummary | None = None
     try:
-        with quiet_decoders(), sinks as opened:
-            results = predictor.stream(images, min(batch_size, len(images)))
-            summary = run_job(results, opened, predictor.times, on_result)
+        with quiet_decoders(), viewer or nullcontext(), sinks as opened:
+            items: Iterable[Path | Frame | Failure] = chain(todo, moving) if moving else todo
+            at_once = max(batch_size, moving.together) if moving else max(1, min(batch_size, len(todo)))
+            results = predictor.stream(items, at_once, live=moving is not None and moving.is_live)
+            if refiner is not None:
+                results = _refined(results, refiner)
+            summary = run_job(results, [*([viewer] if viewer else []), *opened], predictor.times, on_result)
     except OSError as error:
         if summary is None:
             raise
         summary.problems.append(OutputProblem(None, describe(error)))  # the end of a file: what came before is there
     summary.folder = folder if output.kinds else None
     return summary
+
+
+def _refined(results: Iterator[Result], refiner: Refiner) -> Iterator[Result]:
+    try:
+        for result in results:
+            yield result if isinstance(result, Failure) else refiner.apply(result)
+    finally:
+        if isinstance(results, Generator):
+            results.close()
 
 
 def run_job(

@@ -112,7 +112,7 @@ class LiveSource:
         self._changed = threading.Condition()
         self._waiting: deque[tuple[av.VideoFrame, int, float]] = deque()
         self._error: ImageError | None = None
-        self._opened = False
+        self._opened = self._is_silent = False
         self._end = threading.Event()
         self._heard = time.monotonic()
         self._count = 0
@@ -140,27 +140,42 @@ class LiveSource:
             self._waiting.clear()
             self._changed.notify_all()
 
+    @property
+    def is_over(self) -> bool:
+        """Whether no frame will come any more."""
+        with self._changed:
+            return self._end.is_set() and not self._waiting
+
+    def wait(self, seconds: float) -> None:
+        """Wait for a frame, or for the end."""
+        with self._changed:
+            if not self._waiting and not self._end.is_set():
+                self._changed.wait(seconds)
+
+    def take(self) -> Frame | None:
+        """The next frame, if there is one now. Tells that the stream is silent, and gives up, where it is time to."""
+        with self._changed:
+            taken = self._waiting.popleft() if self._waiting else None
+            self._changed.notify_all()
+            silence = time.monotonic() - self._heard
+        if taken is not None:
+            self._is_silent = False
+            frame, index, time_s = taken
+            return Frame(upright(frame), f"{self.name}/{index:06d}", index, time_s)
+        if silence > self.config.stalled_s and not self._is_silent and not self._end.is_set():
+            self._is_silent = True
+            self._tell(f"{self.name}: no picture for {silence:.0f} s; waiting")
+        if self.config.give_up_s is not None and silence > self.config.give_up_s and not self._end.is_set():
+            self._tell(f"{self.name}: no picture for {silence:.0f} s; given up")
+            self.close()
+        return None
+
     def __iter__(self) -> Iterator[Frame]:
-        stalled = False
-        while True:
-            with self._changed:
-                if not self._waiting and not self._end.is_set():
-                    self._changed.wait(self.config.stalled_s / 4)
-                taken = self._waiting.popleft() if self._waiting else None
-                self._changed.notify_all()
-                if taken is None and self._end.is_set():
-                    return
-                silence = time.monotonic() - self._heard
-            if taken is not None:
-                stalled = False
-                frame, index, time_s = taken
-                yield Frame(upright(frame), f"{self.name}/{index:06d}", index, time_s)
-            elif silence > self.config.stalled_s and not stalled:
-                stalled = True
-                self._tell(f"{self.name}: no picture for {silence:.0f} s; waiting")
-            elif self.config.give_up_s is not None and silence > self.config.give_up_s:
-                self._tell(f"{self.name}: no picture for {silence:.0f} s; given up")
-                self.close()
+        while not self.is_over:
+            self.wait(self.config.stalled_s / 4)
+            frame = self.take()
+            if frame is not None:
+                yield frame
 
     def _run(self) -> None:
         """Open, read to the end, and open again."""

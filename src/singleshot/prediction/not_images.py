@@ -10,7 +10,7 @@ from singleshot.errors import ImageError
 from singleshot.images.read import image_size
 
 _OTHER_FILES = {
-    "is a video: extract its frames first, as with 'ffmpeg -i VIDEO frame_%05d.jpg'": (
+    "is a video: `singleshot predict VIDEO` and `Detector.stream` take it": (
         *(".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".wmv", ".mpg", ".mpeg", ".3gp", ".flv", ".mts"),
     ),
     "is an archive: unpack it, and name the folder": (".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".7z", ".rar"),

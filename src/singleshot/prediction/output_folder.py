@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import IO, Self
+from typing import IO, Any, Self
 
 from singleshot.core.files import check_output
 from singleshot.errors import OutputError
@@ -24,23 +25,46 @@ class ResultFolder:
         path: the folder; made when it is missing.
         sources: files that the run reads: they are never written or removed.
         overwrite: whether files may be replaced; what an earlier run recorded is removed first.
+        resume: continue the earlier run: its files stay, and `journal` says how far it came.
+        how: settings that a run must share with the one that it continues.
 
     Raises:
-        OutputError: it holds results of an earlier run, which may not be replaced, or one of the sources is a result.
+        OutputError: it holds results of an earlier run, which may not be replaced, or one of the sources is a result;
+            or there is nothing to continue, or other settings.
         OSError: it cannot be made or written.
     """
 
-    def __init__(self, path: Path, sources: Sequence[Path] = (), overwrite: bool = False) -> None:
+    def __init__(
+        self,
+        path: Path,
+        sources: Sequence[Path] = (),
+        overwrite: bool = False,
+        *,
+        resume: bool = False,
+        how: Mapping[str, Any] | None = None,
+    ) -> None:
         self.path = path
         self._sources = sources
         self._overwrite = overwrite
         self._made: set[Path] = set()
         self._safe_folders: set[Path] = set()
+        self.journal = Journal()
+        if resume:
+            self.journal = read_journal(path, how or {})
+            check_not_sources(list(recorded_files(path)), sources)
+            self._made.update(file.relative_to(path) for file in recorded_files(path))
+            os.truncate(path / RECORD, self.journal.size)
+            self._record: IO[str] = (path / RECORD).open("a", encoding="utf-8", errors="backslashreplace")
+            return
         check_folder(path, (), sources, overwrite)
         path.mkdir(parents=True, exist_ok=True)
         remove_results(path)
-        self._record: IO[str] = (path / RECORD).open("x", encoding="utf-8", errors="backslashreplace")
-        self._note({"singleshot": __version__})
+        self._record = (path / RECORD).open("x", encoding="utf-8", errors="backslashreplace")
+        self._note({"singleshot": __version__} | ({"how": dict(how)} if how else {}))
+
+    def note_done(self, image: str, places: Mapping[str, int], error: str = "") -> None:
+        """Write down that an image is done, and how long the files are with it."""
+        self._note({"done": image, "at": dict(places)} | ({"error": error} if error else {}))
 
     def __enter__(self) -> Self:
         return self
@@ -79,6 +103,48 @@ class ResultFolder:
     def _note(self, what: object) -> None:
         self._record.write(json.dumps(what) + "\n")
         self._record.flush()
+
+
+@dataclass(frozen=True, slots=True)
+class Journal:
+    """How far an earlier run came.
+
+    Attributes:
+        done: images that were done, and why they could not be read where they could not.
+        places: length of each file with all of them.
+        size: bytes of the record that hold.
+    """
+
+    done: Mapping[str, str] = field(default_factory=dict)
+    places: Mapping[str, int] = field(default_factory=dict)
+    size: int = 0
+
+
+def read_journal(folder: Path, how: Mapping[str, Any]) -> Journal:
+    """What the record of a run says; its last line may be cut off, where the run was killed.
+
+    Raises:
+        OutputError: there is none, or it is of other settings.
+    """
+    try:
+        data = (folder / RECORD).read_bytes()
+    except OSError:
+        raise OutputError(f"{folder}: holds no results to continue: leave `resume` out") from None
+    size = data.rfind(b"\n") + 1
+    head, done, places = {}, {}, {}
+    for number, line in enumerate(data[:size].splitlines()):
+        entry = json.loads(line)
+        if number == 0:
+            head = entry.get("how", {})
+        elif isinstance(entry, dict):
+            done[entry["done"]] = entry.get("error", "")
+            places = entry["at"]
+    for name, value in how.items():
+        if head.get(name) != value:
+            raise OutputError(
+                f"{folder}: was begun with `{name}={head.get(name)!r}`: continue with that, not {value!r}"
+            )
+    return Journal(done, places, size)
 
 
 def new_folder(base: Path) -> Path:

@@ -65,7 +65,9 @@ class OutputNames:
             self.picture(path)
 
     def relative(self, path: Path) -> Path:
-        """Path below the common folder, as it is."""
+        """Path below the common folder, as it is; frames lie below the place of their video."""
+        if path.parent in self._places and path not in self._places:
+            return self._places[path.parent] / path.name
         if path not in self._places:
             self._places[path] = places([path])[0]
         return self._places[path]

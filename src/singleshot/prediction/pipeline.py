@@ -101,13 +101,14 @@ class Predictor:
     most: int | None = None
     views: ViewPlan = field(default_factory=ViewPlan)
 
-    def stream(self, sources: Iterable[Any], batch_size: int = 8) -> Iterator[Result]:
+    def stream(self, sources: Iterable[Any], batch_size: int = 8, *, live: bool = False) -> Iterator[Result]:
         """Detect in any number of images, a bounded number of them in memory.
 
         Args:
             sources: images as `as_source` takes them: paths, RGB arrays, Pillow images, tensors; frames; or one of
                 these.
             batch_size: images that the network sees at once.
+            live: whether nothing is read ahead: each result is of the newest image, and none waits.
 
         Returns:
             One result per source, in their order; what is no image is a `Failure`, too.
@@ -117,11 +118,15 @@ class Predictor:
             ImageError: the sources are neither an image nor a list of some.
         """
         parse_batch_size(batch_size)
-        return self._stream([sources] if is_one(sources) else as_iterable(sources), batch_size)
+        return self._stream([sources] if is_one(sources) else as_iterable(sources), batch_size, live)
 
-    def _stream(self, sources: Iterable[Any], batch_size: int) -> Iterator[Result]:
+    def _stream(self, sources: Iterable[Any], batch_size: int, live: bool) -> Iterator[Result]:
         rest = enumerate(sources)
         groups = iter(lambda: list(islice(rest, batch_size)), [])
+        if live:
+            for group in groups:
+                yield from self._finish_group(self._read(group))
+            return
         first, second = next(groups, None), next(groups, None)
         if first is not None and second is None:
             yield from self._finish_group(self._read(first))  # threads would only cost time
@@ -132,6 +137,8 @@ class Predictor:
         """Read and check one image, the source's ``index``-th."""
         start = perf_counter()
         try:
+            if isinstance(item, Failure):
+                return item
             if isinstance(item, Frame):
                 check_rgb(item.pixels)
                 return item

@@ -123,6 +123,30 @@ class ViewPlan:
         return parts
 
 
+def view_plan(
+    tile: str | int | None,
+    overlap: float,
+    merge: str,
+    augment_test: str | None,
+    agnostic: bool,
+    input_hw: tuple[int, int],
+) -> ViewPlan:
+    """A plan from settings as they are typed.
+
+    Args:
+        tile: as in `parse_tile`; ``None`` for no tiles.
+        overlap, merge, agnostic: as in `ViewPlan`.
+        augment_test: as in `parse_augment_test`; ``None`` for none.
+        input_hw: (height, width) of the network's input.
+
+    Raises:
+        ConfigError: a value that makes no sense.
+    """
+    tile_hw = None if tile is None else parse_tile(tile, input_hw)
+    more = {} if augment_test is None else parse_augment_test(augment_test)
+    return ViewPlan(tile_hw, overlap, merge=merge, agnostic=agnostic, **more)  # type: ignore[arg-type]
+
+
 def parse_tile(text: str | int, input_hw: tuple[int, int]) -> tuple[int, int]:
     """``640``, ``HEIGHTxWIDTH``, or ``auto``: tiles of the network's own input, which show every pixel as it is.
 

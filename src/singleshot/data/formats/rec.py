@@ -39,6 +39,7 @@ from singleshot.images.recordio import (
 
 PACKED, LIST = ".rec", ".lst"
 MIN_HEADER, MIN_OBJECT, DIFFICULT = 2, 5, 5
+NOT_PACKED = "does not begin with RecordIO's magic number: it is no .rec file of MXNet, or damaged"
 
 
 @dataclass(frozen=True)
@@ -84,9 +85,10 @@ class RecLayout:
         """Names made of the numbers of all splits, for files beside which nothing names the classes."""
         count = max((int(label) + 1 for part in self._parts.values() for label in part.labels), default=0)
         if count:
+            last = f" to {stand_in(count - 1)}" if count > 1 else ""
+            place = self.root / "classes.txt"
             message = (
-                f"no list names the classes: {stand_in(0)} to {stand_in(count - 1)}; put their names in order, one a "
-                f"line, into {self.root / 'classes.txt'}"
+                f"no list names the classes: {stand_in(0)}{last}; put their names in order, one a line, into {place}"
             )
             records.add_problem(self.root, None, "unnamed-class", message, "noted")
         return tuple(map(stand_in, range(count)))
@@ -96,26 +98,26 @@ def find(path: Path) -> RecLayout | None:
     """Recognise packed files or lists at ``path``: one of them, or a folder with some.
 
     Raises:
-        DataError: a ``.rec`` file that the user named is none.
+        DataError: a ``.rec`` file that the user named, or every one that is called after a split, is none.
     """
-    if path.is_file():
-        suffix = path.suffix.lower()
-        if suffix == PACKED and not _is_packed(path):
-            raise DataError(
-                f"{path}: does not begin with RecordIO's magic number: it is no .rec file of MXNet, or damaged"
-            )
-        files = [path] if suffix == PACKED or (suffix == LIST and _is_list(path)) else []
-        root = path.parent
+    root = path if path.is_dir() else path.parent
+    packed = visible(path, PACKED) if path.is_dir() else [path] * (path.suffix.lower() == PACKED and path.is_file())
+    lists = visible(path, LIST) if path.is_dir() else [path] * (path.suffix.lower() == LIST and path.is_file())
+    files = [file for file in packed if _is_packed(file)]
+    passed = {file: NOT_PACKED for file in packed if file not in files and (names_split(file.stem) or file == path)}
+    if passed and not files:
+        file, why = next(iter(passed.items()))
+        raise DataError(f"{file}: {why}")
+    alone = [file for file in lists if file.with_suffix(PACKED) not in files and _is_list(file)]
+    if files:
+        passed |= dict.fromkeys(alone, "there is no .rec of this name, and those that are here are read")
     else:
-        packed = [file for file in visible(path, PACKED) if _is_packed(file)]
-        stems = {file.stem for file in packed}
-        lists = [file for file in visible(path, LIST) if file.stem not in stems and _is_list(file)]
-        files = packed or [file for file in lists if len(lists) == 1 or names_split(file.stem)]
-        root = path
+        files = [file for file in alone if len(alone) == 1 or names_split(file.stem)]
     if not files:
         return None
     lone = len(files) == 1 and not names_split(files[0].stem)
     names, problems = find_class_list([root])
+    problems += [Problem(file, None, "other-settings", "noted", f"passed over: {why}") for file, why in passed.items()]
     return RecLayout(root, {"" if lone else file.stem: file for file in files}, names, tuple(problems))
 
 

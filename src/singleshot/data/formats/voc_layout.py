@@ -199,11 +199,8 @@ def _read_image(
         text = key.removeprefix("//")
         image = part.find_image(text, text)
         message = f"'{text}' has no annotation file {part.annotations / (listed_name(text) + '.xml')}"
-        if image is None:
-            records.add_problem(*where, "missing-image", f"{message} and no image")
-        else:
-            records.add_problem(*where, "missing-annotation", message)
-            records.unlabelled.append(image)
+        records.add_problem(*where, "missing-annotation", message)
+        records.unlabelled.append(image or part.images / f"{listed_name(text)}.jpg")
         _use(used, image, key)
         return
     if isinstance(voc, Problem):

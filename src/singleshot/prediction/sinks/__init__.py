@@ -13,7 +13,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import NamedTuple, Protocol, Self
+from typing import Any, NamedTuple, Protocol, Self, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -58,7 +58,10 @@ class SinkKind(Protocol):
         """A sink for a run, which is opened by ``with``."""
 
 
-_OURS = ("json", "jsonl", "csv", "text", "coco", "voc-results", "images", "crops", "video", "mot", "parquet")
+_OURS = (
+    *("json", "jsonl", "csv", "text", "coco", "voc-results", "images", "crops"),
+    *("video", "mot", "parquet", "crossings"),
+)
 
 SINKS: Registry[SinkKind] = Registry(
     "sink",
@@ -91,18 +94,21 @@ class Run:
     Attributes:
         folder: where they write.
         names: of the pictures.
-        images: how many there will be.
+        images: how many there will be; ``None`` where that is not known, as of videos.
         class_names, category_ids: what class ids mean.
         labels: whether boxes have names.
         line_width: of boxes, in pixels; ``None`` follows the picture's size.
         note: is told what is done otherwise than asked.
         split: of a data set, that the images are; empty where they are none.
         truth: the labelled objects, where the images are a data set's.
+        timed: whether there are frames of videos among the images.
+        tracked: whether objects have track ids.
+        whole: asked at the end of a run of unknown length: whether it came to its end.
     """
 
     folder: ResultFolder
     names: OutputNames
-    images: int
+    images: int | None
     class_names: tuple[str, ...] = ()
     category_ids: tuple[int, ...] = ()
     labels: bool = True
@@ -110,6 +116,9 @@ class Run:
     note: Note = warnings.warn
     split: str = ""
     truth: Truth | None = None
+    timed: bool = False
+    tracked: bool = False
+    whole: Callable[[], bool] = lambda: True
 
     def write_picture(self, name: Callable[[str], Path], picture: NDArray[np.uint8]) -> None:
         """Write a picture below the folder, as PNG where JPEG cannot hold it.
@@ -140,6 +149,11 @@ def open_sinks(
     note: Note = warnings.warn,
     split: str = "",
     truth: Truth | None = None,
+    timed: bool = False,
+    tracked: bool = False,
+    whole: Callable[[], bool] = lambda: True,
+    resume: bool = False,
+    how: Mapping[str, Any] | None = None,
 ) -> Iterator[list[Sink]]:
     """Open sinks together.
 
@@ -152,33 +166,81 @@ def open_sinks(
         labels, line_width: how boxes are drawn.
         note: is told what is done otherwise than asked.
         split, truth: of a data set.
+        timed, tracked, whole: as in `Run`; of timed runs the number of images is not known.
+        resume, how: as in `ResultFolder`.
 
     Raises:
         ConfigError: an unknown kind.
         OutputError: something is there that may not be replaced.
     """
-    check_sinks(kinds, folder, images, overwrite)
+    check_sinks(kinds, folder, images, overwrite, resume)
     with ExitStack() as stack:
         if not kinds:
             yield []
             return
-        made = stack.enter_context(ResultFolder(folder, images, overwrite))
-        labels_of = (tuple(class_names), tuple(category_ids))
-        run = Run(made, OutputNames(images), len(images), *labels_of, labels, line_width, note, split, truth)
+        made = stack.enter_context(ResultFolder(folder, images, overwrite, resume=resume, how=how))
+        run = Run(
+            made,
+            OutputNames(images),
+            None if timed else len(images),
+            tuple(class_names),
+            tuple(category_ids),
+            labels,
+            line_width,
+            note,
+            split,
+            truth,
+            timed,
+            tracked,
+            whole,
+        )
         makers = [SINKS.get(kind) for kind in dict.fromkeys(kinds)]
         makers.sort(key=lambda make: not Path(make.top).suffix)  # files of numbers before folders of pictures
-        yield [stack.enter_context(make(run)) for make in makers]
+        opened = [stack.enter_context(make(run)) for make in makers]
+        yield opened if timed else [*opened, _Bookkeeper(made, opened)]
 
 
-def check_sinks(kinds: Sequence[str], folder: Path, images: Sequence[Path], overwrite: bool = False) -> None:
+class _Bookkeeper:
+    """The last sink: notes that an image is done, once all others have it."""
+
+    top = ""
+
+    def __init__(self, folder: ResultFolder, sinks: Sequence[Sink]) -> None:
+        self._folder = folder
+        self._files = {kind.top: kind for sink in sinks if hasattr(kind := cast(Any, sink), "length")}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        return None
+
+    def write(self, prediction: Prediction) -> None:
+        self._note(prediction.frame.name)
+
+    def fail(self, failure: Failure) -> None:
+        self._note(str(failure.path), str(failure.error))
+
+    def _note(self, image: str, error: str = "") -> None:
+        self._folder.note_done(image, {top: sink.length for top, sink in self._files.items()}, error)
+
+
+def check_sinks(
+    kinds: Sequence[str], folder: Path, images: Sequence[Path], overwrite: bool = False, resume: bool = False
+) -> None:
     """Refuse, before any work, what `open_sinks` would refuse.
 
     Raises:
-        ConfigError: an unknown kind.
+        ConfigError: an unknown kind, or with ``resume`` one that cannot be continued.
         OutputError: something is there that may not be replaced.
     """
     check_kinds(kinds)
     if not kinds:
+        return
+    if resume:
+        for kind in kinds:
+            if not getattr(SINKS.get(kind), "resumes", False):
+                raise ConfigError(f"`save='{kind}'` cannot be continued: leave it out of the runs that may be")
         return
     check_folder(folder, [SINKS.get(kind).top for kind in kinds], images, overwrite)
     if overwrite and "images" in kinds and folder.is_dir():

@@ -28,6 +28,8 @@ def path_of(prediction: Prediction) -> Path:
 class FolderSink:
     """Writes files of their own for every image; nothing is open between images."""
 
+    resumes: ClassVar[bool] = True
+
     top: ClassVar[str]
     """Name of the folder."""
 
@@ -54,6 +56,7 @@ class FileSink:
     What UTF-8 cannot hold (file names of another encoding) is written as ``\\udc..`` escapes, which JSON reads back.
     """
 
+    resumes: ClassVar[bool] = True
     top: ClassVar[str]
     """Name of the file."""
 
@@ -67,6 +70,13 @@ class FileSink:
 
     def __enter__(self) -> Self:
         path = self._run.folder.claim(self._name)
+        journal = self._run.folder.journal
+        if self.top in journal.places:
+            self._begin_at, self._at = len(encoded(self._begin())), journal.places[self.top]
+            self._seen = len(journal.done)
+            self._file = path.open("r+b", buffering=0)
+            self._write(self._tail)
+            return self
         path.unlink(missing_ok=True)  # a link, too: what it leads to is not ours
         self._file = path.open("xb", buffering=0)
         try:
@@ -81,7 +91,14 @@ class FileSink:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         with self._file:
-            self._put(encoded(self._end(complete=self._seen == self._run.images and kind is None)))
+            run = self._run
+            whole = run.whole() if run.images is None else self._seen == run.images
+            self._put(encoded(self._end(complete=whole and kind is None)))
+
+    @property
+    def length(self) -> int:
+        """Bytes of the file without its end: where the next image goes."""
+        return self._at
 
     def write(self, prediction: Prediction) -> None:
         """Add one image."""
@@ -130,6 +147,14 @@ class FileSink:
         while rest:
             rest = rest[self._file.write(rest) :]
         self._file.truncate()
+
+
+def record_of(prediction: Prediction) -> dict[str, Any]:
+    """What JSON says of one image; a frame of a video also has its name, number and time."""
+    frame, record = prediction.frame, prediction.detections.to_dict(vocabulary=False)
+    if frame.time_s is not None:
+        record |= {"name": frame.name, "frame": frame.index, "time_s": round(frame.time_s, 6)}
+    return record
 
 
 def run_head(run: Run) -> dict[str, Any]:

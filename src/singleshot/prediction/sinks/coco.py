@@ -20,6 +20,9 @@ class CocoSink(FileSink):
     def __init__(self, run: Run) -> None:
         super().__init__(run)
         self._ids: set[int] = set()
+        for path, error in run.folder.journal.done.items():
+            if not error:
+                self._image_id(Path(path))
 
     def _begin(self) -> str:
         return "["

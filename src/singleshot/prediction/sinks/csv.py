@@ -11,20 +11,32 @@ from singleshot.prediction.frames import Prediction
 from singleshot.prediction.sinks import SINKS
 from singleshot.prediction.sinks.base import FileSink
 
+TIME_COLUMNS = ("frame", "time_s")
+TRACK_COLUMNS = ("track_id",)
+
 
 class CsvSink(FileSink):
-    """One row per object."""
+    """One row per object; of videos with the frame's name, number and time, and of tracks with their ids."""
 
     top = "detections.csv"
 
     def _begin(self) -> str:
-        return _csv_lines([CSV_COLUMNS])
+        timed, tracked = TIME_COLUMNS if self._run.timed else (), TRACK_COLUMNS if self._run.tracked else ()
+        return csv_lines([(*CSV_COLUMNS, *timed, *tracked)])
 
     def _text(self, prediction: Prediction) -> str:
-        return _csv_lines(prediction.detections.to_rows())
+        frame, found = prediction.frame, prediction.detections
+        rows = found.to_rows()
+        if self._run.timed:
+            at = ("", "") if frame.time_s is None else (frame.index, f"{frame.time_s:.6f}")
+            rows = [(frame.name, *row[1:], *at) for row in rows]
+        if self._run.tracked and found.track_ids is not None:
+            rows = [(*row, track_id) for row, track_id in zip(rows, found.track_ids.tolist(), strict=True)]
+        return csv_lines(rows)
 
 
-def _csv_lines(rows: Iterable[Sequence[object]]) -> str:
+def csv_lines(rows: Iterable[Sequence[object]]) -> str:
+    """Rows as CSV text."""
     text = io.StringIO(newline="")
     csv.writer(text).writerows(rows)
     return text.getvalue()

@@ -9,7 +9,7 @@ from typing import Any
 from singleshot.prediction.detections import Detections
 from singleshot.prediction.frames import Failure, Prediction
 from singleshot.prediction.sinks import SINKS, Run
-from singleshot.prediction.sinks.base import FileSink, failure_record, run_head, to_json
+from singleshot.prediction.sinks.base import FileSink, failure_record, record_of, run_head, to_json
 
 
 class JsonSink(FileSink):
@@ -22,14 +22,15 @@ class JsonSink(FileSink):
     top = "detections.json"
 
     def __init__(self, run: Run) -> None:
-        self._failed: list[dict[str, str]] = []
+        before = run.folder.journal.done
+        self._failed = [{"path": path, "error": error} for path, error in before.items() if error]
         super().__init__(run)
 
     def _begin(self) -> str:
         return to_json(run_head(self._run))[:-1] + ', "images": ['
 
     def _text(self, prediction: Prediction) -> str:
-        return self._listed([to_json(prediction.detections.to_dict(vocabulary=False))])
+        return self._listed([to_json(record_of(prediction))])
 
     def fail(self, failure: Failure) -> None:
         """Remember a failed image for the end of the document."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from singleshot.prediction.frames import Failure, Prediction
 from singleshot.prediction.sinks import SINKS
-from singleshot.prediction.sinks.base import FileSink, failure_record, run_head, to_json
+from singleshot.prediction.sinks.base import FileSink, failure_record, record_of, run_head, to_json
 
 
 class JsonLinesSink(FileSink):
@@ -16,7 +16,7 @@ class JsonLinesSink(FileSink):
         return to_json(run_head(self._run)) + "\n"
 
     def _text(self, prediction: Prediction) -> str:
-        return to_json(prediction.detections.to_dict(vocabulary=False)) + "\n"
+        return to_json(record_of(prediction)) + "\n"
 
     def fail(self, failure: Failure) -> None:
         """Add the reason."""

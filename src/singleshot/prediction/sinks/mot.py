@@ -11,7 +11,6 @@ from singleshot.errors import ConfigError
 from singleshot.prediction.frames import Failure, Prediction
 from singleshot.prediction.output_names import UniqueNames, safe_name
 from singleshot.prediction.sinks import SINKS, Run
-from singleshot.prediction.sinks.base import path_of
 
 
 class MotSink:
@@ -41,7 +40,7 @@ class MotSink:
         found, frame = prediction.detections, prediction.frame
         if found.track_ids is None:
             raise ConfigError("`save='mot'` writes tracks: follow the objects by `track=True`")
-        source = str(path_of(prediction).parent) if frame.time_s is not None else ""
+        source = frame.source
         if self._file is None or source != self._source:
             self._close()
             name = self._names.take(Path(f"{safe_name(Path(source).stem or 'images')}.txt"))

@@ -20,7 +20,6 @@ from singleshot.images.draw import draw_detections
 from singleshot.prediction.frames import Failure, Prediction
 from singleshot.prediction.output_names import safe_name
 from singleshot.prediction.sinks import SINKS, Run
-from singleshot.prediction.sinks.base import path_of
 
 if TYPE_CHECKING:
     import av
@@ -63,7 +62,7 @@ class VideoSink:
     def write(self, prediction: Prediction) -> None:
         """Draw one frame and add it to the video of its source."""
         frame, run = prediction.frame, self._run
-        source = str(path_of(prediction).parent) if frame.time_s is not None else ""
+        source = frame.source
         picture = draw_detections(frame.pixels, prediction.detections, labels=run.labels, line_width=run.line_width)
         if self._writer is None or source != self._source:
             self._finish()

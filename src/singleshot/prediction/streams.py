@@ -1,0 +1,202 @@
+"""Sources that move: videos, cameras and streams, opened together and read one after another.
+
+What is live is read side by side: each look takes the newest frame of every stream that has one.
+"""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, nullcontext
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+from urllib.parse import urlsplit
+
+from singleshot.errors import ConfigError, ImageError
+from singleshot.images.read import IMAGE_SUFFIXES, MAX_PIXELS
+from singleshot.prediction.frames import Failure, Frame, Prediction
+from singleshot.prediction.inputs import images_of
+from singleshot.prediction.live import LiveConfig, LiveSource, is_live_address
+from singleshot.prediction.pipeline import Predictor
+from singleshot.prediction.refinement import Refinement, Refiner
+from singleshot.prediction.video import VIDEO_SUFFIXES, FrameChoice, Video
+
+Tell = Callable[[str], object]
+
+
+def is_moving(source: str) -> bool:
+    """Whether a source is a video, a camera or a stream, by how it is written."""
+    return is_live_address(source) or is_video_address(source) or Path(source).suffix.lower() in VIDEO_SUFFIXES
+
+
+def is_named(sources: Any) -> bool:
+    """Whether sources are names of videos, cameras or streams, all of them."""
+    if not isinstance(sources, (list, tuple)) or not sources:
+        return False
+    return all(isinstance(own, (str, os.PathLike, int)) and is_moving(str(own)) for own in sources)
+
+
+def is_video_address(source: str) -> bool:
+    """Whether it is an ``http`` address of something that is not an image by its suffix."""
+    parts = urlsplit(source)
+    return parts.scheme.lower() in ("http", "https") and Path(parts.path).suffix.lower() not in IMAGE_SUFFIXES
+
+
+@dataclass
+class Moving:
+    """Videos and streams of one run, as a context manager; iterating gives frames, and a `Failure` for what is damaged.
+
+    Args:
+        sources: as they were typed.
+        choice: which frames of each.
+        live: how live ones are followed.
+        tell: is told, a line each, what happens to streams.
+        max_pixels: larger pictures are refused.
+
+    Raises:
+        ImageError, MissingExtraError: on entering: one of them cannot be opened. Of several videos the others are
+            read, and it is a `Failure`.
+    """
+
+    sources: Sequence[str]
+    choice: FrameChoice = field(default_factory=FrameChoice)
+    live: LiveConfig = field(default_factory=LiveConfig)
+    tell: Tell = warnings.warn
+    max_pixels: int | None = MAX_PIXELS
+
+    def __post_init__(self) -> None:
+        self._videos: list[Video | Failure] = []
+        self._streams: list[LiveSource] = []
+        self._stack = ExitStack()
+
+    def __enter__(self) -> Self:
+        for source in self.sources:
+            try:
+                self._open(source)
+            except ImageError as error:
+                if len(self.sources) == 1:
+                    raise
+                self._videos.append(Failure(Path(source), error))
+        if self._streams and any(isinstance(video, Video) for video in self._videos):
+            self._stack.close()
+            raise ConfigError("videos and live streams do not go together: name them in runs of their own")
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stack.close()
+
+    def _open(self, source: str) -> None:
+        if not is_live_address(source):
+            video = Video(source, self.choice, max_pixels=self.max_pixels)
+            if not is_video_address(source) or video.info.duration_s:
+                self._videos.append(video)
+                return
+        stream = LiveSource(source, self.live, self.choice, tell=self.tell, max_pixels=self.max_pixels)
+        self._streams.append(self._stack.enter_context(stream))
+
+    @property
+    def is_live(self) -> bool:
+        """Whether frames come by themselves."""
+        return bool(self._streams)
+
+    @property
+    def together(self) -> int:
+        """Streams that are looked at side by side."""
+        return max(1, len(self._streams))
+
+    @property
+    def expected(self) -> int | None:
+        """Frames that will come, for progress bars; ``None`` where unknown."""
+        counts = [video.expected if isinstance(video, Video) else 0 for video in self._videos]
+        return None if self._streams or None in counts else sum(count or 0 for count in counts)
+
+    @property
+    def fps(self) -> float | None:
+        """Frames a second of the first video."""
+        return next((video.info.fps for video in self._videos if isinstance(video, Video)), None)
+
+    def __iter__(self) -> Iterator[Frame | Failure]:
+        for video in self._videos:
+            if isinstance(video, Failure):
+                yield video
+            else:
+                yield from video
+        if len(self._streams) == 1:
+            yield from self._streams[0]
+        elif self._streams:
+            yield from side_by_side(self._streams)
+
+
+def side_by_side(streams: Sequence[LiveSource]) -> Iterator[Frame]:
+    """Frames of several live sources as they come, in turns; ends with the last of them."""
+    open_streams = list(streams)
+    while open_streams:
+        got = False
+        for stream in list(open_streams):
+            frame = stream.take()
+            if frame is not None:
+                got = True
+                yield frame
+            elif stream.is_over:
+                open_streams.remove(stream)
+        if not got and open_streams:
+            open_streams[0].wait(0.005)
+
+
+def start_of(text: str | None, name: str) -> float | None:
+    """Seconds from ``90``, ``1:30`` or ``0:01:30.5``; ``None`` stays so.
+
+    Raises:
+        ConfigError: it is none of these.
+    """
+    if text is None:
+        return None
+    try:
+        parts = [float(part) for part in text.split(":")]
+    except ValueError:
+        parts = []
+    if not 1 <= len(parts) <= 3 or any(part < 0 for part in parts):
+        raise ConfigError(f"`{name}='{text}'`: seconds, MINUTES:SECONDS or HOURS:MINUTES:SECONDS")
+    return float(sum(part * 60**power for power, part in enumerate(reversed(parts))))
+
+
+def stream_results(
+    make: Callable[[float], Predictor],
+    source: Any,
+    choice: FrameChoice,
+    live: LiveConfig,
+    *,
+    score: float,
+    track: bool,
+    batch_size: int,
+    tell: Tell,
+) -> Iterator[Prediction]:
+    """What `Detector.stream` gives.
+
+    Args:
+        make: makes the stages, for a least score.
+        source: as there.
+        choice, live: which frames, and how streams are followed.
+        score, track: what is reported.
+        batch_size: frames of a file that the network sees at once.
+        tell: is told what goes wrong.
+    """
+    sources = [source] if isinstance(source, (str, os.PathLike, int)) else source
+    names = [str(own) for own in sources] if is_named(sources) else []
+    with Moving(names, choice, live, tell) if names else nullcontext() as moving:
+        fps = choice.fps or (moving.fps if moving else None)
+        refinement = Refinement.of(track=track, score=score, fps=fps)
+        predictor, refiner = make(refinement.detect_from), Refiner(refinement)
+        is_live = moving is not None and moving.is_live
+        at_once = moving.together if moving is not None and is_live else batch_size
+        items = images_of(source)[0] if moving is None else moving
+        for result in predictor.stream(items, at_once, live=is_live):
+            if isinstance(result, Failure):
+                tell(str(result.error))
+            else:
+                yield refiner.apply(result)
