@@ -159,7 +159,7 @@ def test_settings_exist() -> None:
         if section == "augment":
             assert name in AugmentConfig.model_fields
         else:
-            assert f"'{name}'" in str(fields(SECTIONS[section], section)), f"{section}.{name}"
+            assert name in fields(SECTIONS[section], section), f"{section}.{name}"
 
 
 def fields(config: type[TrainConfig | ModelSpec], section: str) -> list[str]:
