@@ -401,6 +401,12 @@ DESKS = {
         docs_moving.ultralytics, imported, (TRAIN,), {"singleshot benchmark": "takes its seconds: tests/evaluation"}
     ),
     "migrate-from-mxnet-ssd.md": Desk(from_mxnet, imported, extras=("skimage",)),
+    "coming-from.md": Desk(
+        docs_moving.coming_from,
+        shortened=(("packed --steps 1000", "packed --steps 1 --batch 2 --workers 0 --size 96 --amp fp32"),),
+        parsed={"singleshot train VOCdevkit": HOURS},
+        extras=("matplotlib",),
+    ),
     "migrate-from-ssd-pytorch.md": Desk(
         parsed={"singleshot": "a checkpoint that is not here: tests/interop imports one of the same names"}
     ),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from singleshot.data.convert import convert
 from singleshot.demo.scenes import make_scenes
 from singleshot.interop.pytorch.pytorch_ssd import translate
 from singleshot.models.build import build_network
+from singleshot.weights.bundled import bundled_path
 
 Names = dict[str, Any]
 FRUIT = ("Apple", "Banana", "Pear")
@@ -129,3 +131,38 @@ def tensorflow(checkpoint: Callable[[], Names]) -> Callable[[], Names]:
         return checkpoint()
 
     return prepare
+
+
+def coming_from() -> Names:
+    """VOC's devkit with its lists, in five of its classes; packed data, a weights file, mxnet-ssd's lists."""
+    for number, (folder, lists) in enumerate(
+        {
+            "VOCdevkit/VOC2007": ("train", "val", "test"),
+            "VOCdevkit/VOC2012": ("train", "val"),
+            "photos": ("trainval", "test"),
+        }.items()
+    ):
+        make_scenes(folder, count=4 * len(lists), seed=number, size_hw=SIZE_HW)
+        as_voc_names(Path(folder))
+        stems = sorted(path.stem for path in Path(folder, "JPEGImages").iterdir())
+        own = {name: stems[4 * k : 4 * k + 4] for k, name in enumerate(lists)}
+        own.setdefault("trainval", own.get("train", []) + own.get("val", []))
+        for name, listed in own.items():
+            Path(folder, "ImageSets/Main", f"{name}.txt").write_text("\n".join(listed))
+    shutil.copy(Path("photos/JPEGImages", stems[0] + ".jpg"), "photos/a.jpg")
+    convert("photos", "packed", "rec")
+    shutil.copy(bundled_path("coco"), "ssd300.safetensors")
+    lists_of = {"network": "mobilenet", "input_size_hw": [96, 96], "from_layers": ["conv_12_relu", ""]}
+    lists_of |= {"num_filters": [-1, 64], "strides": [-1, 2], "pads": [-1, 1], "sizes": [0.3, 0.9], "ratios": [1, 2]}
+    Path("lists.yaml").write_text(yaml.safe_dump(lists_of))
+    return {}
+
+
+def as_voc_names(folder: Path) -> None:
+    """Give the things of rendered scenes names of VOC's classes."""
+    voc = {"ball": "dog", "box": "cat", "mug": "person", "ring": "car", "star": "bottle"}
+    for path in (folder / "Annotations").iterdir():
+        text = path.read_text()
+        for ours, theirs in voc.items():
+            text = text.replace(f"<name>{ours}</name>", f"<name>{theirs}</name>")
+        path.write_text(text)

@@ -38,7 +38,7 @@ from singleshot.training.config import TrainConfig
 
 every_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 # Files of other systems, and of readers, that the pages name.
-FOREIGN = {"examples/ssd/score_ssd_pascal.py", "my_parts.py"}
+FOREIGN = {"examples/ssd/score_ssd_pascal.py", "my_parts.py", "tools/im2rec.py", "test.py", "deploy.py"}
 # Where a problem of data is made: its kind stands before its action, or is the first such word of the call.
 KIND = re.compile(r'(?:add_problem|Problem|report|LineError|_leave_out)\([^"]*"([a-z]+(?:-[a-z]+)*)"')
 
