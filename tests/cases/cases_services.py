@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import resource
+import runpy
 import shutil
 import subprocess
 import sys
 import zipfile
 from collections.abc import Callable
+from contextlib import redirect_stdout
 from pathlib import Path
 
 import pytest
@@ -43,10 +46,21 @@ def quick_compiler(folder: Path) -> str:
     return str(script)
 
 
+def run_here(folder: Path, *arguments: str, **environment: str) -> str:
+    """Run a case's ``run.py`` within this process; what it printed."""
+    printed = io.StringIO()
+    with pytest.MonkeyPatch.context() as patch, redirect_stdout(printed):
+        patch.chdir(folder)
+        patch.setattr(sys, "argv", ["run.py", *arguments])
+        for name, value in environment.items():
+            patch.setenv(name, value)
+        runpy.run_path("run.py", run_name="__main__")
+    return printed.getvalue()
+
+
 def pickle_after_predict(folder: Path) -> None:
     for backend in ("torch", "openvino"):  # ONNX with a smaller network in tests/backends/test_engines.py
-        done = run(folder, "run.py", backend)
-        assert done.returncode == 0, done.stderr
+        run_here(folder, backend)
 
 
 def threads_first_call(folder: Path) -> None:
@@ -83,8 +97,8 @@ def threshold_of_each_call(folder: Path) -> None:
 def threads_thresholds_race(folder: Path) -> None:
     root = os.environ.get("SINGLESHOT_REFERENCE", "../shared")
     for backend in ("torch", "openvino"):
-        done = run(folder, "run.py", backend, "3", SHARED=str(Path(root).absolute()))
-        assert f"{backend} ok 24 errors 0" in done.stdout, done.stdout + done.stderr
+        printed = run_here(folder, backend, "3", SHARED=str(Path(root).absolute()))
+        assert f"{backend} ok 24 errors 0" in printed
 
 
 def compiled_cache_damaged(folder: Path) -> None:
