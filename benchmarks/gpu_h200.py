@@ -63,6 +63,7 @@ class Plan(NamedTuple):
         data: labelled JPEG files.
         size_hw: network input; ``None`` is the model's own.
         compiled: whether training runs through ``torch.compile``.
+        warm_up: steps or passes before the timed ones.
     """
 
     device: str = "cuda"
@@ -73,9 +74,10 @@ class Plan(NamedTuple):
     data: Path | None = None
     size_hw: tuple[int, int] | None = None
     compiled: bool = True
+    warm_up: int = 3
 
 
-TINY = Plan("cpu", ("ssdlite300_mobilenet_v2",), 2, (1, 2), 1, None, (96, 96), False)
+TINY = Plan("cpu", ("ssdlite300_mobilenet_v2",), 2, (1, 2), 1, None, (64, 64), False, 0)
 
 
 class Peaks(NamedTuple):
@@ -101,11 +103,11 @@ def measure_peaks(device: str, tiny: bool) -> Peaks:
     flops = peak_flops(torch.bfloat16, device, 128 if tiny else 8192, 3 if tiny else 20)
     source = torch.empty((1 << 16) if tiny else (1 << 30), dtype=torch.uint8, device=device)
     target = torch.empty_like(source)
-    seconds = min(time_passes(lambda: target.copy_(source), 10, device))
+    seconds = min(time_passes(lambda: target.copy_(source), 10, device, warm_up=3))
     return Peaks(flops, 2 * source.numel() / seconds)
 
 
-def time_passes(run: Callable[[], object], count: int, device: str, warm_up: int = 3) -> list[float]:
+def time_passes(run: Callable[[], object], count: int, device: str, warm_up: int) -> list[float]:
     """Seconds of each pass, the device's work included."""
     for _ in range(warm_up):
         run()
@@ -207,7 +209,7 @@ def measure_training(plan: Plan, peaks: Peaks) -> list[Measured]:
         if plan.data:
             sources["JPEG files"] = batches_of_files(spec, plan)
         for source, stream in sources.items():
-            for batch in islice(stream, 3):
+            for batch in islice(stream, plan.warm_up):
                 step(batch)
             seconds = time_stream(step, stream, plan)
             row, goal = f"training, batch {plan.train_batch}", f"; goal {GOALS['training']:,.0f} img/s"
@@ -261,7 +263,7 @@ def measure_inference(plan: Plan, peaks: Peaks) -> list[Measured]:
         for batch in plan.batches:
             work = work_of(network, size_hw, batch, plan.device, training=False)
             for what, run in passes(spec, network, anchors, batch, plan.device).items():
-                seconds = time_passes(run, plan.steps, plan.device)
+                seconds = time_passes(run, plan.steps, plan.device, plan.warm_up)
                 goal = f"; goal {GOALS['inference']:,.0f} img/s" if batch == 64 else "; goal 1.5 ms" * (batch == 1)
                 lines.append(line(f"inference {name}, batch {batch}", what, batch, seconds, work, peaks, goal))
     return lines
@@ -307,7 +309,7 @@ def measure_postprocess(plan: Plan, peaks: Peaks) -> list[Measured]:
         def run(output: HeadOutput = output) -> object:
             return postprocess_static(output, anchors, spec.postprocess, spec.coder, spec.preprocess.size_hw)
 
-        seconds = time_passes(run, plan.steps, plan.device)
+        seconds = time_passes(run, plan.steps, plan.device, plan.warm_up)
         work = Work(0, 4 * (heads[0].numel() + heads[1].numel()))
         lines.append(line("postprocess", f"singleshot static, batch {batch}", batch, seconds, work, peaks))
     return lines

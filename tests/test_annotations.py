@@ -9,7 +9,6 @@ import pkgutil
 import typing
 from collections.abc import Callable, Iterator
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,6 +16,7 @@ import pytest
 import singleshot
 from singleshot.core.lazy import lazy_module
 from singleshot.errors import MissingExtraError
+from source_trees import module_trees
 
 
 def modules() -> Iterator[str]:
@@ -89,18 +89,7 @@ REASONS = {
     ("singleshot.weights.manifest", "rich.console"): "of a download only",
     ("singleshot.weights.manifest", "rich.progress"): "of a download only",
 }
-ROOT = Path(singleshot.__file__).parent
-
-
-def trees() -> dict[str, ast.Module]:
-    found = {}
-    for file in ROOT.rglob("*.py"):
-        name = ".".join(("singleshot", *file.relative_to(ROOT).with_suffix("").parts)).removesuffix(".__init__")
-        found[name] = ast.parse(file.read_text(encoding="utf-8"))
-    return found
-
-
-TREES = trees()
+TREES = module_trees()
 
 
 def targets(node: ast.AST) -> list[str]:

@@ -5,12 +5,10 @@ from __future__ import annotations
 import ast
 from collections import defaultdict
 from collections.abc import Iterator
-from pathlib import Path
 
-import singleshot
+from source_trees import SOURCE, module_trees, source_trees
 
-SOURCE = Path(singleshot.__file__).parent
-TREES = {path.relative_to(SOURCE): ast.parse(path.read_text(encoding="utf-8")) for path in SOURCE.rglob("*.py")}
+TREES = source_trees()
 
 PARALLEL = {
     "base": "what all runtimes are; what all sinks are",
@@ -40,13 +38,6 @@ PARALLEL = {
     "wording": "numbers and names; what an evaluation says",
 }
 """Names of modules that stand in more than one package: the same thing at its place in each."""
-
-
-def modules() -> dict[str, ast.Module]:
-    """Trees by dotted name."""
-    return {
-        ".".join(("singleshot", *path.with_suffix("").parts)).removesuffix(".__init__"): TREES[path] for path in TREES
-    }
 
 
 def imported(tree: ast.Module, known: dict[str, ast.Module]) -> Iterator[str]:
@@ -84,7 +75,7 @@ def test_a_module_name_means_one_thing() -> None:
 
 
 def test_there_are_no_import_cycles() -> None:
-    known = modules()
+    known = module_trees()
     graph = {name: set(imported(tree, known)) - {name} for name, tree in known.items()}
     while free := [name for name, targets in graph.items() if not targets & graph.keys()]:
         for name in free:

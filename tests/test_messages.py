@@ -5,18 +5,16 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-import singleshot
 from singleshot.augment.config import parse_augment
 from singleshot.errors import ConfigError, SingleshotError
 from singleshot.models.description import describe
 from singleshot.training.config import TrainConfig
+from source_trees import source_trees
 
-SOURCE = Path(singleshot.__file__).parent
 FLAG = re.compile(r"(?<![\w-])--[a-z]")
 # A whole command that a user can type may have flags.
 COMMAND = re.compile(r"singleshot [a-z]+ [^'`]*?--[a-z].*")
@@ -60,13 +58,10 @@ def test_flags_are_found(code: str, expected: list[str]) -> None:
 
 def test_no_message_outside_the_command_line_names_a_flag() -> None:
     """``in_flags`` turns `` `out` `` into ``--out`` where a command runs; in Python a flag would be wrong."""
-    files = [file for file in SOURCE.rglob("*.py") if file.parent.name != "cli"]
-    assert len(files) > 200
+    trees = {path: tree for path, tree in source_trees().items() if path.parent.name != "cli"}
+    assert len(trees) > 200
     found = [
-        f"{file.relative_to(SOURCE)}:{line}: {text}"
-        for file in files
-        for line, text in sentences(ast.parse(file.read_text(encoding="utf-8")))
-        if flags_in(text)
+        f"{path}:{line}: {text}" for path, tree in trees.items() for line, text in sentences(tree) if flags_in(text)
     ]
     assert found == []
 

@@ -4,17 +4,32 @@ from __future__ import annotations
 
 import json
 import os
+import runpy
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import pytest
+from click.testing import Result
+from typer.testing import CliRunner
+
+from singleshot import load
+from singleshot.cli import app
+from singleshot.errors import ImageError
 from singleshot.prediction.sinks.json import read_json
 
 
-def singleshot(folder: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    """Run the command as a user does, with the quickest start."""
+def singleshot(folder: Path, *arguments: str) -> Result:
+    """Run the command within this process."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        return CliRunner().invoke(app, arguments, env={"COLUMNS": "200"})
+
+
+def own_process(folder: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run the command as a user does, whose console may be unable to show a name."""
     return subprocess.run(
         [sys.executable, "-m", "singleshot", *arguments],
         cwd=folder,
@@ -29,10 +44,10 @@ def singleshot(folder: Path, *arguments: str, **environment: str) -> subprocess.
 
 
 def python(folder: Path, script: str = "run.py") -> None:
-    done = subprocess.run(
-        [sys.executable, script], cwd=folder, check=False, capture_output=True, text=True, timeout=300
-    )
-    assert done.returncode == 0, done.stderr
+    """Run a case's script within this process."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        runpy.run_path(script, run_name="__main__")
 
 
 def shell(folder: Path, script: str = "make.sh") -> None:
@@ -52,7 +67,7 @@ def dotdot_source(folder: Path) -> None:
     before = contents(folder)
     for number, save in enumerate(("images", "crops", "images,crops,json,csv,coco,jsonl"), 1):
         done = singleshot(project, "predict", "photos/IMG_2.jpg", "../../photos/IMG_1.jpg", "--save", save)
-        assert done.returncode == 0, done.stderr
+        assert done.exit_code == 0, done.stderr
         out = "home/proj/predictions" + ("" if number == 1 else f"-{number}") + "/"
         after = contents(folder)
         assert {name: after[name] for name in before} == before
@@ -63,7 +78,7 @@ def dotdot_source(folder: Path) -> None:
 
 def equal_output_names(folder: Path) -> None:
     done = singleshot(folder, "predict", "photos", "--save", "images,crops,json")
-    assert done.returncode == 0, done.stderr
+    assert done.exit_code == 0, done.stderr
     found = read_json(folder / "predictions/detections.json")
     assert len(files_below(folder / "predictions/images")) == len(found) == 4
     assert len(files_below(folder / "predictions/crops")) == sum(map(len, found))
@@ -72,7 +87,7 @@ def equal_output_names(folder: Path) -> None:
 def filename_250_bytes(folder: Path) -> None:
     shell(folder)
     done = singleshot(folder, "predict", "photos", "--save", "images,json,crops")
-    assert done.returncode == 0, done.stderr
+    assert done.exit_code == 0, done.stderr
     found = read_json(folder / "predictions/detections.json")
     assert len(files_below(folder / "predictions/images")) == len(found) == 4
     assert len(files_below(folder / "predictions/crops")) == sum(map(len, found))
@@ -80,7 +95,7 @@ def filename_250_bytes(folder: Path) -> None:
 
 def filename_not_utf8(folder: Path) -> None:
     shell(folder)
-    done = singleshot(folder, "predict", "photos", "--save", "images,json,jsonl,csv,coco,crops")
+    done = own_process(folder, "predict", "photos", "--save", "images,json,jsonl,csv,coco,crops")
     assert done.returncode == 0, done.stderr
     for name in ("detections.json", "detections.jsonl"):
         found = read_json(folder / "predictions" / name)
@@ -93,34 +108,29 @@ def filename_not_utf8(folder: Path) -> None:
 def folder_in_brackets(folder: Path) -> None:
     for source in ("trip [2024]", "trip [2024]/a.jpg", "trip [2024]/*.jpg"):
         done = singleshot(folder, "predict", source, "--save", "json")
-        assert done.returncode == 0, done.stderr
+        assert done.exit_code == 0, done.stderr
         assert "a.jpg" in done.stdout
     done = singleshot(folder, "predict", "trip [2024]/b.jpg")
-    assert done.returncode == 2
+    assert done.exit_code == 2
     assert "did you mean trip [2024]/a.jpg?" in done.stderr
 
 
 def hidden_folders(folder: Path) -> None:
     done = singleshot(folder, "predict", "photos", "--recursive", "--save", "json")
-    assert done.returncode == 0, done.stderr
+    assert done.exit_code == 0, done.stderr
     assert [str(found.path) for found in read_json(folder / "predictions/detections.json")] == [
         "photos/a.jpg", "photos/sub/b.jpg",
     ]  # fmt: skip
     assert "photos/.trash" in done.stderr
     done = singleshot(folder, "predict", "photos/.trash", "--save", "json")
-    assert (done.returncode, done.stdout.count("deleted.jpg")) == (0, 1)
+    assert (done.exit_code, done.stdout.count("deleted.jpg")) == (0, 1)
 
 
 def sources_that_are_no_files(folder: Path) -> None:
-    import pytest
-
-    from singleshot import load
-    from singleshot.errors import ImageError
-
     before = contents(folder)
     for source in ("", "https://example.org/a.jpg", "file:///tmp/a.jpg", "~/a.jpg"):
         done = singleshot(folder, "predict", source)
-        assert done.returncode == 2
+        assert done.exit_code == 2
         assert done.stderr.count("\n") == 1
         assert source in done.stderr
     assert contents(folder) == before
@@ -130,7 +140,7 @@ def sources_that_are_no_files(folder: Path) -> None:
 
 def stdout_cp1252(folder: Path) -> None:
     for number, encoding in enumerate(("cp1252", "ascii", "utf-8"), 1):
-        done = singleshot(folder, "predict", "photos", PYTHONIOENCODING=encoding)
+        done = own_process(folder, "predict", "photos", PYTHONIOENCODING=encoding)
         assert done.returncode == 0, done.stderr
         assert "犬.jpg: " in done.stdout or "\\u72ac.jpg: " in done.stdout
         out = folder / ("predictions" if number == 1 else f"predictions-{number}")
@@ -139,7 +149,7 @@ def stdout_cp1252(folder: Path) -> None:
 
 def name_not_utf8_of_trust(folder: Path) -> None:
     python(folder, "make.py")
-    done = singleshot(folder, "predict", "photos", "--save", "images,json,csv,coco")
+    done = own_process(folder, "predict", "photos", "--save", "images,json,csv,coco")
     assert done.returncode == 0, done.stderr
     found = read_json(folder / "predictions/detections.json")
     assert found

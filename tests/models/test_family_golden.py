@@ -25,7 +25,20 @@ TOLERANCES = {
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", TOLERANCES)
+def test_heads_and_anchors_of_ssd(reference: Path) -> None:
+    errors = mxnet_errors(mxnet_golden("mxnet_ssd_vgg16_reduced_300", reference))
+    assert all(error < 1e-5 for error in errors.values())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param("mxnet_ssd_vgg16_reduced_300", marks=pytest.mark.heavy),  # DSSD below has all of its layers
+        "mxnet_dssd_vgg16_reduced_300",
+        "mxnet_dssd_resnet101_321",
+    ],
+)
 def test_whole_network(name: str, reference: Path) -> None:
     data = mxnet_golden(name, reference)
     assert all(error < 1e-5 for error in mxnet_errors(data).values())

@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -53,8 +54,10 @@ def scenes(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def _without_report(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("singleshot.training.session._report", lambda *parts: None)
+def _without_report() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("singleshot.training.session._report", lambda *parts: None)
+        yield
 
 
 no_report = pytest.mark.usefixtures("_without_report")
@@ -92,6 +95,7 @@ def test_a_run_leaves_a_detector_a_log_and_a_report(scenes: Path, tmp_path: Path
     assert detections.class_names == read_spec(result.best).class_names
 
 
+@no_report
 def test_the_settings_of_a_run_have_no_auto_left(scenes: Path, tmp_path: Path) -> None:
     settings = {"size_hw": [96, 96], "workers": 0}
     result, text = run(scenes, tmp_path / "run", settings=settings, steps=1)
@@ -110,6 +114,7 @@ def same_state(a: Path, b: Path) -> bool:
     return one["run"]["step"] == two["run"]["step"] and all(torch.equal(x, y) for x, y in pairs)
 
 
+@no_report
 def test_two_and_two_epochs_equal_four_bit_for_bit(
     scenes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -138,6 +143,7 @@ def test_two_and_two_epochs_equal_four_bit_for_bit(
     assert losses == log_series(tmp_path / "whole" / "metrics.csv", "loss/total")[1]
 
 
+@no_report
 def test_kill_9_then_resume_equals_a_run_that_was_left_alone(scenes: Path, tmp_path: Path) -> None:
     options = ["--steps", "8", "--batch", "4", "--size", "96", "--amp", "fp32", "--workers", "0"]
     options += ["--set", "evaluation.every=0", "--set", "save_minutes=0.0001", "--set", "log_every=1"]
@@ -159,6 +165,7 @@ def test_kill_9_then_resume_equals_a_run_that_was_left_alone(scenes: Path, tmp_p
     assert same_state(tmp_path / "killed", tmp_path / "whole")
 
 
+@no_report
 def test_a_resumed_run_may_become_longer_but_not_different(scenes: Path, tmp_path: Path) -> None:
     run(scenes, tmp_path / "run", steps=1, batch_size=4)
     longer, _ = run(None, tmp_path / "run", settings={}, resume=True, steps=2)
@@ -167,6 +174,7 @@ def test_a_resumed_run_may_become_longer_but_not_different(scenes: Path, tmp_pat
         run(None, tmp_path / "run", settings={"optimizer.lr": 0.5}, resume=True)
 
 
+@no_report
 def test_a_folder_with_a_run_is_not_overwritten(scenes: Path, tmp_path: Path) -> None:
     run(scenes, tmp_path / "run", steps=1, batch_size=4)
     with pytest.raises(ConfigError, match=r"already holds a run.*`resume=True`.*`overwrite=True`"):
@@ -175,6 +183,7 @@ def test_a_folder_with_a_run_is_not_overwritten(scenes: Path, tmp_path: Path) ->
     assert log_series(again.folder / "metrics.csv", "loss/total")[0] == [1, 2]
 
 
+@no_report
 def test_equal_runs_leave_equal_bytes(scenes: Path, tmp_path: Path) -> None:
     settings = SMALL | {"data.val": "none"}
     one, two = (run(scenes, tmp_path / name, steps=1, batch_size=2, settings=settings)[0] for name in "ab")
@@ -246,6 +255,7 @@ def relabel(folder: Path, old: str, new: str) -> None:
         path.write_text(re.sub(rf"\b{old}\b", new, path.read_text()))
 
 
+@no_report
 def test_a_resumed_run_has_the_classes_that_it_began_with(tmp_path: Path) -> None:
     folder = make_scenes(tmp_path / "data", count=10, size_hw=(60, 80))
     run(folder, tmp_path / "run", steps=1, batch_size=2)
@@ -257,6 +267,7 @@ def test_a_resumed_run_has_the_classes_that_it_began_with(tmp_path: Path) -> Non
     assert (tmp_path / "run" / "last.safetensors").read_bytes() == before
 
 
+@no_report
 def test_a_resumed_run_tells_what_changed_in_its_data(tmp_path: Path) -> None:
     folder = make_scenes(tmp_path / "data", count=15, size_hw=(60, 80))
     run(folder, tmp_path / "run", steps=1, batch_size=2)
@@ -302,6 +313,7 @@ def test_held_out_images_without_labels_are_told_before_the_first_step(tmp_path:
     assert "(best)" not in text
 
 
+@no_report
 def test_default_boxes_fit_small_objects(scenes: Path, tmp_path: Path) -> None:
     settings = SMALL | {"data.val": "none"}
     options: dict[str, Any] = {"steps": 1, "batch_size": 2, "settings": settings}
@@ -359,6 +371,7 @@ def test_a_full_memory_says_what_to_do(scenes: Path, tmp_path: Path, monkeypatch
         run(scenes, tmp_path / "run", steps=1, batch_size=4)
 
 
+@no_report
 def test_frozen_parts_stay_and_are_told(scenes: Path, tmp_path: Path) -> None:
     settings = SMALL | {"freeze": ["backbone"], "data.val": "none", "ema": None}
     result, text = run(scenes, tmp_path / "run", steps=2, batch_size=4, settings=settings)
@@ -404,6 +417,7 @@ def test_help_has_examples() -> None:
     assert "singleshot train photos --minutes 20" in result.output
 
 
+@no_report
 @pytest.mark.heavy
 @pytest.mark.slow
 def test_eight_images_are_learnt_by_heart(tmp_path: Path) -> None:

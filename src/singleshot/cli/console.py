@@ -81,6 +81,8 @@ def in_flags(text: str, options: Mapping[str, tuple[str, ...]] | None = None) ->
         options: of the verb, by `options_of`; by default those of the verb that runs. What is none of them goes by
             ``--set`` where the verb has it, and stays as it is where not.
     """
+    if not _SETTING.search(text):  # as nearly always: to know a verb's flags takes tens of milliseconds
+        return text
     known = running_options() if options is None else options
     return _SETTING.sub(lambda found: _flag(found, known), text)
 
@@ -97,6 +99,8 @@ def _flag(found: re.Match[str], known: Mapping[str, tuple[str, ...]]) -> str:
 
 def _text_in_flags(text: Text) -> Text:
     """`in_flags`, styles kept."""
+    if not _SETTING.search(text.plain):
+        return text
     known, done, end = running_options(), text.blank_copy(), 0
     for found in _SETTING.finditer(text.plain):
         done.append_text(text[end : found.start()]).append(_flag(found, known))
