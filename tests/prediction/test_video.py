@@ -41,13 +41,13 @@ def times(frames: list[Frame]) -> list[float]:
     ],
 )
 def test_every_frame_comes_once_at_its_time(name: str, codec: str, tmp_path: Path) -> None:
-    path = make_video(tmp_path / name, 12, 10, codec=codec)
+    path = make_video(tmp_path / name, 12, 10, (64, 80), codec=codec)
     video = Video(path)
     frames = frames_of(path)
     assert [number_of(frame.pixels) for frame in frames] == list(range(12))
     assert times(frames) == pytest.approx([number / 10 for number in range(12)], abs=1e-3)
     assert [(frame.index, frame.name) for frame in frames[:2]] == [(0, f"{path}/000000"), (1, f"{path}/000001")]
-    assert video.info.size_hw == (48, 64) == frames[0].pixels.shape[:2]
+    assert video.info.size_hw == (64, 80) == frames[0].pixels.shape[:2]
     assert video.info.fps == pytest.approx(10, rel=0.1)
 
 
