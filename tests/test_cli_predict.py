@@ -108,7 +108,7 @@ def test_many_images_are_counted_not_listed(run: Run) -> None:
         (["photos", "--line-width", "0"], "--line-width must be a whole number of pixels"),
         (["photos", "--max-pixels", "0"], "--max-pixels must be at least 1"),
         ([""], 'the source "" is empty'),
-        (["https://example.org/a.jpg"], "https://example.org/a.jpg: addresses are not fetched"),
+        (["s3://bucket/a.jpg"], "s3://bucket/a.jpg: addresses are not fetched"),
         (["list.txt"], "list.txt: is text, not an image"),
         (["photos", "--device", "gpu"], "--device gpu: unknown; choose from auto, cpu, cuda, cuda:1, mps"),
     ],

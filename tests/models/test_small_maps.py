@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from singleshot.models.build import build_network
 from singleshot.models.catalogue import model_spec
 from singleshot.models.fast_conv.small_maps import SmallMapConvolutions, has_small_maps
-from singleshot.training.precision import Precision
+from singleshot.training.precision import Precision, cpu_bf16_units
 
 CPU = torch.device("cpu")
 SHAPES = list(itertools.product((1, 2, 3, 5, 7), (1, 2, 3), (1, 2, 6), ((1, 1), (2, 1), (2, 2), (3, 5))))
@@ -104,6 +104,8 @@ def test_networks_of_small_inputs_have_the_gradients_of_float64(name: str, size:
     double = network.double().eval()
     plain = network_gradients(double, images.double(), nullcontext())
     torch.testing.assert_close(network_gradients(double, images.double(), SmallMapConvolutions()), plain)
+    if not cpu_bf16_units() and (name, size) != SMALL_INPUTS[-1]:
+        return  # bf16 is emulated here, minutes for these networks; the smallest one shows that it works
     network = network.float().train().to(memory_format=torch.channels_last)
     images = images.contiguous(memory_format=torch.channels_last)
     first, second = (

@@ -26,7 +26,7 @@ def prediction(path: Path, *found: tuple[list[float], float, int]) -> Prediction
 
 def write(kind: str, out: Path, split: str, results: list[Prediction], truth: Truth | None = None) -> None:
     images = [Path(result.frame.name) for result in results]
-    with open_sinks([kind], out, images, NAMES, (), split=split, truth=truth) as (sink,):
+    with open_sinks([kind], out, images, NAMES, (), split=split, truth=truth) as (sink, *_):
         for result in results:
             sink.write(result)
 

@@ -51,7 +51,7 @@ def test_the_example_trains_is_kept_and_resumes(scenes: Path, tmp_path: Path, mo
     command = ["train", str(scenes), "--model", "detector.yaml", "--weights", "none", "--out", "run", *options]
     result = CliRunner().invoke(app, [*command, "--steps", "2"])
     assert result.exit_code == 0, result.output
-    assert "detector, input 128 x 96" in result.output
+    assert "detector, input 96 x 128 (height x width)" in result.output
     spec = read_spec("run/last.safetensors")
     assert spec == describe(
         {"name": "detector"} | yaml.safe_load(example()), singleshot.data.open(scenes).class_map.names

@@ -211,7 +211,8 @@ def detect_and_save(
     try:
         with quiet_decoders(), viewer or nullcontext(), sinks as opened:
             items: Iterable[Path | Frame | Failure] = chain(todo, moving) if moving else todo
-            at_once = max(batch_size, moving.together) if moving else max(1, min(batch_size, len(todo)))
+            few = moving is None and predictor.views.is_plain and len(todo) < batch_size
+            at_once = max(1, len(todo)) if few else max(batch_size, moving.together if moving else 1)
             results = predictor.stream(items, at_once, live=moving is not None and moving.is_live)
             if refiner is not None:
                 results = _refined(results, refiner)

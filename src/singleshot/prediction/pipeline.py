@@ -37,9 +37,6 @@ from singleshot.runtime.base import Backend, cores
 # Bytes for each thread: the photos that it holds at once, unless they are very large.
 _KEPT_MEMORY = 2**24
 
-_VIEWS_AT_ONCE = 32
-"""Tiles that the network sees at once: bounds its memory."""
-
 STAGES = ("decode", "preprocess", "network", "postprocess", "write", "wait")
 
 
@@ -72,6 +69,7 @@ class _Group:
     loaded: Sequence[Frame | Failure]
     views: Sequence[Sequence[View]]
     batch: NDArray[np.float32]
+    at_once: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,13 +123,13 @@ class Predictor:
         groups = iter(lambda: list(islice(rest, batch_size)), [])
         if live:
             for group in groups:
-                yield from self._finish_group(self._read(group))
+                yield from self._finish_group(self._read(group, batch_size))
             return
         first, second = next(groups, None), next(groups, None)
         if first is not None and second is None:
-            yield from self._finish_group(self._read(first))  # threads would only cost time
+            yield from self._finish_group(self._read(first, batch_size))  # threads would only cost time
         elif first is not None and second is not None:
-            yield from self._overlapped(chain([first, second], groups))
+            yield from self._overlapped(chain([first, second], groups), batch_size)
 
     def load(self, item: Any, index: int = 0) -> Frame | Failure:
         """Read and check one image, the source's ``index``-th."""
@@ -156,14 +154,11 @@ class Predictor:
             self.times.add("decode", start)
 
     def detect(self, batch: NDArray[np.float32]) -> PaddedArrays:
-        """Run the backend, on parts of a batch of very many views; a batch of no image needs none."""
+        """Run the backend; a batch of no image needs none."""
         if not len(batch):
             none = np.zeros((0, 0), dtype=np.float32)
             ids = np.zeros((0, 0), dtype=np.int64)
             return PaddedDetections(none.reshape(0, 0, 4), none, ids, ids.reshape(0))
-        if len(batch) > _VIEWS_AT_ONCE:
-            parts = [self.detect(batch[at : at + _VIEWS_AT_ONCE]) for at in range(0, len(batch), _VIEWS_AT_ONCE)]
-            return PaddedDetections(*map(_stacked, zip(*parts, strict=True)))
         found, network_s, postprocess_s = self.backend.predict(batch)
         self.times.count("network", network_s)
         self.times.count("postprocess", postprocess_s)
@@ -201,7 +196,7 @@ class Predictor:
             detections = detections[np.isin(detections.class_ids, self.kept_ids)][: self.most]
         return Prediction(frame, detections)
 
-    def _overlapped(self, groups: Iterable[Sequence[tuple[int, Any]]]) -> Iterator[Result]:
+    def _overlapped(self, groups: Iterable[Sequence[tuple[int, Any]]], at_once: int) -> Iterator[Result]:
         """Reading, network and caller at the same time; results in order."""
         keep_freed_memory(_KEPT_MEMORY)
         readers = ThreadPoolExecutor(cores(), "singleshot-read")
@@ -209,7 +204,7 @@ class Predictor:
         ahead: deque[Future[list[Result]]] = deque()
         try:
             for group in groups:
-                ahead.append(networks.submit(self._finish_later, readers.submit(self._read, group)))
+                ahead.append(networks.submit(self._finish_later, readers.submit(self._read, group, at_once)))
                 if len(ahead) > 2 * self.parallel + 1:
                     yield from self._wait(ahead.popleft())
             while ahead:
@@ -225,7 +220,7 @@ class Predictor:
         self.times.add("wait", start)
         return found
 
-    def _read(self, items: Sequence[tuple[int, Any]]) -> _Group:
+    def _read(self, items: Sequence[tuple[int, Any]], at_once: int) -> _Group:
         """Read and preprocess a batch."""
         loaded = [self.load(item, index) for index, item in items]
         good = [frame.pixels for frame in loaded if not isinstance(frame, Failure)]
@@ -236,14 +231,19 @@ class Predictor:
         for part, out in zip(parts, batch, strict=True):
             preprocess_image(part, self.preprocess, out)
         self.times.add("preprocess", start)
-        return _Group(loaded, views, batch)
+        return _Group(loaded, views, batch, at_once)
 
     def _finish_later(self, group: Future[_Group]) -> list[Result]:
         return self._finish_group(group.result())
 
     def _finish_group(self, group: _Group) -> list[Result]:
-        """Detect in a batch that was read."""
-        found = self.detect(group.batch)
+        """Detect in a batch that was read; of many views the network sees as many at once as of images."""
+        parts = [group.batch[at : at + group.at_once] for at in range(0, len(group.batch), group.at_once)]
+        if len(parts) < 2:
+            found = self.detect(group.batch)
+        else:
+            with ThreadPoolExecutor(self.parallel, "singleshot-views") as pool:
+                found = PaddedDetections(*map(_stacked, zip(*pool.map(self.detect, parts), strict=True)))
         views, row = iter(group.views), 0
         results: list[Result] = []
         for item in group.loaded:
