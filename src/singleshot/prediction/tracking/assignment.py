@@ -14,6 +14,12 @@ from numpy.typing import NDArray
 FloatArray = NDArray[np.float64]
 IndexArray = NDArray[np.int64]
 
+_MOST_TRIED = 4
+"""Rows of a group whose assignments are tried one by one."""
+
+_MOST_WALKED = 100
+"""Entangled edges that are walked in Python; more are quicker as a matrix."""
+
 _ROUNDS = 3
 """Passes over the obvious pairs: each uncovers some for the next."""
 
@@ -62,15 +68,69 @@ def assign(pairs: Edges, least: float) -> tuple[IndexArray, IndexArray]:
     if alone.all():
         strong = pairs.values >= least
         return pairs.rows[strong], pairs.columns[strong]
-    done, tangled = pairs.where(alone & (pairs.values >= least)), pairs.where(~alone)
-    open_rows, row_of = np.unique(tangled.rows, return_inverse=True)
-    open_columns, column_of = np.unique(tangled.columns, return_inverse=True)
-    similarity = np.zeros((len(open_rows), len(open_columns)))
-    similarity[row_of, column_of] = tangled.values
-    row, column = _assign_dense(similarity, least)
-    rows, columns = np.concatenate((done.rows, open_rows[row])), np.concatenate((done.columns, open_columns[column]))
+    done = alone & (pairs.values >= least)
+    row, column = _assign_tangled(pairs.where(~alone), least)
+    rows, columns = np.concatenate((pairs.rows[done], row)), np.concatenate((pairs.columns[done], column))
     order = rows.argsort()
     return rows[order], columns[order]
+
+
+def _assign_tangled(edges: Edges, least: float) -> tuple[IndexArray, IndexArray]:
+    """`assign` by connected groups: small ones by trying, which is quicker than any array for two or three rows."""
+    if len(edges.rows) > _MOST_WALKED:
+        return _assign_group(edges, least)
+    by_row: dict[int, list[tuple[int, float]]] = {}
+    by_column: dict[int, list[int]] = {}
+    for row, column, value in zip(*(part.tolist() for part in edges), strict=True):
+        by_row.setdefault(row, []).append((column, value))
+        by_column.setdefault(column, []).append(row)
+    seen: set[int] = set()
+    rows: list[int] = []
+    columns: list[int] = []
+    for start in by_row:
+        if start in seen:
+            continue
+        seen.add(start)
+        group = [start]
+        for row in group:  # grows while it is walked
+            for column, _ in by_row[row]:
+                new = [other for other in by_column[column] if other not in seen]
+                seen.update(new)
+                group += new
+        if len(group) > _MOST_TRIED:
+            row_part, column_part = _assign_group(edges.where(np.isin(edges.rows, group)), least)
+            rows += row_part.tolist()
+            columns += column_part.tolist()
+            continue
+        found = [(row, column) for row, column, value in _try(group, by_row)[1] if value >= least]
+        rows += [row for row, _ in found]
+        columns += [column for _, column in found]
+    return np.array(rows, dtype=np.int64), np.array(columns, dtype=np.int64)
+
+
+def _try(
+    group: list[int], by_row: dict[int, list[tuple[int, float]]], at: int = 0, used: frozenset[int] = frozenset()
+) -> tuple[float, tuple[tuple[int, int, float], ...]]:
+    """The best sum of the rows from ``at`` on, and its pairs with their values, by trying every choice."""
+    if at == len(group):
+        return 0.0, ()
+    best = _try(group, by_row, at + 1, used)
+    for column, value in by_row[group[at]]:
+        if column not in used:
+            rest, pairs = _try(group, by_row, at + 1, used | {column})
+            if rest + value > best[0]:
+                best = rest + value, ((group[at], column, value), *pairs)
+    return best
+
+
+def _assign_group(edges: Edges, least: float) -> tuple[IndexArray, IndexArray]:
+    """Many edges, or a large group, as a matrix."""
+    open_rows, row_of = np.unique(edges.rows, return_inverse=True)
+    open_columns, column_of = np.unique(edges.columns, return_inverse=True)
+    similarity = np.zeros((len(open_rows), len(open_columns)))
+    similarity[row_of, column_of] = edges.values
+    row, column = _assign_dense(similarity, least)
+    return open_rows[row], open_columns[column]
 
 
 def _assign_dense(similarity: FloatArray, least: float) -> tuple[IndexArray, IndexArray]:
