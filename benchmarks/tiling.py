@@ -82,7 +82,7 @@ def ours(model: singleshot.Detector, plan: ViewPlan) -> Look:
     predictor = model.predictor(LEAST, max_detections=2000, views=plan)
 
     def look(picture: NDArray[np.uint8]) -> Detections:
-        (result,) = predictor.stream([picture])
+        (result,) = predictor.stream([picture], 1)
         return result.detections  # type: ignore[union-attr]
 
     return look

@@ -13,6 +13,7 @@ import json
 import tempfile
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from fractions import Fraction
 from itertools import cycle, islice
 from pathlib import Path
@@ -89,8 +90,8 @@ def measure(folder: Path, photos: list[Path], frames: int, rounds: int) -> dict[
             pass
 
     def network() -> None:
-        for batch in islice(cycle(batches), frames):
-            predictor.detect(batch)
+        with ThreadPoolExecutor(predictor.parallel) as pool:
+            list(pool.map(predictor.detect, islice(cycle(batches), frames)))
 
     def ours(kind: str) -> Callable[[], None]:
         def run() -> None:
