@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +10,7 @@ import typer
 
 from singleshot.augment.config import PRESETS
 from singleshot.cli import app
+from singleshot.cli.console import in_flags
 from singleshot.errors import ConfigError
 from singleshot.training.config import TrainConfig, parse_config
 from singleshot.training.recipes import find_recipe, read_config, recipe_paths, write_config
@@ -135,3 +138,13 @@ def test_text_nested_too_deeply_is_an_error(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("given", "metric"), [("AP", "coco_AP"), ("AP50", "coco_AP50"), ("voc_area", "voc_area")])
 def test_cocos_numbers_have_short_names(given: str, metric: str) -> None:
     assert parse_config({"evaluation": {"metric": given}}, "here").evaluation.metric == metric
+
+
+def test_milestones_behind_the_end_are_told_a_remedy_that_works() -> None:
+    recipe = read_config(find_recipe("ssd300_voc0712"))
+    with pytest.raises(ConfigError, match=r"schedule\.milestones end at 100000 but .* only 100 steps") as caught:
+        recipe.updated({"steps": 100})
+    remedy = re.search(r"`schedule\.milestones=(\[[0-9,]+\])`", str(caught.value))
+    assert remedy is not None
+    assert recipe.updated({"steps": 100, "schedule.milestones": json.loads(remedy[1])}).steps == 100
+    assert in_flags(remedy[0], {"set_": ("--set",)}) == f"--set schedule.milestones={remedy[1]}"

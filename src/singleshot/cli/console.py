@@ -18,7 +18,7 @@ from singleshot.core.wording import printable
 _NO_EDGE = 10_000
 
 # A setting as messages of the library write it: `out`, `resume=True`, `backend='onnx'`.
-_SETTING = re.compile(r"`(?P<name>[a-z][a-z_]*)(?:=(?P<value>[^`\n]*))?`")
+_SETTING = re.compile(r"`(?P<name>[a-z][a-z_]*|[a-z_]+(?:\.[a-z_]+)+(?==))(?:=(?P<value>[^`\n]*))?`")
 
 running: ContextVar[Any] = ContextVar("running", default=None)
 """The click context of the command that runs, if one does."""

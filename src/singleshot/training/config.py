@@ -344,9 +344,11 @@ class TrainConfig(Frozen):
         if self.anchors is not None and self.anchor_scale is not None:
             raise ValueError("anchors and anchor_scale both say how large default boxes are; keep one of them")
         if self.schedule.milestones and self.schedule.milestones[-1] >= self.length[1]:
+            length, unit = self.length[1], self.length[0]
+            shorter = [round(length * at / (1.25 * self.schedule.milestones[-1])) for at in self.schedule.milestones]
             raise ValueError(
-                f"schedule.milestones end at {self.schedule.milestones[-1]:g} but the run has only "
-                f"{self.length[1]:g} {self.length[0]}"
+                f"schedule.milestones end at {self.schedule.milestones[-1]:g} but the run has only {length:g} {unit}: "
+                f"move them, as by `schedule.milestones=[{','.join(map(str, sorted({max(1, at) for at in shorter})))}]`"
             )
         return self
 
