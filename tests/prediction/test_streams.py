@@ -18,6 +18,7 @@ from singleshot.detector import Detector
 from singleshot.errors import ConfigError, ImageError
 from singleshot.prediction.frames import Prediction
 from singleshot.prediction.streams import is_moving, start_of
+from singleshot.prediction.video import Video
 
 pytest.importorskip("av")
 from test_live import Camera
@@ -124,6 +125,49 @@ def test_several_videos_of_which_one_is_none(tmp_path: Path) -> None:
     code, output = predict("bad.mp4")
     assert code == 2
     assert not Path("predictions").exists()
+
+
+@pytest.mark.usefixtures("corner")
+def test_videos_of_one_name_stay_apart(tmp_path: Path) -> None:
+    for number, folder in enumerate(("a", "b")):
+        (tmp_path / folder).mkdir()
+        make_video(tmp_path / folder / "clip.mp4", 3 + number, 10)
+    code, output = predict("a/clip.mp4", "b/clip.mp4", "--track", "--save", "video,mot", "--out", "o")
+    assert code == 0, output
+    lengths = {path.name: len(list(Video(path))) for path in Path("o/videos").iterdir()}
+    assert lengths == {"clip.mp4": 3, "clip-2.mp4": 4}
+    assert len(list(Path("o/mot").iterdir())) == 2
+
+
+@pytest.mark.usefixtures("corner")
+def test_streams_side_by_side_have_a_video_each() -> None:
+    cameras = [Camera(fps=60), Camera(fps=60)]
+    urls = [camera.url for camera in cameras]
+    try:
+        code, output = predict(
+            *urls, "--max-frames", "5", "--live", "all", "--track", "--save", "video,mot", "--out", "o"
+        )
+    finally:
+        for camera in cameras:
+            camera.close()
+    assert code == 0, output
+    assert [len(list(Video(path))) for path in Path("o/videos").iterdir()] == [5, 5]
+    rows = [path.read_text().splitlines() for path in Path("o/mot").iterdir()]
+    assert len(rows) == 2
+    assert all(len(own) >= 2 for own in rows)  # how soon a track begins depends on whose frame is a certain one
+
+
+@pytest.mark.usefixtures("corner")
+def test_a_wrong_line_of_a_list_is_named_and_the_rest_done(tmp_path: Path) -> None:
+    make_video(tmp_path / "clip.mp4", 1, 10)
+    import cv2
+
+    cv2.imwrite("a.png", picture(3))
+    Path("list.txt").write_text("a.png\nnone.png\n")
+    code, output = predict("@list.txt", "--out", "o")
+    assert code == 1, output
+    assert "line 2: none.png" in output
+    assert len(json.loads(Path("o/detections.json").read_text())["images"]) == 1
 
 
 @pytest.mark.usefixtures("corner")

@@ -196,7 +196,20 @@ def predict(
             line_width=line_width,
             split=split or "",
             resume=resume,
-            how={"save": ",".join(_kinds(save, moving, count)), "model": model, "score": score, "nms_iou": nms_iou},
+            how={
+                "save": ",".join(_kinds(save, moving, count)),
+                "model": model,
+                "score": score,
+                "nms_iou": nms_iou,
+                "classes": classes,
+                "agnostic": agnostic,
+                "max_detections": max_detections,
+                "top_k": top_k,
+                "size": size,
+                "tile": tile,
+                "augment_test": augment_test,
+                "min_size": min_size,
+            },
         )
         output.check([Path(source) for source in streams])
         still = [source for source in sources if source not in streams]
@@ -255,10 +268,14 @@ def _kinds(save: str | None, moving: Moving | None, count: Sequence[str] | None)
 
 
 def _listed_sources(source: str) -> list[str]:
-    """What a source stands for: the lines of ``@list.txt``."""
+    """What a source stands for: the lines of ``@list.txt``, where it lists videos or streams."""
     from singleshot.prediction.source_lists import is_list, read_source_list
+    from singleshot.prediction.streams import is_moving
 
-    return [own.source for own in read_source_list(source)] if is_list(source) else [source]
+    if not is_list(source):
+        return [source]
+    listed = [own.source for own in read_source_list(source)]
+    return listed if any(map(is_moving, listed)) else [source]  # images keep the line that names them, for messages
 
 
 def _total(images: int, moving: Moving | None) -> int | None:

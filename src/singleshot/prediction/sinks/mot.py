@@ -21,6 +21,7 @@ class MotSink:
     def __init__(self, run: Run) -> None:
         self._run = run
         self._names = UniqueNames()
+        self._files: dict[str, Path] = {}
         self._source: str | None = None
         self._file: IO[str] | None = None
 
@@ -43,8 +44,11 @@ class MotSink:
         source = frame.source
         if self._file is None or source != self._source:
             self._close()
-            name = self._names.take(Path(f"{safe_name(Path(source).stem or 'images')}.txt"))
-            self._file = self._run.folder.claim(Path(self.top) / name).open("w", encoding="ascii", buffering=1)
+            if source not in self._files:
+                name = self._names.take(Path(f"{safe_name(Path(source).stem or 'images')}.txt"))
+                self._files[source] = self._run.folder.claim(Path(self.top) / name)
+                self._files[source].unlink(missing_ok=True)  # of an earlier run, or a link
+            self._file = self._files[source].open("a", encoding="ascii", buffering=1)  # streams come in turns
             self._source = source
         rows = np.flatnonzero(found.track_ids > 0)
         for row, track_id in zip(rows, found.track_ids[rows].tolist(), strict=True):

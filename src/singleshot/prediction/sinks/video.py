@@ -18,7 +18,7 @@ from singleshot.core.lazy import lazy_module
 from singleshot.errors import MissingExtraError
 from singleshot.images.draw import draw_detections
 from singleshot.prediction.frames import Failure, Prediction
-from singleshot.prediction.output_names import safe_name
+from singleshot.prediction.output_names import UniqueNames, safe_name
 from singleshot.prediction.sinks import SINKS, Run
 
 if TYPE_CHECKING:
@@ -28,6 +28,9 @@ else:
 
 _CLOCK = Fraction(1, 90_000)
 """Unit of the times in the file: MPEG's own clock."""
+
+_MOST_OPEN = 16
+"""Videos that are written side by side: streams come in turns."""
 
 _RATE = 25
 """Frames a second that still images are given."""
@@ -44,9 +47,8 @@ class VideoSink:
     def __init__(self, run: Run) -> None:
         self._run = run
         self._folder = run.folder.path / self.top
-        self._source: str | None = None
-        self._writer: VideoWriter | None = None
-        self._target: Path | None = None
+        self._names = UniqueNames()
+        self._open: dict[str, tuple[VideoWriter, Path]] = {}
 
     def __enter__(self) -> Self:
         if find_spec("av") is None:
@@ -57,37 +59,35 @@ class VideoSink:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._finish()
+        for source in list(self._open):
+            self._finish(source)
 
     def write(self, prediction: Prediction) -> None:
         """Draw one frame and add it to the video of its source."""
         frame, run = prediction.frame, self._run
         source = frame.source
         picture = draw_detections(frame.pixels, prediction.detections, labels=run.labels, line_width=run.line_width)
-        if self._writer is None or source != self._source:
-            self._finish()
-            self._begin(source, picture.shape[:2])
-        assert self._writer is not None
-        self._writer.write(picture, frame.time_s)
+        opened = self._open.pop(source, None) or self._begin(source, picture.shape[:2])
+        self._open[source] = opened  # the latest come last
+        opened[0].write(picture, frame.time_s)
 
     def fail(self, failure: Failure) -> None:
         """A frame that cannot be read is missing."""
 
-    def _begin(self, source: str, size_hw: tuple[int, ...]) -> None:
-        name = safe_name(Path(source).stem or "images") + ".mp4"
+    def _begin(self, source: str, size_hw: tuple[int, ...]) -> tuple[VideoWriter, Path]:
+        if len(self._open) == _MOST_OPEN:
+            self._finish(next(iter(self._open)))
+        name = self._names.take(Path(f"{safe_name(Path(source).stem or 'images')}.mp4"))
         target = self._run.folder.claim(Path(self.top) / name)
         draft = target.with_name(f".{target.name}.part.mp4")
         draft.unlink(missing_ok=True)
-        self._writer = VideoWriter(draft, (size_hw[0], size_hw[1]), source)
-        self._source, self._target = source, target
+        return VideoWriter(draft, (size_hw[0], size_hw[1]), source), target
 
-    def _finish(self) -> None:
-        writer, self._writer = self._writer, None
-        if writer is None or self._target is None:
-            return
+    def _finish(self, source: str) -> None:
+        writer, target = self._open.pop(source)
         try:
             writer.close()
-            writer.path.replace(self._target)
+            writer.path.replace(target)
         finally:
             with suppress(OSError):
                 writer.path.unlink(missing_ok=True)
