@@ -65,10 +65,10 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
 
 
 def test_ours():
-    assert CLASS_LOSSES.names() == ("softmax", "sigmoid", "focal")
-    assert BOX_LOSSES.names() == ("smooth_l1", "giou", "diou")
-    assert [CLASS_LOSSES.get(name).hardness is None for name in CLASS_LOSSES] == [False, False, True]
-    assert [CLASS_LOSSES.get(name).score_function for name in CLASS_LOSSES] == ["softmax", "sigmoid", "sigmoid"]
+    assert CLASS_LOSSES.names() == ("softmax", "sigmoid", "focal", "quality_focal")
+    assert BOX_LOSSES.names() == ("smooth_l1", "giou", "diou", "ciou")
+    assert [CLASS_LOSSES.get(name).hardness is None for name in CLASS_LOSSES] == [False, False, True, True]
+    assert [CLASS_LOSSES.get(name).score_function for name in CLASS_LOSSES] == ["softmax", *["sigmoid"] * 3]
 
 
 @pytest.mark.parametrize(

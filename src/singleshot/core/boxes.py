@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -68,6 +70,20 @@ def diou_penalty(boxes_a: Tensor, boxes_b: Tensor) -> Tensor:
     hull = _hull(boxes_a, boxes_b)
     apart = (boxes_a[..., :2] + boxes_a[..., 2:] - boxes_b[..., :2] - boxes_b[..., 2:]) / 2
     return _ratio(apart.square().sum(dim=-1), (hull[..., 2:] - hull[..., :2]).square().sum(dim=-1))
+
+
+def ciou_penalty(boxes_a: Tensor, boxes_b: Tensor) -> Tensor:
+    """Difference of the aspect ratios, weighted by how well the boxes overlap (arXiv 1911.08287, eq. 9 and 10)."""
+    angle_a, angle_b = (torch.atan2(*_sides(boxes).unbind(-1)) for boxes in (boxes_a, boxes_b))
+    difference = (4 / math.pi**2) * (angle_a - angle_b).square()
+    with torch.no_grad():
+        weight = _ratio(difference, 1 - aligned_iou(boxes_a, boxes_b) + difference)
+    return weight * difference
+
+
+def _sides(boxes_xyxy: Tensor) -> Tensor:
+    """Widths and heights, at least a little, so that the gradient of their angle is finite."""
+    return (boxes_xyxy[..., 2:] - boxes_xyxy[..., :2]).clamp(min=1e-6)
 
 
 def _hull(boxes_a: Tensor, boxes_b: Tensor) -> Tensor:

@@ -130,6 +130,11 @@ class MatchConfig(Frozen):
         ties: ``near``: IoUs that differ by less than rounding could make them differ are equal, and the lowest index
             decides: unit, device and place of the boxes change nothing. ``literal``: as the floats compare, which is
             what MXNet, Caffe and the ports do.
+        assign: ``anchors``: by the IoU of anchors and objects, as said above. ``predictions``: each object takes the
+            anchors that predict it best so far (task alignment, arXiv 2108.07755), see `multibox.alignment`; the
+            settings above then decide only which anchor an object falls back on.
+        candidates: anchors that an object takes at most with ``assign: predictions``.
+        score_power, iou_power: weight of score and IoU in how good a prediction is, as exponents.
     """
 
     positive_iou: UnitFloat | None = 0.5
@@ -137,6 +142,10 @@ class MatchConfig(Frozen):
     forced: Literal["bipartite", "last_wins", "none"] = "bipartite"
     min_forced_iou: float = 1e-6
     ties: Literal["near", "literal"] = "near"
+    assign: Literal["anchors", "predictions"] = "anchors"
+    candidates: Annotated[int, Field(gt=0)] = 10
+    score_power: Annotated[float, Field(ge=0)] = 0.5
+    iou_power: Annotated[float, Field(ge=0)] = 4.0
 
 
 class ClassLosses(Protocol):
@@ -155,20 +164,38 @@ class ClassLosses(Protocol):
         ...
 
 
+class QualityLosses(Protocol):
+    """Classification loss of each row whose target is no 1 but how good the predicted box is.
+
+    Args:
+        logits, columns, config: as for `ClassLosses`.
+        quality: target of the right class, 0..1, ``[S]``; 0 for background.
+
+    Returns:
+        ``[S]``.
+    """
+
+    def __call__(  # noqa: D102
+        self, logits: Tensor, columns: Tensor, config: LossConfig, quality: Tensor, /
+    ) -> Tensor: ...
+
+
 @dataclass(frozen=True, slots=True)
 class ClassLoss:
     """A classification loss that ``LossConfig.classification`` may name.
 
     Attributes:
-        per_row: loss of each row.
+        per_row: loss of each row; for a loss that learns quality ``None``.
         hardness: loss of each anchor if it were background, ``[..., K]`` -> ``[...]``, by which negatives are mined;
             ``None``: nothing is mined, every eligible anchor learns background.
         score_function: how inference reads the logits of a network that learnt with it.
+        by_quality: loss of each row in place of ``per_row``, whose target is the IoU of the predicted box.
     """
 
-    per_row: ClassLosses
+    per_row: ClassLosses | None
     hardness: Callable[[Tensor], Tensor] | None = None
     score_function: Literal["softmax", "sigmoid"] = "sigmoid"
+    by_quality: QualityLosses | None = None
 
 
 class BoxLoss(Protocol):
@@ -191,10 +218,10 @@ class BoxLoss(Protocol):
 
 
 CLASS_LOSSES: Registry[ClassLoss] = Registry(
-    "class loss", dict.fromkeys(("softmax", "sigmoid", "focal"), "singleshot.multibox.class_losses")
+    "class loss", dict.fromkeys(("softmax", "sigmoid", "focal", "quality_focal"), "singleshot.multibox.class_losses")
 )
 BOX_LOSSES: Registry[BoxLoss] = Registry(
-    "box loss", dict.fromkeys(("smooth_l1", "giou", "diou"), "singleshot.multibox.box_losses")
+    "box loss", dict.fromkeys(("smooth_l1", "giou", "diou", "ciou"), "singleshot.multibox.box_losses")
 )
 
 
@@ -202,15 +229,15 @@ class LossConfig(Frozen):
     """The multibox loss (SSD eq. 1 to 3).
 
     Attributes:
-        classification: ``softmax`` or ``sigmoid`` cross-entropy with hard negative mining, ``focal`` without, or
-            another of `CLASS_LOSSES`.
-        box: ``smooth_l1`` on codes, ``giou`` / ``diou`` on decoded boxes, or another of `BOX_LOSSES`.
+        classification: ``softmax`` or ``sigmoid`` cross-entropy with hard negative mining; ``focal`` without, or
+            ``quality_focal``, whose target is the predicted box's IoU; or another of `CLASS_LOSSES`.
+        box: ``smooth_l1`` on codes, ``giou`` / ``diou`` / ``ciou`` on decoded boxes, or another of `BOX_LOSSES`.
         smooth_l1_beta: where smooth L1 turns from quadratic to linear.
         negative_ratio: mined negatives per positive.
         min_negatives: mined negatives of an image are at least this many, so that background images teach.
         negative_iou: only anchors whose best IoU is below this may be mined (Caffe ``neg_overlap``).
         box_weight: alpha of eq. 1.
-        focal_alpha, focal_gamma: RetinaNet's balance and focus.
+        focal_alpha, focal_gamma: RetinaNet's balance and focus; the focus of ``quality_focal``, too.
         label_smoothing: part of the probability given to the other classes (softmax only).
     """
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor
 
-from singleshot.core.boxes import aligned_iou, diou_penalty, giou_penalty
+from singleshot.core.boxes import aligned_iou, ciou_penalty, diou_penalty, giou_penalty
 from singleshot.core.settings import BOX_LOSSES, CoderConfig, LossConfig
 from singleshot.multibox.coder import decode_boxes, encode_boxes
 
@@ -35,3 +35,13 @@ def diou_losses(
     """1 - DIoU of the decoded boxes (arXiv 1911.08287)."""
     predicted = decode_boxes(codes, anchors_cxcywh, coder)
     return 1 - aligned_iou(predicted, boxes_xyxy) + diou_penalty(predicted, boxes_xyxy)
+
+
+@BOX_LOSSES.register("ciou")
+def ciou_losses(
+    codes: Tensor, boxes_xyxy: Tensor, anchors_cxcywh: Tensor, coder: CoderConfig, config: LossConfig
+) -> Tensor:
+    """1 - CIoU of the decoded boxes (arXiv 1911.08287)."""
+    predicted = decode_boxes(codes, anchors_cxcywh, coder)
+    overlap = aligned_iou(predicted, boxes_xyxy)
+    return 1 - overlap + diou_penalty(predicted, boxes_xyxy) + ciou_penalty(predicted, boxes_xyxy)

@@ -61,6 +61,19 @@ def focal_losses(logits: Tensor, columns: Tensor, config: LossConfig) -> Tensor:
     return (balance * torch.exp(-config.focal_gamma * F.softplus(signed)) * F.softplus(-signed)).sum(dim=-1)
 
 
+def quality_focal_losses(logits: Tensor, columns: Tensor, config: LossConfig, quality: Tensor) -> Tensor:
+    """Quality focal loss (arXiv 2006.04388, eq. 2) of each foreground column, ``[S, K]`` -> ``[S]``.
+
+    The target of the right column is ``quality``, of the others 0; column 0 is left alone.
+    """
+    foreground = logits[:, 1:]
+    truth = (columns[:, None] == torch.arange(1, logits.shape[-1], device=columns.device)).to(logits.dtype)
+    target = truth * quality[:, None]
+    distance = (torch.sigmoid(foreground) - target).abs()
+    cross_entropy = F.binary_cross_entropy_with_logits(foreground, target, reduction="none")
+    return (distance.clamp(min=1e-12).pow(config.focal_gamma) * cross_entropy).sum(dim=-1)
+
+
 def _signed(logits: Tensor, columns: Tensor) -> tuple[Tensor, Tensor]:
     """Foreground logits, negated where the class is not the target, and the 0/1 targets, ``[S, K - 1]`` each."""
     truth = (columns[:, None] == torch.arange(1, logits.shape[-1], device=columns.device)).to(logits.dtype)
@@ -70,3 +83,4 @@ def _signed(logits: Tensor, columns: Tensor) -> tuple[Tensor, Tensor]:
 CLASS_LOSSES.register("softmax")(ClassLoss(softmax_losses, softmax_background, "softmax"))
 CLASS_LOSSES.register("sigmoid")(ClassLoss(sigmoid_losses, sigmoid_background))
 CLASS_LOSSES.register("focal")(ClassLoss(focal_losses))
+CLASS_LOSSES.register("quality_focal")(ClassLoss(None, by_quality=quality_focal_losses))

@@ -12,9 +12,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from singleshot.core.boxes import aligned_iou
 from singleshot.core.settings import BOX_LOSSES, CLASS_LOSSES, CoderConfig, LossConfig, MatchConfig
 from singleshot.core.structures import HeadOutput
-from singleshot.multibox.coder import CODER
+from singleshot.multibox.alignment import align
+from singleshot.multibox.coder import CODER, decode_boxes
 from singleshot.multibox.matching import MATCH, Matches, match_anchors
 from singleshot.multibox.mining import count_negatives, mine_negatives
 from singleshot.multibox.rows import masked_rows, masked_sum
@@ -30,12 +32,15 @@ class Targets(NamedTuple):
         eligible_mask: anchors that may be mined as negatives, ``[B, A]`` bool.
         boxes_xyxy: objects, ``[B, M, 4]``.
         class_ids: their classes 0..C-1, ``[B, M]``.
+        quality: of each anchor's prediction, 0..1, ``[B, A]``; ``None``: the IoU of the predicted box, where a loss
+            asks for it.
     """
 
     object_index: Tensor
     eligible_mask: Tensor
     boxes_xyxy: Tensor
     class_ids: Tensor
+    quality: Tensor | None = None
 
 
 def multibox_loss(
@@ -66,9 +71,40 @@ def multibox_loss(
         ``total = classification + box_weight * localization``; ``positives``, detached.
     """
     with torch.autocast(anchors_cxcywh.device.type, enabled=False):
+        if match.assign == "predictions":
+            return targets_loss(
+                output,
+                anchors_cxcywh,
+                align_targets(output, anchors_cxcywh, boxes_xyxy, class_ids, valid, coder, match, loss),
+                coder=coder,
+                loss=loss,
+            )
         matches = match_anchors(anchors_cxcywh, boxes_xyxy, valid, match)
         targets = assign_targets(matches, boxes_xyxy, class_ids, loss.negative_iou)
         return targets_loss(output, anchors_cxcywh, targets, coder=coder, loss=loss)
+
+
+def align_targets(
+    output: HeadOutput,
+    anchors_cxcywh: Tensor,
+    boxes_xyxy: Tensor,
+    class_ids: Tensor,
+    valid: Tensor,
+    coder: CoderConfig,
+    match: MatchConfig,
+    loss: LossConfig,
+) -> Targets:
+    """Targets by how well the anchors predict (``assign: predictions``); arguments as in ``multibox_loss``."""
+    matches = match_anchors(anchors_cxcywh, boxes_xyxy, valid, match)
+    codes, logits = _full_precision(output.box_codes.detach()), _full_precision(output.class_logits.detach())
+    kind = CLASS_LOSSES.get(loss.classification).score_function
+    scores = logits.softmax(dim=-1) if kind == "softmax" else logits.sigmoid()
+    predicted = decode_boxes(codes, anchors_cxcywh, coder)
+    object_index, quality = align(
+        predicted, scores[..., 1:], anchors_cxcywh, boxes_xyxy, class_ids, valid, matches, match
+    )
+    targets = assign_targets(matches._replace(object_index=object_index), boxes_xyxy, class_ids, loss.negative_iou)
+    return targets._replace(eligible_mask=object_index < 0, quality=quality)
 
 
 def assign_targets(matches: Matches, boxes_xyxy: Tensor, class_ids: Tensor, negative_iou: float) -> Targets:
@@ -93,6 +129,8 @@ def targets_loss(
     negative_mask = choose_negatives(logits, targets.eligible_mask, num_positives, loss)
     total_positives = num_positives.sum()
     divisor = total_positives.clamp(min=1)
+    if targets.quality is None and CLASS_LOSSES.get(loss.classification).by_quality is not None:
+        targets = targets._replace(quality=predicted_iou(codes, anchors_cxcywh, targets, coder))
     classification = _classification(logits, targets, positive_mask | negative_mask, loss) / divisor
     localization = _localization(codes, anchors_cxcywh, targets, positive_mask, coder, loss) / divisor
     return {
@@ -132,8 +170,25 @@ def _classification(logits: Tensor, targets: Targets, sampled_mask: Tensor, conf
     rows = masked_rows(sampled_mask)
     _, objects = _matched_objects(targets, rows)
     columns = torch.where(targets.object_index.flatten()[rows] >= 0, targets.class_ids.flatten()[objects] + 1, 0)
-    per_row = CLASS_LOSSES.get(config.classification).per_row
-    return masked_sum(per_row(logits.flatten(0, 1)[rows], columns, config), sampled_mask)
+    kind, chosen = CLASS_LOSSES.get(config.classification), logits.flatten(0, 1)[rows]
+    if kind.by_quality is not None and targets.quality is not None:
+        return masked_sum(kind.by_quality(chosen, columns, config, targets.quality.flatten()[rows]), sampled_mask)
+    if kind.per_row is None:
+        raise ValueError(f"the class loss '{config.classification}' has neither per_row nor by_quality")
+    return masked_sum(kind.per_row(chosen, columns, config), sampled_mask)
+
+
+@torch.no_grad()
+def predicted_iou(codes: Tensor, anchors_cxcywh: Tensor, targets: Targets, coder: CoderConfig) -> Tensor:
+    """IoU of each anchor's predicted box with its object, 0 without one, ``[B, A]``."""
+    positive_mask = targets.object_index >= 0
+    rows = masked_rows(positive_mask)
+    numbers, objects = _matched_objects(targets, rows)
+    anchors = anchors_cxcywh.reshape(-1, 4)[numbers % (anchors_cxcywh.numel() // 4)]
+    boxes = targets.boxes_xyxy.flatten(0, 1)[objects]
+    quality = torch.zeros(positive_mask.numel(), dtype=codes.dtype, device=codes.device)
+    quality[rows] = aligned_iou(decode_boxes(codes.flatten(0, 1)[rows], anchors, coder), boxes)
+    return torch.where(positive_mask, quality.view(positive_mask.shape), 0.0)
 
 
 def _localization(
