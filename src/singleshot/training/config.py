@@ -141,12 +141,6 @@ class TilingConfig(Frozen):
     inside: Annotated[float, Field(gt=0, le=1)] = 0.5
     empty: NonNegative = 0.5
 
-    def as_flags(self) -> str:
-        """The flags of ``singleshot predict`` that look at the same tiles."""
-        height, width = self.tile
-        size = str(height) if height == width else f"{height}x{width}"
-        return f"--tile {size} --overlap {self.overlap:g}"
-
     @model_validator(mode="before")
     @classmethod
     def _has_a_size(cls, data: Any) -> Any:

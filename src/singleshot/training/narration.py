@@ -73,8 +73,11 @@ def conclude(result: TrainResult, config: TrainConfig, held_out: HeldOut | None)
         return text.append(f"stopped at step {result.steps:,}; everything is saved. Continue with: {again}\n")
     early = " (stopped early: no longer improved)" if result.ending == "early" else ""
     text.append(f"{reached}{counted(result.steps, 'step')} in {clock(result.duration_s)}{early}\n", style="bold")
-    tiles = f" {config.tiling.as_flags()}" if config.tiling else ""
-    facts = {"weights": str(result.best), "try": f"singleshot predict IMAGES --model {result.best}{tiles}"}
+    command = f"singleshot predict IMAGES --model {result.best}"
+    if config.tiling:
+        (height, width), overlap = config.tiling.tile, config.tiling.overlap
+        command = f"singleshot predict IMAGES --model {result.best} --tile {height}x{width} --overlap {overlap:g}"
+    facts = {"weights": str(result.best), "try": command}
     if result.report:
         facts["report"] = str(result.report)
     return text.append(_table(facts, []))
