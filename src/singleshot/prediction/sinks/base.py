@@ -73,7 +73,7 @@ class FileSink:
         journal = self._run.folder.journal
         if self.top in journal.places:
             self._begin_at, self._at = len(encoded(self._begin())), journal.places[self.top]
-            self._seen = len(journal.done)
+            self._seen = len(journal.done_in(self.top))
             self._file = path.open("r+b", buffering=0)
             self._write(self._tail)
             return self
