@@ -8,7 +8,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, ClassVar, Self
 
+import numpy as np
+from numpy.typing import NDArray
+
 from singleshot.errors import ConfigError
+from singleshot.images.draw import draw_detections
 from singleshot.prediction.frames import Failure, Prediction
 from singleshot.prediction.sinks import Run
 from singleshot.version import __version__
@@ -23,6 +27,17 @@ def path_of(prediction: Prediction) -> Path:
     if not prediction.frame.name:
         raise ConfigError("results of arrays have no file name to be saved under: use the detections' own methods")
     return Path(prediction.frame.name)
+
+
+def drawn(prediction: Prediction, run: Run) -> NDArray[np.uint8]:
+    """The picture of a frame with its boxes, zones and lines, ``[H, W, 3]`` uint8."""
+    return draw_detections(
+        prediction.frame.pixels,
+        prediction.detections,
+        labels=run.labels,
+        line_width=run.line_width,
+        guides=prediction.guides,
+    )
 
 
 class FolderSink:
