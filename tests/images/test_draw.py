@@ -128,7 +128,7 @@ def test_a_zone_is_closed_and_a_line_has_an_arrow_to_its_right() -> None:
     drawn = (line != 97).any(axis=-1)
     assert (line[60, 30] > 200).all()
     assert drawn[62:].any()  # y points down: right of a line that goes right is below it
-    assert not drawn[:58].any()
+    assert not drawn[:56].any()
     assert not drawn[64:, :70].any()
     texts = guided(Guide(((20.0, 60.0), (140.0, 60.0)), "door"), line_width=1) != line
     assert texts[60:80, 20:60].any()
