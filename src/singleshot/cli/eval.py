@@ -174,7 +174,7 @@ def evaluate(
             use_difficult=use_difficult,
             on_progress=on_progress,
             on_result=on_result,
-            tell=lambda line: print_note(console, line),
+            on_note=lambda line: print_note(console, line),
         )
     print_result(console, result, shown)
     written = _save(console, result, out, worst, overwrite) if out else True

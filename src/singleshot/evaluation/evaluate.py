@@ -71,7 +71,7 @@ def evaluate(
     lower_names: bool = False,
     on_progress: Progress | None = None,
     on_result: OnResult | None = None,
-    tell: Callable[[str], object] = warnings.warn,
+    on_note: Callable[[str], object] = warnings.warn,
 ) -> EvalResult:
     """Evaluate a detector on a labelled data set. Every argument is an option of ``singleshot eval`` of the same name.
 
@@ -101,7 +101,7 @@ def evaluate(
         lower_names: take the data set's class names in lower case, when ``data`` is a path.
         on_progress: called after each image.
         on_result: called with each image's result, such as the ``write`` of a sink.
-        tell: is told which tiles ``tile="auto"`` chose.
+        on_note: is told which tiles ``tile="auto"`` chose.
 
     Returns:
         All numbers; ``result.save(folder)`` writes JSON and an HTML report.
@@ -131,7 +131,7 @@ def evaluate(
         device=device,
         compile=compile,
         images=len(dataset),
-        views=view_plan(tile, overlap, merge, augment_test, agnostic, detector.spec, tell),
+        views=view_plan(tile, overlap, merge, augment_test, agnostic, detector.spec, on_note),
     )
     return evaluate_predictor(
         predictor,
