@@ -5,7 +5,10 @@ BIN := $(VENV)/bin
 KERNELS := src/singleshot/kernels/*.c
 PIP_INSTALL := $(BIN)/python -m pip install --disable-pip-version-check --quiet --constraint constraints.txt
 
-.PHONY: help demo test test-all test-oldest test-newest check lint types contracts format clean
+OLDER := tests/core tests/images tests/weights tests/runtime/test_backends.py tests/export/test_package.py \
+  tests/prediction/test_*sink*.py tests/prediction/test_video.py tests/test_cli_*.py tests/test_detector.py
+
+.PHONY: help demo test test-all test-older test-oldest test-newest check lint types contracts format clean
 
 help:  ## List the commands.
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -15,13 +18,17 @@ demo: $(VENV)/.demo-installed  ## Install, then detect in photos, learn new clas
 
 test: $(VENV)/.dev-installed  ## Install what the tests need and run them on all cores.
 	@echo "Running the tests (those that compare with other systems skip without the reference data)."
-	@$(BIN)/python -m pytest -n auto -m "not heavy"
+	@$(BIN)/python -m pytest -n auto --dist worksteal -m "not heavy"
 
 test-all: $(VENV)/.dev-installed  ## The same with the heaviest tests: trainings of large networks.
-	@$(BIN)/python -m pytest -n auto
+	@$(BIN)/python -m pytest -n auto --dist worksteal
 
 test-oldest:  ## Run the tests with the oldest versions that are allowed (an environment of its own, 5 GB).
 	@$(PYTHON) scripts/versions.py oldest $(if $(TORCH),--torch $(TORCH)) -- -n auto $(TESTS)
+
+test-older: $(VENV)/.dev-installed  ## The oldest versions (but of PyTorch and NNCF) over .venv, and the tests nearest to them.
+	@$(PYTHON) scripts/versions.py oldest --over $(VENV) -- -n auto --dist worksteal -m "not slow and not heavy" \
+	  -k "not int8" $(OLDER)
 
 test-newest:  ## Run the tests with the newest versions.
 	@$(PYTHON) scripts/versions.py newest -- -n auto $(TESTS)

@@ -43,6 +43,8 @@ def detector(name: str, preprocess: PreprocessConfig, *taps: str) -> tuple[Model
     spec = spec.model_copy(update={"network": network, "preprocess": preprocess, "anchors": anchors})
     with torch.device("meta"):
         empty = assemble_network(network).to_empty(device="cpu").eval()
+    for value in empty.state_dict().values():
+        value.zero_()
     generator = torch.Generator().manual_seed(0)
     for value in empty.backbone.state_dict().values():
         if value.ndim > 1 and value.numel() < 1e6:

@@ -332,7 +332,9 @@ def _progress(count: int | None, frames: bool) -> Iterator[Callable[[Result], No
     columns = (BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[rate]}"), TimeRemainingColumn())
     console = open_console()
     listed = not frames and count is not None and count <= LISTED_IMAGES
-    with Progress(*columns, console=console, transient=True, disable=listed or not console.is_terminal) as bar:
+    bar = Progress(*columns, console=console, transient=True)
+    # Old versions of rich (14.0) print an empty line at the end of a disabled bar: it is not started instead.
+    with bar if console.is_terminal and not listed else nullcontext():
         task = bar.add_task("", total=count, rate="frames" if frames else "images")
 
         def on_result(result: Result) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
@@ -156,7 +156,8 @@ def measure(context: DemoContext, result: train_result.TrainResult, scenes: Path
 
 @contextmanager
 def _progress(context: DemoContext) -> Iterator[Callable[[int, int], None]]:
-    with Progress(console=context.console, transient=True, disable=not context.console.is_terminal) as bar:
+    bar = Progress(console=context.console, transient=True)
+    with bar if context.console.is_terminal else nullcontext():
         task = bar.add_task("evaluating")
         yield lambda done, total: bar.update(task, completed=done, total=total)
 
