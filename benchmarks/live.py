@@ -1,22 +1,26 @@
 """Live streams on loopback: how old results become with a slow consumer, how soon a stream is back, four at once.
 
-    python benchmarks/live.py [--seconds 300] [--restarts 20] [--json FILE]
+    python benchmarks/live.py [--seconds 300] [--restarts 20] [--rtsp PYTHON] [--json FILE]
 
-The server sends 25 numbered pictures a second as Motion JPEG. The slow consumer takes three times as long for a frame
-as the server. Four streams run through the bundled detector in one batch, next to one stream.
+The server sends 25 numbered pictures a second as Motion JPEG; with ``--rtsp``, a Python that has GStreamer's bindings
+(`benchmarks/rtsp_server.py` says which packages), as H.264 by RTSP, and it is killed instead of closed. The slow
+consumer takes three times as long for a frame as the server. Four streams run through the bundled detector in one
+batch, next to one stream.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import socket
+import subprocess
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -80,10 +84,50 @@ class Camera:
         self.stop()
 
 
+class RtspCamera:
+    """The same by `rtsp_server.py`, in a process that is killed.
+
+    Args:
+        python: one that has GStreamer's bindings.
+    """
+
+    def __init__(self, python: str) -> None:
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            self._port = free.getsockname()[1]
+        self._python, self.sent = python, 0
+        self.url = f"rtsp://127.0.0.1:{self._port}/camera"
+        self.start()
+
+    def start(self) -> None:
+        """Listen, and count what is sent."""
+        script = str(Path(__file__).with_name("rtsp_server.py"))
+        self._server = subprocess.Popen(
+            [self._python, script, str(self._port)], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+        )
+        assert self._server.stdout
+        if not self._server.stdout.readline():
+            raise SystemExit(f"{self._python} {script} does not start: it says itself what it needs")
+        threading.Thread(target=self._count, args=(self._server.stdout,), daemon=True).start()
+
+    def _count(self, lines: IO[bytes]) -> None:
+        for line in lines:
+            self.sent = int(line)
+
+    def stop(self) -> None:
+        """Kill it."""
+        self._server.kill()
+        self._server.wait()
+
+    close = stop
+
+
+MakeCamera = Callable[[], Camera | RtspCamera]
+
+
 @contextmanager
-def camera(fps: float = FPS) -> Iterator[Camera]:
+def camera(make: MakeCamera) -> Iterator[Camera | RtspCamera]:
     """A camera that ends with the block."""
-    made = Camera(fps)
+    made = make()
     try:
         yield made
     finally:
@@ -96,10 +140,10 @@ def resident_mb() -> float:
     return pages * 4096 / 1e6
 
 
-def slow_consumer(seconds: float) -> dict[str, Any]:
+def slow_consumer(make: MakeCamera, seconds: float) -> dict[str, Any]:
     """Frames of age when each result is ready, in excess of those that the consumer itself let pass; memory."""
     late, memory, begin = [], [], time.monotonic()
-    with camera() as source, LiveSource(source.url, tell=lambda line: None) as frames:
+    with camera(make) as source, LiveSource(source.url, tell=lambda line: None) as frames:
         for frame in frames:
             asked = source.sent
             time.sleep(3 / FPS)
@@ -115,17 +159,18 @@ def slow_consumer(seconds: float) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def restarts(count: int) -> dict[str, Any]:
+def restarts(make: MakeCamera, count: int) -> dict[str, Any]:
     """Seconds from the server's return to the next frame."""
     waits = []
-    with camera() as source, LiveSource(source.url, LiveConfig(), tell=lambda line: None) as frames:
+    with camera(make) as source, LiveSource(source.url, LiveConfig(), tell=lambda line: None) as frames:
         feed = iter(frames)
         for _ in range(count):
             next(feed)
             source.stop()
             time.sleep(0.5)
-            begin, before = time.monotonic(), frames.reconnections
+            before = frames.reconnections
             source.start()
+            begin = time.monotonic()
             while frames.reconnections == before or next(feed) is None:
                 time.sleep(0.001)
             next(feed)
@@ -133,12 +178,12 @@ def restarts(count: int) -> dict[str, Any]:
     return {"restarts": count, "seconds to the next frame, median": median(waits), "most": max(waits)}
 
 
-def side_by_side(seconds: float) -> dict[str, Any]:
+def side_by_side(make: MakeCamera, seconds: float) -> dict[str, Any]:
     """Frames a second of one stream and of four in sum."""
     model, rates = singleshot.load("coco"), {}
     predictor = model.predictor()
     for streams in (1, 4):
-        cameras = [Camera(50) for _ in range(streams)]
+        cameras = [make() for _ in range(streams)]
         done, begin = 0, 0.0
         with Moving([own.url for own in cameras], tell=lambda line: None) as moving:
             for _ in predictor.stream(moving, streams, live=True):
@@ -157,12 +202,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seconds", type=float, default=300)
     parser.add_argument("--restarts", type=int, default=20)
+    parser.add_argument("--rtsp", metavar="PYTHON")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
+
+    def make(fps: float = FPS) -> Camera | RtspCamera:
+        return RtspCamera(options.rtsp) if options.rtsp else Camera(fps)
+
     measured = {
-        "slow consumer": slow_consumer(options.seconds),
-        "server stopped": restarts(options.restarts),
-        "side by side": side_by_side(min(20.0, options.seconds)),
+        "slow consumer": slow_consumer(make, options.seconds),
+        "server stopped": restarts(make, options.restarts),
+        "side by side": side_by_side(lambda: make(2 * FPS), min(20.0, options.seconds)),
     }
     for name, values in measured.items():
         print(f"{name}: " + "; ".join(f"{key} {value:.4g}" for key, value in values.items()), flush=True)

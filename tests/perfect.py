@@ -12,6 +12,7 @@ from singleshot.data import DetectionDataset
 from singleshot.prediction.detections import Detections
 from singleshot.prediction.frames import Frame, Prediction
 from singleshot.prediction.pipeline import StageTimes
+from singleshot.prediction.views import ViewPlan
 
 
 class Perfect:
@@ -26,6 +27,7 @@ class Perfect:
         self.class_names = tuple(class_names) or dataset.class_map.names[::-1]
         self.times = StageTimes()
         self.backend = SimpleNamespace(name="labels fp32")
+        self.views = ViewPlan()
         self._dataset = dataset
 
     def stream(self, paths: Iterable[Path], batch_size: int) -> Iterator[Prediction]:

@@ -97,7 +97,7 @@ def test_what_both_have_has_one_default(verb: str) -> None:
 def test_every_setting_of_one_value_is_an_argument_of_train() -> None:
     parameters = inspect.signature(singleshot.train).parameters
     nested = {"data", "optimizer", "schedule", "ema", "evaluation", "loss", "match", "reference", "size_hw"}
-    nested |= {"checkpoints"}
+    nested |= {"checkpoints", "tiling"}
     assert set(TrainConfig.model_fields) - nested <= set(parameters)
     assert "size" in parameters
     assert "data" in parameters

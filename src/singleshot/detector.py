@@ -30,7 +30,8 @@ from singleshot.prediction.pipeline import Predictor
 from singleshot.prediction.settings import check_whole, choose_postprocess, class_ids_of
 from singleshot.prediction.streams import stream_results
 from singleshot.prediction.video import FrameChoice
-from singleshot.prediction.views import OVERLAP, ViewPlan, view_plan
+from singleshot.prediction.view_settings import view_plan
+from singleshot.prediction.views import OVERLAP, ViewPlan
 from singleshot.runtime.base import Backend, EngineBackend
 from singleshot.runtime.choose import COMPILE_FROM
 from singleshot.runtime.engines import Engines
@@ -260,7 +261,7 @@ class Detector:
             ConfigError: a setting that makes no sense.
         """
         batch_size = how.pop("batch_size", BATCH_SIZE)
-        views = view_plan(tile, overlap, merge, augment_test, how.get("agnostic", False), self.spec.preprocess.size_hw)
+        views = view_plan(tile, overlap, merge, augment_test, how.get("agnostic", False), self.spec, tell)
         return stream_results(
             lambda least: self.predictor(least, views=views, **how),  # type: ignore[misc]
             source,

@@ -309,7 +309,7 @@ def test_numbers_are_measured_in_float32_unless_asked(folder: Path, monkeypatch:
 def test_every_python_option_is_one_of_the_command() -> None:
     command = typer.main.get_command(app).get_command(None, "eval")  # type: ignore[attr-defined, arg-type]
     options = {name.lstrip("-") for parameter in command.params for name in parameter.opts}
-    named = set(inspect.signature(evaluate).parameters) - {"model", "data", "on_progress", "on_result"}
+    named = set(inspect.signature(evaluate).parameters) - {"model", "data", "on_progress", "on_result", "on_note"}
     assert {name.replace("_", "-") for name in named} <= options
 
 

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from singleshot.images.draw import class_colour, draw_detections
+from singleshot.images.guides import Guide
 from singleshot.prediction.detections import Detections
 
 
@@ -111,3 +112,30 @@ def test_colours_differ_and_stay() -> None:
     assert colours == [class_colour(index) for index in range(90)]
     neighbours = [np.abs(np.subtract(a, b)).sum() for a, b in pairwise(colours)]
     assert min(neighbours) > 100
+
+
+def guided(*guides: Guide, size_hw: tuple[int, int] = (120, 160), **options: Any) -> np.ndarray:
+    picture = np.full((*size_hw, 3), 97, np.uint8)
+    return draw_detections(picture, found([], size_hw), guides=guides, **options)
+
+
+def test_a_zone_is_closed_and_a_line_has_an_arrow_to_its_right() -> None:
+    corners = ((40.0, 40.0), (120.0, 40.0), (120.0, 100.0))
+    zone = guided(Guide(corners, "yard", closed=True), labels=False)
+    assert (zone[70, 80] > 240).all()  # the side from the last corner to the first
+    assert (zone[60, 100] == 97).all()
+    line = guided(Guide(((20.0, 60.0), (140.0, 60.0)), "door"), labels=False, line_width=1)
+    drawn = (line != 97).any(axis=-1)
+    assert (line[60, 30] > 200).all()
+    assert drawn[62:].any()  # y points down: right of a line that goes right is below it
+    assert not drawn[:56].any()
+    assert not drawn[64:, :70].any()
+    texts = guided(Guide(((20.0, 60.0), (140.0, 60.0)), "door"), line_width=1) != line
+    assert texts[60:80, 20:60].any()
+
+
+@pytest.mark.parametrize("size_hw", [(1, 1), (5, 900), (60, 80)])
+@pytest.mark.parametrize("far", [-1e12, 0.0, 1e12])
+def test_guides_beyond_the_picture_do_no_harm(size_hw: tuple[int, int], far: float) -> None:
+    guides = [Guide(((far, 0.0), (far, far), (3.0, 4.0)), "zone", closed=True), Guide(((far, far), (9.0, far)), "line")]
+    assert guided(*guides, size_hw=size_hw).shape == (*size_hw, 3)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -11,6 +12,9 @@ import pytest
 
 from singleshot import Detections
 from singleshot.errors import ConfigError
+from singleshot.images.guides import Guide
+from singleshot.prediction.frames import Frame, Prediction
+from singleshot.prediction.refinement import Refinement, Refiner
 from singleshot.prediction.tracking.counting import Line, LineCounter, Zone, read_zones
 
 
@@ -82,3 +86,18 @@ def test_zones_are_read_from_json(tmp_path: Path) -> None:
             read_zones(file)
     with pytest.raises(ConfigError, match=r"none\.json"):
         read_zones(tmp_path / "none.json")
+
+
+def test_pictures_show_zones_and_what_was_counted() -> None:
+    refiner = Refiner(Refinement.of(track=True, zone=None, count=["door:0,50,100,50"]))
+    zone = Zone(((0, 0), (100, 0), (100, 100)), "yard")
+    refiner.settings = replace(refiner.settings, zones=(zone,))
+    frame = Frame(np.zeros((100, 100, 3), np.uint8), "clip.mp4/0", 0, 0.0)
+    shown = [
+        refiner.apply(Prediction(replace(frame, index=index, time_s=0.1 * index), replace(at((60, y)), track_ids=None)))
+        for index, y in enumerate((40, 42, 46, 52, 56))
+    ]
+    yard, door = shown[-1].guides
+    assert yard == Guide(zone.corners_xy, "yard", closed=True)
+    assert door == Guide(((0, 50), (100, 50)), "door: 1 in, 0 out")
+    assert shown[0].guides[1].text == "door: 0 in, 0 out"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -12,7 +13,9 @@ from typer.testing import CliRunner
 
 import singleshot.prediction.job as jobs
 from singleshot.cli import app
-from singleshot.prediction.frames import Result
+from singleshot.prediction.frames import Prediction, Result
+from singleshot.prediction.sinks.coco import CocoSink
+from singleshot.prediction.sinks.images import ImageSink
 
 KINDS = "json,jsonl,csv,coco,text,images,crops"
 
@@ -105,3 +108,34 @@ def test_what_cannot_be_continued_is_refused(photos: Path, monkeypatch: pytest.M
     assert result.exit_code == 2
     assert "--out" in result.output
     assert contents(Path("parts")) == before
+
+
+def test_what_one_sink_could_not_write_is_written_there_alone(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert predict("whole")[0] == 1
+    with monkeypatch.context() as patch:
+        for kind, image in ((ImageSink, "3.png"), (CocoSink, "4.png")):
+            write = kind.write
+
+            def fails(self: Any, prediction: Prediction, write: Any = write, image: str = image) -> None:
+                if prediction.frame.name.endswith(image):
+                    raise OSError(f"no room for {image}")
+                write(self, prediction)
+
+            patch.setattr(kind, "write", fails)
+        code, output = predict("parts")
+    assert code == 1
+    assert "no room for 3.png" in output
+    assert "no room for 4.png" in output
+    first = contents(Path("parts"))
+    code, output = predict("parts", "--resume")
+    assert code == 0, output
+    assert "parts: 4 images done before, 2 to do" in output
+    now, whole = contents(Path("parts")), contents(Path("whole"))
+    assert {*now} - {*first} == {"images/3.png"}
+    assert {name: now[name] for name in first if name != "coco.json"} == {
+        name: first[name] for name in first if name != "coco.json"
+    }
+    assert now["images/3.png"] == whole["images/3.png"]
+    rows, expected = json.loads(now["coco.json"]), json.loads(whole["coco.json"])  # late rows stand at the end
+    assert sorted(map(str, rows)) == sorted(map(str, expected))
+    assert "6 images done before, 0 to do" in predict("parts", "--resume")[1]

@@ -229,7 +229,7 @@ def test_a_full_disk_costs_what_does_not_fit(tmp_path: Path, kind: str, spare: i
     outcome = []
     with suppress(OSError), open_sinks([kind], tmp_path, paths, NAMES, ()) as (sink, *_):
         sink.write(prediction(paths[0], [[1, 2, 3, 4]]))
-        disk = sink._file = FullDisk(sink._file, (tmp_path / SINKS.get(kind).top).stat().st_size + spare)  # type: ignore[attr-defined]
+        disk = sink.sink._file = FullDisk(sink.sink._file, (tmp_path / SINKS.get(kind).top).stat().st_size + spare)  # type: ignore[attr-defined]
         for path in paths[1:3]:
             with pytest.raises(OSError, match=rf"{SINKS.get(kind).top}"):
                 sink.write(prediction(path, [[1, 2, 3, 4]] * 5))
@@ -252,7 +252,7 @@ def test_a_disk_that_is_full_at_the_end_leaves_a_valid_document(tmp_path: Path) 
     (sink, *_) = opened.__enter__()
     sink.write(prediction(Path("a.jpg"), [[1, 2, 3, 4]]))
     sink.fail(failure)
-    sink._file = FullDisk(sink._file, (tmp_path / "detections.json").stat().st_size)  # type: ignore[attr-defined]
+    sink.sink._file = FullDisk(sink.sink._file, (tmp_path / "detections.json").stat().st_size)  # type: ignore[attr-defined]
     with pytest.raises(OSError, match=r"detections\.json"):
         opened.__exit__(None, None, None)
     document = json.loads((tmp_path / "detections.json").read_text())

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
 from pathlib import Path
+from shutil import which
 
 import numpy as np
 import pytest
@@ -174,3 +177,22 @@ def test_odd_sides_and_still_images_make_a_video(tmp_path: Path) -> None:
     write(tmp_path / "out", frames, [Path(frame.name) for frame in frames])
     back = frames_of(tmp_path / "out" / "videos" / "images.mp4")
     assert [frame.pixels.shape for frame in back] == [(32, 46, 3)] * 3
+
+
+@pytest.mark.skipif(which("ffprobe") is None, reason="ffprobe is not installed")
+def test_ffprobe_agrees_with_what_is_written(tmp_path: Path) -> None:
+    at = [0.5, 0.54, 1.0, 1.4, 1.5, 3.5]
+    path = make_video(tmp_path / "clip.mp4", 6, 25, times_s=at, sound=True, turned=90)
+    frames = frames_of(path)
+    write(tmp_path / "out", frames, [path])
+    options = ["-v", "error", "-of", "json", "-count_frames", "-show_streams", "-show_packets", "-select_streams", "v"]
+    file = str(tmp_path / "out" / "videos" / "clip.mp4")
+    shown = subprocess.run(["ffprobe", *options, file], capture_output=True, check=True)
+    found = json.loads(shown.stdout)
+    (stream,) = found["streams"]
+    assert (stream["codec_name"], stream["pix_fmt"]) == ("h264", "yuv420p")
+    assert int(stream["nb_read_frames"]) == len(frames) == 6
+    assert (stream["width"], stream["height"]) == (48, 64)  # upright, and so with no note to turn it
+    assert not stream.get("side_data_list")
+    written = sorted(float(packet["pts_time"]) for packet in found["packets"])
+    assert written == pytest.approx([time - times(frames)[0] for time in times(frames)], abs=1e-3)

@@ -13,8 +13,10 @@ from singleshot import Detections
 from singleshot.core.postprocess import PaddedArrays, PaddedDetections
 from singleshot.core.settings import PreprocessConfig
 from singleshot.errors import ConfigError
+from singleshot.models.config import ObjectSizes
 from singleshot.prediction.pipeline import Predictor
-from singleshot.prediction.views import View, ViewPlan, merge, parse_augment_test, parse_tile, suppress, tiles
+from singleshot.prediction.view_settings import view_plan
+from singleshot.prediction.views import View, ViewPlan, merge, suppress, tiles
 
 sides = st.integers(1, 300)
 
@@ -147,16 +149,41 @@ def test_thousands_of_tiles_are_refused() -> None:
 
 
 def test_words_of_the_command_line() -> None:
-    assert parse_tile("auto", (300, 320)) == (300, 320)
-    assert parse_tile("640", (300, 300)) == (640, 640)
-    assert parse_augment_test("flip, scales") == {"flip": True, "scales": True}
+    spec = singleshot.load().spec
+    assert view_plan("640", 0.1, "ios", "flip, scales", True, spec, pytest.fail) == ViewPlan(
+        (640, 640), 0.1, flip=True, scales=True, merge="ios", agnostic=True
+    )
+    assert view_plan(None, 0.2, "nms", None, False, spec, pytest.fail).is_plain
     with pytest.raises(ConfigError, match="`tile` must be"):
-        parse_tile("0", (300, 300))
+        view_plan("0", 0.2, "nms", None, False, spec, pytest.fail)
     with pytest.raises(ConfigError, match="augment_test='turn'"):
-        parse_augment_test("turn")
+        view_plan(None, 0.2, "nms", "turn", False, spec, pytest.fail)
     for wrong in ({"overlap": 1.0}, {"merge": "x"}, {"merge_at": 0.0}):
         with pytest.raises(ConfigError, match=next(iter(wrong))):
             ViewPlan(**wrong)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("pixels", "shares", "tile_hw", "why"),
+    [
+        # Objects of 12 pixels are small; the median one took a twentieth of the side: tiles of 20 * 12 pixels would do
+        # so, but the network's input is larger.
+        ((12, 20, 40), (0.03, 0.05, 0.1), (300, 300), "the network's input, since objects of 12 pixels are small"),
+        ((40, 60, 90), (0.04, 0.08, 0.1), (500, 500), "there objects of 40 pixels"),
+        ((4000, 4001, 4002), (0.1, 0.2, 0.3), (4096, 4096), "there objects of 4000 pixels"),
+        (None, None, (300, 300), "do not say how large"),
+    ],
+)
+def test_automatic_tiles_show_small_objects_like_the_median_one(
+    pixels: tuple[float, ...] | None, shares: tuple[float, ...] | None, tile_hw: tuple[int, int], why: str
+) -> None:
+    objects = None if pixels is None else ObjectSizes(pixels=pixels, shares=shares)  # type: ignore[arg-type]
+    spec = singleshot.load().spec.model_copy(update={"objects": objects})
+    told: list[str] = []
+    assert view_plan("auto", 0.2, "nms", None, False, spec, told.append).tile_hw == tile_hw
+    assert len(told) == 1
+    assert why in told[0]
+    assert f"tiles of {tile_hw[0]} x {tile_hw[1]} pixels" in told[0]
 
 
 def test_flip_and_scales_multiply_the_views() -> None:

@@ -96,6 +96,23 @@ def test_a_run_leaves_a_detector_a_log_and_a_report(scenes: Path, tmp_path: Path
 
 
 @no_report
+def test_a_run_on_tiles_is_measured_on_tiles_and_resumes(scenes: Path, tmp_path: Path) -> None:
+    out, settings = tmp_path / "run", SMALL | {"size_hw": [64, 64]}
+    result, text = run(scenes, out, settings=settings, steps=1, batch_size=2, tile="120x100", overlap=0.25)
+    assert "120 x 100 pixels, overlap 0.25: 12 images and " in text
+    assert f"--model {result.best} --tile 120x100 --overlap 0.25" in text
+    again, _ = run(None, out, settings={}, steps=2, resume=True)
+    assert again.steps == 2
+    measured = singleshot.evaluate(out / "last.safetensors", scenes, tile="120x100", overlap=0.25, backend="torch")
+    last = log_series(out / "metrics.csv", "coco_AP50")[1][-1]
+    assert measured.coco is not None
+    assert measured.coco["AP50"] == pytest.approx(last, abs=1e-4)
+    assert any("in tiles of 120 x 100 pixels" in note for note in measured.notes)
+    with pytest.raises(ConfigError, match=r"tiling.tile: the run in .* has \[120, 100\], not \[200, 200\]"):
+        run(None, out, settings={}, resume=True, tile=200)
+
+
+@no_report
 def test_the_settings_of_a_run_have_no_auto_left(scenes: Path, tmp_path: Path) -> None:
     settings = {"size_hw": [96, 96], "workers": 0}
     result, text = run(scenes, tmp_path / "run", settings=settings, steps=1)

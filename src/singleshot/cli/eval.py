@@ -83,6 +83,17 @@ def evaluate(
             show_default="the model's, and COCO's 100 of a class",
         ),
     ] = None,
+    tile: Annotated[
+        str | None,
+        typer.Option(
+            help="Look at tiles, too, as predict --tile does: their side, HEIGHTxWIDTH, or auto.", show_default="none"
+        ),
+    ] = None,
+    overlap: Annotated[float, typer.Option(help="Of neighbouring tiles, as a share of their side.")] = 0.2,
+    merge: Annotated[str, typer.Option(help="Of boxes from several looks: nms, ios or union.")] = "nms",
+    augment_test: Annotated[
+        str | None, typer.Option(help="Look several times: flip, scales, or both.", show_default="none")
+    ] = None,
     iou: Annotated[float, typer.Option(min=0.01, max=1, help="Overlap that counts (VOC's rule).")] = 0.5,
     strict: Annotated[bool, typer.Option("--strict", help="Overlap must exceed --iou (Python ports of VOC).")] = False,
     inclusive: Annotated[
@@ -152,6 +163,10 @@ def evaluate(
             agnostic=agnostic,
             top_k=top_k,
             max_detections=max_detections,
+            tile=tile,
+            overlap=overlap,
+            merge=merge,
+            augment_test=augment_test,
             metrics=shown,
             iou=iou,
             strict=strict,
@@ -159,6 +174,7 @@ def evaluate(
             use_difficult=use_difficult,
             on_progress=on_progress,
             on_result=on_result,
+            on_note=lambda line: print_note(console, line),
         )
     print_result(console, result, shown)
     written = _save(console, result, out, worst, overwrite) if out else True

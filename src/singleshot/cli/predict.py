@@ -135,7 +135,7 @@ def predict(
     tile: Annotated[
         str | None,
         typer.Option(
-            help="Look at tiles, for small objects: their side, HEIGHTxWIDTH, or auto (the network's input).",
+            help="Look at tiles, for small objects: their side, HEIGHTxWIDTH, or auto (by what the model learnt).",
             show_default="none",
         ),
     ] = None,
@@ -176,7 +176,7 @@ def predict(
     from singleshot.prediction.sources import FoundImages
     from singleshot.prediction.streams import Moving, is_moving, start_of
     from singleshot.prediction.video import FrameChoice
-    from singleshot.prediction.views import view_plan
+    from singleshot.prediction.view_settings import view_plan
 
     check_score(score)
     parse_batch_size(batch_size)
@@ -223,7 +223,7 @@ def predict(
             fps=fps or (moving.fps if moving else None),
         )
         detector = load(model) if size is None else load(model).resized(size)
-        views = view_plan(tile, overlap, merge, augment_test, agnostic, detector.spec.preprocess.size_hw)
+        views = view_plan(tile, overlap, merge, augment_test, agnostic, detector.spec, _note)
         with _status("Getting the network ready (a conversion is made once, and kept) ..."):
             predictor = detector.predictor(
                 refinement.detect_from,

@@ -88,6 +88,13 @@ def train(
     augment: Annotated[
         str | None, typer.Option(help="Random changes: ssd, ssd_pytorch, mxnet_ssd, ssdlite, light, none.")
     ] = None,
+    tile: Annotated[
+        str | None,
+        typer.Option(help="Learn from tiles, too, for small objects: their side, or HEIGHTxWIDTH, in pixels."),
+    ] = None,
+    overlap: Annotated[
+        float | None, typer.Option(help="Of neighbouring tiles, as a share of their side (0.2).")
+    ] = None,
     freeze: Annotated[
         list[str] | None,
         typer.Option(help="Part that stays as it is, such as backbone, or a regular expression; repeatable."),
@@ -150,6 +157,8 @@ def train(
         anchors=cast(Any, anchors),
         anchor_scale=anchor_scale,
         augment=augment,
+        tile=tile,
+        overlap=overlap,
         freeze=freeze,
         finetune=finetune or None,
         amp=amp,

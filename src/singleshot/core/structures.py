@@ -119,6 +119,8 @@ class Sample:
         areas: areas in square pixels for COCO's size classes (the annotation's, else the box's), ``[N]`` float32.
         image_id: the data set's id of the image (COCO id, else the file stem).
         source: file, and line where there is one, of the annotation, for messages.
+        part_xyxy: the part of the upright image that this is, in whole pixels, where it is not all of it (a tile); size
+            and boxes are the part's.
     """
 
     image_path: Path
@@ -130,6 +132,7 @@ class Sample:
     areas: np.ndarray = field(default_factory=lambda: np.zeros(0, dtype=np.float32))
     image_id: int | str = ""
     source: str = ""
+    part_xyxy: tuple[int, int, int, int] | None = None
 
     def __post_init__(self) -> None:
         count = len(self.class_ids)

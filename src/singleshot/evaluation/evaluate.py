@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Sequence
+import warnings
+from collections.abc import Callable, Collection, Sequence
 from time import perf_counter
 from typing import TYPE_CHECKING, Literal, get_args
 
@@ -24,6 +25,8 @@ from singleshot.evaluation.result import EvalResult
 from singleshot.models.config import ModelSpec
 from singleshot.prediction.pipeline import Predictor, StageTimes
 from singleshot.prediction.settings import choose_postprocess
+from singleshot.prediction.view_settings import view_plan
+from singleshot.prediction.views import OVERLAP, ViewPlan
 from singleshot.runtime.base import EngineBackend
 
 if TYPE_CHECKING:
@@ -55,6 +58,10 @@ def evaluate(
     agnostic: bool = False,
     max_detections: int | None = None,
     top_k: int | None = None,
+    tile: int | str | None = None,
+    overlap: float = OVERLAP,
+    merge: str = "nms",
+    augment_test: str | None = None,
     metrics: Collection[MetricName] = ALL_METRICS,
     iou: float = VOC.min_iou,
     strict: bool = False,
@@ -64,6 +71,7 @@ def evaluate(
     lower_names: bool = False,
     on_progress: Progress | None = None,
     on_result: OnResult | None = None,
+    on_note: Callable[[str], object] = warnings.warn,
 ) -> EvalResult:
     """Evaluate a detector on a labelled data set. Every argument is an option of ``singleshot eval`` of the same name.
 
@@ -83,6 +91,7 @@ def evaluate(
         max_detections: most detections per image; the model's own by default. Above 100, COCO's numbers also count as
             many of a class in an image, which is then no longer COCO's own rule.
         top_k: candidates of a class that enter NMS (MXNet's models: of an image); the model's own by default.
+        tile, overlap, merge, augment_test: look at parts of each image, as ``predict --tile`` does.
         metrics: ``voc`` (always computed: the curves need it), ``coco``.
         iou: overlap that counts by VOC's rule.
         strict: the overlap must exceed ``iou`` (Python ports of VOC).
@@ -92,6 +101,7 @@ def evaluate(
         lower_names: take the data set's class names in lower case, when ``data`` is a path.
         on_progress: called after each image.
         on_result: called with each image's result, such as the ``write`` of a sink.
+        on_note: is told which tiles ``tile="auto"`` chose.
 
     Returns:
         All numbers; ``result.save(folder)`` writes JSON and an HTML report.
@@ -121,6 +131,7 @@ def evaluate(
         device=device,
         compile=compile,
         images=len(dataset),
+        views=view_plan(tile, overlap, merge, augment_test, agnostic, detector.spec, on_note),
     )
     return evaluate_predictor(
         predictor,
@@ -153,6 +164,7 @@ def evaluate_network(
     iou: float = VOC.min_iou,
     strict: bool = False,
     use_difficult: bool = False,
+    views: ViewPlan | None = None,
 ) -> EvalResult:
     """Evaluate a network in memory, on its device; for use during training. The network must be in eval mode.
 
@@ -162,6 +174,7 @@ def evaluate_network(
         dataset: opened data set.
         score, batch_size, nms_iou, agnostic, max_detections, top_k, metrics, iou, strict, use_difficult: as in
             `evaluate`.
+        views: how each image is looked at; by default once, as a whole.
     """
     from singleshot.runtime.torch import network_backend
 
@@ -169,7 +182,14 @@ def evaluate_network(
         spec.postprocess, score, nms_iou, max_detections, agnostic=agnostic, top_k=top_k, clip=None
     )
     return evaluate_predictor(
-        Predictor(network_backend(network, spec, settings), spec.preprocess, spec.class_names, spec.class_ids),
+        Predictor(
+            network_backend(network, spec, settings),
+            spec.preprocess,
+            spec.class_names,
+            spec.class_ids,
+            most=settings.max_detections,
+            views=views or ViewPlan(),
+        ),
         dataset,
         name=spec.name,
         score=score,
@@ -242,7 +262,7 @@ def evaluate_predictor(
         max_detections=max_detections,
         postprocess=backend.settings if isinstance(backend, EngineBackend) else None,
         use_difficult=use_difficult,
-        notes=tuple(remarks(dataset)),
+        notes=(*remarks(dataset), *predictor.views.lines()),
     )
 
 

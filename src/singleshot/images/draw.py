@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from singleshot.images.guides import Guide, draw_guides
 from singleshot.images.lettering import Colour, text_plate
 
 _GOLDEN_TURN = 0.6180339887  # neighbouring class ids get hues far apart, however many classes there are
@@ -52,7 +53,12 @@ _LINE_SHARE = 0.1
 
 
 def draw_detections(
-    image_rgb: NDArray[np.uint8], detections: LabelledBoxes, *, labels: bool = True, line_width: int | None = None
+    image_rgb: NDArray[np.uint8],
+    detections: LabelledBoxes,
+    *,
+    labels: bool = True,
+    line_width: int | None = None,
+    guides: Sequence[Guide] = (),
 ) -> NDArray[np.uint8]:
     """Boxes and labels on a copy of an image, the surest on top; tracked objects have their id in place of the score.
 
@@ -61,11 +67,13 @@ def draw_detections(
         detections: in pixels of this image.
         labels: write class and score at each box.
         line_width: of the boxes, pixels; by default it follows the picture's size, and is thin on small objects.
+        guides: zones and lines, below the boxes.
 
     Returns:
         ``[H, W, 3]`` uint8.
     """
     picture = np.ascontiguousarray(image_rgb).copy()
+    draw_guides(picture, guides, labels=labels, line_width=line_width)
     order = np.argsort(detections.scores, kind="stable")
     for index in order:
         colour = class_colour(int(detections.class_ids[index]))

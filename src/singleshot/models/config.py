@@ -10,7 +10,15 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from singleshot.core.settings import MAX_LEVELS, AnchorConfig, CoderConfig, Frozen, PostprocessConfig, PreprocessConfig
+from singleshot.core.settings import (
+    MAX_LEVELS,
+    AnchorConfig,
+    CoderConfig,
+    Frozen,
+    Positive,
+    PostprocessConfig,
+    PreprocessConfig,
+)
 
 MAX_CHANNELS = 65536
 MAX_CLASSES = 65535
@@ -238,6 +246,20 @@ class Provenance(Frozen):
     metrics: dict[str, float] = Field(default_factory=dict)
 
 
+class ObjectSizes(Frozen):
+    """How large the objects were that a detector learnt from: 10th, 50th and 90th percentile of their sides.
+
+    A side is the square root of a box's area.
+
+    Attributes:
+        pixels: in pixels of the pictures.
+        shares: of the side (again of the area's root) of what the network saw: the picture, or a tile of it.
+    """
+
+    pixels: tuple[Positive, Positive, Positive]
+    shares: tuple[Positive, Positive, Positive]
+
+
 class ModelSpec(Frozen):
     """Everything a weights file says besides its numbers; enough to rebuild and use the detector.
 
@@ -247,6 +269,7 @@ class ModelSpec(Frozen):
         anchors, coder, preprocess, postprocess: the dialect that the weights were trained in.
         class_names: public classes 0..C-1.
         class_ids: the training data's own ids by class (COCO category ids); empty when they equal the index.
+        objects: of the training, where that is known.
     """
 
     name: str
@@ -258,6 +281,7 @@ class ModelSpec(Frozen):
     class_names: tuple[str, ...]
     class_ids: tuple[Annotated[int, Field(ge=-(2**63), lt=2**63)], ...] = ()
     provenance: Provenance = Provenance()
+    objects: ObjectSizes | None = None
 
     @model_validator(mode="after")
     def _parts_agree(self) -> ModelSpec:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from singleshot.errors import ImageError
+from singleshot.images.guides import Guide
 from singleshot.prediction.detections import Detections
 from singleshot.prediction.tracking.counting import Crossing
 
@@ -53,11 +54,13 @@ class Prediction:
         frame: the image.
         detections: in pixels of the image.
         crossings: tracks that went over a line since the frame before.
+        guides: zones and lines that pictures show, too.
     """
 
     frame: Frame
     detections: Detections
     crossings: Sequence[Crossing] = ()
+    guides: Sequence[Guide] = ()
 
     def __iter__(self) -> Iterator[Any]:
         return iter((self.frame, self.detections))

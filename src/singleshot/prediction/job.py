@@ -17,7 +17,7 @@ from singleshot.errors import ConfigError, ImageError, SingleshotError
 from singleshot.images.read import quiet_decoders
 from singleshot.prediction.frames import Failure, Frame, Result
 from singleshot.prediction.not_images import other_file
-from singleshot.prediction.output_folder import new_folder, read_journal
+from singleshot.prediction.output_folder import Journal, new_folder, read_journal
 from singleshot.prediction.pipeline import Predictor, StageTimes
 from singleshot.prediction.refinement import Refinement, Refiner
 from singleshot.prediction.settings import check_line_width
@@ -184,9 +184,9 @@ def detect_and_save(
         OutputError, OSError: nothing can be written at all.
     """
     folder = output.folder or (new_folder(OUT) if output.kinds else OUT)
-    done = read_journal(folder, output.how).done if output.resume else {}
-    todo = [image for image in images if str(image) not in done]
-    if done:
+    journal = read_journal(folder, output.how) if output.resume else Journal()
+    todo = [image for image in images if not journal.is_done(str(image))]
+    if journal.done:
         note(f"{folder}: {counted(len(images) - len(todo), 'image')} done before, {len(todo):,} to do")
     refiner = None if refinement is None or refinement.is_plain else Refiner(refinement)
     summary: JobSummary | None = None

@@ -53,7 +53,7 @@ class LiveConfig:
     queue: int = 64
     stalled_s: float = 5.0
     first_wait_s: float = 0.1
-    longest_wait_s: float = 2.0
+    longest_wait_s: float = 1.0
     give_up_s: float | None = None
 
     def __post_init__(self) -> None:
@@ -213,7 +213,7 @@ class LiveSource:
         Raises:
             ImageError: it cannot be opened, or breaks.
         """
-        source, options = _opening(self.source, self.config.stalled_s)
+        source, options = _opening(self.source, self.config.stalled_s, again=self._opened)
         try:
             with open_container(source, **options) as container:
                 describe(self.name, container, self._max_pixels)
@@ -282,12 +282,14 @@ def _device(source: str) -> str:
     return f"/dev/video{int(source)}" if source.isdecimal() else source
 
 
-def _opening(source: str, timeout_s: float) -> tuple[str, dict[str, object]]:
-    """What PyAV opens, and how: little buffering, and an end to waiting."""
+def _opening(source: str, timeout_s: float, *, again: bool) -> tuple[str, dict[str, object]]:
+    """What PyAV opens, and how: no delay in the decoder, an end to waiting; what is known is not probed ``again``."""
     source = _device(source)
-    options = {"fflags": "nobuffer", "flags": "low_delay"}
+    options = {"flags": "low_delay"}  # and no "nobuffer": it drops what was probed, and with that the first key frame
     if source.startswith("/dev/video"):
         return source, {"format": "v4l2", "options": {}}
     if urlsplit(source).scheme.lower().startswith("rtsp"):
         options |= {"rtsp_transport": "tcp"}
+    if again:
+        options |= {"fpsprobesize": "0", "analyzeduration": "100000"}  # microseconds: counting frames takes a second
     return source, {"options": options, "timeout": (max(timeout_s, 5.0), timeout_s)}

@@ -62,9 +62,10 @@ class ResultFolder:
         self._record = (path / RECORD).open("x", encoding="utf-8", errors="backslashreplace")
         self._note({"singleshot": __version__} | ({"how": dict(how)} if how else {}))
 
-    def note_done(self, image: str, places: Mapping[str, int], error: str = "") -> None:
-        """Write down that an image is done, and how long the files are with it."""
-        self._note({"done": image, "at": dict(places)} | ({"error": error} if error else {}))
+    def note_done(self, image: str, places: Mapping[str, int], error: str = "", missing: Sequence[str] = ()) -> None:
+        """Write down that an image is done, how long the files are with it, and which files or folders miss it."""
+        more: dict[str, Any] = ({"error": error} if error else {}) | ({"missing": list(missing)} if missing else {})
+        self._note({"done": image, "at": dict(places)} | more)
 
     def __enter__(self) -> Self:
         return self
@@ -110,14 +111,24 @@ class Journal:
     """How far an earlier run came.
 
     Attributes:
-        done: images that were done, and why they could not be read where they could not.
+        done: images that were looked at, and why they could not be read where they could not.
+        missing: of images that were not written everywhere, where they are missing: files and folders.
         places: length of each file with all of them.
         size: bytes of the record that hold.
     """
 
     done: Mapping[str, str] = field(default_factory=dict)
     places: Mapping[str, int] = field(default_factory=dict)
+    missing: Mapping[str, frozenset[str]] = field(default_factory=dict)
     size: int = 0
+
+    def done_in(self, top: str) -> dict[str, str]:
+        """As ``done``, only those images that a file or folder does not miss."""
+        return {image: error for image, error in self.done.items() if top not in self.missing.get(image, ())}
+
+    def is_done(self, image: str) -> bool:
+        """Whether nothing is left to do."""
+        return image in self.done and image not in self.missing
 
 
 def read_journal(folder: Path, how: Mapping[str, Any]) -> Journal:
@@ -132,6 +143,7 @@ def read_journal(folder: Path, how: Mapping[str, Any]) -> Journal:
         raise OutputError(f"{folder}: holds no results to continue: leave `resume` out") from None
     size = data.rfind(b"\n") + 1
     head, done, places = {}, {}, {}
+    missing: dict[str, frozenset[str]] = {}
     for number, line in enumerate(data[:size].splitlines()):
         entry = json.loads(line)
         if number == 0:
@@ -139,12 +151,13 @@ def read_journal(folder: Path, how: Mapping[str, Any]) -> Journal:
         elif isinstance(entry, dict):
             done[entry["done"]] = entry.get("error", "")
             places = entry["at"]
+            missing[entry["done"]] = frozenset(entry.get("missing", ()))
     for name, value in how.items():
         if head.get(name) != value:
             raise OutputError(
                 f"{folder}: was begun with `{name}={head.get(name)!r}`: continue with that, not {value!r}"
             )
-    return Journal(done, places, size)
+    return Journal(done, places, {image: tops for image, tops in missing.items() if tops}, size)
 
 
 def new_folder(base: Path) -> Path:

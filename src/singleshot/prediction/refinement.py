@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from singleshot.errors import ConfigError
+from singleshot.images.guides import Guide
 from singleshot.prediction.frames import Prediction
 from singleshot.prediction.tracking import Tracker, TrackerConfig
 from singleshot.prediction.tracking.counting import Crossing, Line, LineCounter, Zone, read_zones
@@ -117,7 +118,16 @@ class Refiner:
         if settings.lines:
             counter = self._counters.setdefault(frame.source, LineCounter(settings.lines))
             crossings = counter.update(found)
-        return replace(prediction, detections=found, crossings=crossings)
+        return replace(prediction, detections=found, crossings=crossings, guides=self._guides(frame.source))
+
+    def _guides(self, source: str) -> list[Guide]:
+        """Zones and lines, and how often a line was crossed in each direction so far."""
+        guides = [Guide(zone.corners_xy, zone.name, closed=True) for zone in self.settings.zones]
+        for line in self.settings.lines:
+            totals = self._counters[source].totals
+            text = f"{line.name}: {totals[line.name, 'in']} in, {totals[line.name, 'out']} out"
+            guides.append(Guide((line.start_xy, line.end_xy), text))
+        return guides
 
     def totals(self) -> dict[tuple[str, str, str], int]:
         """Crossings by source, line and direction."""

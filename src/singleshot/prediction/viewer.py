@@ -75,7 +75,9 @@ class Viewer:
             KeyboardInterrupt: the window was closed, or ``q`` pressed: the run ends as by Ctrl-C.
         """
         frame, found = prediction
-        picture = draw_detections(frame.pixels, found, labels=self._labels, line_width=self._line_width)
+        picture = draw_detections(
+            frame.pixels, found, labels=self._labels, line_width=self._line_width, guides=prediction.guides
+        )
         self._times.append(time.perf_counter())
         if len(self._times) > 1:
             self._write_rate(picture)

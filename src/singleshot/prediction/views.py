@@ -6,14 +6,12 @@ A `View` is a part of a picture that the network sees as if it were a picture of
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from singleshot.core.sizes import parse_size
 from singleshot.errors import ConfigError
 from singleshot.prediction.detections import Detections
 
@@ -104,6 +102,16 @@ class ViewPlan:
         """Whether a picture is looked at once, as a whole."""
         return self.tile_hw is None and not self.flip and not self.scales
 
+    def lines(self) -> list[str]:
+        """How a picture is looked at, for a person; nothing where it is looked at once."""
+        looks = []
+        if self.tile_hw is not None:
+            looks.append(
+                f"in tiles of {self.tile_hw[0]} x {self.tile_hw[1]} pixels with an overlap of {self.overlap:g}"
+            )
+        looks += ["mirrored"] * self.flip + ["in enlarged parts"] * self.scales
+        return [f"images are also looked at {', '.join(looks)}, and merged by {self.merge}"] if looks else []
+
     def views(self, size_hw: tuple[int, int]) -> list[View]:
         """The views of a picture of this size.
 
@@ -121,52 +129,6 @@ class ViewPlan:
         if self.flip:
             parts += [view._replace(mirrored=True) for view in parts]
         return parts
-
-
-def view_plan(
-    tile: str | int | None,
-    overlap: float,
-    merge: str,
-    augment_test: str | None,
-    agnostic: bool,
-    input_hw: tuple[int, int],
-) -> ViewPlan:
-    """A plan from settings as they are typed.
-
-    Args:
-        tile: as in `parse_tile`; ``None`` for no tiles.
-        overlap, merge, agnostic: as in `ViewPlan`.
-        augment_test: as in `parse_augment_test`; ``None`` for none.
-        input_hw: (height, width) of the network's input.
-
-    Raises:
-        ConfigError: a value that makes no sense.
-    """
-    tile_hw = None if tile is None else parse_tile(tile, input_hw)
-    more = {} if augment_test is None else parse_augment_test(augment_test)
-    return ViewPlan(tile_hw, overlap, merge=merge, agnostic=agnostic, **more)  # type: ignore[arg-type]
-
-
-def parse_tile(text: str | int, input_hw: tuple[int, int]) -> tuple[int, int]:
-    """``640``, ``HEIGHTxWIDTH``, or ``auto``: tiles of the network's own input, which show every pixel as it is.
-
-    Raises:
-        ConfigError: it is none of these.
-    """
-    return input_hw if text == "auto" else parse_size(text, "tile")
-
-
-def parse_augment_test(text: str | Sequence[str]) -> dict[str, bool]:
-    """``flip,scales`` as settings of `ViewPlan`.
-
-    Raises:
-        ConfigError: something else.
-    """
-    words = [word.strip() for word in (text.split(",") if isinstance(text, str) else text)]
-    for word in words:
-        if word not in ("flip", "scales"):
-            raise ConfigError(f"`augment_test='{word}'`: choose flip, scales, or both: flip,scales")
-    return dict.fromkeys(words, True)
 
 
 def tiles(size_hw: tuple[int, int], tile_hw: tuple[int, int], overlap: float) -> list[View]:

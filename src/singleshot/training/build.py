@@ -58,7 +58,7 @@ def build_trainer(setup: Setup, loader: TrainLoader, store: Store, held_out: Hel
         Ema(network, config.ema.decay) if config.ema else None,
         torch.amp.GradScaler(device.type) if config.amp == "fp16" else None,
     )
-    paths = [str(sample.image_path) for sample in setup.train_set]
+    paths = [str(sample.image_path) for sample in setup.samples]
     return Trainer(
         learner=learner,
         criterion=criterion(setup.anchors_cxcywh.to(device), spec.coder, config, spec.preprocess.size_hw),
@@ -93,13 +93,14 @@ def build_loader(setup: Setup) -> TrainLoader:
     config = setup.config
     assert isinstance(config.batch_size, int)
     return TrainLoader(
-        setup.train_set.samples,
+        setup.samples,
         Augmenter(config.augment, setup.start.spec.preprocess.size_hw),
         LoaderConfig(
             batch_size=config.batch_size,
             seed=config.seed,
             workers=config.workers,
             keep_empty=config.keep_empty,
+            empty=config.tiling.empty if config.tiling else None,
             use_difficult=config.use_difficult,
             repeat_threshold=config.repeat_threshold,
             classes=len(setup.train_set.class_map),

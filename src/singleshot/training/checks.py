@@ -12,6 +12,7 @@ from torch import Tensor
 from singleshot.core.boxes import cxcywh_to_xyxy, pairwise_iou
 from singleshot.core.structures import ClassMap, Sample
 from singleshot.errors import DataError
+from singleshot.models.config import ObjectSizes
 
 RECALL_IOU = 0.5
 LOW_RECALL = 0.8
@@ -59,7 +60,7 @@ class AnchorFit:
         factor = max(self.median_side / self.smallest_anchor, 0.01)
         remedy = "try `anchors='auto'`" + (f", or `anchor_scale={factor:.2g}`" if factor < 1 else "")
         if is_fitted:
-            remedy = "a larger `size`, or large photos cut into tiles, may help"
+            remedy = "a larger `size` may help, or, of large photos, tiles: `tile=640`"
         poor = [name for name, recall in zip(self.class_names, self.recall, strict=True) if recall < LOW_RECALL]
         found = []
         if poor:
@@ -154,6 +155,26 @@ def network_boxes(samples: Sequence[Sample], size_hw: tuple[int, int]) -> tuple[
     keep = ~np.concatenate([sample.iscrowd for sample in samples])
     ids = np.concatenate([sample.class_ids for sample in samples])
     return boxes[keep].astype(np.float32), ids[keep]
+
+
+def object_sizes(samples: Sequence[Sample]) -> ObjectSizes | None:
+    """How large the objects of the training data are, as the pictures and the network have them; ``None`` without any.
+
+    Of pictures that are also seen in tiles, only the tiles count.
+    """
+    tiles = [sample for sample in samples if sample.part_xyxy is not None and len(sample)]
+    chosen = tiles or [sample for sample in samples if len(sample)]
+    if not chosen:
+        return None
+    boxes, _ = network_boxes(chosen, (1, 1))
+    shares = np.sqrt((boxes[:, 2:] - boxes[:, :2]).prod(axis=1))
+    seen_px = np.sqrt([np.prod(sample.image_size_hw) for sample in chosen])
+    pixels = shares * np.repeat(seen_px, [int((~sample.iscrowd).sum()) for sample in chosen])
+    sides = np.stack((pixels, shares), axis=1)[shares > 0]
+    if not len(sides):
+        return None
+    (low, small), (middle, half), (high, large) = np.percentile(sides, (10, 50, 90), axis=0).tolist()
+    return ObjectSizes(pixels=(low, middle, high), shares=(small, half, large))
 
 
 def _names(names: Sequence[str]) -> str:

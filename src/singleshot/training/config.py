@@ -11,7 +11,7 @@ from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, Validat
 from singleshot.augment.config import AugmentConfig, parse_augment, preset
 from singleshot.core.setting_errors import explain_settings
 from singleshot.core.settings import AnchorConfig, Frozen, LossConfig, MatchConfig, SizeHW, UnitFloat
-from singleshot.core.sizes import parse_batch_size
+from singleshot.core.sizes import parse_batch_size, parse_size
 from singleshot.data.formats.registry import known_format
 from singleshot.errors import ConfigError
 from singleshot.training.registry import OPTIMIZERS, SCHEDULES
@@ -124,6 +124,29 @@ class CheckpointConfig(Frozen):
                 "keep says how many numbered checkpoints stay, but every does not say how often one is made"
             )
         return self
+
+
+class TilingConfig(Frozen):
+    """Training on tiles of the pictures beside whole ones, as `ViewPlan` looks at them (docs/small-objects.md).
+
+    Attributes:
+        tile: (height, width) of tiles in pixels; a side or ``HEIGHTxWIDTH``, too.
+        overlap: of neighbouring tiles, as a share of their side.
+        inside: a tile teaches the objects of which at least this share of the area lies in it; their boxes end there.
+        empty: tiles and pictures without objects in an epoch, as a multiple of those with some; drawn anew each time.
+    """
+
+    tile: Annotated[SizeHW, BeforeValidator(lambda value: parse_size(value, "tile"))]
+    overlap: Annotated[float, Field(ge=0, lt=1)] = 0.2
+    inside: Annotated[float, Field(gt=0, le=1)] = 0.5
+    empty: NonNegative = 0.5
+
+    @model_validator(mode="before")
+    @classmethod
+    def _has_a_size(cls, data: Any) -> Any:
+        if isinstance(data, Mapping) and data.get("tile") is None:
+            raise ValueError("`overlap` and the like are of tiles: give their size, such as `tile=640`")
+        return data
 
 
 def _metric_name(name: Any) -> Any:
@@ -258,6 +281,7 @@ class TrainConfig(Frozen):
         batch_size: images per forward; ``auto`` fits the memory.
         accumulate: forwards per optimiser step; the effective batch is ``batch_size * accumulate``.
         start_step: optimiser steps that the weights have learnt already: schedule and count of steps begin there.
+        tiling: learn from tiles of the pictures, too, and measure as ``predict --tile`` does; ``None`` does not.
         optimizer, schedule, ema, evaluation, checkpoints: see there; ``ema: null`` averages nothing.
         loss, match: the multibox loss; ``loss.classification`` also decides how scores are read afterwards.
         anchors: default boxes to use in place of the model's; ``auto`` scales the model's to the training objects.
@@ -298,6 +322,7 @@ class TrainConfig(Frozen):
     minutes: PositiveFloat | None = None
     batch_size: BatchSize = "auto"
     accumulate: PositiveInt = 1
+    tiling: TilingConfig | None = None
     optimizer: OptimizerConfig = OptimizerConfig()
     schedule: ScheduleConfig = ScheduleConfig()
     ema: EmaConfig | None = EmaConfig()

@@ -13,6 +13,7 @@ from singleshot.evaluation.evaluate import evaluate_network
 from singleshot.evaluation.result import EvalResult
 from singleshot.models.config import ModelSpec
 from singleshot.models.network import Network
+from singleshot.prediction.views import ViewPlan
 from singleshot.training.checkpoint import Best
 from singleshot.training.config import EvaluationConfig
 from singleshot.training.logs import EvaluationRecord, StepRecord
@@ -26,10 +27,14 @@ class HeldOut:
         spec: what belongs to the network.
         images: the held-out images.
         config: the deciding metric and the batch, without ``auto``.
+        views: how each image is looked at; by default once, as a whole.
     """
 
-    def __init__(self, spec: ModelSpec, images: DetectionDataset, config: EvaluationConfig) -> None:
+    def __init__(
+        self, spec: ModelSpec, images: DetectionDataset, config: EvaluationConfig, views: ViewPlan | None = None
+    ) -> None:
         self.images = images
+        self._views = views
         self._spec = spec
         self._config = config
         self._latest: EvalResult | None = None
@@ -97,4 +102,5 @@ class HeldOut:
             iou=self._config.iou,
             strict=self._config.strict,
             use_difficult=self._config.use_difficult,
+            views=self._views,
         )

@@ -12,6 +12,7 @@ import signal
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 import cv2
@@ -25,7 +26,8 @@ from singleshot.core.structures import Batch, Sample
 from singleshot.core.transforms import Labelled, TransformError
 from singleshot.errors import DataError, ImageError, SingleshotError
 from singleshot.images.packed import image_bytes, image_stamp
-from singleshot.training.sampler import CHANGES, REPLACEMENT, EpochOrder, repeat_weights
+from singleshot.images.read import read_image
+from singleshot.training.sampler import CHANGES, REPLACEMENT, EpochOrder, repeat_weights, thin_out
 
 logger = logging.getLogger(__name__)
 
@@ -44,6 +46,7 @@ class LoaderConfig:
         seed: of order and augmentation.
         workers: processes; 0 works in this one; ``auto`` leaves a core to the network.
         keep_empty: use images without objects, as background.
+        empty: at most so many of them in an epoch, as a multiple of those with objects; ``None`` shows all.
         use_difficult: learn from objects marked difficult. Crowd regions never train.
         repeat_threshold: classes in fewer than this share of the images are seen more often (repeat-factor sampling,
             LVIS, arXiv 1908.03195); 0 shows every image once an epoch.
@@ -57,6 +60,7 @@ class LoaderConfig:
     seed: int = 0
     workers: int | Literal["auto"] = "auto"
     keep_empty: bool = True
+    empty: float | None = None
     use_difficult: bool = True
     repeat_threshold: float = 0.0
     classes: int = 0
@@ -101,7 +105,10 @@ class TrainLoader:
             raise DataError(
                 f"none of {len(samples)} images can train: give labelled images, or set keep_empty to use backgrounds"
             )
-        self._order = EpochOrder(indices, repeat_weights(samples, indices, config.repeat_threshold), config.seed)
+        weights = repeat_weights(samples, indices, config.repeat_threshold)
+        if config.empty is not None:
+            weights = thin_out(weights, np.array([not len(samples[index]) for index in indices]), config.empty)
+        self._order = EpochOrder(indices, weights, config.seed)
         self._dataset = _TrainDataset(samples, indices, augmenter, config)
 
     @property
@@ -275,7 +282,8 @@ class _TrainDataset(Dataset[_Fetched]):
     def _item(self, position: int, index: int) -> _Item:
         sample = self._samples[index]
         rng = np.random.default_rng([self._config.seed, CHANGES, position])
-        source = self._encoded.get(index, sample.image_path)
+        file = self._encoded.get(index, sample.image_path)
+        source = file if sample.part_xyxy is None else _part(file, sample.part_xyxy)
         image, boxes, keep = self._augmenter(source, sample.boxes_xyxy, rng, sample.image_size_hw)
         valid, class_ids = _trainable(sample, self._config)[keep], sample.class_ids[keep]
         if self._augmenter.has_own_steps:
@@ -283,6 +291,15 @@ class _TrainDataset(Dataset[_Fetched]):
             image, boxes, class_ids = self._augmenter.own_steps(labelled, rng, self._config.classes, sample.image_path)
             valid = np.ones(len(class_ids), bool)
         return _Item(image, boxes, class_ids, valid, index)
+
+
+def _part(source: Path | bytes, part_xyxy: tuple[int, int, int, int]) -> NDArray[np.uint8]:
+    """Pixels of a part of an image, which is decoded as a whole: few decoders can do less."""
+    x0, y0, x1, y1 = part_xyxy
+    image = read_image(source)
+    if image.shape[0] < y1 or image.shape[1] < x1:
+        raise ImageError(f"{image.shape[1]} x {image.shape[0]} pixels, fewer than in the data set: read that again")
+    return image[y0:y1, x0:x1]
 
 
 def _collate(fetched: Sequence[_Fetched]) -> tuple[Batch | None, list[Skipped]]:

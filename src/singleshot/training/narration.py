@@ -40,13 +40,14 @@ def introduce(setup: Setup, warnings: Sequence[str]) -> RichText:
     """
     config, spec, train_set = setup.config, setup.start.spec, setup.train_set
     height, width = spec.preprocess.size_hw
-    fit = anchor_fit(train_set.samples, train_set.class_map, setup.anchors_cxcywh, (height, width))
+    fit = anchor_fit(setup.samples, train_set.class_map, setup.anchors_cxcywh, (height, width))
     effective = int(config.batch_size) * config.accumulate
     unit, total = config.length
     parameters = sum(p.numel() for p in setup.start.network.parameters())
     begin = f" from step {config.start_step:,} on" if config.start_step else ""
     facts = {
         "data": _describe_data(train_set, setup.val_set),
+        **({"tiles": "\n".join(setup.tiled.lines())} if setup.tiled else {}),
         "model": f"{spec.name}, input {height} x {width} (height x width), {parameters / 1e6:.2f} million parameters",
         "start": "\n".join(setup.start.report.lines()),
         "boxes": "\n".join([*_scaled(setup.asked, fit.smallest_anchor), *fit.lines()]),
@@ -60,9 +61,9 @@ def introduce(setup: Setup, warnings: Sequence[str]) -> RichText:
     return _table(facts, [*warnings, *fit_warnings, *remarks(train_set, setup.val_set)])
 
 
-def conclude(result: TrainResult, metric: str, held_out: HeldOut | None) -> RichText:
+def conclude(result: TrainResult, config: TrainConfig, held_out: HeldOut | None) -> RichText:
     """What was reached by the deciding metric, on how much, and what to do next."""
-    reached = ""
+    reached, metric = "", config.evaluation.metric
     if metric in result.metrics and held_out:
         on = f"{counted(len(held_out.images), 'held-out image')} with {counted(held_out.objects, 'object')}"
         reached = f"{metric} {result.metrics[metric]:.3f} on {on}; "
@@ -72,7 +73,11 @@ def conclude(result: TrainResult, metric: str, held_out: HeldOut | None) -> Rich
         return text.append(f"stopped at step {result.steps:,}; everything is saved. Continue with: {again}\n")
     early = " (stopped early: no longer improved)" if result.ending == "early" else ""
     text.append(f"{reached}{counted(result.steps, 'step')} in {clock(result.duration_s)}{early}\n", style="bold")
-    facts = {"weights": str(result.best), "try": f"singleshot predict IMAGES --model {result.best}"}
+    command = f"singleshot predict IMAGES --model {result.best}"
+    if config.tiling:
+        (height, width), overlap = config.tiling.tile, config.tiling.overlap
+        command = f"singleshot predict IMAGES --model {result.best} --tile {height}x{width} --overlap {overlap:g}"
+    facts = {"weights": str(result.best), "try": command}
     if result.report:
         facts["report"] = str(result.report)
     return text.append(_table(facts, []))
@@ -112,17 +117,16 @@ def write_report(
     return write_page(folder / "report.html", f"Training: {folder.name}", sections)
 
 
-def describe_run_data(
-    train_set: DetectionDataset, val_set: DetectionDataset | None, loader: TrainLoader
-) -> list[Section]:
+def describe_run_data(setup: Setup, loader: TrainLoader) -> list[Section]:
     """Sections of the report on the data and on the first training images; an image that is gone costs only these."""
+    train_set, val_set = setup.train_set, setup.val_set
     own = datasets.splits(train_set.path)
     sections = [data_section(train_set, val_set, held_out_rule(train_set, val_set, own))]
     try:
         batch = loader.preview(PREVIEW_IMAGES)
     except SingleshotError as error:
         return [*sections, Section("Training images", [Text(f"They cannot be read any more: {error}")])]
-    names = [sample.image_path.name for sample in train_set]
+    names = [sample.image_path.name for sample in setup.samples]
     return [*sections, batch_section(batch, train_set.class_map.names, names)]
 
 

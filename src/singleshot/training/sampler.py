@@ -18,7 +18,7 @@ class EpochOrder:
 
     Args:
         indices: positions of the usable images in the data set, ``[n]``.
-        weights: how often an epoch shows each, ``[n]``, with sum n; rounded up or down at random.
+        weights: how often an epoch shows each, ``[n]``; rounded up or down at random. Their sum is the epoch's length.
         seed: of the order.
     """
 
@@ -26,13 +26,14 @@ class EpochOrder:
         self._indices = indices
         self._seed = seed
         self._bounds = np.concatenate([[0.0], np.cumsum(weights)])
-        self._bounds[-1] = len(indices)  # sums round; an epoch has exactly n images
+        self._length = max(1, round(float(self._bounds[-1])))
+        self._bounds[-1] = self._length  # sums round; all epochs are of one length
 
     def __len__(self) -> int:
-        return len(self._indices)
+        return self._length
 
     def epoch(self, epoch: int) -> NDArray[np.int64]:
-        """The images of an epoch in order, ``[n]``."""
+        """The images of an epoch in order."""
         rng = np.random.default_rng([self._seed, ORDER, epoch])
         counts = np.diff(np.floor(self._bounds + rng.random())).astype(np.int64)
         return rng.permutation(np.repeat(self._indices, counts))
@@ -67,3 +68,17 @@ def repeat_weights(samples: Sequence[Sample], indices: NDArray[np.int64], thresh
     np.maximum.at(factors, owners, np.sqrt(threshold / share[classes]))
     weights: NDArray[np.float64] = factors * (len(factors) / factors.sum())
     return weights
+
+
+def thin_out(weights: NDArray[np.float64], is_empty: NDArray[np.bool_], ratio: float) -> NDArray[np.float64]:
+    """Weights such that an epoch has at most ``ratio`` times as many images without objects as with some.
+
+    Args:
+        weights: as in `EpochOrder`, ``[n]``.
+        is_empty: which images have no objects, ``[n]``.
+        ratio: none is shown more often than before, though.
+    """
+    have, lack = float(weights[~is_empty].sum()), float(weights[is_empty].sum())
+    factor = min(1.0, ratio * have / lack) if lack else 1.0
+    thinned: NDArray[np.float64] = np.where(is_empty, factor * weights, weights)
+    return thinned

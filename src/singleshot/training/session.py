@@ -36,6 +36,7 @@ from singleshot.training.resume import load_run
 from singleshot.training.run_folder import HEAD, RunFolder, clear_results
 from singleshot.training.setup import Setup, prepare
 from singleshot.training.start import build_start, resume_start
+from singleshot.training.tiling import cut_into_tiles, view_plan_of
 from singleshot.training.transcript import Transcript
 from singleshot.weights.file import read_spec
 
@@ -84,7 +85,7 @@ def run_session(
             if result.ending != "interrupted":
                 report = _report(result, trainer.run, setup, held_out, loader, transcript)
                 result = replace(result, report=report)
-            transcript.say(conclude(result, setup.config.evaluation.metric, held_out), soft_wrap=True)
+            transcript.say(conclude(result, setup.config, held_out), soft_wrap=True)
         return result
 
 
@@ -109,8 +110,10 @@ def _set_up(config: TrainConfig, folder: Path, device: torch.device, resume: boo
     warnings = check_samples(train_set.samples, train_set.class_map, config.keep_empty)
     if device.type == "cpu":
         keep_freed_memory()
-    start = resume_start(folder) if resume else build_start(config, train_set.class_map, train_set.samples)
-    return prepare(config, start, train_set, val_set, device), warnings
+    tiled = cut_into_tiles(train_set.samples, config.tiling) if config.tiling else None
+    samples = tiled.samples if tiled else train_set.samples
+    start = resume_start(folder) if resume else build_start(config, train_set.class_map, samples)
+    return prepare(config, start, train_set, val_set, device, tiled), warnings
 
 
 def _published(reference: Reference | None) -> PublishedSplits | None:
@@ -122,7 +125,8 @@ def _published(reference: Reference | None) -> PublishedSplits | None:
 def _held_out(setup: Setup) -> HeldOut | None:
     if setup.val_set is None:
         return None
-    return HeldOut(setup.start.spec, setup.val_set, setup.config.evaluation)
+    config = setup.config
+    return HeldOut(setup.start.spec, setup.val_set, config.evaluation, view_plan_of(config) if config.tiling else None)
 
 
 def _fit(trainer: Trainer, setup: Setup, folder: Path, held_out: HeldOut | None, transcript: Transcript) -> TrainResult:
@@ -204,7 +208,7 @@ def _report(
             if measured is None:
                 transcript.say("measuring the best weights, which are of a former session", **PLAIN)
                 measured = held_out.of_file(result.best, setup.start.network)
-        data = describe_run_data(setup.train_set, setup.val_set, loader)
+        data = describe_run_data(setup, loader)
         return write_report(result.folder, setup.config, result.metrics, measured, data)
     except (SingleshotError, OSError) as error:
         transcript.say(f"no report: {error}", **PLAIN)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from singleshot.core.structures import Sample
 from singleshot.data import DetectionDataset
 from singleshot.errors import ConfigError
 from singleshot.models.build import build_anchors
@@ -19,6 +20,7 @@ from singleshot.training.optimizer import LearningRate, freeze_parts, has_batch_
 from singleshot.training.part_names import original_names
 from singleshot.training.precision import choose_amp
 from singleshot.training.start import Start
+from singleshot.training.tiling import Tiled
 
 # So many evaluations a run, but no more than one an epoch.
 AUTO_EVALUATIONS = 10
@@ -35,6 +37,7 @@ class Setup:
         start: the detector that learns, and where its numbers come from; frozen parts are so already.
         device: where the network will run.
         train_set, val_set: the data; ``val_set`` is ``None`` where nothing is measured.
+        tiled: the tiles to learn from, where ``tiling`` asks for some.
         anchors_cxcywh: default boxes in pixels of the network input, ``[A, 4]``, on the CPU.
         rate: the learning rate, and how it came about.
         frozen: names of the parameters that do not learn.
@@ -47,10 +50,16 @@ class Setup:
     device: torch.device
     train_set: DetectionDataset
     val_set: DetectionDataset | None
+    tiled: Tiled | None
     anchors_cxcywh: Tensor
     rate: LearningRate
     frozen: Sequence[str]
     single_norms: Sequence[nn.Module]
+
+    @property
+    def samples(self) -> Sequence[Sample]:
+        """What is learnt from: the images, or these and their tiles."""
+        return self.tiled.samples if self.tiled else self.train_set.samples
 
 
 def prepare(
@@ -59,6 +68,7 @@ def prepare(
     train_set: DetectionDataset,
     val_set: DetectionDataset | None,
     device: torch.device,
+    tiled: Tiled | None = None,
 ) -> Setup:
     """Decide what ``auto`` means here, freeze what stays as it is, and compute what every step needs.
 
@@ -67,6 +77,7 @@ def prepare(
         start: the detector that learns; parts of its network are frozen in place.
         train_set, val_set: the data.
         device: where the network will run.
+        tiled: the tiles of ``train_set``, where tiles are learnt from.
 
     Raises:
         ConfigError: a setting does not fit the network or the device.
@@ -77,15 +88,17 @@ def prepare(
             f"also_log: {asked.also_log} has no two-step detectors such as {start.spec.name}: leave it out"
         )
     frozen = _freeze(asked, start)
-    batch = choose_batch(network, size_hw, device, len(train_set)) if asked.batch_size == "auto" else asked.batch_size
+    images = tiled.per_epoch if tiled else len(train_set)
+    batch = choose_batch(network, size_hw, device, images) if asked.batch_size == "auto" else asked.batch_size
     rate = learning_rate(asked.optimizer, batch * asked.accumulate, has_batch_norm(network))
     return Setup(
         asked=asked,
-        config=_without_auto(_settled(asked, start, frozen), start, len(train_set), device, batch, rate.value),
+        config=_without_auto(_settled(asked, start, frozen), start, images, device, batch, rate.value),
         start=start,
         device=device,
         train_set=train_set,
         val_set=val_set,
+        tiled=tiled,
         anchors_cxcywh=build_anchors(start.spec, network),
         rate=rate,
         frozen=frozen,

@@ -22,6 +22,7 @@ from singleshot.models.description import describe
 from singleshot.models.heads.multibox import set_class_prior
 from singleshot.models.network import Network
 from singleshot.training.anchor_fitting import fit_anchors, scale_anchors
+from singleshot.training.checks import object_sizes
 from singleshot.training.config import TrainConfig
 from singleshot.weights.bundled import bundled_path
 from singleshot.weights.file import COUNTER, read_spec, read_state
@@ -87,7 +88,7 @@ def build_start(config: TrainConfig, classes: ClassMap, samples: Sequence[Sample
     Args:
         config: model, weights, input size, anchors, loss and seed.
         classes: of the training data.
-        samples: the training data, where ``anchors: auto`` looks at its objects.
+        samples: the training data: how large its objects are goes into the weights file, and fits ``anchors: auto``.
 
     Raises:
         ConfigError: the model is unknown, or does not fit the input size.
@@ -101,6 +102,7 @@ def build_start(config: TrainConfig, classes: ClassMap, samples: Sequence[Sample
     spec = _target_spec(config, classes, old)
     if config.anchors == "auto":
         spec = spec.model_copy(update={"anchors": fit_anchors(spec, samples)})
+    spec = spec.model_copy(update={"objects": object_sizes(samples)})
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
         network = build_network(spec.network)
@@ -163,6 +165,7 @@ def adapt_spec(
             "class_names": classes.names,
             "class_ids": own_ids,
             "provenance": Provenance(),
+            "objects": None,
         }
     )
     try:

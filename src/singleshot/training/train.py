@@ -51,6 +51,8 @@ def train(
     anchor_scale: float | None = None,
     augment: str | Mapping[str, Any] | None = None,
     transform: Transform | None = None,
+    tile: int | str | None = None,
+    overlap: float | None = None,
     freeze: Sequence[str] | None = None,
     finetune: bool | None = None,
     amp: str | None = None,
@@ -106,6 +108,8 @@ def train(
         augment: a preset of random changes, or a mapping that changes one.
         transform: a step of your own, after all others, on each training input: ``(image, boxes_xyxy, class_ids)`` to
             the same three, or with a ``np.random.Generator`` as a fourth argument. A resumed run needs it again.
+        tile: learn from tiles of so many pixels, too, and measure on them: a side or ``"HEIGHTxWIDTH"``.
+        overlap: of neighbouring tiles, as a share of their side (.2).
         freeze: parts that stay as they are: prefixes, patterns or regular expressions.
         finetune: learn only the predictors, and what the starting point does not hold.
         amp: number format: ``auto``, ``fp32``, ``bf16``, ``fp16``.
@@ -150,6 +154,7 @@ def train(
             "workers": workers, "seed": seed, "tensorboard": tensorboard, "accumulate": accumulate,
             "batch_norm": batch_norm, "batch_norm_momentum": batch_norm_momentum, "keep_empty": keep_empty,
             "use_difficult": use_difficult, "repeat_threshold": repeat_threshold, "channels_last": channels_last,
+            "tiling.tile": None if tile is None else list(parse_size(tile, "tile")), "tiling.overlap": overlap,
             "compile": compile, "log_every": log_every, "also_log": also_log,
             "save_minutes": save_minutes, **(settings or {}),
         }

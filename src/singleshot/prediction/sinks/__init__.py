@@ -22,7 +22,7 @@ from singleshot.core.registry import Registry
 from singleshot.errors import ConfigError
 from singleshot.images.read import write_image
 from singleshot.prediction.frames import Failure, Prediction
-from singleshot.prediction.output_folder import ResultFolder, check_folder, check_not_sources
+from singleshot.prediction.output_folder import Journal, ResultFolder, check_folder, check_not_sources
 from singleshot.prediction.output_names import OutputNames
 
 MAX_JPEG_SIDE = 65_500
@@ -197,17 +197,56 @@ def open_sinks(
         makers = [SINKS.get(kind) for kind in dict.fromkeys(kinds)]
         makers.sort(key=lambda make: not Path(make.top).suffix)  # files of numbers before folders of pictures
         opened = [stack.enter_context(make(run)) for make in makers]
-        yield opened if timed else [*opened, _Bookkeeper(made, opened)]
+        if timed:
+            yield opened
+            return
+        noted = [_Noted(sink, make.top, made.journal) for sink, make in zip(opened, makers, strict=True)]
+        yield [*noted, _Bookkeeper(made, noted)]
+
+
+class _Noted:
+    """A sink of a run that can be continued: it knows what it missed, and of former runs' images writes only that.
+
+    Args:
+        sink: opened.
+        top: the file or folder that it writes.
+        journal: of the former run.
+    """
+
+    def __init__(self, sink: Sink, top: str, journal: Journal) -> None:
+        self.sink, self.top = sink, top
+        self.missed = False
+        self._missing = journal.missing
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        return None
+
+    def write(self, prediction: Prediction) -> None:
+        if self._wants(prediction.frame.name):
+            self.sink.write(prediction)
+        self.missed = False
+
+    def fail(self, failure: Failure) -> None:
+        if self._wants(str(failure.path)):
+            self.sink.fail(failure)
+        self.missed = False
+
+    def _wants(self, image: str) -> bool:
+        """Whether an image is to be written here; it counts as missed until it is."""
+        self.missed = True
+        return image not in self._missing or self.top in self._missing[image]
 
 
 class _Bookkeeper:
-    """The last sink: notes that an image is done, once all others have it."""
+    """The last sink: notes that an image is done, once all others had it, and which of them could not write it."""
 
-    top = ""
-
-    def __init__(self, folder: ResultFolder, sinks: Sequence[Sink]) -> None:
+    def __init__(self, folder: ResultFolder, sinks: Sequence[_Noted]) -> None:
         self._folder = folder
-        self._files = {kind.top: kind for sink in sinks if hasattr(kind := cast(Any, sink), "length")}
+        self._sinks = sinks
+        self._files = {noted.top: sink for noted in sinks if hasattr(sink := cast(Any, noted.sink), "length")}
 
     def __enter__(self) -> Self:
         return self
@@ -222,7 +261,8 @@ class _Bookkeeper:
         self._note(str(failure.path), str(failure.error))
 
     def _note(self, image: str, error: str = "") -> None:
-        self._folder.note_done(image, {top: sink.length for top, sink in self._files.items()}, error)
+        places = {top: sink.length for top, sink in self._files.items()}
+        self._folder.note_done(image, places, error, [sink.top for sink in self._sinks if sink.missed])
 
 
 def check_sinks(

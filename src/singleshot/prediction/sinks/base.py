@@ -8,7 +8,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, ClassVar, Self
 
+import numpy as np
+from numpy.typing import NDArray
+
 from singleshot.errors import ConfigError
+from singleshot.images.draw import draw_detections
 from singleshot.prediction.frames import Failure, Prediction
 from singleshot.prediction.sinks import Run
 from singleshot.version import __version__
@@ -23,6 +27,17 @@ def path_of(prediction: Prediction) -> Path:
     if not prediction.frame.name:
         raise ConfigError("results of arrays have no file name to be saved under: use the detections' own methods")
     return Path(prediction.frame.name)
+
+
+def drawn(prediction: Prediction, run: Run) -> NDArray[np.uint8]:
+    """The picture of a frame with its boxes, zones and lines, ``[H, W, 3]`` uint8."""
+    return draw_detections(
+        prediction.frame.pixels,
+        prediction.detections,
+        labels=run.labels,
+        line_width=run.line_width,
+        guides=prediction.guides,
+    )
 
 
 class FolderSink:
@@ -73,7 +88,7 @@ class FileSink:
         journal = self._run.folder.journal
         if self.top in journal.places:
             self._begin_at, self._at = len(encoded(self._begin())), journal.places[self.top]
-            self._seen = len(journal.done)
+            self._seen = len(journal.done_in(self.top))
             self._file = path.open("r+b", buffering=0)
             self._write(self._tail)
             return self

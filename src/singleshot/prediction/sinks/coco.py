@@ -20,7 +20,7 @@ class CocoSink(FileSink):
     def __init__(self, run: Run) -> None:
         super().__init__(run)
         self._ids: set[int] = set()
-        for path, error in run.folder.journal.done.items():
+        for path, error in run.folder.journal.done_in(self.top).items():
             if not error:
                 self._image_id(Path(path))
 

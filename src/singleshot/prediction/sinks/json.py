@@ -22,7 +22,7 @@ class JsonSink(FileSink):
     top = "detections.json"
 
     def __init__(self, run: Run) -> None:
-        before = run.folder.journal.done
+        before = run.folder.journal.done_in(self.top)
         self._failed = [{"path": path, "error": error} for path, error in before.items() if error]
         super().__init__(run)
 

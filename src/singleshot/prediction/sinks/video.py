@@ -16,10 +16,10 @@ from numpy.typing import NDArray
 
 from singleshot.core.lazy import lazy_module
 from singleshot.errors import MissingExtraError
-from singleshot.images.draw import draw_detections
 from singleshot.prediction.frames import Failure, Prediction
 from singleshot.prediction.output_names import UniqueNames, safe_name
 from singleshot.prediction.sinks import SINKS, Run
+from singleshot.prediction.sinks.base import drawn
 
 if TYPE_CHECKING:
     import av
@@ -64,9 +64,8 @@ class VideoSink:
 
     def write(self, prediction: Prediction) -> None:
         """Draw one frame and add it to the video of its source."""
-        frame, run = prediction.frame, self._run
-        source = frame.source
-        picture = draw_detections(frame.pixels, prediction.detections, labels=run.labels, line_width=run.line_width)
+        frame, source = prediction.frame, prediction.frame.source
+        picture = drawn(prediction, self._run)
         opened = self._open.pop(source, None) or self._begin(source, picture.shape[:2])
         self._open[source] = opened  # the latest come last
         opened[0].write(picture, frame.time_s)
