@@ -33,6 +33,7 @@ TABLE = [
     ("ssdlite320_mobilenet_v3_large", 20, 2_469_860, 3234, V3_MAPS),
     ("ssdlite320_mobilenet_v3_large", 90, 3_440_060, 3234, V3_MAPS),
     ("ssdlite320_mobilenet_v3_large_full", 20, 4_026_740, 3234, V3_FULL_MAPS),
+    ("ssdlite320_mobilenet_v3_large_tf", 90, 3_210_715, 2034, V3_MAPS),
 ]
 
 

@@ -212,11 +212,12 @@ _OURS: tuple[Importer, ...] = (
     ),
     FileImporter(
         "tensorflow",
-        "TensorFlow frozen_inference_graph.pb, or the folder that holds it (SSD and SSDLite, MobileNet v1 and v2)",
+        "TensorFlow frozen_inference_graph.pb, or the folder that holds it (SSD and SSDLite, MobileNet v1, v2 and v3)",
         _is_frozen_graph, ".tensorflow.graphdef",
     ),
     FileImporter(
-        "tfjs", "TensorFlow.js graph model folder (SSD and SSDLite, MobileNet v1 and v2)", _is_tfjs, ".tensorflow.tfjs"
+        "tfjs", "TensorFlow.js graph model folder (SSD and SSDLite, MobileNet v1, v2 and v3)", _is_tfjs,
+        ".tensorflow.tfjs",
     ),
     StateDictImporter(
         "lufficc", "lufficc/SSD checkpoint (VGG 300 and 512, MobileNet v2 and v3, EfficientNet-B3)",

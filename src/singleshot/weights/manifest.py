@@ -64,7 +64,7 @@ IMAGENET = {
 
 def architecture_of(backbone: str) -> str | None:
     """Key of ``IMAGENET`` for a backbone's name, whatever its variant; ``None`` if there are no weights for it."""
-    if backbone.endswith("_mxnet") or backbone == "mobilenet_v3_large_reduced":
+    if backbone.endswith("_mxnet") or backbone.startswith("mobilenet_v3_large_reduced"):
         return None
     return next((name for name in sorted(IMAGENET, key=len, reverse=True) if backbone.startswith(name)), None)
 
