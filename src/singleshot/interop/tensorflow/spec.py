@@ -70,7 +70,7 @@ def convert_arrays(arrays: Mapping[str, np.ndarray], path: Path, source: str) ->
         for name, value in arrays.items()
         if value.dtype.kind == "f" and value.size > 1 and not name.startswith(INFRASTRUCTURE)
     ]
-    notes = ["box codes are (y, x, h, w), scores are sigmoids, as in the graph"]
+    notes = ["box codes are (y, x, h, w), scores are sigmoids, as the API has them"]
     if given:
         notes[0] = f"box codes are (y, x, h, w); default boxes, scores and thresholds are those of {FILE}"
     elif TFLITE_ANCHORS in arrays:
