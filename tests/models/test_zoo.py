@@ -92,6 +92,9 @@ TABLE = {
     "ssdlite320_mobilenet_v3_large_tf": Row(
         320, "mobilenet_v3_large_reduced_tf", "4 separable", "none", "none", "separable", None
     ),
+    "ssdlite320_efficientnet_lite0": Row(
+        320, "efficientnet_lite0", "4 separable", "none", "none", "separable", TORCHVISION_LITE
+    ),
     "ssd321_resnet101": Row(321, "resnet101_dssd", "4 residual", "none", "c", "conv", DSSD_321),
     "ssd513_resnet101": Row(513, "resnet101_dssd", "5 residual", "none", "c", "conv", DSSD_513),
     "dssd321_resnet101": Row(321, "resnet101_dssd", "4 residual", "dssd", "c", "conv", DSSD_321),

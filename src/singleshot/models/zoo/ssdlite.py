@@ -46,14 +46,14 @@ def _tensorflow(name: str, description: str, backbone: str, side: int) -> Templa
     )
 
 
-def _mobilenet_v3(name: str, description: str, backbone: str) -> Template:
+def _torchvision(name: str, description: str, backbone: str, padding: int | Literal["same"] = 1) -> Template:
     """torchvision's SSDLite."""
     anchors = torchvision_ssdlite_anchors()
     return Template(
         name=name,
         family=FAMILY,
         description=description,
-        network=_network(backbone, anchors, 1),
+        network=_network(backbone, anchors, padding),
         anchors=anchors,
         preprocess=PreprocessConfig(size_hw=(320, 320), scale=1 / 255, mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5)),
         postprocess=PostprocessConfig(
@@ -69,12 +69,12 @@ MODELS = (
         "mobilenet_v2_tf",
         300,
     ),
-    _mobilenet_v3(
+    _torchvision(
         "ssdlite320_mobilenet_v3_large",
         "torchvision's SSDLite, MobileNetV3 with reduced tail",
         "mobilenet_v3_large_reduced",
     ),
-    _mobilenet_v3(
+    _torchvision(
         "ssdlite320_mobilenet_v3_large_full",
         "the same, with the full tail that ImageNet weights fit",
         "mobilenet_v3_large",
@@ -84,5 +84,11 @@ MODELS = (
         "TensorFlow's graph of 2020-01-14, MobileNetV3 with reduced tail",
         "mobilenet_v3_large_reduced_tf",
         320,
+    ),
+    _torchvision(
+        "ssdlite320_efficientnet_lite0",
+        "torchvision's SSDLite on EfficientNet-Lite0",
+        "efficientnet_lite0",
+        "same",
     ),
 )
