@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from singleshot.errors import WeightsError
 from singleshot.interop.fill import Imported
 from singleshot.interop.tensorflow.spec import TFLITE_ANCHORS, TFLITE_INPUT, convert_arrays
-from singleshot.interop.wire.flatbuffer import Table, read_root
+from singleshot.interop.wire.flatbuffer import FlatTable, read_root
 from singleshot.interop.wire.protobuf import WireError, shaped
 
 Array = NDArray[np.generic]
@@ -49,7 +49,7 @@ class Operator(NamedTuple):
     custom: str
     inputs: list[int]
     outputs: list[int]
-    options: Table | None
+    options: FlatTable | None
 
 
 def read(path: str | Path) -> Imported:
@@ -100,7 +100,7 @@ class Graph:
         operators: in the order in which they run.
     """
 
-    def __init__(self, model: Table, origin: Path) -> None:
+    def __init__(self, model: FlatTable, origin: Path) -> None:
         self.origin = origin
         graphs = model.tables(MODEL_GRAPHS)
         if not graphs:
@@ -148,7 +148,7 @@ class Graph:
         return _dequantized(value, tensor.table(TENSOR_QUANTIZATION))
 
 
-def _operators(graph: Table, codes: list[tuple[int, str]]) -> Iterator[Operator]:
+def _operators(graph: FlatTable, codes: list[tuple[int, str]]) -> Iterator[Operator]:
     for table in graph.tables(GRAPH_OPERATORS):
         code, custom = _at(codes, table.integer(OPERATOR_CODE, "<I"))
         inputs, outputs = (table.numbers(field, "<i4").tolist() for field in (OPERATOR_INPUTS, OPERATOR_OUTPUTS))
@@ -163,7 +163,7 @@ def _at(items: list[Item], index: int) -> Item:
     return items[index]
 
 
-def _dequantized(value: Array, quantization: Table | None) -> Array:
+def _dequantized(value: Array, quantization: FlatTable | None) -> Array:
     """Floats of 8-bit weights; anything else as float32."""
     floats: NDArray[np.float32] = value.astype(np.float32)
     if quantization is None or value.dtype.kind not in "iu":

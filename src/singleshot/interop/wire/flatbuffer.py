@@ -20,7 +20,7 @@ IDENTIFIER = slice(4, 8)
 
 
 @dataclass(frozen=True, slots=True)
-class Table:
+class FlatTable:
     """One table.
 
     Attributes:
@@ -40,12 +40,12 @@ class Table:
         place = self._place(number)
         return default if place is None else self._read(form, place)
 
-    def table(self, number: int) -> Table | None:
+    def table(self, number: int) -> FlatTable | None:
         """A table that is a field."""
         place = self._place(number)
         return None if place is None else self._follow(place)
 
-    def tables(self, number: int) -> list[Table]:
+    def tables(self, number: int) -> list[FlatTable]:
         """A list of tables."""
         start, count = self._vector(number, 4)
         if count > MAX_ENTRIES:
@@ -74,8 +74,8 @@ class Table:
         place = self._read("<H", offsets + entry)
         return self.at + place if place else None
 
-    def _follow(self, place: int) -> Table:
-        return Table(self.data, place + self._read("<I", place))
+    def _follow(self, place: int) -> FlatTable:
+        return FlatTable(self.data, place + self._read("<I", place))
 
     def _vector(self, number: int, item_bytes: int) -> tuple[int, int]:
         """Where a list's entries begin, and how many there are."""
@@ -95,7 +95,7 @@ class Table:
         return value
 
 
-def read_root(path: Path, identifier: bytes) -> Table:
+def read_root(path: Path, identifier: bytes) -> FlatTable:
     """The first table of a file.
 
     Raises:
@@ -107,4 +107,4 @@ def read_root(path: Path, identifier: bytes) -> Table:
     data = memoryview(path.read_bytes())
     if bytes(data[IDENTIFIER]) != identifier:
         raise WeightsError(f"{path}: does not bear the mark {identifier.decode()}: damaged, or another kind of file")
-    return Table(data, int.from_bytes(data[:4], "little"))
+    return FlatTable(data, int.from_bytes(data[:4], "little"))
