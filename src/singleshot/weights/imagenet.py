@@ -23,7 +23,7 @@ TORCHVISION = PreprocessConfig(size_hw=(224, 224), scale=1 / 255, mean=(0.485, 0
 CAFFE = PreprocessConfig(size_hw=(224, 224), mean=(123.0, 117.0, 104.0))
 """What the SSD papers' base networks read, and mxnet-ssd's: 0..255 minus the mean."""
 
-EFFICIENTNET_LITE = PreprocessConfig(size_hw=(224, 224), scale=1 / 128, mean=(127 / 128,) * 3)
+EFFICIENTNET_LITE = PreprocessConfig(size_hw=(224, 224), mean=(127.0,) * 3, std=(128.0,) * 3)
 """TensorFlow's for EfficientNet-Lite; its conversion to PyTorch is surer of photos with it than with ImageNet's."""
 
 CAFFE_FILES = ("amdegroot", "reducedfc", "caffe")
