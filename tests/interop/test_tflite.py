@@ -33,7 +33,7 @@ def folded(arrays: Arrays) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     return layers
 
 
-def graph(arrays: Arrays, size: int, kind: str = "f4", padding: int = SAME) -> Writer:
+def graph(arrays: Arrays, size: int, kind: str = "f4", padding: int = SAME, activation: int = 0) -> Writer:
     writer = Writer((1, size, size, 3))
     for layer, (kernel, bias) in folded(arrays).items():
         is_depthwise = kernel.shape[3] == 1 and f"{layer}/depthwise_weights" in arrays
@@ -41,7 +41,7 @@ def graph(arrays: Arrays, size: int, kind: str = "f4", padding: int = SAME) -> W
         last = "BiasAdd" if f"{layer}/biases" in arrays else "BatchNorm/FusedBatchNormV31"
         # Names of what was fused follow, as the converter writes them.
         output = writer.tensor(f"{layer}/{last};FeatureExtractor/Other/Conv2D", (1, 1, 1, len(bias)))
-        writer.operate(DEPTHWISE if is_depthwise else CONV, [writer.image, *inputs], output, padding)
+        writer.operate(DEPTHWISE if is_depthwise else CONV, [writer.image, *inputs], output, padding, activation)
     return writer
 
 
@@ -115,6 +115,7 @@ def test_graphs_that_are_refused(mixed: Arrays, tmp_path: Path) -> None:
         "reads? floats": Writer((1, 96, 96, 3), "u1").write(),
         "not an SSD that is known": Writer((1, 96, 96, 3)).write(),
         "does not pad as SAME": graph(mixed, 96, padding=VALID).write(),
+        "does not end with ReLU6": graph(mixed, 96, activation=1).write(),
         "damaged": whole[: len(whole) // 2],
         "not recognised": whole[:4] + b"XXXX" + whole[8:],
     }

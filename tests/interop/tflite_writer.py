@@ -89,8 +89,8 @@ class Writer:
         self.operate(DEQUANTIZE, [index], floats)
         return floats
 
-    def operate(self, code: int, inputs: Sequence[int], output: int, padding: int = SAME) -> None:
-        options = {0: padding, 1: 1, 2: 1}
+    def operate(self, code: int, inputs: Sequence[int], output: int, padding: int = SAME, activation: int = 0) -> None:
+        options = {0: padding, 1: 1, 2: 1, 3 if code == CONV else 4: activation}
         self.operators.append({0: code, 1: np.array(inputs, "<i4"), 2: np.array([output], "<i4"), 4: options})
 
     def write(self) -> bytes:

@@ -28,6 +28,8 @@ SCALES, ZERO_POINTS, QUANTIZED_AXIS = 2, 3, 6
 OPERATOR_CODE, OPERATOR_INPUTS, OPERATOR_OUTPUTS, OPERATOR_OPTIONS = 0, 1, 2, 4
 CONV_2D, DEPTHWISE_CONV_2D, DEQUANTIZE, SOFTMAX, CUSTOM = 3, 4, 6, 25, 32
 PADDING, SAME = 0, 0
+ACTIVATION = {CONV_2D: 3, DEPTHWISE_CONV_2D: 4}
+NONE, RELU, RELU6 = 0, 1, 3
 FLOAT32 = 0
 DTYPES = {FLOAT32: "<f4", 1: "<f2", 2: "<i4", 3: "u1", 4: "<i8", 9: "i1"}
 POSTPROCESS = "TFLite_Detection_PostProcess"
@@ -195,6 +197,9 @@ def _convolution(graph: Graph, operator: Operator) -> dict[str, Array]:
     kernel = kernel.transpose(1, 2, 3, 0)
     if kernel.shape[0] > 1 and operator.options.integer(PADDING, "<b") != SAME:
         raise WeightsError(f"{graph.origin}: '{layer}' does not pad as SAME, which is all that is supported")
+    activation = operator.options.integer(ACTIVATION[operator.code], "<b")
+    if activation not in ((NONE, RELU, RELU6) if "/MobilenetV3/" in layer else (NONE, RELU6)):
+        raise WeightsError(f"{graph.origin}: '{layer}' does not end with ReLU6, as the networks that are supported do")
     if operator.code == DEPTHWISE_CONV_2D:
         return {f"{layer}/depthwise_weights": kernel, f"{layer}/BatchNorm/batchnorm/sub": bias}
     if layer.startswith("BoxPredictor_") or "/squeeze_excite/" in layer:
