@@ -1,6 +1,6 @@
-"""Make the int8 file of the bundled detector: calibrate on some photos of a COCO data set, measure on the others.
+"""Make the int8 file of a bundled detector: calibrate on some photos of a COCO data set, measure on the others.
 
-    python scripts/bundle_int8.py coco_train343/instances.json
+    python scripts/bundle_int8.py coco_train343/instances.json [--name coco-v3]
 
 The first ``--calibration`` images (by file name) calibrate; what the detector loses on all others is recorded.
 """
@@ -26,13 +26,14 @@ def main() -> None:
     """Calibrate, measure, save."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", type=Path, help="a COCO data set")
+    parser.add_argument("--name", default="coco", help="of the bundled detector")
     parser.add_argument("--calibration", type=int, default=100, help="images to calibrate on")
     arguments = parser.parse_args()
     dataset = data.open(arguments.data)
     order = sorted(range(len(dataset)), key=lambda index: dataset.samples[index].image_path.name)
     calibration = [dataset.samples[index].image_path for index in order[: arguments.calibration]]
     measured = dataset.subset(order[arguments.calibration :])
-    weights = bundled_path("coco")
+    weights = bundled_path(arguments.name)
     package = quantize_package(compiled_file("openvino", weights), calibration, arguments.calibration)
     with tempfile.TemporaryDirectory() as folder:
         copy = Path(shutil.copy(weights, folder))

@@ -207,7 +207,7 @@ def test_saved_and_loaded_again(coco: Detector, noise: Path, tmp_path: Path) -> 
 @pytest.mark.parametrize(
     ("weights", "message"),
     [
-        ("coc", r"Did you mean 'coco'\? .*\(coco\)"),
+        ("coc", r"Did you mean 'coco'\? .*\(coco, coco-v3\)"),
         ("xyz", "bundled name"),
         ("none/best.safetensors", "does not exist"),
         ("models/bezt.safetensors", r"did you mean models/best\.safetensors"),

@@ -365,7 +365,7 @@ def load(model: PathLike = "coco") -> Detector:
     """Load a detector.
 
     Args:
-        model: name of bundled weights (``coco``), or a weights file of singleshot.
+        model: name of bundled weights (``coco``, ``coco-v3``), or a weights file of singleshot.
 
     Raises:
         WeightsError: no such name or file, or the file is damaged or foreign.

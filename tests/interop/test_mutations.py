@@ -13,6 +13,7 @@ import torch
 from mxnet_writer import params_bytes, symbol_json
 from safetensors.torch import save_file
 from test_caffe import BODY, SHAPES, random_blobs, small_net
+from tflite_writer import CONV, Writer
 from wire_writer import caffemodel, graphdef
 
 from singleshot.core.registry import Registry
@@ -25,6 +26,7 @@ from singleshot.interop.read import read_foreign
 from singleshot.interop.tensorflow.graphdef import read_constants
 from singleshot.interop.tensorflow.pipeline import FILE, read_pipeline
 from singleshot.interop.tensorflow.tfjs import read_arrays
+from singleshot.interop.tensorflow.tflite import read_arrays as tflite_arrays
 from singleshot.interop.wire.prototxt import read_prototxt
 from singleshot.models.catalogue import model_spec
 from singleshot.models.zoo.mxnet import assembled_config
@@ -92,6 +94,15 @@ def web_model(folder: Path) -> Path:
     return folder / "model.json"
 
 
+def tflite(folder: Path) -> Path:
+    writer = Writer((1, 32, 32, 3))
+    arrays = np.ones((2, 1, 1, 3), np.int8), np.ones(2, np.float16)
+    inputs = [writer.constant("x", arrays[0], np.ones(2)), writer.constant("y", arrays[1])]
+    writer.operate(CONV, [writer.image, *inputs], writer.tensor("A/Relu6", (1, 32, 32, 2)))
+    (folder / "x.tflite").write_bytes(writer.write())
+    return folder / "x.tflite"
+
+
 def caffe(folder: Path, suffix: str) -> Path:
     (folder / "x.prototxt").write_text(small_net(BODY, "c"))
     channels = {"loc": ((16, 4, 1, 1), (16,)), "conf": ((12, 4, 1, 1), (12,))}
@@ -119,6 +130,8 @@ READERS: dict[str, tuple[Callable[[Path], Path], Callable[[Path], Any]]] = {
     "pipeline": (pipeline, lambda path: read_pipeline(path.parent)),
     "web model": (web_model, read_arrays),
     "web import": (web_model, read_foreign),
+    "tflite": (tflite, tflite_arrays),
+    "tflite import": (tflite, read_foreign),
     "prototxt": (lambda folder: caffe(folder, ".prototxt"), read_prototxt),
     "caffe import by description": (lambda folder: caffe(folder, ".prototxt"), read_foreign),
     "caffe import by numbers": (lambda folder: caffe(folder, ".caffemodel"), read_foreign),

@@ -1,4 +1,4 @@
-"""The Object Detection API's SSDs on MobileNet v1 and v2: graphs made by their names, computed without our network."""
+"""The Object Detection API's SSDs on MobileNet v1, v2, v3: graphs made by their names, computed without our network."""
 
 from __future__ import annotations
 
@@ -19,11 +19,29 @@ import singleshot
 from singleshot.core.class_names import COCO_IDS, COCO_NAMES
 from singleshot.errors import WeightsError
 from singleshot.interop.read import read_foreign
-from singleshot.models.build import build_anchors
+from singleshot.models.build import assemble_network, build_anchors
+from singleshot.models.config import ModelSpec
 
 BLOCKS = ((256, 512), (128, 256), (128, 256), (64, 128))
 V1 = ((64, 1), (128, 2), (128, 1), (256, 2), (256, 1), (512, 2), *[(512, 1)] * 5, (1024, 2), (1024, 1))
 V2 = ((1, 16, 1, 1), (6, 24, 2, 2), (6, 32, 3, 2), (6, 64, 4, 2), (6, 96, 3, 1), (6, 160, 3, 2), (6, 320, 1, 1))
+V3 = (
+    # (kernel, expanded, out, squeezed, activation, stride): arXiv 1905.02244, table 1, half the channels at the end
+    (3, 16, 16, 0, "relu", 1), (3, 64, 24, 0, "relu", 2), (3, 72, 24, 0, "relu", 1), (5, 72, 40, 24, "relu", 2),
+    (5, 120, 40, 32, "relu", 1), (5, 120, 40, 32, "relu", 1), (3, 240, 80, 0, "hard_swish", 2),
+    (3, 200, 80, 0, "hard_swish", 1), (3, 184, 80, 0, "hard_swish", 1), (3, 184, 80, 0, "hard_swish", 1),
+    (3, 480, 112, 120, "hard_swish", 1), (3, 672, 112, 168, "hard_swish", 1), (5, 672, 80, 168, "hard_swish", 2),
+    (5, 480, 80, 120, "hard_swish", 1), (5, 480, 80, 120, "hard_swish", 1),
+)  # fmt: skip
+ACTIVATIONS = {
+    "none": lambda x: x,
+    "relu": lambda x: x.clamp(min=0),
+    "relu6": lambda x: x.clamp(0, 6),
+    "hard_swish": lambda x: x * (x + 3).clamp(0, 6) / 6,
+}
+GATE = 0.16667
+"""What slim's MobileNet v3 writes for a sixth in its gates."""
+BASES = {1: "Conv2d_13_pointwise", 2: "layer_19", 3: "layer_17"}
 BOXES = (3, 6, 6, 6, 6, 6)
 STATISTICS = ("gamma", "beta", "moving_mean", "moving_variance")
 TOLERANCE = 5e-5
@@ -35,7 +53,7 @@ class Form(NamedTuple):
     """One of the API's SSDs.
 
     Attributes:
-        version: of MobileNet.
+        version: of MobileNet: 1, 2, or 3 (large).
         lite_blocks, lite_heads: depthwise convolutions there.
         kernel: of plain predictors.
         columns: of the logits.
@@ -60,6 +78,7 @@ FORMS = {
     # As the sample configuration has it: depthwise blocks, plain predictors.
     "ssd_mobilenet_v2, mixed": Form(2, True, False, kernel=3, columns=2),
     "ssdlite_mobilenet_v2": Form(2, True, True),
+    "ssd_mobilenet_v3_large": Form(3, True, True, size=96),
 }
 
 
@@ -99,14 +118,26 @@ class Graph:
         )
         return (x - mean) / torch.sqrt(variance + 1e-3) * gamma + beta
 
-    def conv(self, x: Tensor, name: str, out: int, kernel: int = 1, stride: int = 1, active: bool = True) -> Tensor:
+    def conv(
+        self, x: Tensor, name: str, out: int, kernel: int = 1, stride: int = 1, activation: str = "relu6"
+    ) -> Tensor:
         weights = self.array(f"{name}/weights", (kernel, kernel, x.shape[1], out)).permute(3, 2, 0, 1)
         y = self.norm(self.convolve(x, weights, stride), name)
-        return y.clamp(0, 6) if active else y
+        return ACTIVATIONS[activation](y)
 
-    def depthwise(self, x: Tensor, name: str, stride: int = 1) -> Tensor:
-        weights = self.array(f"{name}/depthwise_weights", (3, 3, x.shape[1], 1)).permute(2, 3, 0, 1)
-        return self.norm(self.convolve(x, weights, stride, x.shape[1]), name).clamp(0, 6)
+    def depthwise(self, x: Tensor, name: str, stride: int = 1, kernel: int = 3, activation: str = "relu6") -> Tensor:
+        weights = self.array(f"{name}/depthwise_weights", (kernel, kernel, x.shape[1], 1)).permute(2, 3, 0, 1)
+        return ACTIVATIONS[activation](self.norm(self.convolve(x, weights, stride, x.shape[1]), name))
+
+    def gate(self, x: Tensor, name: str, squeezed: int) -> Tensor:
+        """Squeeze and excite."""
+        y = x.mean(dim=(2, 3), keepdim=True)
+        for layer, out in (("Conv", squeezed), ("Conv_1", x.shape[1])):
+            weights = self.array(f"{name}/{layer}/weights", (1, 1, y.shape[1], out)).permute(3, 2, 0, 1)
+            y = functional.conv2d(y, weights) + self.array(f"{name}/{layer}/biases", (out,))[:, None, None]
+            y = y.clamp(min=0) if layer == "Conv" else (y + 3).clamp(0, 6) * GATE
+        self.arrays[f"{name}/Conv_1/mul/y"] = np.array(GATE, np.float32)
+        return x * y
 
     def predict(self, x: Tensor, name: str, out: int) -> Tensor:
         """Rows ``[B, anchors, columns]`` come from NHWC, flattened."""
@@ -122,8 +153,8 @@ class Graph:
         version = self.form.version
         features = f"FeatureExtractor/MobilenetV{version}/"
         scope = features + ("MobilenetV1/" if version == 1 and self.form.repeated else "")
-        maps = list(self.v1(x, scope) if version == 1 else self.v2(x, scope))
-        base = features + ("Conv2d_13_pointwise" if version == 1 else "layer_19")
+        maps = list({1: self.v1, 2: self.v2, 3: self.v3}[version](x, scope))
+        base = features + BASES[version]
         for number, (mid, out) in enumerate(BLOCKS, 2):
             y = self.conv(maps[-1], f"{base}_1_Conv2d_{number}_1x1_{mid}", mid)
             strided = f"{base}_2_Conv2d_{number}_3x3_s2_{out}"
@@ -158,10 +189,23 @@ class Graph:
                 if index == 13:
                     yield y
                 y = self.depthwise(y, f"{name}/depthwise", first if number == 0 else 1)
-                y = self.conv(y, f"{name}/project", out, active=False)
+                y = self.conv(y, f"{name}/project", out, activation="none")
                 x = x + y if number else y
                 index += 1
         yield self.conv(x, f"{scope}Conv_1", 1280)
+
+    def v3(self, x: Tensor, scope: str) -> Iterator[Tensor]:
+        x = self.conv(x, f"{scope}Conv", 16, 3, 2, "hard_swish")
+        for index, (kernel, expanded, out, squeezed, activation, stride) in enumerate(V3):
+            name = f"{scope}expanded_conv{f'_{index}' if index else ''}"
+            y = self.conv(x, f"{name}/expand", expanded, activation=activation) if index else x
+            if index == 12:
+                yield y
+            y = self.depthwise(y, f"{name}/depthwise", stride, kernel, activation)
+            y = self.gate(y, f"{name}/squeeze_excite", squeezed) if squeezed else y
+            y = self.conv(y, f"{name}/project", out, activation="none")
+            x = x + y if stride == 1 and x.shape[1] == out else y
+        yield self.conv(x, f"{scope}Conv_1", 480, activation="hard_swish")
 
 
 def pixels(size: int) -> Tensor:
@@ -214,7 +258,7 @@ def test_heads_anchors_and_round_trip(form: Form, tmp_path: Path) -> None:
     _, _, report = read_foreign(write_pb(tmp_path, arrays))
     assert (report.left_over, report.missing) == ((), ())
     assert {theirs for _, theirs in report.mapped} == {
-        name for name, value in arrays.items() if value.dtype.kind == "f"
+        name for name, value in arrays.items() if value.dtype.kind == "f" and value.ndim
     }
 
     detector = singleshot.import_weights(tmp_path, out=tmp_path / "ours.safetensors")
@@ -254,6 +298,30 @@ def assert_anchors(detector: singleshot.Detector, form: Form) -> None:
     np.testing.assert_allclose(anchors[-1, 2:], np.sqrt(0.95), atol=1e-6)
     third = np.sqrt(0.3333)
     np.testing.assert_allclose(anchors[-2, 2:], [0.95 * third, 0.95 / third], atol=1e-6)
+
+
+def boxes_yxhw(spec: ModelSpec) -> np.ndarray:
+    """Default boxes as TFLite's postprocessing has them: centre and size, y before x, of the unit square."""
+    with torch.device("meta"):
+        network = assemble_network(spec.network)
+    return (build_anchors(spec, network) / spec.preprocess.size_hw[0]).numpy()[:, [1, 0, 3, 2]]
+
+
+def test_a_graph_for_tflite_tells_its_size_and_its_boxes(arrays: Arrays, tmp_path: Path) -> None:
+    """No resize in it: a placeholder of a stated shape, and default boxes as (y, x, h, w) of centre and size."""
+    size = FORMS["ssd_mobilenet_v1"].size
+    weights = {name: value for name, value in arrays.items() if value.dtype.kind == "f"}
+    expected, _, _ = read_foreign(write_pb(tmp_path, {**weights, "Preprocessor/ResizeImage": np.full(2, size)}))
+    boxes = boxes_yxhw(expected)
+    path, inputs = tmp_path / "x.pb", {"normalized_input_image_tensor": (1, size, size, 3)}
+    path.write_bytes(graphdef({**weights, "anchors": boxes}, inputs))
+    spec, _, report = read_foreign(path)
+    assert (spec, report.left_over) == (expected, ())
+    assert "default boxes equal those that it stores" in report.notes[0]
+    for changed, given in ((boxes[:, [0, 1, 3, 2]], inputs), (boxes, {})):
+        path.write_bytes(graphdef({**weights, "anchors": changed}, given))
+        with pytest.raises(WeightsError, match="default boxes that differ from ours"):
+            read_foreign(path)
 
 
 @pytest.mark.parametrize("name", ["ssd_mobilenet_v1", "ssd_mobilenet_v2, mixed"])

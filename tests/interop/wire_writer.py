@@ -48,9 +48,13 @@ def caffemodel(layers: Mapping[str, Sequence[np.ndarray]], form: str = "packed",
     return b"".join(out)
 
 
-def graphdef(constants: Mapping[str, np.ndarray]) -> bytes:
-    """A frozen graph of constants, each with an Identity that reads it."""
+def graphdef(constants: Mapping[str, np.ndarray], inputs: Mapping[str, Sequence[int]] | None = None) -> bytes:
+    """A frozen graph of constants, each with an Identity that reads it, and of inputs of these shapes."""
     out = []
+    for name, sides in (inputs or {}).items():
+        shape = field(7, b"".join(field(2, field(1, side)) for side in sides))
+        attribute = field(5, field(1, "shape") + field(2, shape))
+        out.append(field(1, field(1, name) + field(2, "Placeholder") + attribute))
     for name, array in constants.items():
         shape = b"".join(field(2, field(1, side)) for side in array.shape)
         kind, form = (3, "<i4") if array.dtype.kind == "i" else (1, "<f4")

@@ -33,6 +33,8 @@ TABLE = [
     ("ssdlite320_mobilenet_v3_large", 20, 2_469_860, 3234, V3_MAPS),
     ("ssdlite320_mobilenet_v3_large", 90, 3_440_060, 3234, V3_MAPS),
     ("ssdlite320_mobilenet_v3_large_full", 20, 4_026_740, 3234, V3_FULL_MAPS),
+    ("ssdlite320_efficientnet_lite0", 20, 4_562_756, 3234, ((672, 20), (1280, 10), *V3_MAPS[2:])),
+    ("ssdlite320_mobilenet_v3_large_tf", 90, 3_248_255, 2034, V3_MAPS),
 ]
 
 
@@ -155,7 +157,7 @@ def test_models_shows_what_people_choose_from(monkeypatch: pytest.MonkeyPatch) -
     chosen = [name for name in model_names() if not name.startswith("mxnet_")]
     rows = [line.split()[0] for line in lines if re.search(r" \d+x\d+ ", line)]
     assert rows == chosen  # each on one line, with its whole name
-    assert len(chosen) == 28
+    assert len(chosen) == 30
     assert [line for line in lines if line in {model_entry(name).family for name in chosen}] == [
         "SSD", "SSDLite", "DSSD", "TDM", "RefineDet",
     ]  # fmt: skip

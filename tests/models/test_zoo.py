@@ -89,6 +89,12 @@ TABLE = {
     "ssdlite320_mobilenet_v3_large_full": Row(
         320, "mobilenet_v3_large", "4 separable", "none", "none", "separable", TORCHVISION_LITE
     ),
+    "ssdlite320_mobilenet_v3_large_tf": Row(
+        320, "mobilenet_v3_large_reduced_tf", "4 separable", "none", "none", "separable", None
+    ),
+    "ssdlite320_efficientnet_lite0": Row(
+        320, "efficientnet_lite0", "4 separable", "none", "none", "separable", TORCHVISION_LITE
+    ),
     "ssd321_resnet101": Row(321, "resnet101_dssd", "4 residual", "none", "c", "conv", DSSD_321),
     "ssd513_resnet101": Row(513, "resnet101_dssd", "5 residual", "none", "c", "conv", DSSD_513),
     "dssd321_resnet101": Row(321, "resnet101_dssd", "4 residual", "dssd", "c", "conv", DSSD_321),
@@ -182,7 +188,7 @@ def test_norms_and_preprocessing() -> None:
             mean, std = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
             expected = PreprocessConfig(size_hw=(row.side, row.side), scale=1 / 255, mean=mean, std=std)
             assert spec.preprocess == expected, name
-        assert (spec.coder.order == "yxhw") == (name == "ssdlite300_mobilenet_v2")
+        assert (spec.coder.order == "yxhw") == row.backbone.endswith("_tf"), name
 
 
 SIZES_6 = ((0.1, 0.141421), (0.2, 0.272029), (0.37, 0.446990), (0.54, 0.619193), (0.71, 0.790443), (0.88, 0.961249))

@@ -14,9 +14,11 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from golden_rules import i1_image, w1_weight
 from singleshot.core.redirects import HttpsRedirects
 from singleshot.core.settings import PreprocessConfig
 from singleshot.errors import WeightsError
+from singleshot.images.preprocess import preprocess_image
 from singleshot.models.backbone import build_backbone
 from singleshot.models.build import build_network
 from singleshot.models.catalogue import model_spec
@@ -27,6 +29,7 @@ from singleshot.weights.classifier_names import translate
 from singleshot.weights.first_layer import adapt_input
 from singleshot.weights.imagenet import (
     CAFFE,
+    EFFICIENTNET_LITE,
     TORCHVISION,
     load_imagenet,
     read_checkpoint_classifier,
@@ -50,6 +53,7 @@ from singleshot.weights.torch_file import read_tensors
         ("vgg16_bn", "vgg16_bn"),
         ("densenet121", "densenet121"),
         ("densenet169", None),
+        ("efficientnet_lite0", None),
     ],
 )
 def test_which_weights_fit_which_backbone(backbone: str, architecture: str | None) -> None:
@@ -98,9 +102,119 @@ def test_the_first_layer_sees_what_it_was_trained_on(preprocess: PreprocessConfi
     torch.testing.assert_close(layer(seen_by(preprocess, pixels)), expected, rtol=1e-3, atol=1e-3)
 
 
+LITE0 = ((1, 16, 1, 3), (6, 24, 2, 3), (6, 40, 2, 5), (6, 80, 3, 3), (6, 112, 3, 5), (6, 192, 4, 5), (6, 320, 1, 3))
+"""(expansion, channels, blocks, kernel) of EfficientNet-Lite0's stages."""
+LITE0_FEATURES = (0.0, 3.99764, 0.0, 4.94065, 1.37167, 3.9104, 0.0, 5.83267)
+"""Every 160th channel of cell (3, 4) by efficientnet-lite-pytorch 0.1.0, weights by rule W1 (seed 3, gain 1.7)."""
+
+
+def lite0_state() -> dict[str, Tensor]:
+    """A classifier by EfficientNet-PyTorch's names and shapes, numbers by the rule."""
+    shapes: dict[str, tuple[int, ...]] = {}
+
+    def add(conv: str, norm: str, *shape: int) -> None:
+        shapes[f"{conv}.weight"] = shape
+        shapes.update({f"{norm}.{kind}": shape[:1] for kind in ("weight", "bias", "running_mean", "running_var")})
+
+    add("_conv_stem", "_bn0", 32, 3, 3, 3)
+    channels, block = 32, 0
+    for expansion, out, count, kernel in LITE0:
+        for _ in range(count):
+            at, mid = f"_blocks.{block}.", channels * expansion
+            if expansion > 1:
+                add(f"{at}_expand_conv", f"{at}_bn0", mid, channels, 1, 1)
+            add(f"{at}_depthwise_conv", f"{at}_bn1", mid, 1, kernel, kernel)
+            add(f"{at}_project_conv", f"{at}_bn2", out, mid, 1, 1)
+            channels, block = out, block + 1
+    add("_conv_head", "_bn1", 1280, 320, 1, 1)
+    shapes |= {"_fc.weight": (1000, 1280), "_fc.bias": (1000,)}
+    return {name: torch.from_numpy(w1_weight(name, shape, 3, 1.7)) for name, shape in shapes.items()}
+
+
+def test_efficientnet_lite0_equals_its_own_package(tmp_path: Path) -> None:
+    torch.save(lite0_state(), tmp_path / "x.pth")
+    spec, network = backbone_only("efficientnet_lite0", EFFICIENTNET_LITE, "last")
+    report = load_imagenet(network, spec, tmp_path / "x.pth")
+    counters = {name for name in network.state_dict() if name.endswith("num_batches_tracked")}
+    backbone = {name for name in network.state_dict() if name.startswith("backbone.")}
+    assert set(report.loaded) == backbone - counters
+    pixels = torch.from_numpy(preprocess_image(i1_image(5, 224, 224), TORCHVISION))[None]
+    with torch.no_grad():
+        features = network.backbone(pixels)[0]
+    assert features.shape == (1, 1280, 7, 7)
+    torch.testing.assert_close(features[0, ::160, 3, 4], torch.tensor(LITE0_FEATURES), rtol=1e-4, atol=1e-4)
+    assert float(features.sum()) == pytest.approx(82844.19, rel=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("architecture", "names"),
+    [
+        (
+            "mobilenet_v2",
+            {
+                "conv_stem.weight": "stem.conv.weight", "bn1.bias": "stem.bn.bias",
+                "blocks.0.0.conv_dw.weight": "block0.depthwise.conv.weight",
+                "blocks.0.0.conv_pw.weight": "block0.project.conv.weight",
+                "blocks.0.0.bn2.running_var": "block0.project.bn.running_var",
+                "blocks.1.0.conv_pw.weight": "block1_expand.conv.weight",
+                "blocks.1.0.bn2.weight": "block1.depthwise.bn.weight",
+                "blocks.1.0.conv_pwl.weight": "block1.project.conv.weight",
+                "blocks.1.1.conv_pw.weight": "block2.expand.conv.weight",
+                "blocks.1.1.conv_pwl.weight": "block2.project.conv.weight",
+                "conv_head.weight": "last.conv.weight", "bn2.weight": "last.bn.weight",
+            },
+        ),
+        (
+            "mobilenet_v3_large",
+            {
+                "conv_stem.weight": "stem.conv.weight", "blocks.0.0.conv_dw.weight": "block1.depthwise.conv.weight",
+                "blocks.1.0.conv_pw.weight": "block2_expand.conv.weight",
+                "blocks.1.0.conv_pwl.weight": "block2.project.conv.weight",
+                "blocks.6.0.conv.weight": "last.conv.weight", "blocks.6.0.bn1.bias": "last.bn.bias",
+            },
+        ),
+    ],
+)  # fmt: skip
+def test_timms_names(architecture: str, names: dict[str, str]) -> None:
+    """Blocks are numbered by stage there, and a separable block's layers are called otherwise."""
+    own = backbone_only(architecture, TORCHVISION, "last")[1].backbone.state_dict()
+    state = {name: torch.tensor(float(index)) for index, name in enumerate(names)}
+    given = state | {"classifier.weight": torch.zeros(2)}
+    if architecture == "mobilenet_v3_large":
+        given["conv_head.weight"] = torch.zeros(2)  # of the classifier
+    assert translate(architecture, given, own) == {ours: state[theirs] for theirs, ours in names.items()}
+    assert set(names.values()) <= set(own)
+
+
+def test_timms_networks(tmp_path: Path) -> None:
+    timm = pytest.importorskip("timm", reason="timm is not installed")
+    model = timm.create_model("mobilenetv2_100").eval()
+    torch.save(model.state_dict(), tmp_path / "x.pth")
+    spec, network = backbone_only("mobilenet_v2", TORCHVISION, "last")
+    load_imagenet(network, spec, tmp_path / "x.pth")
+    image = torch.rand(1, 3, 97, 64)
+    with torch.no_grad():
+        torch.testing.assert_close(network.backbone(image)[0], model.forward_features(image))
+
+
+@pytest.mark.parametrize(
+    ("sign", "shape", "guess"),
+    [
+        ("layer3.5.conv2.weight", (256, 256, 3, 3), "resnet34"),
+        ("features.18.0.weight", (1280, 320, 1, 1), "mobilenet_v2"),
+        ("blocks.5.0.conv_dw.weight", (672, 1, 5, 5), "efficientnet_lite0"),
+        ("Mixed_7c.branch_pool.conv.weight", (192, 2048, 1, 1), "inception_v3 .of which singleshot reads MXNet's"),
+    ],
+)
+def test_a_file_of_another_network_says_which(sign: str, shape: tuple[int, ...], guess: str, tmp_path: Path) -> None:
+    torch.save({sign: torch.zeros(shape)}, tmp_path / "x.pth")
+    spec, network = backbone_only("densenet121", TORCHVISION, "DBstage1_unit6")
+    with pytest.raises(WeightsError, match=f"It looks like a classifier of {guess}"):
+        load_imagenet(network, spec, tmp_path / "x.pth")
+
+
 def test_mobilenet_v2_classifies_photos(reference: Path) -> None:
     """The public file with its own classifier on top of our layers knows broccoli (class 937)."""
-    from singleshot.images.preprocess import preprocess_image
     from singleshot.images.read import read_image
 
     path = reference / "weights/mobilenet_v2-b0353104.pth"

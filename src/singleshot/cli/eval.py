@@ -32,7 +32,9 @@ class Metric(StrEnum):
 
 
 def evaluate(
-    model: Annotated[str, typer.Argument(metavar="MODEL", help="A weights file, or 'coco' for the bundled detector.")],
+    model: Annotated[
+        str, typer.Argument(metavar="MODEL", help="A weights file, or 'coco' or 'coco-v3' for a bundled detector.")
+    ],
     data: Annotated[Path, typer.Argument(metavar="DATA", help="A labelled data set: VOC, COCO, YOLO or csv.")],
     split: Annotated[
         str | None, typer.Option(help="Split to evaluate, 'all' for everything. Default: test, else val, else all.")

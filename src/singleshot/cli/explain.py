@@ -18,7 +18,7 @@ def explain(
     source: Annotated[
         Path, typer.Argument(metavar="PHOTO_OR_DATA", help="An image, or a labelled data set, of which one is taken.")
     ],
-    model: Annotated[str, typer.Option(help="A weights file, or 'coco' for the bundled detector.")] = "coco",
+    model: Annotated[str, typer.Option(help="A weights file, or 'coco' or 'coco-v3' for a bundled detector.")] = "coco",
     image: Annotated[
         str | None, typer.Option(help="Which image of the data set, by its name.", show_default="a typical one")
     ] = None,

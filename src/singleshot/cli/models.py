@@ -108,8 +108,8 @@ def _print_all(console: Console, classes: int, size_hw: tuple[int, int] | None, 
     hidden = len(rows) - len(listed)
     console.print(
         f"Parameters and FLOPs (a multiplication and an addition are two) with {counted(classes, 'class')} and "
-        "background. Input is height x width; any other size works. Weights: coco is bundled, imagenet a backbone to "
-        "start from. "
+        "background. Input is height x width; any other size works. Weights: coco and coco-v3 are bundled, imagenet "
+        "a backbone to start from. "
         + (f"--all lists {hidden} presets of {PRESETS}-ssd and {PRESETS}-dssd, too. " if hidden else "")
         + "'singleshot models NAME' shows one."
     )

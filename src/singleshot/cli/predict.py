@@ -46,7 +46,7 @@ def predict(
         ),
     ],
     model: Annotated[
-        str, typer.Option("--model", "--weights", help="A weights file, or 'coco' for the bundled detector.")
+        str, typer.Option("--model", "--weights", help="A weights file, or 'coco' or 'coco-v3' for a bundled detector.")
     ] = "coco",
     out: Annotated[
         Path | None,

@@ -182,6 +182,10 @@ def _is_frozen_graph(path: Path) -> bool:
     return path.suffix == ".pb" and start.startswith(b"\x0a") and b"\x0a" in start[2:]
 
 
+def _is_tflite(path: Path) -> bool:
+    return path.is_file() and _start(path, 8)[4:] == b"TFL3"
+
+
 def _is_tfjs(path: Path) -> bool:
     file = path / "model.json" if path.is_dir() else path
     if file.suffix != ".json" or not file.is_file():
@@ -212,11 +216,16 @@ _OURS: tuple[Importer, ...] = (
     ),
     FileImporter(
         "tensorflow",
-        "TensorFlow frozen_inference_graph.pb, or the folder that holds it (SSD and SSDLite, MobileNet v1 and v2)",
+        "TensorFlow frozen_inference_graph.pb, or the folder that holds it (SSD and SSDLite, MobileNet v1, v2 and v3)",
         _is_frozen_graph, ".tensorflow.graphdef",
     ),
     FileImporter(
-        "tfjs", "TensorFlow.js graph model folder (SSD and SSDLite, MobileNet v1 and v2)", _is_tfjs, ".tensorflow.tfjs"
+        "tfjs", "TensorFlow.js graph model folder (SSD and SSDLite, MobileNet v1, v2 and v3)", _is_tfjs,
+        ".tensorflow.tfjs",
+    ),
+    FileImporter(
+        "tflite", "TFLite .tflite (SSD and SSDLite, MobileNet v1, v2 and v3, that read floats)", _is_tflite,
+        ".tensorflow.tflite",
     ),
     StateDictImporter(
         "lufficc", "lufficc/SSD checkpoint (VGG 300 and 512, MobileNet v2 and v3, EfficientNet-B3)",

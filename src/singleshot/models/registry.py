@@ -37,9 +37,10 @@ BACKBONES: Registry[BackboneBuilder] = Registry(
             "backbones.mobilenet_v1": "mobilenet_v1 mobilenet_v1_mxnet mobilenet_v1_tf",
             "backbones.mobilenet_v2": "mobilenet_v2 mobilenet_v2_tf",
             "backbones.mobilenet_v3": (
-                "mobilenet_v3_large mobilenet_v3_large_reduced mobilenet_v3_large_squeeze_first"
+                "mobilenet_v3_large mobilenet_v3_large_reduced mobilenet_v3_large_reduced_tf "
+                "mobilenet_v3_large_squeeze_first"
             ),
-            "backbones.efficientnet": "efficientnet_b3",
+            "backbones.efficientnet": "efficientnet_b3 efficientnet_lite0",
             "backbones.inception_v3": "inception_v3_mxnet",
             "backbones.densenet": "densenet121 densenet161 densenet169 densenet201 densenet_tiny densenet",
             "backbones.squeezenet": "squeezenet1_1",

@@ -24,7 +24,7 @@ from singleshot.models.network import Network
 from singleshot.training.anchor_fitting import fit_anchors, scale_anchors
 from singleshot.training.checks import object_sizes
 from singleshot.training.config import TrainConfig
-from singleshot.weights.bundled import bundled_path
+from singleshot.weights.bundled import bundled_names, bundled_path
 from singleshot.weights.file import COUNTER, read_spec, read_state
 from singleshot.weights.imagenet import load_imagenet
 from singleshot.weights.network import check_network, load_network
@@ -218,7 +218,7 @@ def _source_file(config: TrainConfig) -> Path | None:
     """The detector's weights file that the run starts from, if it starts from one."""
     if config.weights == "none" or _is_imagenet(config.weights):
         return None
-    return bundled_path("coco") if config.weights == "coco" else Path(config.weights)
+    return bundled_path(config.weights) if config.weights in bundled_names() else Path(config.weights)
 
 
 def _is_imagenet(weights: str) -> bool:

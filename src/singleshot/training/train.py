@@ -86,8 +86,9 @@ def train(
         data: folder or file of the labelled images; needed unless the recipe names it or a run is resumed.
         model: architecture (``singleshot models``), a YAML file that describes a detector, such a description, or a
             `ModelSpec`, whose classes are replaced by the data's; ``None`` takes that of ``weights``.
-        weights: starting point: ``coco`` (bundled), ``imagenet`` or ``imagenet:PATH`` (a classifier's file of PyTorch,
-            MXNet or Caffe), a weights file, or ``none``; ``None`` is ``coco``, or what the recipe says.
+        weights: starting point: ``coco`` or ``coco-v3`` (bundled), ``imagenet`` or ``imagenet:PATH`` (a classifier's
+            file of PyTorch, MXNet or Caffe), a weights file, or ``none``; ``None`` is ``coco``, or what the recipe
+            says.
         epochs, steps, minutes: length of the run; at most one.
         batch_size: images per forward pass; ``auto`` fits the memory.
         lr: learning rate; ``auto`` is the optimiser's usual one, scaled to the batch.

@@ -13,15 +13,18 @@ from singleshot.core.settings import PreprocessConfig
 from singleshot.errors import WeightsError
 from singleshot.models.config import ModelSpec
 from singleshot.models.network import Network
-from singleshot.weights.classifier_names import is_layer_list, translate
+from singleshot.weights.classifier_names import is_layer_list, recognised, translate
 from singleshot.weights.file import COUNTER
 from singleshot.weights.first_layer import adapt_input, describe_input
-from singleshot.weights.manifest import IMAGENET, architecture_of, fetch
+from singleshot.weights.manifest import IMAGENET, architecture_of, fetch, readable_architecture
 from singleshot.weights.torch_file import read_tensors
 
 TORCHVISION = PreprocessConfig(size_hw=(224, 224), scale=1 / 255, mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
 CAFFE = PreprocessConfig(size_hw=(224, 224), mean=(123.0, 117.0, 104.0))
 """What the SSD papers' base networks read, and mxnet-ssd's: 0..255 minus the mean."""
+
+EFFICIENTNET_LITE = PreprocessConfig(size_hw=(224, 224), mean=(127.0,) * 3, std=(128.0,) * 3)
+"""TensorFlow's for EfficientNet-Lite; its conversion to PyTorch is surer of photos with it than with ImageNet's."""
 
 CAFFE_FILES = ("amdegroot", "reducedfc", "caffe")
 """Words in the names of PyTorch's VGG16 files that were trained on `CAFFE`."""
@@ -41,12 +44,14 @@ class Classifier:
         preprocess: what its images go through.
         system: whose file it is, for people.
         names: of the tensors in the file.
+        looks_like: the architecture by the file's tensors, where that is known.
     """
 
     state: Mapping[str, Tensor]
     preprocess: PreprocessConfig
     system: str
     names: tuple[str, ...]
+    looks_like: str | None = None
 
 
 ClassifierReader = Callable[[Path, str, tuple[str, ...]], Classifier]
@@ -67,13 +72,13 @@ class BaseReport:
 
 
 def read_checkpoint_classifier(path: Path, backbone: str, own: tuple[str, ...]) -> Classifier:
-    """A classifier of PyTorch: torchvision's, or ssd.pytorch's ``vgg16_reducedfc.pth``.
+    """A classifier of PyTorch: torchvision's, timm's, EfficientNet-PyTorch's, or ssd.pytorch's ``vgg16_reducedfc.pth``.
 
     Raises:
         WeightsError: it cannot be read, or PyTorch has no classifier of this backbone.
     """
     state = read_tensors(path)
-    architecture = architecture_of(backbone)
+    architecture = readable_architecture(backbone)
     if architecture is None:
         raise WeightsError(
             f"{path}: a PyTorch checkpoint, whose networks differ from the backbone '{backbone}'; give a file of the "
@@ -86,8 +91,10 @@ def read_checkpoint_classifier(path: Path, backbone: str, own: tuple[str, ...]) 
     is_caffe = architecture == "vgg16" and (
         is_list or any(word in path.name for word in CAFFE_FILES) or not all(_is_finite(value) for value in dense)
     )
+    is_lite = architecture == "efficientnet_lite0" and "_conv_stem.weight" in state
     system = "ssd.pytorch's list of layers" if is_list else f"PyTorch's {architecture}"
-    return Classifier(theirs, CAFFE if is_caffe else TORCHVISION, system, tuple(state))
+    preprocess = CAFFE if is_caffe else EFFICIENTNET_LITE if is_lite else TORCHVISION
+    return Classifier(theirs, preprocess, system, tuple(state), recognised(state))
 
 
 def load_imagenet(
@@ -184,8 +191,9 @@ def _is_finite(value: Tensor) -> bool:
 
 def _misfit(path: Path, backbone: str, classifier: Classifier, missing: list[str], count: int) -> WeightsError:
     shown = ", ".join(classifier.names[:SHOWN_NAMES])
+    guess = f"It looks like a classifier of {classifier.looks_like}. " if classifier.looks_like else ""
     return WeightsError(
         f"{path}: not ImageNet weights of the backbone '{backbone}': {count - len(missing)} of {count} tensors fit, "
-        f"'{missing[0]}' does not (the file begins with {shown}). Give a classifier of that backbone, or name by "
-        "`model` a detector on the file's; a whole detector's file is converted with 'singleshot import'"
+        f"'{missing[0]}' does not (the file begins with {shown}). {guess}Give a classifier of that backbone, or name "
+        "by `model` a detector on the file's; a whole detector's file is converted with 'singleshot import'"
     )

@@ -62,11 +62,20 @@ IMAGENET = {
 """Classification weights by architecture."""
 
 
+FROM_FILES = ("densenet161", "densenet169", "densenet201", "efficientnet_b3", "efficientnet_lite0")
+"""Architectures whose classifiers are read from a file, and not downloaded."""
+
+
 def architecture_of(backbone: str) -> str | None:
     """Key of ``IMAGENET`` for a backbone's name, whatever its variant; ``None`` if there are no weights for it."""
-    if backbone.endswith("_mxnet") or backbone == "mobilenet_v3_large_reduced":
+    if backbone.endswith("_mxnet") or backbone.startswith("mobilenet_v3_large_reduced"):
         return None
     return next((name for name in sorted(IMAGENET, key=len, reverse=True) if backbone.startswith(name)), None)
+
+
+def readable_architecture(backbone: str) -> str | None:
+    """The architecture whose PyTorch classifiers fit a backbone, downloaded or not; ``None`` if PyTorch's do not."""
+    return architecture_of(backbone) or (backbone if backbone in FROM_FILES else None)
 
 
 def fetch(download: Download, folder: Path | None = None) -> Path:

@@ -66,7 +66,7 @@ def conv_norm(ours: str, theirs: str, norm: str = "") -> dict[str, str]:
 def _first_blocks() -> set[int]:
     """Blocks that change the stride or the channels."""
     firsts, index, before = set(), 0, 32
-    for expansion, channels, count, stride in STAGES:
+    for expansion, channels, count, _, stride in STAGES:
         if expansion > 1 and (stride != 1 or channels != before):
             firsts.add(index)
         index, before = index + count, channels

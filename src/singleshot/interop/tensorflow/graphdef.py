@@ -20,7 +20,7 @@ FROZEN = "frozen_inference_graph.pb"
 
 # Field numbers of graph.proto, node_def.proto, attr_value.proto and tensor.proto.
 NODE, NODE_NAME, NODE_OP, NODE_ATTRIBUTE = 1, 1, 2, 5
-KEY, VALUE, VALUE_TENSOR = 1, 2, 8
+KEY, VALUE, VALUE_SHAPE, VALUE_TENSOR = 1, 2, 7, 8
 TENSOR_TYPE, TENSOR_SHAPE, TENSOR_CONTENT = 1, 2, 4
 FLOATS, DOUBLES = 5, 6
 DIMENSION, SIDE = 2, 1
@@ -44,7 +44,7 @@ def read(path: str | Path) -> Imported:
 
 
 def read_constants(path: Path) -> dict[str, Array]:
-    """The numbers of every constant node, by node name.
+    """The numbers of every constant node, by node name; of a placeholder, its shape, where that is known.
 
     Raises:
         WeightsError: the file is damaged, truncated, or no GraphDef.
@@ -62,28 +62,31 @@ def _constants(graph: memoryview) -> Iterator[tuple[str, Array]]:
     for number, wire, value in pb.fields(graph):
         if number != NODE or wire != pb.DELIMITED:
             continue
-        name, op, tensor = "", "", None
+        name, op, tensor, shape = "", "", None, None
         for inner, _, content in pb.fields(pb.nested(value)):
             if inner == NODE_NAME:
                 name = pb.text(content)
             elif inner == NODE_OP:
                 op = pb.text(content)
             elif inner == NODE_ATTRIBUTE:
-                tensor = _value_tensor(pb.nested(content)) or tensor
+                attribute = pb.nested(content)
+                tensor = _attribute(attribute, "value", VALUE_TENSOR) or tensor
+                shape = _attribute(attribute, "shape", VALUE_SHAPE) or shape
         if op == "Const" and tensor is not None:
             array = _tensor(tensor)
             if array is not None:
                 yield name, array
+        elif op == "Placeholder" and shape is not None:
+            yield name, np.array(_shape(shape), np.int64)
 
 
-def _value_tensor(attribute: memoryview) -> memoryview | None:
-    """The tensor of the attribute ``value``."""
+def _attribute(attribute: memoryview, name: str, kind: int) -> memoryview | None:
+    """An attribute's value, if that is its name; ``kind`` is the field number of its type."""
     parts = {number: content for number, _, content in pb.fields(attribute)}
-    if KEY not in parts or pb.text(parts[KEY]) != "value" or VALUE not in parts:
+    if KEY not in parts or pb.text(parts[KEY]) != name or VALUE not in parts:
         return None
     return next(
-        (pb.nested(content) for number, _, content in pb.fields(pb.nested(parts[VALUE])) if number == VALUE_TENSOR),
-        None,
+        (pb.nested(content) for number, _, content in pb.fields(pb.nested(parts[VALUE])) if number == kind), None
     )
 
 
@@ -94,7 +97,7 @@ def _tensor(message: memoryview) -> Array | None:
         if number == TENSOR_TYPE:
             kind = pb.integers(wire, value)[0]
         elif number == TENSOR_SHAPE:
-            shape = [_side(pb.nested(side)) for inner, _, side in pb.fields(pb.nested(value)) if inner == DIMENSION]
+            shape = _shape(pb.nested(value))
         elif number == TENSOR_CONTENT:
             raw = pb.nested(value)
         elif number in (FLOATS, DOUBLES):
@@ -106,6 +109,10 @@ def _tensor(message: memoryview) -> Array | None:
     if len(data) == 1 and 1 < count <= MAX_FILLED:
         data = np.repeat(data, count)
     return pb.shaped(data, shape)
+
+
+def _shape(message: memoryview) -> list[int]:
+    return [_side(pb.nested(side)) for number, _, side in pb.fields(message) if number == DIMENSION]
 
 
 def _side(message: memoryview) -> int:

@@ -1,4 +1,4 @@
-"""Names of the TensorFlow Object Detection API's SSDs on MobileNet v1 and v2, folded or not, to ours."""
+"""Names of the TensorFlow Object Detection API's SSDs on MobileNet v1, v2 and v3, folded or not, to ours."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from singleshot.interop.fill import Part
 BATCH_NORM_EPS = 1e-3
 BATCH_NORM = {"weight": "gamma", "bias": "beta", "running_mean": "moving_mean", "running_var": "moving_variance"}
 SUPPORTED = (
-    "supported are the TensorFlow Object Detection API's ssd_mobilenet_v1, ssdlite_mobilenet_v1, ssd_mobilenet_v2 and "
-    "ssdlite_mobilenet_v2 with depth multiplier 1, SAME padding and a convolutional box predictor of their own for "
-    "each level (no FPN, no shared predictor, no Keras model)"
+    "supported are the TensorFlow Object Detection API's ssd_mobilenet_v1, ssdlite_mobilenet_v1, ssd_mobilenet_v2, "
+    "ssdlite_mobilenet_v2 and ssd_mobilenet_v3_large with depth multiplier 1, SAME padding and a convolutional box "
+    "predictor of their own for each level (no FPN, no shared predictor, no Keras model)"
 )
 PREDICTOR = "BoxPredictor_0/BoxEncodingPredictor"
 
@@ -25,7 +25,7 @@ class NameLayout(NamedTuple):
     """What the names and shapes of a graph say about its network.
 
     Attributes:
-        version: of MobileNet, 1 or 2.
+        version: of MobileNet, 1, 2 or 3 (v3 large, with reduced tail).
         features: what all names before the predictors begin with.
         blocks: (reduced, output) channels of the appended blocks; TensorFlow writes them into their names.
         depthwise_blocks: whether their 3x3 is depthwise, followed by a 1x1.
@@ -42,13 +42,14 @@ class NameLayout(NamedTuple):
 
     @property
     def name(self) -> str:
-        """As TensorFlow calls it."""
-        return f"{'ssdlite' if self.depthwise_heads else 'ssd'}_mobilenet_v{self.version}"
+        """As TensorFlow calls it; its ssd_mobilenet_v3 has the heads of an ssdlite, too."""
+        form = "ssdlite" if self.depthwise_heads else "ssd"
+        return f"{form}_mobilenet_v{self.version}{'_large' if self.version == 3 else ''}"
 
     @property
     def base(self) -> str:
         """The layer that the names of appended blocks begin with."""
-        return "Conv2d_13_pointwise" if self.version == 1 else "layer_19"
+        return {1: "Conv2d_13_pointwise", 2: "layer_19", 3: "layer_17"}[self.version]
 
 
 def read_layout(arrays: Mapping[str, np.ndarray], origin: str) -> NameLayout:
@@ -58,7 +59,7 @@ def read_layout(arrays: Mapping[str, np.ndarray], origin: str) -> NameLayout:
         WeightsError: none that we have; the message says which those are.
     """
     version = next(
-        (v for v in (1, 2) if any(name.startswith(f"FeatureExtractor/MobilenetV{v}/") for name in arrays)), 0
+        (v for v in (1, 2, 3) if any(name.startswith(f"FeatureExtractor/MobilenetV{v}/") for name in arrays)), 0
     )
     kernel = arrays.get(f"{PREDICTOR}/weights")
     if not version or kernel is None or kernel.ndim != 4:
@@ -154,6 +155,18 @@ class Converter:
         self.parts[f"{ours}.running_var"] = Part((1 - BATCH_NORM_EPS) * ones)
         self.folded.append(ours)
 
+    def squeeze_excite(self, ours: str, theirs: str) -> None:
+        """A block's gate. Its last factor is .16667, not a sixth: the projection behind it takes up the difference."""
+        gate = f"{theirs}/squeeze_excite"
+        for layer, name in (("fc1", "Conv"), ("fc2", "Conv_1")):
+            source, kernel = self.take(f"{gate}/{name}/weights")
+            self.parts[f"{ours}.squeeze.{layer}.weight"] = Part(kernel.transpose(3, 2, 0, 1), source)
+            source, bias = self.take(f"{gate}/{name}/biases")
+            self.parts[f"{ours}.squeeze.{layer}.bias"] = Part(bias, source)
+        projection = self.parts[f"{ours}.project.conv.weight"]
+        factor = 6 * np.asarray(self.arrays.get(f"{gate}/Conv_1/mul/y", 1 / 6), dtype=np.float32)
+        self.parts[f"{ours}.project.conv.weight"] = projection._replace(value=np.asarray(projection.value) * factor)
+
     def predictor(self, ours: str, theirs: str, depthwise: bool) -> None:
         """A convolution with bias; behind a depthwise one with BatchNorm in SSDLite."""
         if depthwise:
@@ -179,6 +192,8 @@ def convert_layers(arrays: Mapping[str, np.ndarray], layout: NameLayout, origin:
     converter = Converter(arrays, origin)
     for ours, theirs in (*_backbone(arrays, layout), *_appended(layout)):
         converter.convolution(ours, theirs)
+        if ours.endswith(".project") and f"{theirs.removesuffix('project')}squeeze_excite/Conv/weights" in arrays:
+            converter.squeeze_excite(ours.removesuffix(".project"), theirs.removesuffix("/project"))
     for level in range(2 + len(layout.blocks)):
         theirs = f"BoxPredictor_{level}/"
         converter.predictor(f"head.boxes.{level}", f"{theirs}BoxEncodingPredictor", layout.depthwise_heads)
@@ -191,7 +206,7 @@ def convert_layers(arrays: Mapping[str, np.ndarray], layout: NameLayout, origin:
 
 def _backbone(arrays: Mapping[str, np.ndarray], layout: NameLayout) -> Iterator[tuple[str, str]]:
     """(Our prefix, TensorFlow's) of the backbone's convolutions."""
-    layers = _mobilenet_v1() if layout.version == 1 else _mobilenet_v2()
+    layers = {1: _mobilenet_v1, 2: _mobilenet_v2, 3: _mobilenet_v3}[layout.version]()
     # Later exports of v1 repeat the scope.
     inner = f"{layout.features}MobilenetV{layout.version}/"
     scope = inner if any(name.startswith(inner) for name in arrays) else layout.features
@@ -216,6 +231,19 @@ def _mobilenet_v2() -> Iterator[tuple[str, str]]:
             yield f"block{block}{'_expand' if separate else '.expand'}", f"{theirs}/expand"
         yield f"block{block}.depthwise", f"{theirs}/depthwise"
         yield f"block{block}.project", f"{theirs}/project"
+    yield "last", "Conv_1"
+
+
+def _mobilenet_v3() -> Iterator[tuple[str, str]]:
+    yield "stem", "Conv"
+    for block in range(15):
+        theirs = f"expanded_conv_{block}" if block else "expanded_conv"
+        if block:
+            # As in v2: blocks without a shortcut, see backbones/mobilenet_v3.py.
+            separate = block in (1, 3, 6, 10, 12)
+            yield f"block{block + 1}{'_expand' if separate else '.expand'}", f"{theirs}/expand"
+        yield f"block{block + 1}.depthwise", f"{theirs}/depthwise"
+        yield f"block{block + 1}.project", f"{theirs}/project"
     yield "last", "Conv_1"
 
 

@@ -27,14 +27,24 @@ from singleshot.models.catalogue import model_spec
 from singleshot.models.config import BackboneConfig, ExtraBlock, HeadConfig, ModelSpec, NetworkConfig
 from singleshot.models.zoo.box_shapes import tf_anchors
 
-LIKE = "ssdlite300_mobilenet_v2"
-"""The catalogue's model of this API: coder, pixels and thresholds are the same for all of them."""
+CATALOGUE = {
+    "ssdlite_mobilenet_v2": "ssdlite300_mobilenet_v2",
+    "ssdlite_mobilenet_v3_large": "ssdlite320_mobilenet_v3_large_tf",
+}
+"""The catalogue's models of this API by its name for them."""
+BACKBONES = {1: "mobilenet_v1_tf", 2: "mobilenet_v2_tf", 3: "mobilenet_v3_large_reduced_tf"}
+LIKE = CATALOGUE["ssdlite_mobilenet_v2"]
+"""Coder, pixels and thresholds are the same for all of them."""
 DEFAULT_SIZE = 300
 SIZES = range(32, 4097)
 ANCHOR_TOLERANCE = 1e-3
 FEW = 64
 """Numbers that are too few to be the default boxes of a whole network."""
-INFRASTRUCTURE = ("Postprocessor/", "Preprocessor/", "ConstantFolding/", "MultipleGridAnchorGenerator/")
+TFLITE_INPUT, TFLITE_ANCHORS = "normalized_input_image_tensor", "anchors"
+"""Of graphs that were exported for TFLite: a placeholder, and the default boxes as centre and size, y before x."""
+INFRASTRUCTURE = (
+    "Postprocessor/", "Preprocessor/", "ConstantFolding/", "MultipleGridAnchorGenerator/", TFLITE_ANCHORS
+)  # fmt: skip
 """Arrays that are no weights: constants of the graph's own resize, anchors and decoding, which our spec expresses."""
 
 
@@ -60,9 +70,11 @@ def convert_arrays(arrays: Mapping[str, np.ndarray], path: Path, source: str) ->
         for name, value in arrays.items()
         if value.dtype.kind == "f" and value.size > 1 and not name.startswith(INFRASTRUCTURE)
     ]
-    notes = ["box codes are (y, x, h, w), scores are sigmoids, as in the graph"]
+    notes = ["box codes are (y, x, h, w), scores are sigmoids, as the API has them"]
     if given:
         notes[0] = f"box codes are (y, x, h, w); default boxes, scores and thresholds are those of {FILE}"
+    elif TFLITE_ANCHORS in arrays:
+        notes[0] += "; default boxes equal those that it stores"
     elif layout.name != "ssdlite_mobilenet_v2":
         notes.append(f"no {FILE} beside it: default boxes have scales of .2 to .95 and the usual ratios")
     if converter.folded:
@@ -76,19 +88,15 @@ def convert_arrays(arrays: Mapping[str, np.ndarray], path: Path, source: str) ->
 
 
 def _size(arrays: Mapping[str, np.ndarray]) -> int | None:
-    """Side of the network input by the constant of the graph's own resize.
+    """Side of the network input by the constant of the graph's own resize, or by its placeholder.
 
     Raises:
         WeightsError: the input is not square.
     """
     for name, value in arrays.items():
-        if (
-            name.startswith("Preprocessor/")
-            and "ResizeImage" in name
-            and value.shape == (2,)
-            and value.dtype.kind == "i"
-        ):
-            height, width = (int(side) for side in value)
+        is_resize = name.startswith("Preprocessor/") and "ResizeImage" in name and value.shape == (2,)
+        if value.dtype.kind == "i" and (is_resize or (name == TFLITE_INPUT and value.shape == (4,))):
+            height, width = (int(side) for side in (value if is_resize else value[1:3]))
             if height == width and height in SIZES:
                 return height
             if height in SIZES and width in SIZES:
@@ -125,7 +133,7 @@ def _spec(converter: Converter, layout: NameLayout, pipeline: Pipeline) -> Model
     like = model_spec(LIKE, names, size_hw)
     # The graph's exponent is not limited, and its resize is TensorFlow 1's.
     changes: dict[str, Any] = {
-        "name": LIKE if layout.name == "ssdlite_mobilenet_v2" else layout.name,
+        "name": CATALOGUE.get(layout.name, layout.name),
         "anchors": anchors,
         "network": _network(layout, anchors.boxes_per_cell, columns),
         "coder": like.coder.model_copy(update={"max_log_ratio": None}),
@@ -152,7 +160,7 @@ def _network(layout: NameLayout, boxes_per_cell: tuple[int, ...], columns: int) 
     )
     heads: dict[str, Any] = {"kind": "separable"} if layout.depthwise_heads else {"kernel": layout.kernel}
     return NetworkConfig(
-        backbone=BackboneConfig(name=f"mobilenet_v{layout.version}_tf"),
+        backbone=BackboneConfig(name=BACKBONES[layout.version]),
         extras=extras,
         head=HeadConfig(logits=columns, boxes_per_cell=boxes_per_cell, **heads),
         batch_norm_eps=BATCH_NORM_EPS,
@@ -161,14 +169,18 @@ def _network(layout: NameLayout, boxes_per_cell: tuple[int, ...], columns: int) 
 
 def _check_anchors(spec: ModelSpec, origin: str, arrays: Mapping[str, np.ndarray]) -> None:
     """The graph's own anchors, where it stores them, are ours."""
-    floats = (value for name, value in arrays.items() if name.startswith("Postprocessor/") and value.dtype.kind == "f")
-    stored = [value for value in floats if value.shape[-1:] == (4,) and value.size > FEW]
+    stored = {
+        name: value.reshape(-1, 4)
+        for name, value in arrays.items()
+        if (name == TFLITE_ANCHORS or name.startswith("Postprocessor/"))
+        and (value.dtype.kind == "f" and value.shape[-1:] == (4,) and value.size > FEW)
+    }
     if not stored:
         return
     with torch.device("meta"):
         network = assemble_network(spec.network)
-    ours = cxcywh_to_xyxy(build_anchors(spec, network))[:, [1, 0, 3, 2]].numpy() / spec.preprocess.size_hw[0]
-    for value in stored:
-        theirs = value.reshape(-1, 4)
+    centres = build_anchors(spec, network) / spec.preprocess.size_hw[0]
+    for name, theirs in stored.items():
+        ours = (centres if name == TFLITE_ANCHORS else cxcywh_to_xyxy(centres))[:, [1, 0, 3, 2]].numpy()
         if theirs.shape != ours.shape or np.abs(theirs - ours).max() > ANCHOR_TOLERANCE:
             raise WeightsError(f"{origin}: it stores default boxes that differ from ours: put its {FILE} beside it")

@@ -1,4 +1,4 @@
-"""EfficientNet-B3 (arXiv 1905.11946) in TensorFlow's form: SAME padding, BatchNorm eps 1e-3. Every block is a tap."""
+"""EfficientNet (arXiv 1905.11946) in TensorFlow's form: SAME padding, BatchNorm eps 1e-3."""
 
 from __future__ import annotations
 
@@ -8,24 +8,36 @@ from collections.abc import Iterator
 from torch import nn
 
 from singleshot.models.backbone import Layer, LayeredBackbone
-from singleshot.models.backbones.mobilenet_v2 import InvertedResidual
+from singleshot.models.backbones.mobilenet_v2 import InvertedResidual, Stages, mobilenet_layers
 from singleshot.models.config import BackboneConfig
 from singleshot.models.layers import SqueezeExcite, conv_block
 from singleshot.models.registry import BACKBONES
 
 EPS = 1e-3
 STEM = 40
-STAGES = (
+STAGES: Stages = (
     (1, 24, 2, 3, 1), (6, 32, 3, 3, 2), (6, 48, 3, 5, 2), (6, 96, 5, 3, 2), (6, 136, 5, 5, 1), (6, 232, 6, 5, 2),
     (6, 384, 2, 3, 1),
 )  # fmt: skip
-"""(expansion, channels, blocks, kernel, stride of the first block) of each stage (table 1, scaled to B3)."""
+"""Table 1, scaled to B3."""
+LITE0: Stages = (
+    (1, 16, 1, 3, 1), (6, 24, 2, 3, 2), (6, 40, 2, 5, 2), (6, 80, 3, 3, 2), (6, 112, 3, 5, 1), (6, 192, 4, 5, 2),
+    (6, 320, 1, 3, 1),
+)  # fmt: skip
+"""Table 1 as it is: B0."""
 
 
 @BACKBONES.register("efficientnet_b3")
 def efficientnet_b3(config: BackboneConfig) -> LayeredBackbone:
-    """Tapped by default at strides 8, 16 and 32, as lufficc."""
+    """Every block is a tap; by default at strides 8, 16 and 32, as lufficc."""
     return LayeredBackbone(_layers(config.in_channels), config.taps or ("block7", "block17", "block25"))
+
+
+@BACKBONES.register("efficientnet_lite0")
+def efficientnet_lite0(config: BackboneConfig) -> LayeredBackbone:
+    """EfficientNet-Lite0: B0 without gates and with ReLU6, which makes it a MobileNetV2 of other stages."""
+    layers = mobilenet_layers(config.in_channels, LITE0, "same", EPS)
+    return LayeredBackbone(layers, config.taps or ("block11_expand", "last"))
 
 
 def _layers(in_channels: int) -> Iterator[Layer]:

@@ -12,20 +12,30 @@ from singleshot.models.config import BackboneConfig
 from singleshot.models.layers import Padding, conv_block
 from singleshot.models.registry import BACKBONES
 
-STAGES = ((1, 16, 1, 1), (6, 24, 2, 2), (6, 32, 3, 2), (6, 64, 4, 2), (6, 96, 3, 1), (6, 160, 3, 2), (6, 320, 1, 1))
-"""(expansion, channels, blocks, stride of the first block) of each stage (table 2)."""
+Stages = tuple[tuple[int, int, int, int, int], ...]
+"""(expansion, channels, blocks, kernel, stride of the first block) of each stage."""
+
+STAGES: Stages = (
+    (1, 16, 1, 3, 1), (6, 24, 2, 3, 2), (6, 32, 3, 3, 2), (6, 64, 4, 3, 2), (6, 96, 3, 3, 1), (6, 160, 3, 3, 2),
+    (6, 320, 1, 3, 1),
+)  # fmt: skip
+"""Table 2."""
 
 
 @BACKBONES.register("mobilenet_v2")
 def mobilenet_v2(config: BackboneConfig) -> LayeredBackbone:
     """Symmetric padding, BatchNorm eps 1e-5 (torchvision, lufficc, qfgaohao)."""
-    return LayeredBackbone(_layers(config.in_channels, None, 1e-5), config.taps or ("block13_expand", "last"))
+    return LayeredBackbone(
+        mobilenet_layers(config.in_channels, STAGES, None, 1e-5), config.taps or ("block13_expand", "last")
+    )
 
 
 @BACKBONES.register("mobilenet_v2_tf")
 def mobilenet_v2_tf(config: BackboneConfig) -> LayeredBackbone:
     """TensorFlow's: SAME padding, BatchNorm eps 1e-3."""
-    return LayeredBackbone(_layers(config.in_channels, "same", 1e-3), config.taps or ("block13_expand", "last"))
+    return LayeredBackbone(
+        mobilenet_layers(config.in_channels, STAGES, "same", 1e-3), config.taps or ("block13_expand", "last")
+    )
 
 
 class InvertedResidual(nn.Module):
@@ -48,20 +58,29 @@ class InvertedResidual(nn.Module):
         return out + x
 
 
-def _layers(in_channels: int, padding: Padding | None, eps: float) -> Iterator[Layer]:
-    """stem, block0 ... block16, last. A block without a shortcut is two layers, so that its expansion can be tapped."""
+def mobilenet_layers(in_channels: int, stages: Stages, padding: Padding | None, eps: float) -> Iterator[Layer]:
+    """stem, block0 ..., last. A block without a shortcut is two layers, so that its expansion can be tapped."""
     yield Layer("stem", conv_block(in_channels, 32, 3, 2, padding, activation="relu6", eps=eps), 32, 2)
     channels, total, index = 32, 2, 0
-    for expansion, out, count, first_stride in STAGES:
+    for expansion, out, count, kernel, first_stride in stages:
         for number in range(count):
             stride = first_stride if number == 0 else 1
-            yield from _block(f"block{index}", channels, channels * expansion, out, stride, total, padding, eps)
+            mid = channels * expansion
+            yield from _block(f"block{index}", channels, mid, out, kernel, stride, total, padding, eps)
             channels, total, index = out, total * stride, index + 1
     yield Layer("last", conv_block(channels, 1280, activation="relu6", eps=eps), 1280, total)
 
 
 def _block(
-    name: str, in_channels: int, mid: int, out: int, stride: int, total: int, padding: Padding | None, eps: float
+    name: str,
+    in_channels: int,
+    mid: int,
+    out: int,
+    kernel: int,
+    stride: int,
+    total: int,
+    padding: Padding | None,
+    eps: float,
 ) -> Iterator[Layer]:
     """One inverted residual block whose input has stride ``total``."""
     parts: OrderedDict[str, nn.Module] = OrderedDict()
@@ -71,7 +90,7 @@ def _block(
         parts["expand"] = expand
     elif expand is not None:
         yield Layer(f"{name}_expand", expand, mid, total)
-    parts["depthwise"] = conv_block(mid, mid, 3, stride, padding, groups=mid, activation="relu6", eps=eps)
+    parts["depthwise"] = conv_block(mid, mid, kernel, stride, padding, groups=mid, activation="relu6", eps=eps)
     parts["project"] = conv_block(mid, out, activation="none", eps=eps)
     module = InvertedResidual(parts) if has_shortcut else nn.Sequential(parts)
     yield Layer(name, module, out, total * stride)

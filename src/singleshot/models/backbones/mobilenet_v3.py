@@ -11,7 +11,7 @@ from torch import nn
 from singleshot.models.backbone import Layer, LayeredBackbone
 from singleshot.models.backbones.mobilenet_v2 import InvertedResidual
 from singleshot.models.config import BackboneConfig
-from singleshot.models.layers import ACTIVATIONS, SqueezeExcite, conv_block
+from singleshot.models.layers import ACTIVATIONS, Padding, SqueezeExcite, conv_block
 from singleshot.models.registry import BACKBONES
 
 
@@ -75,21 +75,39 @@ def mobilenet_v3_large_reduced(config: BackboneConfig) -> LayeredBackbone:
     return LayeredBackbone(layers, config.taps or ("block13_expand", "last"))
 
 
+@BACKBONES.register("mobilenet_v3_large_reduced_tf")
+def mobilenet_v3_large_reduced_tf(config: BackboneConfig) -> LayeredBackbone:
+    """Reduced tail with SAME padding, as the TensorFlow Object Detection API's."""
+    layers = _layers(config.in_channels, BLOCKS + REDUCED_TAIL, padding="same")
+    return LayeredBackbone(layers, config.taps or ("block13_expand", "last"))
+
+
 def _layers(
-    in_channels: int, blocks: tuple[BlockRow, ...], *, squeeze_first: bool = False, eps: float = EPS
+    in_channels: int,
+    blocks: tuple[BlockRow, ...],
+    *,
+    squeeze_first: bool = False,
+    eps: float = EPS,
+    padding: Padding | None = None,
 ) -> Iterator[Layer]:
     """stem, block1 ... block15, last. A block without a shortcut is two layers, so that its expansion can be tapped."""
-    yield Layer("stem", conv_block(in_channels, 16, 3, 2, activation="hardswish", eps=eps), 16, 2)
+    yield Layer("stem", conv_block(in_channels, 16, 3, 2, padding, activation="hardswish", eps=eps), 16, 2)
     channels, stride = 16, 2
     for index, block in enumerate(blocks, start=1):
-        yield from _block(f"block{index}", channels, block, stride, squeeze_first, eps)
+        yield from _block(f"block{index}", channels, block, stride, squeeze_first, eps, padding)
         channels, stride = block.out, stride * block.stride
     last = channels * 6
     yield Layer("last", conv_block(channels, last, activation="hardswish", eps=eps), last, stride)
 
 
 def _block(
-    name: str, in_channels: int, block: BlockRow, total: int, squeeze_first: bool, eps: float
+    name: str,
+    in_channels: int,
+    block: BlockRow,
+    total: int,
+    squeeze_first: bool,
+    eps: float,
+    padding: Padding | None,
 ) -> Iterator[Layer]:
     """One block whose input has stride ``total``."""
     mid, act = block.mid, block.activation
@@ -102,7 +120,7 @@ def _block(
         yield Layer(f"{name}_expand", expand, mid, total)
     gate_first = squeeze_first and block.squeeze > 0
     parts["depthwise"] = conv_block(
-        mid, mid, block.kernel, block.stride, groups=mid, activation="none" if gate_first else act, eps=eps
+        mid, mid, block.kernel, block.stride, padding, groups=mid, activation="none" if gate_first else act, eps=eps
     )
     if block.squeeze:
         parts["squeeze"] = SqueezeExcite(mid, block.squeeze)

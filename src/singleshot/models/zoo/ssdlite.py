@@ -30,29 +30,30 @@ def _network(backbone: str, anchors: AnchorConfig, padding: int | Literal["same"
     )
 
 
-# The bundled detector's network and conventions: SAME padding, sigmoid scores, codes in the order y, x, h, w.
-MOBILENET_V2 = Template(
-    name="ssdlite300_mobilenet_v2",
-    family=FAMILY,
-    description="SSDLite (arXiv 1801.04381), TensorFlow's graph of 2018-05-09",
-    network=_network("mobilenet_v2_tf", tf_anchors(), "same"),
-    anchors=tf_anchors(),
-    coder=CoderConfig(order="yxhw"),
-    preprocess=PreprocessConfig(size_hw=(300, 300), scale=2 / 255, mean=(1.0, 1.0, 1.0)),
-    postprocess=PostprocessConfig(
-        score_function="sigmoid", pre_nms_top_k=None, nms_iou=0.6, max_per_class=100, max_detections=100
-    ),
-)
+def _tensorflow(name: str, description: str, backbone: str, side: int) -> Template:
+    """The bundled detectors' conventions: SAME padding, sigmoid scores, codes in the order y, x, h, w."""
+    return Template(
+        name=name,
+        family=FAMILY,
+        description=description,
+        network=_network(backbone, tf_anchors(), "same"),
+        anchors=tf_anchors(),
+        coder=CoderConfig(order="yxhw"),
+        preprocess=PreprocessConfig(size_hw=(side, side), scale=2 / 255, mean=(1.0, 1.0, 1.0)),
+        postprocess=PostprocessConfig(
+            score_function="sigmoid", pre_nms_top_k=None, nms_iou=0.6, max_per_class=100, max_detections=100
+        ),
+    )
 
 
-def _mobilenet_v3(name: str, description: str, backbone: str) -> Template:
+def _torchvision(name: str, description: str, backbone: str, padding: int | Literal["same"] = 1) -> Template:
     """torchvision's SSDLite."""
     anchors = torchvision_ssdlite_anchors()
     return Template(
         name=name,
         family=FAMILY,
         description=description,
-        network=_network(backbone, anchors, 1),
+        network=_network(backbone, anchors, padding),
         anchors=anchors,
         preprocess=PreprocessConfig(size_hw=(320, 320), scale=1 / 255, mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5)),
         postprocess=PostprocessConfig(
@@ -62,15 +63,32 @@ def _mobilenet_v3(name: str, description: str, backbone: str) -> Template:
 
 
 MODELS = (
-    MOBILENET_V2,
-    _mobilenet_v3(
+    _tensorflow(
+        "ssdlite300_mobilenet_v2",
+        "SSDLite (arXiv 1801.04381), TensorFlow's graph of 2018-05-09",
+        "mobilenet_v2_tf",
+        300,
+    ),
+    _torchvision(
         "ssdlite320_mobilenet_v3_large",
         "torchvision's SSDLite, MobileNetV3 with reduced tail",
         "mobilenet_v3_large_reduced",
     ),
-    _mobilenet_v3(
+    _torchvision(
         "ssdlite320_mobilenet_v3_large_full",
         "the same, with the full tail that ImageNet weights fit",
         "mobilenet_v3_large",
+    ),
+    _tensorflow(
+        "ssdlite320_mobilenet_v3_large_tf",
+        "TensorFlow's graph of 2020-01-14, MobileNetV3 with reduced tail",
+        "mobilenet_v3_large_reduced_tf",
+        320,
+    ),
+    _torchvision(
+        "ssdlite320_efficientnet_lite0",
+        "torchvision's SSDLite on EfficientNet-Lite0",
+        "efficientnet_lite0",
+        "same",
     ),
 )
