@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from singleshot.core.files import check_output
-from singleshot.core.lazy import lazy_module
+from singleshot.core.lazy import lazy_module, require_torch
 from singleshot.core.once import away_from_fork
 from singleshot.core.settings import PostprocessConfig
 from singleshot.core.sizes import parse_size
@@ -115,6 +115,7 @@ class Detector:
 
     def anchors(self, size_hw: tuple[int, int] | None = None) -> torch.Tensor:
         """Default boxes for an input size (the detector's own by default): cxcywh in its pixels, ``[A, 4]``."""
+        require_torch("a tensor of default boxes")
         from singleshot.models.build import build_anchors
 
         return away_from_fork(lambda: build_anchors(self.spec, self._engines.network(), size_hw))
@@ -131,6 +132,7 @@ class Detector:
         Raises:
             ImageError: it cannot be read, or is no such array.
         """
+        require_torch("a tensor")
         import torch
 
         pixels = check_rgb(image) if isinstance(image, np.ndarray) else read_image(image)
@@ -401,6 +403,7 @@ def import_weights(
         WeightsError: not recognised, damaged, or incomplete.
         OutputError: ``out`` is the checkpoint, or exists and may not be replaced.
     """
+    require_torch("reading another system's weights")
     from singleshot.interop.read import read_foreign
 
     if out is not None:

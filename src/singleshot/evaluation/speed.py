@@ -17,6 +17,7 @@ from time import perf_counter
 import numpy as np
 from numpy.typing import NDArray
 
+from singleshot.core.lazy import has_torch, require_torch
 from singleshot.core.sizes import parse_batch_size
 from singleshot.detector import Detector, load
 from singleshot.errors import ConfigError, SingleshotError
@@ -49,7 +50,7 @@ class Row:
         latency_ms: median of one batch, on all cores, postprocessing included.
         spread_ms: the middle half of the measurements lies within this.
         images_per_s: with as many batches at the same time as the backend wants.
-        gflops_per_s: multiply-adds of the convolutions count as two.
+        gflops_per_s: multiply-adds of the convolutions count as two; 0 where they could not be counted.
         device: where it was computed.
         skipped: why there is no number.
     """
@@ -140,6 +141,7 @@ def find_model(model: str | os.PathLike[str]) -> Detector:
     """A detector by weights, or of random weights by the name of an architecture."""
     if model not in model_names():
         return load(model)
+    require_torch("a network of random weights")
     spec = model_spec(str(model), [f"class {index}" for index in range(20)])
     from singleshot.models.build import build_network
 
@@ -220,7 +222,9 @@ def throughput(backend: Backend, images: NDArray[np.float32], seconds: float) ->
 
 
 def network_flops(detector: Detector) -> float:
-    """Floating-point operations of the network for one image."""
+    """Floating-point operations of the network for one image; 0 where there is no torch to count them."""
+    if not has_torch():
+        return 0.0
     from singleshot.models.build import build_network
     from singleshot.models.summary import count_flops
 

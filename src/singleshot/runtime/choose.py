@@ -9,7 +9,8 @@ import logging
 from pathlib import Path
 from typing import cast
 
-from singleshot.errors import ConfigError, WeightsError
+from singleshot.core.lazy import has_torch
+from singleshot.errors import ConfigError, MissingExtraError, WeightsError
 from singleshot.export.compiled import is_compiled
 from singleshot.export.int8_file import ap_loss, int8_info, int8_path, remedy
 from singleshot.kernels.library import processor_flags
@@ -61,11 +62,26 @@ def choose_runtime(source: Source, wish: Wish) -> str:
         return wish.backend
     if wish.device not in (AUTO, "cpu") or wish.compile:
         return "torch"
+    if not has_torch():
+        return _without_torch("openvino" if _openvino_pays(source, wish) else "onnx")
     if wish.device == AUTO and wish.precision != "int8" and has_gpu():
         return "torch"
     if _winograd_pays(source, wish):
         return "torch"
     return "openvino" if _openvino_pays(source, wish) else "torch"
+
+
+def _without_torch(preferred: str) -> str:
+    """A runtime that is installed, other than torch.
+
+    Raises:
+        MissingExtraError: none is.
+    """
+    candidates: tuple[str, ...] = (preferred, *RUNTIMES.names())
+    for name in candidates:
+        if name != "torch" and RUNTIMES.get(name).available() is None:
+            return name
+    raise MissingExtraError("onnxruntime", "runtime", "a network runs by ONNX Runtime, OpenVINO or torch, and here it")
 
 
 def check_wish(wish: Wish) -> Wish:

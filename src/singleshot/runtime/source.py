@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from singleshot.core.lazy import lazy_module
+from singleshot.core.lazy import lazy_module, require_torch
 from singleshot.core.once import ForkSafeLock, Once, away_from_fork
 from singleshot.export.compiled import compiled_file
 from singleshot.export.conversion import convert_network
@@ -47,6 +47,7 @@ class StoredNetwork:
 
         Raises:
             WeightsError: the weights are damaged or do not fit.
+            MissingExtraError: torch is not installed.
         """
         with self._lock:
             if self.built is None:
@@ -60,6 +61,7 @@ class StoredNetwork:
         return eval_copy(self.get())
 
     def _build(self) -> networks.Network:
+        require_torch("the network as a module")
         from singleshot.weights.network import load_network
 
         if isinstance(self._weights, Path):
