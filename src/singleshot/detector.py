@@ -19,15 +19,17 @@ from singleshot.core.settings import PostprocessConfig
 from singleshot.core.sizes import parse_size
 from singleshot.core.wording import counted
 from singleshot.errors import ConfigError
+from singleshot.export.writers import ExportWish
 from singleshot.images.preprocess import preprocess_image
 from singleshot.images.read import MAX_PIXELS, check_rgb, read_image
 from singleshot.models.config import ModelSpec
 from singleshot.prediction.detections import Detections
+from singleshot.prediction.export import Exported, export_detector
 from singleshot.prediction.frames import Failure, Prediction
 from singleshot.prediction.inputs import images_of
 from singleshot.prediction.live import LiveConfig, Policy
 from singleshot.prediction.pipeline import Predictor
-from singleshot.prediction.settings import check_whole, choose_postprocess, class_ids_of
+from singleshot.prediction.settings import check_score, check_whole, choose_postprocess, class_ids_of
 from singleshot.prediction.streams import stream_results
 from singleshot.prediction.video import FrameChoice
 from singleshot.prediction.views import OVERLAP, ViewPlan, view_plan
@@ -357,6 +359,47 @@ class Detector:
         """
         check_output(path, overwrite=is_weights_file(Path(path)))
         return away_from_fork(lambda: save_weights(Path(path), self.spec, self._engines.network().state_dict()))
+
+    def export(
+        self,
+        out: PathLike | None = None,
+        *,
+        format: str = "onnx",
+        level: str | None = None,
+        dynamic: bool = False,
+        layout: str | None = None,
+        precision: str | None = None,
+        score: float = SCORE_THRESHOLD,
+        verify: bool = True,
+        images: PathLike | Sequence[PathLike] | None = None,
+        overwrite: bool = False,
+        note: Callable[[str], object] = warnings.warn,
+    ) -> Exported:
+        """Write the detector as a file that runs without singleshot, and see that it finds the same (docs/export.md).
+
+        Args:
+            out: the file; by default beside the weights, or ``NAME.onnx`` here.
+            format: ``onnx``, ``openvino`` ...: a name of `WRITERS`.
+            level: ``raw`` heads, ``decoded`` boxes, or pictures to detections (``end2end``); by default the most that
+                the format holds.
+            dynamic: whether pictures of any size go in (``end2end``); else they have the network's input size.
+            layout: of the pictures: ``nhwc`` (the default) or ``nchw``.
+            precision: of the weights: ``fp32``, ``fp16``, or ``int8`` from the file that ``quantize`` made.
+            score: least score of a detection (``end2end``).
+            verify: run the file and the detector on pictures, and compare; what differs is an error.
+            images: the pictures, as files, folders, globs; by default photos that are installed, or made ones.
+            overwrite: replace a file that is there.
+            note: is told what is worth a line.
+
+        Raises:
+            ConfigError: settings that make no sense, or a detector that the format cannot carry; says why.
+            MissingExtraError: a package that the format needs is not installed.
+            OutputError: the file exists and may not be replaced.
+            WeightsError: the file does not find what the detector finds. Nothing is left behind.
+        """
+        wish = ExportWish(format, level, layout, dynamic, precision, check_score(score))
+        source = self._engines.source()
+        return export_detector(source, out, wish, verify=verify, images=images, overwrite=overwrite, note=note)
 
     def _backend(self, wish: Wish, settings: PostprocessConfig) -> Backend:
         return EngineBackend(self._engines.open(wish), settings)

@@ -33,6 +33,7 @@ VERBS = {
     "eval": "singleshot.cli.eval:evaluate",
     "import": "singleshot.cli.import_:import_",
     "quantize": "singleshot.cli.quantize:quantize",
+    "export": "singleshot.cli.export:export",
     "benchmark": "singleshot.cli.benchmark:benchmark",
 }
 

@@ -19,6 +19,7 @@ from singleshot.core.lazy import lazy_module, require_torch
 from singleshot.core.once import ForkSafeLock
 from singleshot.errors import WeightsError
 from singleshot.export.cache import file_sha256
+from singleshot.export.info import HEADS
 from singleshot.export.package import Kind, Package, PackageInfo, read_package
 from singleshot.models.config import ModelSpec
 from singleshot.weights.file import read_spec, read_state
@@ -33,8 +34,6 @@ else:
 
 
 _tracing = ForkSafeLock()
-
-HEADS = ("box_codes", "class_logits", "arm_box_codes", "arm_logits")
 
 
 def convert_file(kind: Kind, weights: Path) -> Package:

@@ -97,6 +97,10 @@ class Engines:
         engine: Engine = source.made.get(wish, lambda: open_engine(source, wish))
         return engine
 
+    def source(self) -> Source:
+        """What engines and exported files are made of: the network as it is now."""
+        return self._current()
+
     def refresh(self) -> None:
         """Forget all engines; from now on a network that the user holds counts as changed."""
         with self._lock:
