@@ -7,17 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from singleshot.errors import WeightsError
 from singleshot.export.cache import weights_sha256
 from singleshot.export.package import Package, read_package
 from singleshot.weights.file import read_numbers
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
 
 FLOAT = 1
 """ONNX's number for float32."""

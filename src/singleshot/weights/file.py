@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from singleshot.core.files import is_regular, write_atomically
@@ -22,7 +23,6 @@ from singleshot.models.config import ModelSpec
 
 if TYPE_CHECKING:
     import torch
-    from numpy.typing import NDArray
 else:
     torch = lazy_module("torch")
 
