@@ -100,7 +100,9 @@ class ExportWriter(Protocol):
         """Open a file that `write` made, to run it as its users will."""
 
 
-WRITERS: Registry[ExportWriter] = Registry("export format", {"onnx": "singleshot.export.onnx_file"})
+WRITERS: Registry[ExportWriter] = Registry(
+    "export format", {"onnx": "singleshot.export.onnx_file", "openvino": "singleshot.export.openvino_file"}
+)
 
 
 @dataclass(frozen=True, slots=True)
