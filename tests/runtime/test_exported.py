@@ -107,7 +107,7 @@ def test_what_needs_the_network_says_what_to_use(folder: Path) -> None:
         "`size=96`": lambda: model.resized(96),
         "saving": lambda: model.save(folder / "never.safetensors"),
         "exporting": lambda: model.export(folder / "never.onnx"),
-        "training": lambda: _source_file(TrainConfig(data="photos", weights=str(folder / "raw.onnx"))),
+        "training": lambda: _source_file(TrainConfig.model_construct(weights=str(folder / "raw.onnx"))),
     }.items():
         with pytest.raises(ConfigError, match=r"needs a weights file \(.safetensors\), not an exported one") as caught:
             call()
