@@ -435,7 +435,7 @@ def load(model: PathLike = "coco") -> Detector:
 
     Args:
         model: name of bundled weights (``coco``), a weights file of singleshot, or an exported file: an ONNX file,
-            OpenVINO's ``.xml`` ... (docs/runtime.md). Which it is, its content tells.
+            OpenVINO's ``.xml`` ... (docs/backends.md). Which it is, its content tells.
 
     Raises:
         WeightsError: no such name or file, or the file is damaged or foreign.
