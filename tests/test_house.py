@@ -19,6 +19,7 @@ PARALLEL = {
     "config": "settings of augmentation, of a network, of a training run",
     "detect": "heads to boxes in C; the demo's first part",
     "dssd": "the models; their neck",
+    "export": "the function; its verb",
     "graph": "networks described layer by layer: the layers, their backbone, their head",
     "layers": "ours; Caffe's",
     "names": "names of parameters: MXNet's, TensorFlow's",
@@ -35,6 +36,7 @@ PARALLEL = {
     "train": "the function; its verb",
     "video": "videos that are read; the sink that writes them",
     "voc": "VOC's metrics; VOC's labels",
+    "writers": "of data formats; of export formats",
     "wording": "numbers and names; what an evaluation says",
 }
 """Names of modules that stand in more than one package: the same thing at its place in each."""

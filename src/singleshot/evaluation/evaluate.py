@@ -176,7 +176,7 @@ def evaluate_network(
             `evaluate`.
         views: how each image is looked at; by default once, as a whole.
     """
-    from singleshot.runtime.torch import network_backend
+    from singleshot.runtime.torch_engine import network_backend
 
     settings = choose_postprocess(
         spec.postprocess, score, nms_iou, max_detections, agnostic=agnostic, top_k=top_k, clip=None

@@ -21,9 +21,8 @@ from pydantic import Field
 
 from singleshot.core.files import is_regular, write_atomically
 from singleshot.core.setting_errors import plain_reason
-from singleshot.core.settings import Frozen
 from singleshot.errors import ConfigError, WeightsError
-from singleshot.models.config import ModelSpec
+from singleshot.export.info import MAX_ANCHORS, NetworkInfo
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -35,7 +34,6 @@ MAX_SMALL_BYTES = 2**24
 """A part may be this large however well it is packed; beyond, no more than `MAX_RATIO` times its packed size."""
 MAX_RATIO = 20
 MAX_INFO_BYTES = 2**22
-MAX_ANCHORS = 2**22
 
 Kind = Literal["openvino", "onnx"]
 INFO, ANCHORS = "info.json", "anchors.npy"
@@ -53,28 +51,18 @@ def check_kind(name: str) -> Kind:
     return "openvino" if name == "openvino" else "onnx"
 
 
-class PackageInfo(Frozen):
+class PackageInfo(NetworkInfo):
     """What a compiled network says about itself.
 
     Attributes:
         kind: who reads the graph.
-        format: of the file.
         quantized: whether convolutions are int8.
-        weights_sha256: of the weights file that it was made from; empty for a network in memory.
-        made_with: package versions, for people.
-        spec: the detector.
         parts_sha256: digests of the other parts by name; files made before there were any have none.
-        quantization: for int8: images, settings and what was measured.
     """
 
     kind: Kind
-    format: Literal[1] = 1
     quantized: bool = False
-    weights_sha256: str = ""
-    made_with: str = ""
-    spec: ModelSpec
     parts_sha256: dict[str, str] = Field(default_factory=dict)
-    quantization: dict[str, str | float] = Field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,8 +79,13 @@ class Package:
     anchors_cxcywh: NDArray[np.float32]
     parts: tuple[bytes, ...]
 
-    def save(self, path: Path) -> Path:
-        """Write the file; a crash never leaves half of one."""
+    def save(self, path: Path, pack: bool = False) -> Path:
+        """Write the file; a crash never leaves half of one.
+
+        Args:
+            path: where.
+            pack: whether also floats are packed: of a graph without numbers.
+        """
         numbers = io.BytesIO()
         np.save(numbers, self.anchors_cxcywh)
         parts = {ANCHORS: numbers.getvalue(), **dict(zip(_PARTS[self.info.kind], self.parts, strict=True))}
@@ -101,7 +94,9 @@ class Package:
         with zipfile.ZipFile(buffer, "w") as archive:
             archive.writestr(_entry(INFO), self.info.model_copy(update={"parts_sha256": digests}).model_dump_json())
             for name, part in parts.items():
-                is_large = name in ("model.bin", "model.onnx") and not self.info.quantized  # floats would not shrink
+                is_large = name in ("model.bin", "model.onnx") and not (
+                    pack or self.info.quantized
+                )  # floats would not shrink
                 archive.writestr(_entry(name), part, zipfile.ZIP_STORED if is_large else zipfile.ZIP_DEFLATED)
         return write_atomically(path, buffer.getvalue())
 
