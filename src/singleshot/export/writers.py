@@ -100,7 +100,17 @@ class ExportWriter(Protocol):
         """Open a file that `write` made, to run it as its users will."""
 
 
-WRITERS: Registry[ExportWriter] = Registry("export format", {"onnx": "singleshot.export.onnx_file"})
+WRITERS: Registry[ExportWriter] = Registry(
+    "export format",
+    {
+        "onnx": "singleshot.export.onnx_file",
+        "torchscript": "singleshot.export.torchscript_file",
+        "torch": "singleshot.export.torch_file",
+        "executorch": "singleshot.export.executorch_file",
+        "litert": "singleshot.export.litert_file",
+        "coreml": "singleshot.export.coreml_file",
+    },
+)
 
 
 @dataclass(frozen=True, slots=True)
