@@ -11,6 +11,8 @@ from importlib.util import find_spec
 from typing import Any, NamedTuple
 
 import numpy as np
+import onnx
+import onnxruntime
 import pytest
 import torch
 
@@ -18,7 +20,10 @@ from singleshot.core.boxes import cxcywh_to_xyxy, xyxy_to_cxcywh
 from singleshot.core.postprocess import Form, HeadGeometry, Heads, PaddedArrays, PaddedDetections, class_columns
 from singleshot.core.settings import CoderConfig, PostprocessConfig
 from singleshot.core.structures import HeadOutput, RefineOutput
-from singleshot.export import graph_torch
+from singleshot.export import graph_onnx, graph_torch
+from singleshot.export.info import HEADS
+from singleshot.export.onnx_nodes import Nodes, make_model
+from singleshot.export.openvino_core import openvino_core
 from singleshot.interop.mxnet.operators import multibox_detection
 from singleshot.kernels.detect import CompiledForm, is_compiled
 from singleshot.multibox.coder import CODER, decode_boxes
@@ -81,6 +86,8 @@ ALL = {"score_threshold": 0.0, "max_detections": 1000}
 SIGMOIDS = {"score_function": "sigmoid", **ALL}
 EIGHTHS = CoderConfig(variances=(0.125, 0.125, 1, 1))
 TIES = {"heads": coarse(4), "anchors": GRID, "coder": EIGHTHS, "ties": True}
+ONNX = "openvino onnx read"
+SOFT = f"compiled graph {ONNX} mxnet"
 REFINED = noise(4, WIDTH, 4, 2)
 
 CASES = [
@@ -105,10 +112,10 @@ CASES = [
     Case("chosen columns, as MXNet", {**MXNET, "class_columns": (4, 1)}),
     Case("fewer classes than columns", {}, unfit="mxnet", num_classes=3),
     Case("best class of an anchor", {"candidates": "best_class"}, unfit="mxnet"),
-    Case("classes as one", AGNOSTIC, unfit="mxnet openvino"),
+    Case("classes as one", AGNOSTIC, unfit=f"{ONNX} mxnet"),
     Case("classes as one, best class", {**AGNOSTIC, "candidates": "best_class"}, unfit="mxnet"),
     Case("classes as one, as MXNet", {**MXNET, **AGNOSTIC}),
-    Case("classes as one, limited", {**AGNOSTIC, "pre_nms_top_k": 9, "max_per_class": 4}, unfit="mxnet openvino"),
+    Case("classes as one, limited", {**AGNOSTIC, "pre_nms_top_k": 9, "max_per_class": 4}, unfit=f"{ONNX} mxnet"),
     Case("few enter NMS", {"pre_nms_top_k": 5}, unfit="mxnet"),
     Case("few of an image enter NMS", {"pre_nms_top_k": 9, "top_k_scope": "image"}, unfit="mxnet"),
     Case("few enter NMS, as MXNet", {**MXNET, "pre_nms_top_k": 9}),
@@ -117,7 +124,7 @@ CASES = [
     Case("not clipped", {"clip": "none"}, unfit="mxnet"),
     Case("clipped before NMS", {"clip": "before"}, unfit="mxnet"),
     Case("clipped after NMS", {"clip": "after"}, unfit="mxnet"),
-    Case("a larger union", {"nms_union_eps": 0.02}, unfit="mxnet openvino"),
+    Case("a larger union", {"nms_union_eps": 0.02}, unfit=f"{ONNX} mxnet"),
     Case("TensorFlow's codes", {}, unfit="mxnet", coder=CoderConfig(order="yxhw", variances=(0.1, 0.2, 0.3, 0.4))),
     Case("two steps", {}, REFINED, "mxnet"),
     Case("two steps, objects only", {"min_objectness": 0.6, **ALL}, REFINED, "mxnet"),
@@ -125,8 +132,8 @@ CASES = [
     Case("overlap at the threshold", {"nms_iou": 1 / 3, **SIGMOIDS}, unfit="mxnet", **TIES),
     Case("the same, suppressed", {"nms_iou": 1 / 3, "nms_compare": ">=", **SIGMOIDS}, unfit="mxnet", **TIES),
     Case("ties, as MXNet", {**SIGMOIDS, **MXNET}, **TIES),
-    Case("linear soft-NMS", {"nms": "soft_linear"}, unfit="compiled graph openvino mxnet"),
-    Case("gaussian soft-NMS", {"nms": "soft_gaussian", "max_per_class": 9}, unfit="compiled graph openvino mxnet"),
+    Case("linear soft-NMS", {"nms": "soft_linear"}, unfit=SOFT),
+    Case("gaussian soft-NMS", {"nms": "soft_gaussian", "max_per_class": 9}, unfit=SOFT),
     *(
         Case(f"{scope} {top_k} {candidates} {agnostic} {nms} {eps}", {
             "top_k_scope": scope, "pre_nms_top_k": top_k, "candidates": candidates, "class_agnostic": agnostic,
@@ -213,11 +220,48 @@ def openvino(geometry: HeadGeometry) -> Form:
     return OpenVinoForm(geometry)
 
 
+class OnnxForm(NamedTuple):
+    """The nodes of an ONNX file of the level end2end, run by ONNX Runtime or OpenVINO."""
+
+    geometry: HeadGeometry
+    runtime: str = "onnx"
+    orders_ties = False
+
+    def fits(self, settings: PostprocessConfig) -> bool:
+        return graph_onnx.refusal(settings) is None
+
+    def __call__(self, heads: Heads, settings: PostprocessConfig) -> PaddedArrays:
+        if reason := graph_onnx.refusal(settings):
+            raise ValueError(f"ONNX cannot: {reason}")
+        graph, width = Nodes("test"), heads[1].shape[2]
+        decoded = graph_onnx.decoded_nodes(graph, HEADS[: len(heads)], width, self.geometry, settings)
+        anchors, classes = len(self.geometry.anchors_cxcywh), len(class_columns(width, settings, self.geometry[3]))
+        at = self.runtime == "openvino"
+        found = graph_onnx.detection_nodes(graph, decoded, classes, self.geometry, settings, at)
+        ends = [(name, np.float32, ("batch", anchors, head.shape[2])) for name, head in zip(HEADS, heads, strict=False)]
+        outputs = [
+            (name, dtype, ("batch", "detections", 4)[: 3 if k == 0 else 2 if k < 3 else 1])
+            for k, (name, dtype) in enumerate(zip(found, (np.float32, np.float32, np.int64, np.int64), strict=True))
+        ]
+        model = make_model(graph.nodes, graph.constants, ends, outputs)
+        onnx.checker.check_model(onnx.shape_inference.infer_shapes(model, strict_mode=True, data_prop=True), True)
+        content = model.SerializeToString()
+        if at:
+            compiled = openvino_core().compile_model(
+                openvino_core().read_model(content), "CPU", {"INFERENCE_PRECISION_HINT": "f32"}
+            )
+            return PaddedDetections(*(array.copy() for array in compiled(heads).values()))
+        session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
+        return PaddedDetections(*session.run(None, dict(zip(HEADS, heads, strict=False))))
+
+
 FORMS: dict[str, Callable[[HeadGeometry], Form]] = {
     "torch": TorchForm,
     "compiled": compiled,
     "graph": GraphForm,
     "openvino": openvino,
+    "onnx": OnnxForm,
+    "read": lambda geometry: OnnxForm(geometry, "openvino"),
     "mxnet": MxnetForm,
 }
 

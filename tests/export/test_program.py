@@ -72,9 +72,9 @@ def test_raw_heads_of_any_batch(build: Build, tmp_path: Path, format: str, suffi
 
 
 DIALECTS: dict[str, dict[str, Any]] = {
-    "softmax": {},
+    "softmax": {"clip": "none"},
     "columns": {"class_columns": (3, 0, 2), "score_function": "sigmoid", "clip": "before"},
-    "refinedet": {"refines": True, "min_objectness": 0.4},
+    "refinedet": {"refines": True, "min_objectness": 0.4, "clip": "none"},
 }
 
 
@@ -85,7 +85,7 @@ def test_decoded_boxes_are_those_that_nms_sees(build: Build, tmp_path: Path, dia
     images = torch.randn(2, 3, *toy.SIZE)
     boxes, scores = run(images.numpy())
     settings = detector.spec.postprocess.model_copy(
-        update={"nms": "none", "pre_nms_top_k": None, "max_detections": 10**6, "score_threshold": 0.0, "clip": "none"}
+        update={"nms": "none", "pre_nms_top_k": None, "max_detections": 10**6, "score_threshold": 0.0}
     )
     with torch.no_grad():
         found = postprocess(

@@ -14,6 +14,7 @@ from singleshot.core.boxes import aligned_iou, clip_to_image, pairwise_iou, xyxy
 from singleshot.core.postprocess import PaddedDetections, class_columns
 from singleshot.core.settings import CoderConfig, PostprocessConfig
 from singleshot.core.structures import HeadOutput, RefineOutput
+from singleshot.export.refusal import FIXED_NMS
 from singleshot.multibox.coder import CODER, decode_boxes
 from singleshot.multibox.scores import class_scores, take_columns
 
@@ -32,7 +33,7 @@ register_pytree_node(
 
 def fits(settings: PostprocessConfig) -> bool:
     """Whether `postprocess_static` offers what the settings say: greedy NMS or none."""
-    return settings.nms in ("greedy", "none")
+    return settings.nms in FIXED_NMS
 
 
 def postprocess_static(

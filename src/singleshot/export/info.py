@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from pydantic import Field, ValidationError
 
 from singleshot.core.setting_errors import wrong_settings
-from singleshot.core.settings import Frozen, UnitFloat
+from singleshot.core.settings import Frozen, PostprocessConfig, UnitFloat
 from singleshot.errors import WeightsError
 from singleshot.models.config import ModelSpec
 
@@ -84,6 +84,13 @@ class ExportInfo(NetworkInfo):
     dynamic: bool = False
     precision: Precision = "fp32"
     score: UnitFloat = 0.3
+
+    @property
+    def postprocess(self) -> PostprocessConfig:
+        """What an ``end2end`` file does with heads: what `Detector.predict` does by default."""
+        own = self.spec.postprocess
+        clip = "before" if own.clip == "before" else "after"
+        return own.model_copy(update={"score_threshold": self.score, "clip": clip})
 
     @property
     def outputs(self) -> tuple[str, ...]:

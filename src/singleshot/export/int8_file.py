@@ -49,6 +49,21 @@ def read_int8(weights: Path, kind: str) -> Package:
         raise WeightsError(f"{error}; {remedy(weights, kind)}") from error
 
 
+def int8_of(weights: Path | None, kind: str) -> Path:
+    """The int8 file that just these weights have.
+
+    Raises:
+        WeightsError: there is none, or it is damaged; says how to make it.
+    """
+    if weights is None:
+        raise WeightsError(
+            "`precision='int8'` needs a weights file with an int8 file beside it: save the detector first"
+        )
+    if int8_info(weights, kind) is None:
+        raise WeightsError(f"{weights}: has no int8 file of its own; {remedy(weights, kind)}")
+    return int8_path(weights, kind)
+
+
 def ap_loss(info: PackageInfo) -> float:
     """COCO AP that int8 is known to cost; 0 where nothing was measured."""
     measured = info.quantization

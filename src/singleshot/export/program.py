@@ -9,7 +9,7 @@ from warnings import catch_warnings, simplefilter
 import torch
 from torch import Tensor, nn
 
-from singleshot.core.boxes import xyxy_to_cxcywh
+from singleshot.core.boxes import clip_to_image, xyxy_to_cxcywh
 from singleshot.core.postprocess import class_columns
 from singleshot.core.structures import RefineOutput
 from singleshot.export.conversion import TRACING
@@ -39,9 +39,6 @@ class Program(nn.Module):
         self.network = network
         self.register_buffer("anchors_cxcywh", anchors_cxcywh)
         self._info = info
-        clip = info.spec.postprocess.clip
-        changes = {"score_threshold": info.score, "clip": clip if clip == "before" else "after"}
-        self._postprocess = info.spec.postprocess.model_copy(update=changes)
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
         """What the level takes to what it gives: `Level`."""
@@ -58,7 +55,9 @@ class Program(nn.Module):
         anchors = self.anchors_cxcywh
         if isinstance(output, RefineOutput):
             anchors = xyxy_to_cxcywh(decode_boxes(output.arm_box_codes, anchors, spec.coder))
-        return decode_boxes(output.box_codes, anchors, spec.coder), scores
+        boxes = decode_boxes(output.box_codes, anchors, spec.coder)
+        is_clipped = spec.postprocess.clip == "before"
+        return clip_to_image(boxes, spec.preprocess.size_hw) if is_clipped else boxes, scores
 
     def _detections(self, pictures: Tensor) -> tuple[Tensor, ...]:
         spec = self._info.spec
@@ -66,7 +65,12 @@ class Program(nn.Module):
         images = preprocess_pictures(pictures, spec.preprocess, any_size=self._info.dynamic)
         size_hw = spec.preprocess.size_hw
         found = postprocess_static(
-            self.network(images), self.anchors_cxcywh, self._postprocess, spec.coder, size_hw, len(spec.class_names)
+            self.network(images),
+            self.anchors_cxcywh,
+            self._info.postprocess,
+            spec.coder,
+            size_hw,
+            len(spec.class_names),
         )
         boxes = found.boxes_xyxy / torch.tensor(size_hw[::-1] * 2, dtype=torch.float32)
         height, width = (torch.ones(1) * side for side in pictures.shape[2:])

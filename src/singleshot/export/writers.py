@@ -104,6 +104,7 @@ WRITERS: Registry[ExportWriter] = Registry(
     "export format",
     {
         "onnx": "singleshot.export.onnx_file",
+        "openvino": "singleshot.export.openvino_file",
         "torchscript": "singleshot.export.torchscript_file",
         "torch": "singleshot.export.torch_file",
         "executorch": "singleshot.export.executorch_file",
