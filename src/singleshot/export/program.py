@@ -60,18 +60,12 @@ class Program(nn.Module):
         return clip_to_image(boxes, spec.preprocess.size_hw) if is_clipped else boxes, scores
 
     def _detections(self, pictures: Tensor) -> tuple[Tensor, ...]:
-        spec = self._info.spec
+        spec, classes = self._info.spec, len(self._info.spec.class_names)
         pictures = pictures.permute(0, 3, 1, 2) if self._info.layout == "nhwc" else pictures
         images = preprocess_pictures(pictures, spec.preprocess, any_size=self._info.dynamic)
         size_hw = spec.preprocess.size_hw
-        found = postprocess_static(
-            self.network(images),
-            self.anchors_cxcywh,
-            self._info.postprocess,
-            spec.coder,
-            size_hw,
-            len(spec.class_names),
-        )
+        output, settings = self.network(images), self._info.postprocess
+        found = postprocess_static(output, self.anchors_cxcywh, settings, spec.coder, size_hw, classes)
         boxes = found.boxes_xyxy / torch.tensor(size_hw[::-1] * 2, dtype=torch.float32)
         height, width = (torch.ones(1) * side for side in pictures.shape[2:])
         return boxes * torch.cat([width, height, width, height]), found.scores, found.class_ids, found.counts

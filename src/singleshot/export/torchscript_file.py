@@ -39,7 +39,7 @@ class TorchScriptWriter:
 
         program = build_program(origin, info)
         with exporting():
-            traced = torch.jit.trace(program, (example(info),), check_trace=False)
+            traced = torch.jit.trace(program, (example(info),), check_trace=False)  # type: ignore[no-untyped-call]
             torch.jit.save(traced, path, _extra_files=to_metadata(info, program.anchors_cxcywh.numpy()))
 
     def not_run(self) -> str | None:
@@ -50,7 +50,7 @@ class TorchScriptWriter:
         """Load it as any user does."""
         import torch
 
-        module = torch.jit.load(path, map_location="cpu")
+        module = torch.jit.load(path, map_location="cpu")  # type: ignore[no-untyped-call]
 
         def run(batch: NDArray[Any]) -> Sequence[NDArray[Any]]:
             with torch.inference_mode():
