@@ -41,7 +41,7 @@ from singleshot.models.heads.multibox import set_class_prior
 from singleshot.models.network import Network
 from singleshot.models.summary import count_flops, count_parameters
 from singleshot.multibox.loss import multibox_loss
-from singleshot.runtime.torch import TorchEngine
+from singleshot.runtime.torch_engine import TorchEngine
 from singleshot.runtime.torch_forward import EagerForward, Forward, build_forward, prepare_network
 from singleshot.training.config import OptimizerConfig
 from singleshot.training.loader import LoaderConfig, TrainLoader

@@ -21,7 +21,7 @@ import tomllib
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-EXTRAS = ("report", "tensorboard", "openvino", "onnx", "video", "parquet", "demo")
+EXTRAS = ("train", "runtime", "report", "tensorboard", "openvino", "onnx", "video", "parquet", "demo")
 OF_TORCH = ("torch", "triton", "sympy", "nvidia-")
 """What comes with a PyTorch, by the beginnings of names."""
 

@@ -99,7 +99,12 @@ def __getattr__(name: str) -> Any:
     if name == "data":
         return import_module("singleshot.data")
     if name in _HOMES:
-        return getattr(import_module(_HOMES[name]), name)
+        try:
+            return getattr(import_module(_HOMES[name]), name)
+        except ModuleNotFoundError as error:
+            from singleshot.core.lazy import torch_error
+
+            raise torch_error(error, f"singleshot.{name}") or error from None
     raise AttributeError(f"module 'singleshot' has no attribute '{name}'")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import warnings
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -13,12 +14,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from singleshot.core.files import check_output
-from singleshot.core.lazy import lazy_module
+from singleshot.core.lazy import lazy_module, require_torch
 from singleshot.core.once import away_from_fork
 from singleshot.core.settings import PostprocessConfig
 from singleshot.core.sizes import parse_size
 from singleshot.core.wording import counted
 from singleshot.errors import ConfigError
+from singleshot.export.readers import ExportedFile, no_network, read_exported
 from singleshot.export.writers import ExportWish
 from singleshot.images.preprocess import preprocess_image
 from singleshot.images.read import MAX_PIXELS, check_rgb, read_image
@@ -33,7 +35,7 @@ from singleshot.prediction.settings import check_score, check_whole, choose_post
 from singleshot.prediction.streams import stream_results
 from singleshot.prediction.video import FrameChoice
 from singleshot.prediction.views import OVERLAP, ViewPlan, view_plan
-from singleshot.runtime.base import Backend, EngineBackend
+from singleshot.runtime.base import EngineBackend
 from singleshot.runtime.choose import COMPILE_FROM
 from singleshot.runtime.engines import Engines
 from singleshot.runtime.registry import Wish
@@ -54,6 +56,8 @@ PathLike = str | os.PathLike[str]
 ImageLike = PathLike | NDArray[np.uint8]
 Classes = Collection[str | int] | str | int
 
+
+_log = logging.getLogger(__name__)
 
 SCORE_THRESHOLD = 0.3
 # On a CPU one image at a time is quickest: the maps of more leave its caches (SSDLite: 32 ms an image at 1, 59 at 8).
@@ -81,10 +85,10 @@ class Detector:
 
     Args:
         spec: everything besides the numbers.
-        weights: the network's state, or a weights file that holds it (read when it is first needed).
+        weights: the network's state, a weights file that holds it (read when it is first needed), or an exported file.
     """
 
-    def __init__(self, spec: ModelSpec, weights: Mapping[str, torch.Tensor] | Path) -> None:
+    def __init__(self, spec: ModelSpec, weights: Mapping[str, torch.Tensor] | Path | ExportedFile) -> None:
         self.spec = spec
         self._engines = Engines(spec, weights)
 
@@ -105,8 +109,15 @@ class Detector:
 
         Raises:
             WeightsError: the weights are damaged or do not fit.
+            ConfigError: it is an exported file, which has none.
         """
+        self._check_network("the network")
         return self._engines.network(shared=True)
+
+    @property
+    def exported(self) -> ExportedFile | None:
+        """The exported file that it is, without a network; ``None`` where it is made of weights."""
+        return self._engines.file
 
     def refresh(self) -> None:
         """Prepare the network anew for the next prediction, and free what was compiled.
@@ -117,6 +128,8 @@ class Detector:
 
     def anchors(self, size_hw: tuple[int, int] | None = None) -> torch.Tensor:
         """Default boxes for an input size (the detector's own by default): cxcywh in its pixels, ``[A, 4]``."""
+        self._check_network("a tensor of default boxes")
+        require_torch("a tensor of default boxes")
         from singleshot.models.build import build_anchors
 
         return away_from_fork(lambda: build_anchors(self.spec, self._engines.network(), size_hw))
@@ -133,6 +146,7 @@ class Detector:
         Raises:
             ImageError: it cannot be read, or is no such array.
         """
+        require_torch("a tensor")
         import torch
 
         pixels = check_rgb(image) if isinstance(image, np.ndarray) else read_image(image)
@@ -328,6 +342,7 @@ class Detector:
             kept_ids=kept,
             most=self.spec.postprocess.max_detections if max_detections is None else max_detections,
             views=views or ViewPlan(),
+            takes_pictures=getattr(runner.engine, "takes_pictures", False),
         )
 
     def resized(self, size: int | str | Sequence[int]) -> Detector:
@@ -340,6 +355,7 @@ class Detector:
             ConfigError: that is no size, or the network cannot have it.
             WeightsError: the weights are damaged or do not fit.
         """
+        self._check_network(f"`size={size}`")
         preprocess = self.spec.preprocess.model_copy(update={"size_hw": parse_size(size)})
         spec = self.spec.model_copy(update={"preprocess": preprocess})
         detector = Detector(spec, away_from_fork(lambda: self._engines.network().state_dict()))
@@ -355,6 +371,7 @@ class Detector:
         Raises:
             OutputError: another file of that name exists: a photo, a checkpoint of another system.
         """
+        self._check_network("saving")
         check_output(path, overwrite=is_weights_file(Path(path)))
         return away_from_fork(lambda: save_weights(Path(path), self.spec, self._engines.network().state_dict()))
 
@@ -395,11 +412,21 @@ class Detector:
             OutputError: the file exists and may not be replaced.
             WeightsError: the file does not find what the detector finds. Nothing is left behind.
         """
+        self._check_network("exporting")
         wish = ExportWish(format, level, layout, dynamic, precision, check_score(score))
         source = self._engines.source()
         return export_detector(source, out, wish, verify=verify, images=images, overwrite=overwrite, note=note)
 
-    def _backend(self, wish: Wish, settings: PostprocessConfig) -> Backend:
+    def _check_network(self, purpose: str) -> None:
+        """Refuse what an exported file cannot be used for.
+
+        Raises:
+            ConfigError: it is one.
+        """
+        if self._engines.file is not None:
+            raise ConfigError(no_network(self._engines.file.path, purpose))
+
+    def _backend(self, wish: Wish, settings: PostprocessConfig) -> EngineBackend:
         return EngineBackend(self._engines.open(wish), settings)
 
 
@@ -407,13 +434,19 @@ def load(model: PathLike = "coco") -> Detector:
     """Load a detector.
 
     Args:
-        model: name of bundled weights (``coco``), or a weights file of singleshot.
+        model: name of bundled weights (``coco``), a weights file of singleshot, or an exported file: an ONNX file,
+            OpenVINO's ``.xml`` ... (docs/runtime.md). Which it is, its content tells.
 
     Raises:
         WeightsError: no such name or file, or the file is damaged or foreign.
     """
     path = find_weights(model)
-    return Detector(read_spec(path), path)
+    file = read_exported(path)
+    if file is None:
+        return Detector(read_spec(path), path)
+    for line in file.notes:
+        _log.warning(line)
+    return Detector(file.spec, file)
 
 
 def import_weights(
@@ -444,6 +477,7 @@ def import_weights(
         WeightsError: not recognised, damaged, or incomplete.
         OutputError: ``out`` is the checkpoint, or exists and may not be replaced.
     """
+    require_torch("reading another system's weights")
     from singleshot.interop.read import read_foreign
 
     if out is not None:

@@ -22,7 +22,7 @@ from singleshot.multibox.decode import postprocess
 from singleshot.multibox.loss import multibox_loss
 from singleshot.multibox.matching import match_anchors
 from singleshot.multibox.refine import refine_loss
-from singleshot.runtime.torch import TorchEngine
+from singleshot.runtime.torch_engine import TorchEngine
 from singleshot.runtime.torch_forward import build_forward
 from singleshot.training.optimizer import freeze_parts
 from singleshot.training.train import train

@@ -13,8 +13,7 @@ import torch
 from runtime import toy
 from singleshot.detector import Detector, load
 from singleshot.errors import MissingExtraError, WeightsError
-from singleshot.export.appended import append_texts, read_texts
-from singleshot.export.info import read_metadata
+from singleshot.export.appended import append_texts, read_appended, read_texts
 from singleshot.export.program import Program
 from singleshot.export.writers import WRITERS
 from singleshot.models.registry import BACKBONES
@@ -47,8 +46,10 @@ def test_gives_what_the_detector_gives(detector: Detector, tmp_path: Path, forma
     for ours, theirs in zip(found, expected, strict=True):
         assert ours.shape == theirs.shape
         assert np.abs(ours - theirs.numpy()).max() <= 1e-5 * theirs.abs().max()
-    info, anchors = read_metadata(read_texts(done.path), done.path)
-    assert (info, len(anchors)) == (done.info, theirs.shape[1])
+    picture = toy.noise()
+    ours, theirs = load(done.path).predict(picture, 0.2), detector.predict(picture, 0.2, backend="torch")
+    assert len(ours) == len(theirs) > 0
+    np.testing.assert_allclose(ours.scores, theirs.scores, rtol=0, atol=1e-4)
 
 
 @pytest.mark.parametrize("format", MOBILE)
@@ -61,12 +62,16 @@ def test_without_the_package_it_names_the_command(detector: Detector, tmp_path: 
 
 
 def test_texts_behind_the_end_of_a_file(tmp_path: Path) -> None:
-    path = tmp_path / "model"
-    path.write_bytes(b"\x1c\0\0\0TFL3" + bytes(100))
-    assert read_texts(path) == {}
+    path, model = tmp_path / "model", b"\x1c\0\0\0TFL3" + bytes(100)
+    path.write_bytes(model)
+    assert read_appended(path) == {}
     append_texts(path, {"singleshot": "é", "labels.txt": "cat\ndog"})
-    assert path.read_bytes().startswith(b"\x1c\0\0\0TFL3" + bytes(100))
-    assert read_texts(path) == {"singleshot": "é", "labels.txt": "cat\ndog"}
+    assert path.read_bytes().startswith(model)
+    texts = read_appended(path)
+    assert (texts["singleshot"], texts["labels.txt"]) == ("é", "cat\ndog")
+    path.write_bytes(path.read_bytes().replace(b"TFL3\0", b"TFL3\1"))
+    with pytest.raises(WeightsError, match="not what its digest says"):
+        read_appended(path)
 
 
 def test_texts_of_a_folder_in_an_archive(tmp_path: Path) -> None:
@@ -74,16 +79,17 @@ def test_texts_of_a_folder_in_an_archive(tmp_path: Path) -> None:
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("model/extra/singleshot", "{}")
         archive.writestr("model/data/weights/weight_0", bytes(1000))
-    assert read_texts(path, "extra/") == {"singleshot": "{}"}
+    assert read_texts(path, "extra") == {"singleshot": "{}"}
 
 
-@pytest.mark.parametrize("damage", ["larger", "not a text", "cut"])
+DAMAGED = {"larger": bytes(70_000_000), "not a text": b"\xff\xfe", "cut": "{}" * 99}
+
+
+@pytest.mark.parametrize("damage", DAMAGED)
 def test_damaged_texts_are_refused(tmp_path: Path, damage: str) -> None:
     path = tmp_path / "model.tflite"
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
-        archive.writestr(
-            "singleshot", {"larger": bytes(70_000_000), "not a text": b"\xff\xfe", "cut": "{}" * 99}[damage]
-        )
+        archive.writestr("singleshot", DAMAGED[damage])
     if damage == "cut":
         data = bytearray(path.read_bytes())
         data[40] ^= 255

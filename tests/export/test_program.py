@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,8 +13,8 @@ import torch
 
 from runtime import toy
 from singleshot.core.settings import PostprocessConfig
-from singleshot.detector import Detector
-from singleshot.errors import ConfigError
+from singleshot.detector import Detector, load
+from singleshot.errors import ConfigError, WeightsError
 from singleshot.export.writers import WRITERS
 from singleshot.models.build import build_network
 from singleshot.models.registry import BACKBONES
@@ -155,3 +156,31 @@ def test_nms_without_a_fixed_form_is_refused_before_any_work(build: Build, tmp_p
     with pytest.raises(ConfigError, match=r"NMS is 'soft_linear'.*`level='decoded'`"):
         build(nms="soft_linear").export(tmp_path / "a", format=format)
     assert not list(tmp_path.iterdir())
+
+
+def test_a_torchscript_file_is_a_model(build: Build, tmp_path: Path) -> None:
+    detector, picture = build(), toy.noise()
+    for level in ("raw", "decoded", "end2end"):
+        done = detector.export(tmp_path / f"{level}.pt", format="torchscript", level=level, score=SCORE, verify=False)
+        model = load(done.path)
+        ours, theirs = (one.predict(picture, SCORE) for one in (model, detector))
+        assert len(ours) == len(theirs) > 0
+        np.testing.assert_allclose(ours.scores, theirs.scores, rtol=0, atol=1e-5)
+
+
+def test_a_program_of_torch_export_is_told_and_refused(tmp_path: Path) -> None:
+    path = tmp_path / "model.pt2"
+    with zipfile.ZipFile(path, "w") as archive:
+        for name in ("archive_format", "models/model.json", "data/weights/model_weights_config.json"):
+            archive.writestr(f"model/{name}", "pt2")
+    with pytest.raises(WeightsError, match=r"program of torch\.export, whose reading runs any code in it"):
+        load(path)
+
+
+def test_a_torchscript_file_that_unpacks_to_too_much_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "model.torchscript"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name in ("constants.pkl", "code/a.py", "data.pkl"):
+            archive.writestr(f"model/{name}", bytes(10_000_000))
+    with pytest.raises(WeightsError, match="would unpack to 30,000,000 bytes"):
+        load(path)

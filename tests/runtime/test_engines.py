@@ -28,7 +28,7 @@ from singleshot.export.package import read_package
 from singleshot.kernels import detect
 from singleshot.runtime import engines
 from singleshot.runtime.changes import Watch
-from singleshot.runtime.torch import network_backend
+from singleshot.runtime.torch_engine import network_backend
 
 MODULES = {"torch": "torch", "openvino": "openvino", "onnx": "onnxruntime"}
 pytestmark = pytest.mark.usefixtures("cache_folder")

@@ -21,12 +21,12 @@ from singleshot.models.build import build_anchors, build_network
 from singleshot.models.catalogue import model_spec
 from singleshot.models.config import ModelSpec
 from singleshot.runtime import choose, torch_forward
-from singleshot.runtime import torch as runtime_torch
+from singleshot.runtime import torch_engine as runtime_torch
 from singleshot.runtime.base import EngineBackend
 from singleshot.runtime.choose import choose_plan
 from singleshot.runtime.registry import Wish
 from singleshot.runtime.source import Source, StoredNetwork
-from singleshot.runtime.torch import TorchEngine
+from singleshot.runtime.torch_engine import TorchEngine
 from singleshot.runtime.torch_forward import (
     Compute,
     EagerForward,

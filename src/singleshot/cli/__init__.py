@@ -19,6 +19,7 @@ from typer.core import TyperGroup
 
 from singleshot.cli.console import discard_output, in_flags, prepare_streams, running, shown
 from singleshot.cli.signals import end_like_ctrl_c, interrupt_code
+from singleshot.core.lazy import torch_error
 from singleshot.errors import SingleshotError
 
 # Verb -> where its function or Typer lives, in the order of ``singleshot --help``.
@@ -77,14 +78,23 @@ class Verbs(TyperGroup):
         except KeyboardInterrupt as error:
             typer.echo("Interrupted.", err=True)
             raise typer.Exit(interrupt_code(error)) from error
+        except ModuleNotFoundError as error:
+            if not torch_error(error) or ctx.params.get("debug"):
+                raise
+            _print_error(torch_error(error, f"'singleshot {ctx.invoked_subcommand}'") or error)
+            raise typer.Exit(2) from error
         except (SingleshotError, OSError) as error:
             if ctx.params.get("debug") or isinstance(error, BrokenPipeError):
                 raise
-            typer.secho("Error: ", fg=typer.colors.RED, bold=True, nl=False, err=True)
-            typer.echo(_message(error), err=True)
+            _print_error(error)
             raise typer.Exit(2) from error
         finally:
             running.reset(before)
+
+
+def _print_error(error: Exception) -> None:
+    typer.secho("Error: ", fg=typer.colors.RED, bold=True, nl=False, err=True)
+    typer.echo(_message(error), err=True)
 
 
 def _message(error: Exception) -> str:

@@ -13,6 +13,7 @@ from singleshot.core.wording import counted
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from rich.console import Console
     from rich.table import Table
 
     from singleshot.evaluation.speed import Row
@@ -45,6 +46,7 @@ def benchmark(
     large matrix product on the same device, in bfloat16 for bf16 and in float32 for the others.
     """
     from singleshot.core.files import check_output
+    from singleshot.core.lazy import has_torch
     from singleshot.evaluation.speed import benchmark as run
     from singleshot.evaluation.speed import find_model, machine, peak_gflops
     from singleshot.runtime.choose import check_wish
@@ -70,21 +72,28 @@ def benchmark(
             rows.append(row)
             outcome = row.skipped or f"{row.latency_ms:.1f} ms"
             console.print(f"{row.backend}, batch {row.batch_size}: {outcome}", style="dim")
-        peaks = {name: peak_gflops(name) for name in sorted({row.peak for row in rows if not row.skipped})}
-    if not peaks:
+        measured = [row for row in rows if not row.skipped]
+        compared = {row.peak for row in measured if row.gflops_per_s} if has_torch() else set()
+        peaks = {name: peak_gflops(name) for name in sorted(compared)}
+    if not measured:
         console.print("Nothing was measured: the lines above say why.", style="red")
         raise typer.Exit(2)
     facts = machine()
     console.print(f"{detector.spec.name} on {facts['cpu']}, {counted(int(facts['cores']), 'core')}", highlight=False)
     console.print(_table(rows, peaks))
+    if peaks:
+        _print_peaks(console, peaks)
+    if json is not None:
+        _write(json, rows, {"model": detector.spec.name, "machine": facts, "peak_gflops_per_s": peaks})
+
+
+def _print_peaks(console: Console, peaks: dict[str, float]) -> None:
     told = ", ".join(f"{name} {peak:,.0f} GFLOP/s" for name, peak in peaks.items())
     console.print(f"Peak of torch's matrix product: {told}", highlight=False)
     console.print(
         "Operations are those of plain convolutions: what Winograd's leave out lets torch exceed the peak.",
         style="dim",
     )
-    if json is not None:
-        _write(json, rows, {"model": detector.spec.name, "machine": facts, "peak_gflops_per_s": peaks})
 
 
 def _table(rows: Sequence[Row], peaks: dict[str, float]) -> Table:
@@ -98,10 +107,10 @@ def _table(rows: Sequence[Row], peaks: dict[str, float]) -> Table:
         if row.skipped:
             table.add_row(row.backend, "-", "-", "-", "-", "-", "-")
             continue
-        share = row.gflops_per_s / peaks[row.peak]
-        numbers = (row.latency_ms, row.spread_ms / 2, row.images_per_s, row.gflops_per_s)
-        cells = [f"{number:,.1f}" for number in numbers]
-        table.add_row(row.backend, str(row.batch_size), *cells, f"{100 * share:.0f} %")
+        cells = [f"{number:,.1f}" for number in (row.latency_ms, row.spread_ms / 2, row.images_per_s)]
+        rate = f"{row.gflops_per_s:,.1f}" if row.gflops_per_s else "-"
+        share = f"{100 * row.gflops_per_s / peaks[row.peak]:.0f} %" if row.peak in peaks else "-"
+        table.add_row(row.backend, str(row.batch_size), *cells, rate, share)
     return table
 
 

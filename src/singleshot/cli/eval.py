@@ -177,11 +177,10 @@ def _saving(
     problems: list[OutputProblem],
     overwrite: bool,
 ) -> AbstractContextManager[Callable[[Result], None]]:
+    from singleshot.detector import load
     from singleshot.evaluation.saving import saving
-    from singleshot.weights.file import read_spec
-    from singleshot.weights.find import find_weights
 
-    return saving(kinds, out, dataset, read_spec(find_weights(model)), problems, overwrite=overwrite)
+    return saving(kinds, out, dataset, load(model).spec, problems, overwrite=overwrite)
 
 
 def _save(console: Console, result: EvalResult, out: Path, worst: int, overwrite: bool) -> bool:

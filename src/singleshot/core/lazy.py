@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 from importlib import import_module
+from importlib.util import find_spec
 from types import ModuleType
 from typing import Any
+
+from singleshot.errors import MissingExtraError
 
 
 class LazyModule(ModuleType):
@@ -23,3 +27,36 @@ def lazy_module(name: str) -> Any:
         torch = lazy_module("torch")
     """
     return LazyModule(name)
+
+
+def has_torch() -> bool:
+    """Whether torch is installed. It is not imported."""
+    try:
+        return "torch" in sys.modules or find_spec("torch") is not None
+    except (ImportError, ValueError):
+        return False
+
+
+def missing_torch(purpose: str) -> MissingExtraError | None:
+    """The error to raise where torch is not installed; ``None`` where it is.
+
+    Args:
+        purpose: what needs it, for the message.
+    """
+    return None if has_torch() else MissingExtraError("torch", "train", purpose)
+
+
+def torch_error(error: ModuleNotFoundError, purpose: str = "this") -> MissingExtraError | None:
+    """What to raise for a failed import: ``None`` where it was not torch that is missing."""
+    is_torch = (error.name or "").split(".")[0] == "torch"
+    return missing_torch(purpose) if is_torch else None
+
+
+def require_torch(purpose: str) -> None:
+    """Refuse what needs torch where it is not installed.
+
+    Raises:
+        MissingExtraError: it is not.
+    """
+    if missing := missing_torch(purpose):
+        raise missing

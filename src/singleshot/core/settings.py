@@ -247,6 +247,10 @@ class PreprocessConfig(Frozen):
     std: tuple[Positive, Positive, Positive] = (1.0, 1.0, 1.0)
 
 
+ALL_DETECTIONS = 100_000
+"""So many are asked of a network where only some classes are kept: the others' must not use up the places."""
+
+
 class PostprocessConfig(Frozen):
     """From head outputs to detections (SSD section 2.2, ``DetectionOutput``).
 

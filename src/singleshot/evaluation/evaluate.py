@@ -163,7 +163,7 @@ def evaluate_network(
         score, batch_size, nms_iou, agnostic, max_detections, top_k, metrics, iou, strict, use_difficult: as in
             `evaluate`.
     """
-    from singleshot.runtime.torch import network_backend
+    from singleshot.runtime.torch_engine import network_backend
 
     settings = choose_postprocess(
         spec.postprocess, score, nms_iou, max_detections, agnostic=agnostic, top_k=top_k, clip=None

@@ -13,13 +13,16 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from statistics import median
 from time import perf_counter
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from singleshot.core.lazy import has_torch, require_torch
 from singleshot.core.sizes import parse_batch_size
 from singleshot.detector import Detector, load
 from singleshot.errors import ConfigError, SingleshotError
+from singleshot.export.readers import ExportedFile
 from singleshot.kernels.library import processor_flags
 from singleshot.models.catalogue import model_names, model_spec
 from singleshot.prediction.pipeline import Predictor
@@ -49,7 +52,7 @@ class Row:
         latency_ms: median of one batch, on all cores, postprocessing included.
         spread_ms: the middle half of the measurements lies within this.
         images_per_s: with as many batches at the same time as the backend wants.
-        gflops_per_s: multiply-adds of the convolutions count as two.
+        gflops_per_s: multiply-adds of the convolutions count as two; 0 where they could not be counted.
         device: where it was computed.
         skipped: why there is no number.
     """
@@ -132,14 +135,23 @@ def benchmark(
     if not 0 < seconds < math.inf:
         raise ConfigError(f"`seconds` must be a number of seconds, not {seconds}")
     detector = model if isinstance(model, Detector) else find_model(model)
-    wanted = [(name, own) for name, own in COMBINATIONS if backend in (AUTO, name) and precision in (AUTO, own)]
+    offered = COMBINATIONS if detector.exported is None else _of_file(detector.exported)
+    wanted = [(name, own) for name, own in offered if backend in (AUTO, name) and precision in (AUTO, own)]
     return measure_all(detector, sizes, wanted or [(backend, precision)], device, compile, seconds)
+
+
+def _of_file(file: ExportedFile) -> tuple[tuple[str, str], ...]:
+    """Those that can run an exported file."""
+    if file.info.level != "raw" or not file.backends:
+        return ((AUTO, AUTO),)
+    return tuple((name, own) for name, own in COMBINATIONS if name in file.backends)
 
 
 def find_model(model: str | os.PathLike[str]) -> Detector:
     """A detector by weights, or of random weights by the name of an architecture."""
     if model not in model_names():
         return load(model)
+    require_torch("a network of random weights")
     spec = model_spec(str(model), [f"class {index}" for index in range(20)])
     from singleshot.models.build import build_network
 
@@ -163,32 +175,38 @@ def measure_all(
         chosen = partial(on_device if backend == "torch" else detector.predictor, backend=backend, precision=precision)
         for size in batch_sizes:
             try:
-                yield measure(chosen, _noise(size, detector.spec.preprocess.size_hw), seconds, flops)
+                yield measure(chosen, size, detector.spec.preprocess.size_hw, seconds, flops)
             except SingleshotError as error:
                 yield Row(f"{backend} {precision}", size, skipped=str(error))
                 break
         detector.refresh()  # the next combination needs the memory
 
 
-def measure(open_predictor: Callable[..., Predictor], images: NDArray[np.float32], seconds: float, flops: float) -> Row:
+def measure(
+    open_predictor: Callable[..., Predictor], batch_size: int, size_hw: tuple[int, int], seconds: float, flops: float
+) -> Row:
     """One measurement: latency on all cores, then throughput.
 
     Args:
         open_predictor: `Detector.predictor` with everything but ``images``.
-        images: a preprocessed batch.
+        batch_size: images at once.
+        size_hw: of them.
         seconds: for both together.
         flops: of one image.
     """
-    one = open_predictor(images=1).backend
+    predictor = open_predictor(images=1)
+    one, images = predictor.backend, _noise(batch_size, size_hw)
+    if predictor.takes_pictures:
+        images = (images * 50 + 128).clip(0, 255).astype(np.uint8).transpose(0, 2, 3, 1)
     times = time_calls(lambda: one.predict(images), seconds / 2)
     many = open_predictor().backend
     rate = throughput(many, images, seconds / 2)
     low, middle, high = np.percentile(times, (25, 50, 75))
     device = getattr(one, "device", "cpu")
-    return Row(one.name, len(images), 1000 * middle, 1000 * (high - low), rate, rate * flops / 1e9, device)
+    return Row(one.name, batch_size, 1000 * middle, 1000 * (high - low), rate, rate * flops / 1e9, device)
 
 
-def _noise(batch: int, size_hw: tuple[int, int]) -> NDArray[np.float32]:
+def _noise(batch: int, size_hw: tuple[int, int]) -> NDArray[Any]:
     return np.random.default_rng(0).normal(0, 1, (batch, 3, *size_hw)).astype(np.float32)
 
 
@@ -203,7 +221,7 @@ def time_calls(call: Callable[[], object], seconds: float, least: int = 3) -> li
     return times
 
 
-def throughput(backend: Backend, images: NDArray[np.float32], seconds: float) -> float:
+def throughput(backend: Backend, images: NDArray[Any], seconds: float) -> float:
     """Images per second with as many batches at the same time as the backend wants."""
     parallel = getattr(backend, "parallel", 1)
     with ThreadPoolExecutor(parallel) as pool:
@@ -220,7 +238,9 @@ def throughput(backend: Backend, images: NDArray[np.float32], seconds: float) ->
 
 
 def network_flops(detector: Detector) -> float:
-    """Floating-point operations of the network for one image."""
+    """Floating-point operations of the network for one image; 0 where there is no torch to count them."""
+    if not has_torch() or detector.exported:
+        return 0.0
     from singleshot.models.build import build_network
     from singleshot.models.summary import count_flops
 

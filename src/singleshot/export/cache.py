@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+from functools import lru_cache
 from importlib.metadata import version
 from pathlib import Path
 
@@ -21,6 +22,16 @@ def file_sha256(path: Path) -> str:
     """Hash of a file's content."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def weights_sha256(weights: Path) -> str:
+    """Digest of a weights file, computed once as long as it does not change."""
+    return _sha256(weights, weights.stat().st_mtime_ns)
+
+
+@lru_cache(maxsize=8)
+def _sha256(weights: Path, changed_ns: int) -> str:
+    return file_sha256(weights)
 
 
 def cached_path(kind: Kind, weights_sha256: str) -> Path:

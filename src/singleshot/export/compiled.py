@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import logging
 from contextlib import suppress
-from functools import lru_cache
 from pathlib import Path
 
+from singleshot.core.lazy import has_torch
 from singleshot.core.once import ForkSafeLock, away_from_fork
 from singleshot.errors import WeightsError
-from singleshot.export.cache import cached_path, file_sha256, mark_used, prune
-from singleshot.export.conversion import convert_file
+from singleshot.export.cache import cached_path, mark_used, prune, weights_sha256
+from singleshot.export.conversion import as_openvino, convert_file
+from singleshot.export.filled import filled_package
 from singleshot.export.package import Kind, Package, read_package
 
 _log = logging.getLogger(__name__)
@@ -20,13 +21,18 @@ _one_conversion = ForkSafeLock()
 def compiled_file(kind: Kind, weights: Path) -> Package:
     """The compiled form of a weights file: from the cache, else converted and kept there.
 
+    Where torch is not installed, the bundled weights have a graph to be put into.
+
     Raises:
         WeightsError: the weights cannot be read or converted.
+        MissingExtraError: torch, which converts others, is not installed.
     """
     path = _cached(weights, kind)
     package = _read_cached(path)
     if package is not None:
         return package
+    if not has_torch() and (filled := filled_package(weights)) is not None:
+        return filled if kind == "onnx" else as_openvino(filled)
     with _one_conversion:
         package = _read_cached(path)  # another thread may have made it meanwhile
         if package is not None:
@@ -43,11 +49,6 @@ def compiled_file(kind: Kind, weights: Path) -> Package:
 def is_compiled(kind: Kind, weights: Path) -> bool:
     """Whether the cache has the compiled form of a weights file."""
     return _cached(weights, kind).exists()
-
-
-def weights_sha256(weights: Path) -> str:
-    """Digest of a weights file, computed once as long as it does not change."""
-    return _sha256(weights, weights.stat().st_mtime_ns)
 
 
 def _read_cached(path: Path) -> Package | None:
@@ -69,8 +70,3 @@ def _read_cached(path: Path) -> Package | None:
 
 def _cached(weights: Path, kind: Kind) -> Path:
     return cached_path(kind, weights_sha256(weights))
-
-
-@lru_cache(maxsize=8)
-def _sha256(weights: Path, changed_ns: int) -> str:
-    return file_sha256(weights)

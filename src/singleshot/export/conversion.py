@@ -15,7 +15,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from singleshot.core.lazy import lazy_module
+from singleshot.core.lazy import lazy_module, require_torch
 from singleshot.core.once import ForkSafeLock
 from singleshot.errors import WeightsError
 from singleshot.export.cache import file_sha256
@@ -42,7 +42,9 @@ def convert_file(kind: Kind, weights: Path) -> Package:
 
     Raises:
         WeightsError: the weights cannot be read, or cannot be converted.
+        MissingExtraError: torch, which converts, is not installed.
     """
+    require_torch(f"{weights}: converting it for {kind}")
     if "torch" in sys.modules:
         return _convert_file_here(kind, weights)
     with tempfile.TemporaryDirectory() as folder:
@@ -75,6 +77,24 @@ def convert_network(kind: Kind, network: networks.Network, spec: ModelSpec, weig
     return Package(info, anchors, parts)
 
 
+def as_openvino(package: Package) -> Package:
+    """A network of kind ``onnx`` as OpenVINO reads it.
+
+    Raises:
+        WeightsError: OpenVINO cannot.
+    """
+
+    from singleshot.export.openvino_core import openvino_core
+
+    try:
+        model = openvino_core().read_model(package.parts[0])
+        _simplify_pooling(model)
+    except RuntimeError as error:
+        raise WeightsError(f"OpenVINO cannot read the graph: {str(error).strip().splitlines()[-1]}") from error
+    info = package.info.model_copy(update={"kind": "openvino", "made_with": f"openvino {version('openvino')}"})
+    return Package(info, package.anchors_cxcywh, _saved(model))
+
+
 def _convert_file_here(kind: Kind, weights: Path) -> Package:
     from singleshot.weights.network import load_network
 
@@ -95,6 +115,10 @@ def _openvino_parts(network: networks.Network, size_hw: tuple[int, int]) -> tupl
     _simplify_pooling(model)
     for output, name in zip(model.outputs, HEADS, strict=False):
         output.get_tensor().set_names({name})
+    return _saved(model)
+
+
+def _saved(model: ov.Model) -> tuple[bytes, bytes]:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model.xml"
         ov.save_model(model, path, compress_to_fp16=False)

@@ -126,7 +126,8 @@ def _picked(boxes: Tensor, scores: Tensor, config: PostprocessConfig, union_eps:
     rules = (config.nms_iou, config.nms_compare == ">=", union_eps, config.max_per_class or boxes.shape[2])
     left = torch.full((), config.max_detections)
     if not torch.compiler.is_compiling():
-        keep: Tensor = _pick_all(boxes, scores, left, *rules)
+        # Traced as it is, it would have as many rounds as the example.
+        keep: Tensor = torch.jit.script_if_tracing(_pick_all)(boxes, scores, left, *rules)  # type: ignore[no-untyped-call]
         return keep
 
     def unsettled(scores: Tensor, keep: Tensor, left: Tensor) -> Tensor:
@@ -140,7 +141,6 @@ def _picked(boxes: Tensor, scores: Tensor, config: PostprocessConfig, union_eps:
     return kept
 
 
-@torch.jit.script_if_tracing  # type: ignore[untyped-decorator]  # a trace would count the rounds, not loop
 def _pick_all(
     boxes: Tensor, scores: Tensor, left: Tensor, nms_iou: float, at: bool, union_eps: float, per_group: int
 ) -> Tensor:

@@ -7,7 +7,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from singleshot.errors import WeightsError
-from singleshot.export.compiled import weights_sha256
+from singleshot.export.cache import weights_sha256
 from singleshot.export.package import Package, PackageInfo, read_info, read_package
 
 

@@ -79,8 +79,13 @@ class Package:
     anchors_cxcywh: NDArray[np.float32]
     parts: tuple[bytes, ...]
 
-    def save(self, path: Path) -> Path:
-        """Write the file; a crash never leaves half of one."""
+    def save(self, path: Path, pack: bool = False) -> Path:
+        """Write the file; a crash never leaves half of one.
+
+        Args:
+            path: where.
+            pack: whether also floats are packed: of a graph without numbers.
+        """
         numbers = io.BytesIO()
         np.save(numbers, self.anchors_cxcywh)
         parts = {ANCHORS: numbers.getvalue(), **dict(zip(_PARTS[self.info.kind], self.parts, strict=True))}
@@ -89,7 +94,9 @@ class Package:
         with zipfile.ZipFile(buffer, "w") as archive:
             archive.writestr(_entry(INFO), self.info.model_copy(update={"parts_sha256": digests}).model_dump_json())
             for name, part in parts.items():
-                is_large = name in ("model.bin", "model.onnx") and not self.info.quantized  # floats would not shrink
+                is_large = name in ("model.bin", "model.onnx") and not (
+                    pack or self.info.quantized
+                )  # floats would not shrink
                 archive.writestr(_entry(name), part, zipfile.ZIP_STORED if is_large else zipfile.ZIP_DEFLATED)
         return write_atomically(path, buffer.getvalue())
 

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from importlib.util import find_spec
-
-from singleshot.errors import MissingExtraError
 from singleshot.export.info import ExportInfo
 
 FIXED_NMS = ("greedy", "none")
@@ -17,8 +14,3 @@ def needs_fixed_nms(info: ExportInfo) -> str | None:
     if info.level != "end2end" or nms in FIXED_NMS:
         return None
     return f"its NMS is '{nms}', and a graph holds 'greedy' or 'none': `level='decoded'` leaves NMS to the caller"
-
-
-def torch_missing(purpose: str) -> MissingExtraError | None:
-    """Torch is an extra of its own."""
-    return None if find_spec("torch") else MissingExtraError("torch", "train", purpose)

@@ -8,9 +8,10 @@ from typing import Any
 
 from numpy.typing import NDArray
 
+from singleshot.core.lazy import missing_torch
 from singleshot.errors import SingleshotError
 from singleshot.export.info import ExportInfo, Level, Precision, to_metadata
-from singleshot.export.refusal import needs_fixed_nms, torch_missing
+from singleshot.export.refusal import needs_fixed_nms
 from singleshot.export.writers import WRITERS, Origin, Run
 
 
@@ -25,7 +26,7 @@ class TorchScriptWriter:
 
     def available(self) -> SingleshotError | None:
         """Whether torch is missing."""
-        return torch_missing("an export to TorchScript")
+        return missing_torch("an export to TorchScript")
 
     def refusal(self, info: ExportInfo) -> str | None:
         """All networks go in; NMS has a fixed form."""

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from singleshot.core.files import check_output
-from singleshot.export.compiled import weights_sha256
+from singleshot.export.cache import weights_sha256
 from singleshot.export.info import ExportInfo
 from singleshot.export.writers import ExportWish, ExportWriter, Origin, plan_export
 from singleshot.version import __version__

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from itertools import chain, islice
 from pathlib import Path
 from time import perf_counter
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -62,13 +62,17 @@ class StageTimes:
             self.seconds[stage] += seconds
 
 
+Batch = NDArray[np.float32] | Sequence[NDArray[np.uint8]]
+"""Preprocessed images, or pictures for a backend that takes those."""
+
+
 @dataclass(frozen=True, slots=True)
 class _Group:
     """A batch on its way: what was read, the views of what could be read, and the network's input, in their order."""
 
     loaded: Sequence[Frame | Failure]
     views: Sequence[Sequence[View]]
-    batch: NDArray[np.float32]
+    batch: Batch
     at_once: int
 
 
@@ -86,6 +90,7 @@ class Predictor:
         parallel: batches that the backend computes at the same time.
         times: where the time goes; shared by all stages.
         views: how a picture is looked at; by default once, as a whole.
+        takes_pictures: whether the backend preprocesses by itself.
     """
 
     backend: Backend
@@ -98,6 +103,7 @@ class Predictor:
     kept_ids: tuple[int, ...] | None = None
     most: int | None = None
     views: ViewPlan = field(default_factory=ViewPlan)
+    takes_pictures: bool = False
 
     def stream(self, sources: Iterable[Any], batch_size: int = 8, *, live: bool = False) -> Iterator[Result]:
         """Detect in any number of images, a bounded number of them in memory.
@@ -153,13 +159,13 @@ class Predictor:
         finally:
             self.times.add("decode", start)
 
-    def detect(self, batch: NDArray[np.float32]) -> PaddedArrays:
+    def detect(self, batch: Batch) -> PaddedArrays:
         """Run the backend; a batch of no image needs none."""
         if not len(batch):
             none = np.zeros((0, 0), dtype=np.float32)
             ids = np.zeros((0, 0), dtype=np.int64)
             return PaddedDetections(none.reshape(0, 0, 4), none, ids, ids.reshape(0))
-        found, network_s, postprocess_s = self.backend.predict(batch)
+        found, network_s, postprocess_s = self.backend.predict(cast("NDArray[np.float32]", batch))
         self.times.count("network", network_s)
         self.times.count("postprocess", postprocess_s)
         return found
@@ -226,6 +232,8 @@ class Predictor:
         good = [frame.pixels for frame in loaded if not isinstance(frame, Failure)]
         views = [self.views.views(image.shape[:2]) for image in good]
         parts = [view.cut(image) for image, own in zip(good, views, strict=True) for view in own]
+        if self.takes_pictures:
+            return _Group(loaded, views, parts, at_once)
         batch = np.empty((len(parts), 3, *self.preprocess.size_hw), dtype=np.float32)
         start = perf_counter()
         for part, out in zip(parts, batch, strict=True):

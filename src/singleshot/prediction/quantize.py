@@ -9,10 +9,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 from singleshot.core.files import check_output
+from singleshot.errors import ConfigError
 from singleshot.export.compiled import compiled_file
 from singleshot.export.int8_file import int8_path
-from singleshot.export.package import check_kind
+from singleshot.export.package import Kind, Package, check_kind
 from singleshot.export.quantize import IMAGES, quantize_package
+from singleshot.export.readers import read_exported
 from singleshot.prediction.sources import search_images
 from singleshot.weights.find import find_weights
 
@@ -49,7 +51,7 @@ def quantize(
     """Make a detector's int8 form, calibrated on typical images, which need no labels.
 
     Args:
-        model: a weights file, or a bundled name.
+        model: a weights file, a bundled name, or an exported file of level ``raw``.
         data: image files, folders, globs.
         out: the int8 file; by default beside the weights, where `Detector.predict` finds it.
         backend: what will run it: ``openvino``, ``onnx``.
@@ -71,6 +73,22 @@ def quantize(
     check_output(target, overwrite=overwrite, sources=[path, *found.images])
     for line in (*found.missed, *found.notes):
         note(line)
-    package = quantize_package(compiled_file(kind, path), found.images, images)
+    package = quantize_package(_float_package(path, kind), found.images, images)
     package.save(target)
     return Quantized(target, int(package.info.quantization["images"]), beside, found.missed)
+
+
+def _float_package(path: Path, kind: Kind) -> Package:
+    """The network that is made int8.
+
+    Raises:
+        ConfigError: an exported file of which no more can be made.
+    """
+    file = read_exported(path)
+    if file is None:
+        return compiled_file(kind, path)
+    if file.info.level != "raw" or not file.backends:
+        raise ConfigError(f"{path}: only exported files of level raw are made int8, not {file.kind} {file.info.level}")
+    if file.info.precision == "int8":
+        raise ConfigError(f"{path}: is int8 already")
+    return file.package(kind)

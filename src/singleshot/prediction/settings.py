@@ -10,11 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from singleshot.core.settings import PostprocessConfig
+from singleshot.core.settings import ALL_DETECTIONS, PostprocessConfig
 from singleshot.errors import ConfigError
-
-ALL_DETECTIONS = 100_000
-"""So many are asked of a network where only some classes are kept: the others' must not use up the places."""
 
 
 def choose_postprocess(

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from singleshot.core.files import check_output
+from singleshot.core.lazy import require_torch
 from singleshot.core.settings import LossConfig, MatchConfig, PostprocessConfig
 from singleshot.core.structures import HeadOutput, RefineOutput, Sample
 from singleshot.core.wording import counted
@@ -119,6 +120,7 @@ def explain(
         ConfigError: ``image`` or ``split`` are given with a photo, or a setting makes no sense.
         WeightsError: the model cannot be read.
     """
+    require_torch("explaining a detection")
     check_score(score)
     detector = model if isinstance(model, Detector) else load(model)
     pixels, sample, names = _open(source, image, split)

@@ -9,14 +9,16 @@ import logging
 from pathlib import Path
 from typing import cast
 
-from singleshot.errors import ConfigError, WeightsError
+from singleshot.core.lazy import has_torch
+from singleshot.errors import ConfigError, MissingExtraError, WeightsError
 from singleshot.export.compiled import is_compiled
 from singleshot.export.int8_file import ap_loss, int8_info, int8_path, remedy
+from singleshot.export.readers import ExportedFile, wrong_backend
 from singleshot.kernels.library import processor_flags
 from singleshot.kernels.winograd import kernel
 from singleshot.runtime.base import FloatPrecision, cores
 from singleshot.runtime.device import choose_device, has_gpu
-from singleshot.runtime.registry import AUTO, RUNTIMES, Plan, Wish
+from singleshot.runtime.registry import AUTO, RUNTIMES, Plan, Wish, only_torch
 from singleshot.runtime.source import Source
 
 COMPILE_FROM = 50
@@ -35,6 +37,8 @@ def choose_plan(source: Source, wish: Wish) -> Plan:
         ConfigError: wishes that do not go together, or int8 without a calibrated file.
         MissingExtraError: the backend is not installed.
     """
+    if source.file is not None and not _is_run_by_ours(source.file):
+        return _plan_of_file(source.file, wish)
     name = choose_runtime(source, wish)
     runtime = RUNTIMES.get(name)
     if problem := runtime.fits(wish):
@@ -57,15 +61,68 @@ def choose_plan(source: Source, wish: Wish) -> Plan:
 
 def choose_runtime(source: Source, wish: Wish) -> str:
     """What ``auto`` means: torch where there is a GPU or it is quicker on this CPU, else OpenVINO where it pays."""
+    if source.file is not None:
+        return _runtime_of_file(source.file, wish)
     if wish.backend != AUTO:
         return wish.backend
     if wish.device not in (AUTO, "cpu") or wish.compile:
         return "torch"
+    if not has_torch():
+        return _without_torch("openvino" if _openvino_pays(source, wish) else "onnx")
     if wish.device == AUTO and wish.precision != "int8" and has_gpu():
         return "torch"
     if _winograd_pays(source, wish):
         return "torch"
     return "openvino" if _openvino_pays(source, wish) else "torch"
+
+
+def _is_run_by_ours(file: ExportedFile) -> bool:
+    """Whether a runtime takes the network of an exported file as it takes any."""
+    return file.info.level == "raw" and bool(file.backends)
+
+
+def _runtime_of_file(file: ExportedFile, wish: Wish) -> str:
+    """Who runs a raw file: the first of those that can which is installed.
+
+    Raises:
+        ConfigError: a backend that cannot.
+    """
+    if wish.backend not in (AUTO, *file.backends):
+        raise ConfigError(wrong_backend(file, wish.backend))
+    if wish.backend != AUTO:
+        return wish.backend
+    wanted = [name for name in file.backends if wish.precision != "int8" or int8_path(file.path, name).exists()]
+    there = [name for name in wanted or file.backends if RUNTIMES.get(name).available() is None]
+    return (there or list(file.backends))[0]
+
+
+def _plan_of_file(file: ExportedFile, wish: Wish) -> Plan:
+    """A file that runs as it is.
+
+    Raises:
+        ConfigError: anything else is asked of it.
+    """
+    if wish.backend not in (AUTO, *file.backends):
+        raise ConfigError(wrong_backend(file, wish.backend))
+    if problem := only_torch(wish, file.kind):
+        raise ConfigError(problem)
+    own = "fp32" if file.info.precision == "fp16" else file.info.precision
+    if wish.precision not in (AUTO, own):
+        raise ConfigError(f"`precision='{wish.precision}'`: {file.path} computes in {own}: leave it out")
+    return Plan(file.kind)
+
+
+def _without_torch(preferred: str) -> str:
+    """A runtime that is installed, other than torch.
+
+    Raises:
+        MissingExtraError: none is.
+    """
+    candidates: tuple[str, ...] = (preferred, *RUNTIMES.names())
+    for name in candidates:
+        if name != "torch" and RUNTIMES.get(name).available() is None:
+            return name
+    raise MissingExtraError("onnxruntime", "runtime", "a network runs by ONNX Runtime, OpenVINO or torch, and here it")
 
 
 def check_wish(wish: Wish) -> Wish:

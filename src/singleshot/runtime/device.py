@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from singleshot.core.lazy import lazy_module
+from singleshot.core.lazy import has_torch, lazy_module
 from singleshot.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ def check_device(name: str) -> str:
 
 def has_gpu() -> bool:
     """Whether torch sees a CUDA GPU; torch is asked, and imported, only where a driver is installed."""
-    if "torch" not in sys.modules and not _has_driver():
+    if not has_torch() or ("torch" not in sys.modules and not _has_driver()):
         return False
     import torch
 

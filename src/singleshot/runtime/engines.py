@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from singleshot.core.lazy import lazy_module
 from singleshot.core.once import ForkSafeLock
 from singleshot.errors import WeightsError
+from singleshot.export.readers import ExportedFile
 from singleshot.kernels import prepare
 from singleshot.models.config import ModelSpec
 from singleshot.runtime.base import Engine
 from singleshot.runtime.choose import choose_plan, refuse_int8
+from singleshot.runtime.exported import open_file
 from singleshot.runtime.registry import AUTO, RUNTIMES, Plan, Wish
 from singleshot.runtime.source import Source, StoredNetwork
 
@@ -36,10 +39,10 @@ class Engines:
 
     Args:
         spec: everything besides the numbers.
-        weights: the network's state, or a weights file that holds it (read when it is first needed).
+        weights: the network's state, a weights file that holds it (read when it is first needed), or an exported file.
     """
 
-    def __init__(self, spec: ModelSpec, weights: Mapping[str, torch.Tensor] | Path) -> None:
+    def __init__(self, spec: ModelSpec, weights: Mapping[str, torch.Tensor] | Path | ExportedFile) -> None:
         self.spec = spec
         self.weights = weights
         self._is_shared = False
@@ -58,7 +61,7 @@ class Engines:
             self._note_changes()
             return {
                 "spec": self.spec,
-                "weights": self.weights.absolute() if isinstance(self.weights, Path) else self.weights,
+                "weights": _absolute(self.weights),
                 "built": self._network.built if self._is_shared else None,
                 "_is_shared": self._is_shared,
                 "_is_changed": self._is_changed,
@@ -68,6 +71,11 @@ class Engines:
         built = state.pop("built")
         self.__dict__.update(state)
         self._start(built)
+
+    @property
+    def file(self) -> ExportedFile | None:
+        """The exported file that runs, where it is one."""
+        return self.weights if isinstance(self.weights, ExportedFile) else None
 
     def network(self, shared: bool = False) -> networks.Network:
         """The torch module, in eval mode on the CPU.
@@ -113,8 +121,9 @@ class Engines:
                 self._pid, self._source = os.getpid(), None
             self._note_changes()
             if self._source is None:
-                weights = self.weights if isinstance(self.weights, Path) and not self._is_changed else None
-                self._source = Source(self.spec, weights, self._network)
+                path = self.file.path if self.file else self.weights
+                weights = path if isinstance(path, Path) and not self._is_changed else None
+                self._source = Source(self.spec, weights, self._network, self.file)
             return self._source
 
     def _note_changes(self) -> None:
@@ -127,6 +136,13 @@ class Engines:
             self._watch = changes.Watch(network)
         elif self._watch.has_changed(network):
             self._watch, self._source, self._is_changed = changes.Watch(network), None, True
+
+
+def _absolute(weights: Any) -> Any:
+    """A file by a path that means the same in another folder."""
+    if isinstance(weights, ExportedFile):
+        return replace(weights, path=weights.path.absolute())
+    return weights.absolute() if isinstance(weights, Path) else weights
 
 
 def open_engine(source: Source, wish: Wish) -> Engine:
@@ -152,4 +168,6 @@ def build_engine(source: Source, plan: Plan) -> Engine:
     Raises:
         WeightsError: the weights, or the int8 file, cannot be read or converted.
     """
-    return RUNTIMES.get(plan.runtime).open(source, plan)
+    if source.file is None or (source.file.info.level == "raw" and plan.runtime in source.file.backends):
+        return RUNTIMES.get(plan.runtime).open(source, plan)
+    return open_file(source.file)

@@ -7,12 +7,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from singleshot.core.lazy import lazy_module
+from singleshot.core.lazy import lazy_module, require_torch
 from singleshot.core.once import ForkSafeLock, Once, away_from_fork
+from singleshot.errors import ConfigError
 from singleshot.export.compiled import compiled_file
 from singleshot.export.conversion import convert_network
 from singleshot.export.int8_file import read_int8
 from singleshot.export.package import Kind, Package
+from singleshot.export.readers import ExportedFile, no_network
 from singleshot.models.config import ModelSpec
 from singleshot.weights.file import read_state
 
@@ -30,12 +32,15 @@ class StoredNetwork:
 
     Args:
         spec: everything besides the numbers.
-        weights: the network's state, or a weights file that holds it.
+        weights: the network's state, or a weights file that holds it; of an exported file there is no module.
         built: the module, where there is one already.
     """
 
     def __init__(
-        self, spec: ModelSpec, weights: Mapping[str, torch.Tensor] | Path, built: networks.Network | None = None
+        self,
+        spec: ModelSpec,
+        weights: Mapping[str, torch.Tensor] | Path | ExportedFile,
+        built: networks.Network | None = None,
     ) -> None:
         self.built = built
         self._spec = spec
@@ -47,6 +52,8 @@ class StoredNetwork:
 
         Raises:
             WeightsError: the weights are damaged or do not fit.
+            MissingExtraError: torch is not installed.
+            ConfigError: it is an exported file's.
         """
         with self._lock:
             if self.built is None:
@@ -60,6 +67,9 @@ class StoredNetwork:
         return eval_copy(self.get())
 
     def _build(self) -> networks.Network:
+        if isinstance(self._weights, ExportedFile):
+            raise ConfigError(no_network(self._weights.path, "the network itself"))
+        require_torch("the network as a module")
         from singleshot.weights.network import load_network
 
         if isinstance(self._weights, Path):
@@ -73,8 +83,9 @@ class Source:
 
     Attributes:
         spec: the detector.
-        weights: its weights file; ``None`` where the network exists only in memory.
+        weights: its weights file, or the exported one; ``None`` where the network exists only in memory.
         network: the same as a torch module.
+        file: the exported file that it is.
         made: engines by wish and by plan, and the packages that they share.
         refused: int8 files that turned out to be damaged.
     """
@@ -82,6 +93,7 @@ class Source:
     spec: ModelSpec
     weights: Path | None
     network: StoredNetwork
+    file: ExportedFile | None = None
     made: Once = field(default_factory=Once)
     refused: set[Path] = field(default_factory=set)
 
@@ -100,4 +112,6 @@ class Source:
     def _package(self, kind: Kind, int8: Path | None) -> Package:
         if self.weights is None:
             return away_from_fork(lambda: convert_network(kind, self.network.copy(), self.spec))
-        return read_int8(self.weights, kind) if int8 else compiled_file(kind, self.weights)
+        if int8:
+            return read_int8(self.weights, kind)
+        return self.file.package(kind) if self.file else compiled_file(kind, self.weights)

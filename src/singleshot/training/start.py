@@ -14,6 +14,7 @@ from singleshot.core.setting_errors import explain_settings
 from singleshot.core.settings import CLASS_LOSSES, AnchorConfig, LossConfig, SizeHW
 from singleshot.core.structures import ClassMap, Sample
 from singleshot.errors import ConfigError
+from singleshot.export.readers import refuse_exported
 from singleshot.interop.classifiers import read_classifier
 from singleshot.models.build import build_network
 from singleshot.models.catalogue import model_spec
@@ -215,7 +216,10 @@ def _source_file(config: TrainConfig) -> Path | None:
     """The detector's weights file that the run starts from, if it starts from one."""
     if config.weights == "none" or _is_imagenet(config.weights):
         return None
-    return bundled_path("coco") if config.weights == "coco" else Path(config.weights)
+    if config.weights == "coco":
+        return bundled_path("coco")
+    refuse_exported(Path(config.weights), "training")
+    return Path(config.weights)
 
 
 def _is_imagenet(weights: str) -> bool:

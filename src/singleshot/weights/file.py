@@ -11,6 +11,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from singleshot.core.files import is_regular, write_atomically
@@ -40,6 +42,8 @@ ITEM_BYTES = {
     "BOOL": 1, "U8": 1, "I8": 1, "I16": 2, "U16": 2, "F16": 2, "BF16": 2, "I32": 4, "U32": 4, "F32": 4, "I64": 8,
     "U64": 8, "F64": 8,
 }  # fmt: skip
+
+_FLOATS = {"F16": "<f2", "BF16": "<u2", "F32": "<f4", "F64": "<f8"}
 
 FOREIGN = {
     b"PK\x03\x04": "a PyTorch checkpoint",
@@ -134,6 +138,29 @@ def read_state(path: str | Path) -> dict[str, torch.Tensor]:
         if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
             raise WeightsError(f"{path}: '{name}' holds numbers that are not finite; get or train the file again")
     return state
+
+
+def read_numbers(path: str | Path) -> dict[str, NDArray[np.float32]]:
+    """Read the floating-point numbers of a weights file as float32. Needs no torch.
+
+    Raises:
+        WeightsError: the file is missing, foreign, damaged, or holds numbers that are not finite.
+    """
+    _, header = read_header(path)
+    content = Path(path).read_bytes()
+    data = memoryview(content)[8 + int.from_bytes(content[:8], "little") :]
+    numbers = {}
+    for name, entry in header.items():
+        if entry["dtype"] not in _FLOATS:
+            continue
+        first, last = entry["data_offsets"]
+        stored = np.frombuffer(data[first:last], dtype=_FLOATS[entry["dtype"]])
+        is_brain = entry["dtype"] == "BF16"  # the upper half of a float32
+        values = (stored.astype(np.uint32) << 16).view(np.float32) if is_brain else stored.astype(np.float32)
+        if not np.isfinite(values).all():
+            raise WeightsError(f"{path}: '{name}' holds numbers that are not finite; get or train the file again")
+        numbers[name] = values.reshape(entry["shape"])
+    return numbers
 
 
 def load_state(network: torch.nn.Module, state: dict[str, torch.Tensor], origin: str | Path = "the weights") -> None:

@@ -1,0 +1,239 @@
+"""Exported files as engines, whatever runs them: by their level, raw heads, decoded boxes or detections."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from time import perf_counter
+from typing import Any, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from singleshot.core.once import ForkSafeLock
+from singleshot.core.postprocess import HeadGeometry, Heads, PaddedArrays, PaddedDetections
+from singleshot.core.settings import ALL_DETECTIONS, CoderConfig, PostprocessConfig, Variances
+from singleshot.errors import ConfigError, SingleshotError
+from singleshot.export.readers import ExportedFile, FileRun, unreadable
+from singleshot.images.preprocess import resize_image
+from singleshot.runtime.base import Engine, TimedDetections
+from singleshot.runtime.postprocess import FirstFitting, choose_form
+
+Pictures = Sequence[NDArray[np.uint8]]
+
+_UNIT = CoderConfig(variances=Variances(1.0, 1.0, 1.0, 1.0), max_log_ratio=None)
+_LIMIT = 80.0
+"""Of logits and logarithms: beyond, their exponentials leave float32."""
+
+
+class BatchEngine:
+    """Runs a file that takes preprocessed batches: raw heads or decoded boxes; postprocessing is ours.
+
+    Args:
+        file: of level ``raw`` or ``decoded``.
+
+    Raises:
+        MissingExtraError, WeightsError: as `ExportedFile.open`.
+    """
+
+    device = "cpu"
+    parallel = 1
+
+    def __init__(self, file: ExportedFile) -> None:
+        self.name = engine_name(file)
+        self._file = file
+        self._run = file.open()
+        self._lock = ForkSafeLock()
+        self._is_raw = file.info.level == "raw"
+        self._form, self._rules = _form(file), _rules(file)
+
+    def predict(self, batch: NDArray[np.float32], settings: PostprocessConfig) -> TimedDetections:
+        """Detect in a batch ``[B, 3, H, W]``; may be called from several threads, which wait for each other."""
+        start = perf_counter()
+        with self._lock:
+            found = _called(self._file, lambda: self._run(batch, {}))
+        middle = perf_counter()
+        heads: Heads = [np.ascontiguousarray(part, dtype=np.float32) for part in found]
+        if not self._is_raw:
+            heads = as_heads(*heads)
+        detections = self._form(heads, settings.model_copy(update=self._rules))
+        return TimedDetections(detections, middle - start, perf_counter() - middle)
+
+
+def open_file(file: ExportedFile) -> Engine:
+    """The engine of an exported file, by its level.
+
+    Raises:
+        MissingExtraError, WeightsError: as `ExportedFile.open`.
+    """
+    return cast(Engine, PictureEngine(file)) if file.info.level == "end2end" else BatchEngine(file)
+
+
+def _form(file: ExportedFile) -> FirstFitting:
+    spec = file.spec
+    size_hw, classes = spec.preprocess.size_hw, len(spec.class_names)
+    if file.info.level == "raw":
+        return choose_form(HeadGeometry(file.anchors_cxcywh, spec.coder, size_hw, classes))
+    unit = np.tile(np.array([0, 0, 1, 1], dtype=np.float32), (len(file.anchors_cxcywh), 1))
+    return choose_form(HeadGeometry(unit, _UNIT, size_hw, classes))
+
+
+def _rules(file: ExportedFile) -> dict[str, Any]:
+    """What of the settings is another for decoded boxes: their scores are of the public classes only."""
+    if file.info.level == "raw":
+        return {}
+    return {"score_function": "sigmoid", "class_columns": tuple(range(len(file.spec.class_names)))}
+
+
+def as_heads(boxes_xyxy: NDArray[np.float32], scores: NDArray[np.float32]) -> Heads:
+    """Decoded boxes as heads, so that one postprocessing does for both: codes to a unit box, and logits of a sigmoid.
+
+    Args:
+        boxes_xyxy: ``[B, A, 4]``.
+        scores: ``[B, A, C]``.
+
+    Returns:
+        ``box_codes [B, A, 4]`` for anchors (0, 0, 1, 1) with variances of 1, and ``class_logits [B, A, C]``.
+    """
+    low, high = boxes_xyxy[..., :2].astype(np.float64), boxes_xyxy[..., 2:].astype(np.float64)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        sides = np.log(np.maximum(high - low, 0)).clip(-_LIMIT, _LIMIT)
+        wide = scores.astype(np.float64)
+        logits = (np.log(wide) - np.log1p(-wide)).clip(-_LIMIT, _LIMIT)
+    codes = np.concatenate([(low + high) / 2, sides], axis=-1)
+    return [codes.astype(np.float32), logits.astype(np.float32)]
+
+
+class PictureEngine:
+    """Runs a file that takes pictures and gives detections: of level ``end2end``, ours or foreign.
+
+    Thresholds of a call replace the file's where it has inputs for them, or are applied behind it where that gives the
+    same; others are refused.
+
+    Args:
+        file: the file.
+
+    Raises:
+        MissingExtraError, WeightsError: as `ExportedFile.open`.
+    """
+
+    device = "cpu"
+    parallel = 1
+    takes_pictures = True
+
+    def __init__(self, file: ExportedFile) -> None:
+        self.name = engine_name(file)
+        self._file = file
+        self._run: FileRun = file.open()
+        self._lock = ForkSafeLock()
+
+    def predict(self, batch: Pictures, settings: PostprocessConfig) -> TimedDetections:
+        """Detect in pictures ``[H, W, 3]`` uint8 RGB; may be called from several threads, which wait for each other.
+
+        Returns:
+            Detections; boxes are in pixels of the network's input, whatever the size of a picture.
+
+        Raises:
+            ConfigError: settings that the file cannot follow.
+        """
+        thresholds = file_thresholds(self._file, settings)
+        start = perf_counter()
+        found: list[Any] = [None] * len(batch)
+        for _, places in _by_size(batch, self._file):
+            parts = self._stacked([batch[place] for place in places])
+            with self._lock:
+                outputs = _called(self._file, lambda: self._run(parts, thresholds))  # noqa: B023
+            for row, place in enumerate(places):
+                found[place] = self._own(outputs, row, parts, settings)
+        return TimedDetections(_padded(found), perf_counter() - start)
+
+    def _stacked(self, pictures: Pictures) -> NDArray[np.uint8]:
+        config = self._file.spec.preprocess
+        if not self._file.info.dynamic:
+            pictures = [part if part.shape[:2] == config.size_hw else resize_image(part, config) for part in pictures]
+        stacked = np.stack(pictures)
+        return stacked.transpose(0, 3, 1, 2) if self._file.info.layout == "nchw" else stacked
+
+    def _own(
+        self, outputs: Sequence[NDArray[Any]], row: int, parts: NDArray[np.uint8], settings: PostprocessConfig
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.int64]]:
+        boxes, scores, class_ids, counts = outputs
+        size_hw = self._file.spec.preprocess.size_hw
+        count = min(int(counts[row]), scores.shape[1])
+        height, width = parts.shape[2:] if self._file.info.layout == "nchw" else parts.shape[1:3]
+        kept = np.flatnonzero(scores[row, :count] > settings.score_threshold)[: settings.max_detections]
+        factors = np.array((size_hw[1] / width, size_hw[0] / height) * 2, dtype=np.float32)
+        own = boxes[row, kept].astype(np.float32) * factors
+        if settings.clip != "none":
+            own = own.clip(0, np.array((size_hw[1], size_hw[0]) * 2, dtype=np.float32))
+        return own, scores[row, kept].astype(np.float32), class_ids[row, kept].astype(np.int64)
+
+
+def file_thresholds(file: ExportedFile, settings: PostprocessConfig) -> dict[str, float]:
+    """What a call must tell a file so that settings are followed.
+
+    Raises:
+        ConfigError: they cannot be; names the setting.
+    """
+    own, told = file.spec.postprocess, {}
+    held: dict[str, float] = {
+        "score_threshold": file.info.score,
+        "nms_iou": own.nms_iou,
+        "max_detections": own.max_detections,
+    }
+    for name, value in held.items():
+        wanted = getattr(settings, name)
+        if name in file.thresholds:
+            told[name] = wanted
+        elif (name == "score_threshold" and wanted < value) or (name == "nms_iou" and wanted != value):
+            setting = "score" if name == "score_threshold" else name
+            raise ConfigError(
+                f"`{setting}={wanted:g}`: {file.path} has {value:g} built in: leave it out, or export again with it"
+            )
+        elif name == "max_detections" and wanted > value and wanted != ALL_DETECTIONS:
+            raise ConfigError(f"`{name}={wanted:g}`: {file.path} gives {value:g} at most: leave it out")
+    if settings.clip == "none" and own.clip != "none":
+        raise ConfigError(f"`clip=False`: {file.path} ends boxes at the picture: leave it out, or export level decoded")
+    for name, setting in (("class_agnostic", "agnostic"), ("pre_nms_top_k", "top_k")):
+        wanted = getattr(settings, name)
+        if wanted != getattr(own, name):
+            raise ConfigError(
+                f"`{setting}={wanted}`: {file.path} does NMS its own way: leave it out, or export level raw"
+            )
+    return told
+
+
+def engine_name(file: ExportedFile) -> str:
+    """For people: ``onnx end2end fp32``."""
+    if file.opened is not None and not len(file.anchors_cxcywh):
+        return f"{file.kind} {file.spec.name}"
+    return f"{file.kind} {file.info.level} {file.info.precision}"
+
+
+def _called(file: ExportedFile, run: Callable[[], Sequence[NDArray[Any]]]) -> Sequence[NDArray[Any]]:
+    """Outputs of a file; what its runtime raises is a `WeightsError`."""
+    try:
+        return run()
+    except SingleshotError:
+        raise
+    except Exception as error:  # runtimes' errors have no base of their own
+        raise unreadable(file.path, error) from error
+
+
+def _by_size(pictures: Pictures, file: ExportedFile) -> list[tuple[tuple[int, ...], list[int]]]:
+    """Which pictures go in together: those of one size; all, where they are resized before."""
+    if not file.info.dynamic:
+        return [((), list(range(len(pictures))))] if len(pictures) else []
+    groups: dict[tuple[int, ...], list[int]] = {}
+    for place, picture in enumerate(pictures):
+        groups.setdefault(picture.shape, []).append(place)
+    return list(groups.items())
+
+
+def _padded(rows: Sequence[tuple[NDArray[Any], NDArray[Any], NDArray[Any]]]) -> PaddedArrays:
+    counts = np.array([len(scores) for _, scores, _ in rows], dtype=np.int64)
+    size = (len(rows), int(counts.max(initial=0)))
+    boxes, scores = np.zeros((*size, 4), dtype=np.float32), np.zeros(size, dtype=np.float32)
+    class_ids = np.full(size, -1, dtype=np.int64)
+    for row, (own, best, ids) in enumerate(rows):
+        boxes[row, : len(own)], scores[row, : len(own)], class_ids[row, : len(own)] = own, best, ids
+    return PaddedDetections(boxes, scores, class_ids, counts)
