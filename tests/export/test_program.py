@@ -61,7 +61,8 @@ def noise(batch: int, size_hw: tuple[int, int], seed: int = 0) -> np.ndarray:
 @pytest.mark.parametrize("refines", [False, True], ids=["ssd", "refinedet"])
 def test_raw_heads_of_any_batch(build: Build, tmp_path: Path, refines: bool) -> None:
     detector = build(refines)
-    run = run_export(detector, tmp_path / "a.torchscript", "torchscript", level="raw")
+    format, suffix = ("torch", "pt2") if refines else ("torchscript", "torchscript")
+    run = run_export(detector, tmp_path / f"a.{suffix}", format, level="raw")
     for batch in (1, 3):
         images = torch.randn(batch, 3, *toy.SIZE)
         with torch.no_grad():
@@ -134,6 +135,7 @@ def test_pictures_of_any_size_to_detections(build: Build, tmp_path: Path, dialec
         assert_finds_the_same(detector, run(pictures), pictures)
 
 
+@pytest.mark.heavy
 def test_an_exported_program_of_any_batch_and_size(build: Build, tmp_path: Path) -> None:
     detector = build(refines=True, pre_nms_top_k=30, max_per_class=5)
     run = run_export(detector, tmp_path / "a.pt2", "torch", level="end2end", dynamic=True, layout="nchw", score=SCORE)
