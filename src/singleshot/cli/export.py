@@ -55,4 +55,6 @@ def export(
             note=lambda line: print_note(console, shown(line)),
         )
     size_mb = sum(file.stat().st_size for file in done.files) / 1e6
-    typer.echo(f"{shown(done.path)}: {size_mb:.1f} MB")
+    if done.verification:
+        typer.echo(f"Verified on {done.verification}")
+    typer.echo(f"{shown(done.path)}: {size_mb:.1f} MB, {done.info.level}, {done.info.precision}")

@@ -11,10 +11,18 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
+
 from singleshot.core.files import check_output
+from singleshot.errors import WeightsError
 from singleshot.export.cache import weights_sha256
 from singleshot.export.info import ExportInfo
-from singleshot.export.writers import ExportWish, ExportWriter, Origin, plan_export
+from singleshot.export.verify import PICTURES, Verification
+from singleshot.export.verify import verify as run_both
+from singleshot.export.writers import ExportWish, ExportWriter, Origin, Run, plan_export
+from singleshot.images.read import read_image
+from singleshot.images.samples import sample_pictures
+from singleshot.prediction.sources import search_images
 from singleshot.version import __version__
 from singleshot.weights.bundled import bundled_names, bundled_path
 
@@ -28,11 +36,13 @@ class Exported(NamedTuple):
         path: the file.
         files: all of them: the file, and those that must lie beside it.
         info: what it says about itself.
+        verification: how it agrees with the detector; ``None`` where that was not looked at.
     """
 
     path: Path
     files: tuple[Path, ...]
     info: ExportInfo
+    verification: Verification | None = None
 
 
 def export_detector(
@@ -48,8 +58,9 @@ def export_detector(
     """Write a detector in another system's format, and see that it finds the same; `Detector.export` says the rest."""
     writer, info = plan_export(origin.spec, wish)
     files = _files(origin, writer, out)
+    named = _named_pictures(images, note)
     for file in files:
-        check_output(file, overwrite=overwrite, sources=[origin.weights] if origin.weights else [])
+        check_output(file, overwrite=overwrite, sources=[*named, *([origin.weights] if origin.weights else [])])
     sha256 = weights_sha256(origin.weights) if origin.weights else ""
     made_with = f"singleshot {__version__}, torch {version('torch')}"
     info = info.model_copy(update={"weights_sha256": sha256, "made_with": made_with})
@@ -57,9 +68,61 @@ def export_detector(
     with tempfile.TemporaryDirectory(prefix=".", dir=files[0].parent) as folder:
         made = [Path(folder) / file.name for file in files]
         writer.write(origin, info, made[0])
+        checked = _verified(writer, origin, info, made[0], named, note) if verify else None
         for new, file in reversed(list(zip(made, files, strict=True))):
             _move(new, file)
-    return Exported(files[0], tuple(files), info)
+    if not verify:
+        note(f"{files[0]}: not compared with the detector (`verify=False`)")
+    return Exported(files[0], tuple(files), info, checked)
+
+
+def _named_pictures(images: PathLike | Sequence[PathLike] | None, note: Callable[[str], object]) -> list[Path]:
+    """Files that a user names, a few of them evenly spread."""
+    if images is None:
+        return []
+    found = search_images(images)
+    for line in (*found.missed, *found.notes):
+        note(line)
+    places = np.linspace(0, len(found.images) - 1, min(PICTURES, len(found.images))).astype(int)
+    return [found.images[place] for place in places]
+
+
+def _verified(
+    writer: ExportWriter,
+    origin: Origin,
+    info: ExportInfo,
+    path: Path,
+    named: Sequence[Path],
+    note: Callable[[str], object],
+) -> Verification | None:
+    """How a file agrees with the detector; ``None`` where it cannot be run here, with a line.
+
+    Raises:
+        WeightsError: it does not agree.
+    """
+    if reason := writer.not_run():
+        note(f"{path.name}: not compared with the detector: {reason}")
+        return None
+    pictures, words = [read_image(file) for file in named], "yours"
+    if not pictures:
+        pictures, words = sample_pictures(PICTURES)
+
+    def open_file(score: float) -> Run:
+        if score == info.score or info.level != "end2end":
+            return writer.open(path, info)
+        lower = info.model_copy(update={"score": score})
+        other = path.with_name(f"lower-{path.name}")
+        writer.write(origin, lower, other)
+        return writer.open(other, lower)
+
+    result = run_both(origin, info, open_file, pictures, words)
+    if not result.agrees:
+        bar = result.bar
+        raise WeightsError(
+            f"{path.name}: does not find what the detector finds: {result}. Asked of {info.precision}: "
+            f"{bar.matched:.0%} matched, IoU {bar.iou}, score {bar.score}. Nothing was written; `verify=False` writes it all the same"
+        )
+    return result
 
 
 def _files(origin: Origin, writer: ExportWriter, out: PathLike | None) -> list[Path]:
