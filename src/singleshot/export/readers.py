@@ -79,16 +79,15 @@ class ExportedFile:
         """
         try:
             return self.opened(self.path) if self.opened else self._by_writer()
-        except (SingleshotError, ImportError):
+        except SingleshotError:
             raise
+        except ImportError as error:
+            raise WRITERS.get(self.kind).available() or error from error
         except Exception as error:  # runtimes' errors have no base of their own
             raise unreadable(self.path, error) from error
 
     def _by_writer(self) -> FileRun:
-        writer = WRITERS.get(self.kind)
-        if missing := writer.available():
-            raise missing
-        run = writer.open(self.path, self.info)
+        run = WRITERS.get(self.kind).open(self.path, self.info)
         return lambda batch, thresholds: run(batch)
 
     def package(self, kind: Kind) -> Package:

@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 
 from singleshot.core.once import ForkSafeLock
 from singleshot.core.postprocess import HeadGeometry, Heads, PaddedArrays, PaddedDetections
-from singleshot.core.settings import ALL_DETECTIONS, CoderConfig, PostprocessConfig, Variances
+from singleshot.core.settings import ALL_DETECTIONS, CoderConfig, PostprocessConfig, PreprocessConfig, Variances
 from singleshot.errors import ConfigError, SingleshotError
 from singleshot.export.readers import ExportedFile, FileRun, unreadable
-from singleshot.images.preprocess import resize_image
+from singleshot.images.preprocess import preprocess_image
 from singleshot.runtime.base import Engine, TimedDetections
 from singleshot.runtime.postprocess import FirstFitting, choose_form
 
@@ -147,9 +147,8 @@ class PictureEngine:
         return TimedDetections(_padded(found), perf_counter() - start)
 
     def _stacked(self, pictures: Pictures) -> NDArray[np.uint8]:
-        config = self._file.spec.preprocess
         if not self._file.info.dynamic:
-            pictures = [part if part.shape[:2] == config.size_hw else resize_image(part, config) for part in pictures]
+            pictures = [resized(picture, self._file.spec.preprocess) for picture in pictures]
         stacked = np.stack(pictures)
         return stacked.transpose(0, 3, 1, 2) if self._file.info.layout == "nchw" else stacked
 
@@ -168,15 +167,24 @@ class PictureEngine:
         return own, scores[row, kept].astype(np.float32), class_ids[row, kept].astype(np.int64)
 
 
+def resized(picture: NDArray[np.uint8], config: PreprocessConfig) -> NDArray[np.uint8]:
+    """A picture of the network's size: its own resize, rounded to bytes, which is all that such a file takes."""
+    if picture.shape[:2] == config.size_hw:
+        return picture
+    alone = config.model_copy(update={"scale": 1.0, "mean": (0.0,) * 3, "std": (1.0,) * 3, "channel_order": "rgb"})
+    planes = preprocess_image(picture, alone)
+    return np.ascontiguousarray(planes.round().clip(0, 255).astype(np.uint8).transpose(1, 2, 0))
+
+
 def file_thresholds(file: ExportedFile, settings: PostprocessConfig) -> dict[str, float]:
     """What a call must tell a file so that settings are followed.
 
     Raises:
         ConfigError: they cannot be; names the setting.
     """
-    own, told = file.spec.postprocess, {}
+    own, told = file.info.postprocess, {}
     held: dict[str, float] = {
-        "score_threshold": file.info.score,
+        "score_threshold": own.score_threshold,
         "nms_iou": own.nms_iou,
         "max_detections": own.max_detections,
     }
