@@ -35,7 +35,7 @@ def test_gives_what_the_detector_gives(detector: Detector, tmp_path: Path, forma
     writer = WRITERS.get(format)
     if missing := writer.available():
         pytest.skip(f"{missing.package} is not installed: {missing}")
-    done = detector.export(tmp_path / f"a{writer.suffixes[0]}", format=format, level=level, verify=False)
+    done = detector.export(tmp_path / f"a{writer.suffixes[0]}", format=format, level=level, verify=False, note=str)
     assert [path.name for path in tmp_path.iterdir()] == [done.path.name]
     if reason := writer.not_run():
         pytest.skip(f"written; {reason}")

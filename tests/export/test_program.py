@@ -49,7 +49,7 @@ def build(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Build]:
 
 
 def run_export(detector: Detector, path: Path, format: str, **wish: Any) -> Callable[[Any], Sequence[Any]]:
-    done = detector.export(path, format=format, verify=False, **wish)
+    done = detector.export(path, format=format, verify=False, note=str, **wish)
     assert [file.name for file in path.parent.iterdir()] == [path.name]
     return WRITERS.get(format).open(done.path, done.info)
 
@@ -163,7 +163,9 @@ def test_nms_without_a_fixed_form_is_refused_before_any_work(build: Build, tmp_p
 def test_a_torchscript_file_is_a_model(build: Build, tmp_path: Path) -> None:
     detector, picture = build(), toy.noise()
     for level in ("raw", "decoded", "end2end"):
-        done = detector.export(tmp_path / f"{level}.pt", format="torchscript", level=level, score=SCORE, verify=False)
+        done = detector.export(
+            tmp_path / f"{level}.pt", format="torchscript", level=level, score=SCORE, verify=False, note=str
+        )
         model = load(done.path)
         ours, theirs = (one.predict(picture, SCORE) for one in (model, detector))
         assert len(ours) == len(theirs) > 0
