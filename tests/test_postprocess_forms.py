@@ -28,6 +28,7 @@ from singleshot.interop.mxnet.operators import multibox_detection
 from singleshot.kernels.detect import CompiledForm, is_compiled
 from singleshot.multibox.coder import CODER, decode_boxes
 from singleshot.multibox.scores import class_scores
+from singleshot.runtime.numpy_form import NumpyForm
 from singleshot.runtime.postprocess import TorchForm
 
 SIZE = (60, 80)
@@ -87,7 +88,7 @@ SIGMOIDS = {"score_function": "sigmoid", **ALL}
 EIGHTHS = CoderConfig(variances=(0.125, 0.125, 1, 1))
 TIES = {"heads": coarse(4), "anchors": GRID, "coder": EIGHTHS, "ties": True}
 ONNX = "openvino onnx read"
-SOFT = f"compiled graph {ONNX} mxnet"
+SOFT = f"numpy compiled graph {ONNX} mxnet"
 REFINED = noise(4, WIDTH, 4, 2)
 
 CASES = [
@@ -257,6 +258,7 @@ class OnnxForm(NamedTuple):
 
 FORMS: dict[str, Callable[[HeadGeometry], Form]] = {
     "torch": TorchForm,
+    "numpy": NumpyForm,
     "compiled": compiled,
     "graph": GraphForm,
     "openvino": openvino,

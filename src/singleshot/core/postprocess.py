@@ -1,7 +1,8 @@
 """The contract from heads to boxes: what goes in, what comes out, the rules between. Neither torch nor OpenCV.
 
 It has several forms, for speed and for machines without torch: ``multibox.decode`` (torch; the definition),
-``kernels.detect`` (C), ``export.graph_torch`` (fixed shapes, for ``torch.export``) and ``export.graph_openvino``.
+``kernels.detect`` (C), ``runtime.numpy_form``, ``export.graph_torch`` (fixed shapes, for ``torch.export``) and
+``export.graph_openvino``.
 ``tests/test_postprocess_forms.py`` runs all of them on the same cases. The rules, in order; the settings are fields of
 `PostprocessConfig`:
 

@@ -70,25 +70,16 @@ def read_contents(path: Path) -> Contents:
     if size > MAX_BYTES:
         raise WeightsError(f"{path}: {size:,} bytes; an ONNX file has at most {MAX_BYTES:,}")
     contents = Contents()
-    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
-        view = memoryview(mapped)
-        try:
-            _look_through(view, path, contents)
-        except WeightsError:
-            raise
-        except ValueError as error:
-            raise WeightsError(f"{path}: a damaged or truncated ONNX file ({error}); export it again") from None
-        finally:
-            _release(view)
-    return contents
-
-
-def _release(view: memoryview) -> None:
-    """So that the file can be closed; slices of it that an error's traceback holds go with that."""
+    with path.open("rb") as file:
+        # It is closed with the last slice of it, which an error's traceback may hold.
+        view = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
     try:
-        view.release()
-    except BufferError:
-        return
+        _look_through(view, path, contents)
+    except WeightsError:
+        raise
+    except ValueError as error:
+        raise WeightsError(f"{path}: a damaged or truncated ONNX file ({error}); export it again") from None
+    return contents
 
 
 def _look_through(model: memoryview, path: Path, contents: Contents) -> None:

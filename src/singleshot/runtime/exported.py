@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from time import perf_counter
 from typing import Any, cast
@@ -10,15 +11,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from singleshot.core.once import ForkSafeLock
-from singleshot.core.postprocess import HeadGeometry, Heads, PaddedArrays, PaddedDetections
+from singleshot.core.postprocess import HeadGeometry, Heads
 from singleshot.core.settings import ALL_DETECTIONS, CoderConfig, PostprocessConfig, PreprocessConfig, Variances
 from singleshot.errors import ConfigError, SingleshotError
 from singleshot.export.readers import ExportedFile, FileRun, unreadable
 from singleshot.images.preprocess import preprocess_image
 from singleshot.runtime.base import Engine, TimedDetections
+from singleshot.runtime.numpy_form import padded
 from singleshot.runtime.postprocess import FirstFitting, choose_form
 
 Pictures = Sequence[NDArray[np.uint8]]
+
+_log = logging.getLogger(__name__)
 
 _UNIT = CoderConfig(variances=Variances(1.0, 1.0, 1.0, 1.0), max_log_ratio=None)
 _LIMIT = 80.0
@@ -125,6 +129,7 @@ class PictureEngine:
         self._file = file
         self._run: FileRun = file.open()
         self._lock = ForkSafeLock()
+        self._is_told = False
 
     def predict(self, batch: Pictures, settings: PostprocessConfig) -> TimedDetections:
         """Detect in pictures ``[H, W, 3]`` uint8 RGB; may be called from several threads, which wait for each other.
@@ -136,15 +141,29 @@ class PictureEngine:
             ConfigError: settings that the file cannot follow.
         """
         thresholds = file_thresholds(self._file, settings)
+        most = thresholds.get("max_detections", self._file.spec.postprocess.max_detections)
         start = perf_counter()
         found: list[Any] = [None] * len(batch)
         for _, places in _by_size(batch, self._file):
             parts = self._stacked([batch[place] for place in places])
             with self._lock:
                 outputs = _called(self._file, lambda: self._run(parts, thresholds))  # noqa: B023
+            if settings.max_detections == ALL_DETECTIONS and (outputs[3] >= most).any():
+                self._tell_full(most)
             for row, place in enumerate(places):
                 found[place] = self._own(outputs, row, parts, settings)
-        return TimedDetections(_padded(found), perf_counter() - start)
+        return TimedDetections(padded(found), perf_counter() - start)
+
+    def _tell_full(self, most: float) -> None:
+        """That objects of the chosen classes may be missing, once."""
+        if not self._is_told:
+            self._is_told = True
+            _log.warning(
+                "%s gives %d detections of all classes at most, and a picture has so many: some of the chosen classes "
+                "may be missing",
+                self._file.path,
+                most,
+            )
 
     def _stacked(self, pictures: Pictures) -> NDArray[np.uint8]:
         if not self._file.info.dynamic:
@@ -235,13 +254,3 @@ def _by_size(pictures: Pictures, file: ExportedFile) -> list[tuple[tuple[int, ..
     for place, picture in enumerate(pictures):
         groups.setdefault(picture.shape, []).append(place)
     return list(groups.items())
-
-
-def _padded(rows: Sequence[tuple[NDArray[Any], NDArray[Any], NDArray[Any]]]) -> PaddedArrays:
-    counts = np.array([len(scores) for _, scores, _ in rows], dtype=np.int64)
-    size = (len(rows), int(counts.max(initial=0)))
-    boxes, scores = np.zeros((*size, 4), dtype=np.float32), np.zeros(size, dtype=np.float32)
-    class_ids = np.full(size, -1, dtype=np.int64)
-    for row, (own, best, ids) in enumerate(rows):
-        boxes[row, : len(own)], scores[row, : len(own)], class_ids[row, : len(own)] = own, best, ids
-    return PaddedDetections(boxes, scores, class_ids, counts)

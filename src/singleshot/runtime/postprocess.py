@@ -1,15 +1,17 @@
-"""Which form of heads-to-boxes runs on NumPy heads: C where there is a compiler, else OpenVINO or torch."""
+"""Which form of heads-to-boxes runs on NumPy heads: C where there is a compiler, else OpenVINO, torch or NumPy."""
 
 from __future__ import annotations
 
 from typing import NamedTuple
 
+from singleshot.core.lazy import has_torch, require_torch
 from singleshot.core.postprocess import Form, HeadGeometry, Heads, PaddedArrays, PaddedDetections
 from singleshot.core.settings import PostprocessConfig
 from singleshot.core.structures import HeadOutput, RefineOutput
 from singleshot.export.package import Package
 from singleshot.kernels import detect
 from singleshot.kernels.detect import CompiledForm
+from singleshot.runtime.numpy_form import NumpyForm
 
 
 class TorchForm(NamedTuple):
@@ -32,6 +34,7 @@ class TorchForm(NamedTuple):
 
     def __call__(self, heads: Heads, settings: PostprocessConfig) -> PaddedArrays:
         """As `Form`."""
+        require_torch(f"without a C compiler, NMS of kind {settings.nms!r}")
         import torch
 
         from singleshot.multibox.decode import postprocess
@@ -58,14 +61,15 @@ class FirstFitting(NamedTuple):
 
 
 def choose_form(geometry: HeadGeometry, *others: Form, threads: int = 1) -> FirstFitting:
-    """C, then ``others``, then torch.
+    """C, then ``others``, then torch; NumPy where that is not installed.
 
     Args:
         geometry: of the network.
         others: forms that a runtime has of its own.
         threads: that share the images of a batch in C.
     """
-    return FirstFitting((CompiledForm(geometry, threads), *others, TorchForm(geometry)))
+    last = (TorchForm(geometry),) if has_torch() else (NumpyForm(geometry), TorchForm(geometry))
+    return FirstFitting((CompiledForm(geometry, threads), *others, *last))
 
 
 def geometry_of(package: Package) -> HeadGeometry:
