@@ -106,7 +106,7 @@ WRITERS: Registry[ExportWriter] = Registry(
         "onnx": "singleshot.export.onnx_file",
         "openvino": "singleshot.export.openvino_file",
         "torchscript": "singleshot.export.torchscript_file",
-        "torch": "singleshot.export.torch_file",
+        "torch": "singleshot.export.program_file",
         "executorch": "singleshot.export.executorch_file",
         "litert": "singleshot.export.litert_file",
         "coreml": "singleshot.export.coreml_file",

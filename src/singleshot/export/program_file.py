@@ -15,7 +15,7 @@ from singleshot.export.refusal import needs_fixed_nms
 from singleshot.export.writers import WRITERS, Origin, Run
 
 
-class TorchWriter:
+class ProgramWriter:
     """An exported program."""
 
     name = "torch"
@@ -64,4 +64,4 @@ class TorchWriter:
         return run
 
 
-WRITERS.register("torch")(TorchWriter())
+WRITERS.register("torch")(ProgramWriter())
