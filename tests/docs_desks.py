@@ -370,6 +370,13 @@ DESKS = {
             "singleshot benchmark": "takes its seconds for every form: tests/evaluation/test_speed.py",
         },
     ),
+    "mobile.md": Desk(
+        parsed={
+            "singleshot export coco --format executorch": "in an environment of its own: tests/export/test_mobile.py",
+            "singleshot export coco --format": "exports of small networks: tests/export",
+            "singleshot predict photo.jpg --model": "takes the file of the line before: tests/export/test_program.py",
+        },
+    ),
     "augmentation.md": Desk(augmenting, augmented, parsed={"singleshot train": AS_README}, settings=augment_settings),
     "vocabulary.md": Desk(),
     "how-it-works.md": Desk(explaining, extras=("skimage", "matplotlib")),

@@ -50,11 +50,14 @@ def pairwise_iou(boxes_a: Tensor, boxes_b: Tensor, union_eps: float = 0.0) -> Te
     return intersection.div_(union.clamp_(min=torch.finfo(union.dtype).tiny)).nan_to_num_(nan=0.0)
 
 
-def aligned_iou(boxes_a: Tensor, boxes_b: Tensor) -> Tensor:
-    """IoU of boxes pair by pair, 0 where the union is 0, ``[..., 4]`` twice -> ``[...]``."""
+def aligned_iou(boxes_a: Tensor, boxes_b: Tensor, union_eps: float = 0.0) -> Tensor:
+    """IoU of boxes pair by pair, 0 where the union is 0, ``[..., 4]`` twice -> ``[...]``.
+
+    ``union_eps`` is added to every union.
+    """
     sides = torch.minimum(boxes_a[..., 2:], boxes_b[..., 2:]) - torch.maximum(boxes_a[..., :2], boxes_b[..., :2])
     intersection = sides.clamp(min=0).prod(dim=-1)
-    return _ratio(intersection, box_area(boxes_a) + box_area(boxes_b) - intersection)
+    return _ratio(intersection, box_area(boxes_a) + box_area(boxes_b) - intersection + union_eps)
 
 
 def giou_penalty(boxes_a: Tensor, boxes_b: Tensor) -> Tensor:

@@ -33,7 +33,8 @@ else:
     ov = lazy_module("openvino")
 
 
-_tracing = ForkSafeLock()
+TRACING = ForkSafeLock()
+"""Torch's exporters have global state: one at a time."""
 
 
 def convert_file(kind: Kind, weights: Path) -> Package:
@@ -69,7 +70,7 @@ def convert_network(kind: Kind, network: networks.Network, spec: ModelSpec, weig
 
     anchors = build_anchors(spec, network).numpy()
     make = _openvino_parts if kind == "openvino" else _onnx_parts
-    with _tracing:
+    with TRACING:
         parts = make(network, spec.preprocess.size_hw)
     made_with = f"torch {version('torch')}" + (f", openvino {version('openvino')}" if kind == "openvino" else "")
     info = PackageInfo(kind=kind, weights_sha256=weights_sha256, made_with=made_with, spec=spec)

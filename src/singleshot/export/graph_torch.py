@@ -10,15 +10,16 @@ from torch import Tensor
 from torch._higher_order_ops.while_loop import while_loop
 from torch.utils._pytree import register_pytree_node
 
-from singleshot.core.boxes import clip_to_image, pairwise_iou, xyxy_to_cxcywh
+from singleshot.core.boxes import aligned_iou, clip_to_image, pairwise_iou, xyxy_to_cxcywh
 from singleshot.core.postprocess import PaddedDetections, class_columns
 from singleshot.core.settings import CoderConfig, PostprocessConfig
 from singleshot.core.structures import HeadOutput, RefineOutput
+from singleshot.export.refusal import FIXED_NMS
 from singleshot.multibox.coder import CODER, decode_boxes
 from singleshot.multibox.scores import class_scores, take_columns
 
 TOP_K = 400
-"""Candidates of a class where the config does not limit them: shapes must be fixed."""
+"""Candidates of a class on a GPU, where the config does not limit them: every pair of them is compared at once."""
 
 
 # Old versions of torch (2.6) do not see that a generic NamedTuple is a tuple of tensors, and refuse to export it.
@@ -32,7 +33,7 @@ register_pytree_node(
 
 def fits(settings: PostprocessConfig) -> bool:
     """Whether `postprocess_static` offers what the settings say: greedy NMS or none."""
-    return settings.nms in ("greedy", "none")
+    return settings.nms in FIXED_NMS
 
 
 def postprocess_static(
@@ -49,7 +50,7 @@ def postprocess_static(
 
     Args:
         output, anchors_cxcywh, postprocess, coder, image_size_hw, num_classes: as there; ``nms`` is ``greedy`` or
-            ``none``. Without ``pre_nms_top_k`` the best ``TOP_K`` of a class take part.
+            ``none``. Without ``pre_nms_top_k`` all take part on a CPU, the best ``TOP_K`` of a class elsewhere.
 
     Raises:
         ValueError: soft-NMS, whose loop has no fixed form.
@@ -63,18 +64,22 @@ def postprocess_static(
         numbers = torch.arange(len(columns), device=scores.device)[:, None]
         scores = torch.where(numbers == best.indices, scores, 0.0)
     scores = torch.where(scores > postprocess.score_threshold, scores, 0.0)
+    on_cpu = scores.device.type == "cpu"
+    limit = postprocess.pre_nms_top_k or (len(anchors_cxcywh) * len(columns) if on_cpu else TOP_K)
     if postprocess.top_k_scope == "image":
-        scores = _best_of_images(scores, postprocess.pre_nms_top_k or TOP_K)
+        scores = _best_of_images(scores, limit)
     if postprocess.class_agnostic:
         scores = scores.flatten(1)[:, None]
-    top = scores.topk(min(postprocess.pre_nms_top_k or TOP_K, scores.shape[2]), dim=2)
+    top = scores.topk(min(limit, scores.shape[2]), dim=2)
     anchor, class_ids = _places(top.indices, len(anchors_cxcywh), postprocess.class_agnostic)
     boxes = _boxes_of(output, anchors_cxcywh, anchor, coder)
     if postprocess.clip == "before":
         boxes = clip_to_image(boxes, image_size_hw)
     keep = top.values > 0
     if postprocess.nms == "greedy":
-        keep = _greedy(boxes, keep, postprocess, postprocess.nms_union_eps * math.prod(image_size_hw))
+        union_eps = postprocess.nms_union_eps * math.prod(image_size_hw)
+        find = _picked if on_cpu else _greedy
+        keep = find(boxes, top.values, postprocess, union_eps)
     if postprocess.max_per_class is not None:
         keep = keep & (keep.cumsum(dim=2) <= postprocess.max_per_class)
     return _best(boxes, torch.where(keep, top.values, 0.0), class_ids, postprocess, image_size_hw)
@@ -106,15 +111,81 @@ def _best_of_images(scores: Tensor, limit: int) -> Tensor:
     return torch.zeros_like(flat).scatter(1, best.indices, best.values).view_as(scores)
 
 
-def _greedy(boxes: Tensor, valid: Tensor, config: PostprocessConfig, union_eps: float) -> Tensor:
-    """Greedy NMS in every row of sorted boxes at once, as the fixed point that ``nms.greedy_nms`` finds.
+def _picked(boxes: Tensor, scores: Tensor, config: PostprocessConfig, union_eps: float) -> Tensor:
+    """Greedy NMS, one survivor of each image after the other until there are enough: little work for a CPU.
 
     Args:
         boxes: ``[B, G, k, 4]``.
-        valid: which take part, ``[B, G, k]``.
-        config: threshold.
+        scores: 0 where none, ``[B, G, k]``.
+        config: threshold and how many are wanted.
         union_eps: added to the area of every union.
+
+    Returns:
+        Which survive, ``[B, G, k]``; none beyond what the config wants.
     """
+    rules = (config.nms_iou, config.nms_compare == ">=", union_eps, config.max_per_class or boxes.shape[2])
+    left = torch.full((), config.max_detections)
+    if not torch.compiler.is_compiling():
+        # Traced as it is, it would have as many rounds as the example.
+        keep: Tensor = torch.jit.script_if_tracing(_pick_all)(boxes, scores, left, *rules)  # type: ignore[no-untyped-call]
+        return keep
+
+    def unsettled(scores: Tensor, keep: Tensor, left: Tensor) -> Tensor:
+        return left > 0
+
+    def step(scores: Tensor, keep: Tensor, left: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        return _pick(boxes, scores, keep, left, *rules)
+
+    state = (scores.clone(), torch.zeros_like(scores, dtype=torch.bool), left)
+    kept: Tensor = while_loop(unsettled, step, state)[1]  # type: ignore[no-untyped-call]
+    return kept
+
+
+def _pick_all(
+    boxes: Tensor, scores: Tensor, left: Tensor, nms_iou: float, at: bool, union_eps: float, per_group: int
+) -> Tensor:
+    keep = torch.zeros_like(scores, dtype=torch.bool)
+    while bool(left > 0):
+        scores, keep, left = _pick(boxes, scores, keep, left, nms_iou, at, union_eps, per_group)
+    return keep
+
+
+def _pick(
+    boxes: Tensor,
+    scores: Tensor,
+    keep: Tensor,
+    left: Tensor,
+    nms_iou: float,
+    at: bool,
+    union_eps: float,
+    per_group: int,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Keep the best box of every image, and take from its group what it suppresses.
+
+    Args:
+        boxes, scores: as in `_picked`; scores of the suppressed are 0.
+        keep: the survivors so far, ``[B, G, k]``.
+        left: how many more are wanted; 0 also where no image has any.
+        nms_iou, at: suppress above, or from here on.
+        union_eps: added to every union.
+        per_group: survivors of a group.
+    """
+    size = scores.shape[2]
+    best, place = scores.flatten(1).max(dim=1)
+    group = (place // size)[:, None, None].expand(-1, 1, size)
+    is_it = torch.arange(size, device=scores.device) == (place % size)[:, None]
+    row, kept = scores.gather(1, group)[:, 0], keep.gather(1, group)[:, 0]
+    kept = kept | (is_it & (best > 0)[:, None])
+    own = boxes.gather(1, group[..., None].expand(-1, -1, -1, 4))[:, 0]
+    iou = aligned_iou(own.gather(1, (place % size)[:, None, None].expand(-1, 1, 4)), own, union_eps)
+    strikes = (iou >= nms_iou if at else iou > nms_iou) | is_it | (kept.sum(dim=1, keepdim=True) >= per_group)
+    scores = scores.scatter(1, group, torch.where(strikes, 0.0, row)[:, None])
+    return scores, keep.scatter(1, group, kept[:, None]), torch.where((best > 0).any(), left - 1, 0)
+
+
+def _greedy(boxes: Tensor, scores: Tensor, config: PostprocessConfig, union_eps: float) -> Tensor:
+    """The same in every row of sorted boxes at once, as the fixed point that ``nms.greedy_nms`` finds, for a GPU."""
+    valid = scores > 0
     iou = pairwise_iou(boxes, boxes, union_eps)
     strikes = (iou > config.nms_iou if config.nms_compare == ">" else iou >= config.nms_iou).triu(1)
 

@@ -138,7 +138,15 @@ class ExportReader(Protocol):
 
 
 READERS: Registry[ExportReader] = Registry(
-    "exported file", {"onnx": "singleshot.export.onnx_reader", "openvino": "singleshot.export.openvino_reader"}
+    "exported file",
+    {
+        "onnx": "singleshot.export.onnx_reader",
+        "openvino": "singleshot.export.openvino_reader",
+        "torchscript": "singleshot.export.torch_readers",
+        "torch": "singleshot.export.torch_readers",
+        "executorch": "singleshot.export.mobile_readers",
+        "litert": "singleshot.export.mobile_readers",
+    },
 )
 
 

@@ -101,7 +101,16 @@ class ExportWriter(Protocol):
 
 
 WRITERS: Registry[ExportWriter] = Registry(
-    "export format", {"onnx": "singleshot.export.onnx_file", "openvino": "singleshot.export.openvino_file"}
+    "export format",
+    {
+        "onnx": "singleshot.export.onnx_file",
+        "openvino": "singleshot.export.openvino_file",
+        "torchscript": "singleshot.export.torchscript_file",
+        "torch": "singleshot.export.program_file",
+        "executorch": "singleshot.export.executorch_file",
+        "litert": "singleshot.export.litert_file",
+        "coreml": "singleshot.export.coreml_file",
+    },
 )
 
 
