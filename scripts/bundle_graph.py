@@ -1,8 +1,8 @@
-"""Make the graph of the bundled detector: the network as ONNX without its numbers, for machines without torch.
+"""Make the graphs of the bundled detectors: each network as ONNX without its numbers, for machines without torch.
 
     python scripts/bundle_graph.py
 
-`export.filled` puts the numbers of the weights file in.
+`export.filled` puts the numbers of the weights files in.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from singleshot.export.cache import weights_sha256
 from singleshot.export.conversion import HEADS
 from singleshot.export.filled import graph_path
 from singleshot.export.package import Package, PackageInfo
-from singleshot.weights.bundled import bundled_path
+from singleshot.weights.bundled import bundled_names, bundled_path
 
 
 def graph_of(network: torch.nn.Module, size_hw: tuple[int, int]) -> bytes:
@@ -49,7 +49,12 @@ def graph_of(network: torch.nn.Module, size_hw: tuple[int, int]) -> bytes:
 
 def main() -> None:
     """Export, save beside the weights."""
-    weights = bundled_path("coco")
+    for name in bundled_names():
+        bundle(bundled_path(name))
+
+
+def bundle(weights: Path) -> None:
+    """The graph of a weights file, beside it."""
     detector = load(weights)
     info = PackageInfo(
         kind="onnx", weights_sha256=weights_sha256(weights), made_with=f"torch {torch.__version__}", spec=detector.spec

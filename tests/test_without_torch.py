@@ -21,7 +21,7 @@ from singleshot.errors import WeightsError
 from singleshot.export.conversion import as_openvino
 from singleshot.export.filled import filled_package, graph_path
 from singleshot.runtime.openvino import OpenVinoEngine
-from singleshot.weights.bundled import bundled_path
+from singleshot.weights.bundled import bundled_names, bundled_path
 from singleshot.weights.file import read_numbers, read_spec, read_state, save_weights
 
 skimage_data = pytest.importorskip("skimage.data")
@@ -139,6 +139,19 @@ def test_another_missing_module_is_not_torch() -> None:
     assert has_torch()
     assert missing_torch("this") is None
     assert torch_error(ModuleNotFoundError("no torchvision", name="torchvision")) is None
+
+
+@pytest.mark.parametrize("name", bundled_names())
+def test_every_bundled_detector_has_its_graph(name: str) -> None:
+    onnxruntime = pytest.importorskip("onnxruntime")
+    package = filled_package(bundled_path(name))
+    assert package is not None
+    batch = np.random.default_rng(0).normal(size=(1, 3, *package.info.spec.preprocess.size_hw)).astype(np.float32)
+    found = onnxruntime.InferenceSession(package.parts[0]).run(None, {"images": batch})
+    with torch.inference_mode():
+        expected = singleshot.load(name).network(torch.from_numpy(batch))
+    for values, head in zip(found, expected, strict=True):
+        assert np.abs(values - head.numpy()).max() < 1e-3
 
 
 @pytest.mark.heavy

@@ -435,8 +435,8 @@ def load(model: PathLike = "coco") -> Detector:
     """Load a detector.
 
     Args:
-        model: name of bundled weights (``coco``, ``coco-v3``), a weights file of singleshot, or an exported file: an ONNX
-            file, OpenVINO's ``.xml`` ... (docs/backends.md). Which it is, its content tells.
+        model: name of bundled weights (``coco``, ``coco-v3``), a weights file of singleshot, or an exported file: an
+            ONNX file, OpenVINO's ``.xml`` ... (docs/backends.md). Which it is, its content tells.
 
     Raises:
         WeightsError: no such name or file, or the file is damaged or foreign.
