@@ -245,7 +245,8 @@ class OnnxForm(NamedTuple):
             for k, (name, dtype) in enumerate(zip(found, (np.float32, np.float32, np.int64, np.int64), strict=True))
         ]
         model = make_model(graph.nodes, graph.constants, ends, outputs)
-        onnx.checker.check_model(onnx.shape_inference.infer_shapes(model, strict_mode=True, data_prop=True), True)
+        if not at:
+            onnx.checker.check_model(model, full_check=True)
         content = model.SerializeToString()
         if at:
             compiled = openvino_core().compile_model(
@@ -356,8 +357,15 @@ def in_any_order(row: Row) -> tuple[object, ...]:
     return -round(row.score, 5), row.class_id, row.box
 
 
-@pytest.mark.parametrize("form", FORMS)
-@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+# OpenVINO takes long to compile what it reads of the ONNX nodes: one case for each rule.
+READ = {
+    "no image", "softmax", "chosen columns", "classes as one, best class", "few enter NMS", "few enter NMS, as MXNet",
+    "few of a class are kept", "two steps", "overlap at the threshold", "the same, suppressed", "a larger union",
+}  # fmt: skip
+PAIRS = [(case, form) for case in CASES for form in FORMS if form != "read" or case.name in READ]
+
+
+@pytest.mark.parametrize(("case", "form"), PAIRS, ids=[f"{case.name}-{form}" for case, form in PAIRS])
 def test_every_form_follows_the_rules(case: Case, form: str) -> None:
     run = FORMS[form](case.geometry)
     fits = run.fits(case.config) and not (form == "mxnet" and len(case.heads) > 2)
@@ -403,7 +411,7 @@ LITERAL = {
 }
 
 
-@pytest.mark.parametrize("form", [name for name in FORMS if name != "mxnet"])
+@pytest.mark.parametrize("form", [name for name in FORMS if name not in ("mxnet", "read")])
 @pytest.mark.parametrize("name", LITERAL)
 def test_literally(name: str, form: str) -> None:
     """Anchors of 10 x 10 at some x; the sigmoid of their logits."""

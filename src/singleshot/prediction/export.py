@@ -120,8 +120,8 @@ def _verified(
         bar = result.bar
         raise WeightsError(
             f"{path.name}: does not find what the detector finds: {result}. Asked of {info.precision}: "
-            f"{bar.matched:.0%} matched, IoU {bar.iou}, score {bar.score}. Nothing was written; `verify=False` "
-            "writes it all the same"
+            f"{bar.matched:.0%} matched, IoU {bar.iou}, score {bar.score}. "
+            "Nothing was written; `verify=False` writes it all the same"
         )
     return result
 
