@@ -36,7 +36,7 @@ from singleshot.prediction.streams import stream_results
 from singleshot.prediction.video import FrameChoice
 from singleshot.prediction.view_settings import view_plan
 from singleshot.prediction.views import OVERLAP, ViewPlan
-from singleshot.runtime.base import EngineBackend
+from singleshot.runtime.base import Backend, EngineBackend
 from singleshot.runtime.choose import COMPILE_FROM
 from singleshot.runtime.engines import Engines
 from singleshot.runtime.registry import Wish
@@ -343,7 +343,7 @@ class Detector:
             kept_ids=kept,
             most=self.spec.postprocess.max_detections if max_detections is None else max_detections,
             views=views or ViewPlan(),
-            takes_pictures=getattr(runner.engine, "takes_pictures", False),
+            takes_pictures=getattr(runner, "takes_pictures", False),
         )
 
     def resized(self, size: int | str | Sequence[int]) -> Detector:
@@ -427,7 +427,7 @@ class Detector:
         if self._engines.file is not None:
             raise ConfigError(no_network(self._engines.file.path, purpose))
 
-    def _backend(self, wish: Wish, settings: PostprocessConfig) -> EngineBackend:
+    def _backend(self, wish: Wish, settings: PostprocessConfig) -> Backend:
         return EngineBackend(self._engines.open(wish), settings)
 
 
