@@ -307,6 +307,13 @@ def followed(names: Names, printed: str) -> None:
     assert names["found"].track_ids is not None
 
 
+def exported(names: Names, printed: str) -> None:
+    """Files, and a cup found by one of them outside singleshot."""
+    assert {"street.onnx", "any.onnx", "coco.onnx"} <= {path.name for path in Path().iterdir()}
+    assert re.search(r"^\d+ cup \[", printed, flags=re.MULTILINE)
+    assert names["done"].verification.agrees
+
+
 A_CAMERA = "a camera or a stream is needed"
 
 DESKS = {
@@ -370,6 +377,12 @@ DESKS = {
         },
     ),
     "augmentation.md": Desk(augmenting, augmented, parsed={"singleshot train": AS_README}, settings=augment_settings),
+    "export.md": Desk(
+        lambda: photo("photos/a.jpg"),
+        exported,
+        parsed={"singleshot export coco --format openvino": "takes OpenVINO's compilation: tests/export"},
+        extras=("skimage", "onnxruntime", "openvino"),
+    ),
     "vocabulary.md": Desk(),
     "how-it-works.md": Desk(explaining, extras=("skimage", "matplotlib")),
     "family.md": Desk(

@@ -23,6 +23,7 @@ METHODS = {
     "predict": singleshot.Detector.predict,
     "predictor": singleshot.Detector.predictor,
     "plot": singleshot.Detections.plot,
+    "export": singleshot.Detector.export,
 }
 
 
@@ -79,7 +80,7 @@ def test_a_name_is_there_on_both_sides(name: str, functions: list[str], verbs: l
 SAME = {"eval": "evaluate", "import": "import_weights"}
 
 
-@pytest.mark.parametrize("verb", ["predict", "eval", "benchmark", "quantize", "explain", "train", "import"])
+@pytest.mark.parametrize("verb", ["predict", "eval", "benchmark", "quantize", "explain", "train", "import", "export"])
 def test_what_both_have_has_one_default(verb: str) -> None:
     """Also of names that the page leaves out; what the command line cannot write is ``None`` there."""
     ours = inspect.signature(function(SAME.get(verb, verb))).parameters
