@@ -365,6 +365,8 @@ DESKS = {
         parsed={
             "singleshot predict photos/ --device cuda": "needs a GPU: tests/cuda",
             "singleshot predict photos/ --backend openvino": "needs OpenVINO's conversion: tests/runtime",
+            "pip install": "an environment of its own: tests/test_without_torch.py",
+            "singleshot predict street.jpg": "with and without an exported file: tests/runtime/test_exported.py",
             "singleshot quantize": CALIBRATION,
             "singleshot benchmark": "takes its seconds for every form: tests/evaluation/test_speed.py",
         },

@@ -35,7 +35,7 @@ from singleshot.prediction.settings import check_score, check_whole, choose_post
 from singleshot.prediction.streams import stream_results
 from singleshot.prediction.video import FrameChoice
 from singleshot.prediction.views import OVERLAP, ViewPlan, view_plan
-from singleshot.runtime.base import EngineBackend
+from singleshot.runtime.base import Backend, EngineBackend
 from singleshot.runtime.choose import COMPILE_FROM
 from singleshot.runtime.engines import Engines
 from singleshot.runtime.registry import Wish
@@ -342,7 +342,7 @@ class Detector:
             kept_ids=kept,
             most=self.spec.postprocess.max_detections if max_detections is None else max_detections,
             views=views or ViewPlan(),
-            takes_pictures=getattr(runner.engine, "takes_pictures", False),
+            takes_pictures=getattr(runner, "takes_pictures", False),
         )
 
     def resized(self, size: int | str | Sequence[int]) -> Detector:
@@ -426,7 +426,7 @@ class Detector:
         if self._engines.file is not None:
             raise ConfigError(no_network(self._engines.file.path, purpose))
 
-    def _backend(self, wish: Wish, settings: PostprocessConfig) -> EngineBackend:
+    def _backend(self, wish: Wish, settings: PostprocessConfig) -> Backend:
         return EngineBackend(self._engines.open(wish), settings)
 
 
@@ -435,7 +435,7 @@ def load(model: PathLike = "coco") -> Detector:
 
     Args:
         model: name of bundled weights (``coco``), a weights file of singleshot, or an exported file: an ONNX file,
-            OpenVINO's ``.xml`` ... (docs/runtime.md). Which it is, its content tells.
+            OpenVINO's ``.xml`` ... (docs/backends.md). Which it is, its content tells.
 
     Raises:
         WeightsError: no such name or file, or the file is damaged or foreign.

@@ -98,6 +98,11 @@ class EngineBackend:
         """Batches that are computed at the same time."""
         return self.engine.parallel
 
+    @property
+    def takes_pictures(self) -> bool:
+        """Whether it preprocesses by itself: batches are pictures, ``[H, W, 3]`` uint8 of any sizes."""
+        return getattr(self.engine, "takes_pictures", False)
+
     def predict(self, batch: NDArray[np.float32]) -> TimedDetections:
         """Detect in a batch ``[B, 3, H, W]``."""
         return self.engine.predict(batch, self.settings)
