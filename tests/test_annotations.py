@@ -74,6 +74,10 @@ HEAVY = {
         "supervision",
         "IPython",
         "pandas",
+        "executorch",
+        "litert_torch",
+        "ai_edge_litert",
+        "coremltools",
     ),
 }
 """The torch line, and what extras bring."""

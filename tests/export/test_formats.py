@@ -20,7 +20,7 @@ from singleshot.models.catalogue import model_names, model_spec
 from singleshot.models.config import ModelSpec
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "mobile.md"
-BEGIN, END = "<!-- presets x formats: tests/export/test_formats.py writes it -->\n", "<!-- end -->"
+BEGIN, END = "<!-- begin: written by tests/export/test_formats -->\n", "<!-- end -->"
 NAMES = ("cat", "dog")
 FORMS: tuple[dict[str, Any], ...] = (
     {"level": "raw"},
@@ -76,9 +76,7 @@ def table() -> str:
     lines = ["| models | " + " | ".join(f"`{name}`" for name in formats) + " |", "|---" * (len(formats) + 1) + "|"]
     for cells, labels in rows.items():
         whole = every <= set(labels)
-        shown = ["all presets of `singleshot models --all`"] * whole + [
-            x for x in labels if not whole or x not in every
-        ]
+        shown = ["all presets"] * whole + [x for x in labels if not whole or x not in every]
         lines.append(f"| {'; '.join(shown)} | {' | '.join(cells)} |")
     return "\n".join([*lines, "", *(f"* {reason}" for reason in reasons)]).strip() + "\n"
 
