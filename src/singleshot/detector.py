@@ -411,6 +411,7 @@ class Detector:
             ConfigError: settings that make no sense, or a detector that the format cannot carry; says why.
             MissingExtraError: a package that the format needs is not installed.
             OutputError: the file exists and may not be replaced.
+            ImageError: none of the pictures can be read.
             WeightsError: the file does not find what the detector finds. Nothing is left behind.
         """
         self._check_network("exporting")

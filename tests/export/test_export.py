@@ -16,7 +16,7 @@ from singleshot.cli import app
 from singleshot.core.postprocess import HeadGeometry
 from singleshot.core.settings import PostprocessConfig
 from singleshot.detector import Detector, load
-from singleshot.errors import ConfigError, OutputError, WeightsError
+from singleshot.errors import ConfigError, ImageError, OutputError, WeightsError
 from singleshot.export import onnx_file
 from singleshot.export.decoded import as_heads, geometry_of_decoded, settings_of_decoded
 from singleshot.export.info import ExportInfo, read_metadata
@@ -221,6 +221,17 @@ def test_the_command(toy_weights: Path, detector: Detector, tmp_path: Path, phot
     assert (again.exit_code, "replace it with --overwrite" in again.output) == (2, True)
     bare = CliRunner().invoke(app, [*command, "--overwrite", "--no-verify"])
     assert (bare.exit_code, "not compared with the detector (--no-verify)" in bare.output) == (0, True)
+
+
+def test_pictures_that_cannot_be_read_are_left_out(detector: Detector, tmp_path: Path, photos: Path) -> None:
+    bad, notes = tmp_path / "bad.png", []
+    bad.write_bytes(b"no picture")
+    done = detector.export(tmp_path / "a.onnx", level="raw", images=[bad, photos / "0.png"], note=notes.append)
+    assert done.verification.pictures == 1
+    assert any(str(bad) in line and line.endswith("not compared on it") for line in notes)
+    with pytest.raises(ImageError, match="none of the pictures to compare on can be read"):
+        detector.export(tmp_path / "b.onnx", level="raw", images=[bad], note=silent)
+    assert not (tmp_path / "b.onnx").exists()
 
 
 def test_decoded_boxes_are_heads_again() -> None:

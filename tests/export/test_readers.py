@@ -10,12 +10,10 @@ import numpy as np
 import pytest
 
 from singleshot.errors import WeightsError
-from singleshot.export import wire
 from singleshot.export.info import ANCHORS_KEY, KEY
 from singleshot.export.onnx_contents import read_contents
 from singleshot.export.onnx_reader import OnnxReader
 from singleshot.export.readers import READERS, exported_kind, read_exported
-from singleshot.export.wire import fields, numbers
 from singleshot.models.catalogue import model_spec
 
 onnx = pytest.importorskip("onnx")
@@ -144,25 +142,6 @@ def test_an_absurdly_large_file_is_not_read(path: Path) -> None:
         file.truncate(2**31 + 1)
     with pytest.raises(WeightsError, match=r"2,147,483,649 bytes; an ONNX file has at most"):
         read_exported(path)
-
-
-def test_fields_of_a_message() -> None:
-    content = b"\x08\x96\x01" + b"\x12\x02hi" + b"\x1d" + bytes(4) + b"\x21" + bytes(8)
-    found = [
-        (number, value if isinstance(value, int) else bytes(value)) for number, value in fields(memoryview(content))
-    ]
-    assert found == [(1, 150), (2, b"hi"), (3, bytes(4)), (4, bytes(8))]
-    assert list(fields(memoryview(b""))) == []
-    assert list(numbers(memoryview(b"\x01\x96\x01"))) == [1, 150]
-    for bad in (b"\x08", b"\x12\x05hi", b"\x1d\x00", b"\x0b", b"\x00\x01", b"\x08" + b"\xff" * 11):
-        with pytest.raises(ValueError):
-            list(fields(memoryview(bad)))
-
-
-def test_entries_without_end_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(wire, "MAX_FIELDS", 10)
-    with pytest.raises(ValueError, match="more than 10 entries"):
-        list(fields(memoryview(b"\x08\x01" * 11)))
 
 
 IR = """<?xml version="1.0"?>

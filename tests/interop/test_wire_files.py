@@ -19,6 +19,7 @@ from singleshot.errors import WeightsError
 from singleshot.interop.caffe.caffemodel import read_caffemodel
 from singleshot.interop.mxnet.params import read_params
 from singleshot.interop.tensorflow.graphdef import read_constants
+from singleshot.interop.wire import protobuf
 from singleshot.interop.wire.prototxt import parse_prototxt, read_prototxt
 
 ARRAY = np.arange(6, dtype=np.float32).reshape(2, 3) - 1.5
@@ -102,6 +103,13 @@ def test_caffemodel_that_makes_no_sense(content: bytes, message: str, tmp_path: 
     path.write_bytes(content)
     with pytest.raises(WeightsError, match=message):
         read_caffemodel(path)
+
+
+def test_fields_without_end_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(protobuf, "MAX_FIELDS", 10)
+    assert len(list(protobuf.fields(memoryview(b"\x08\x01" * 10)))) == 10
+    with pytest.raises(protobuf.WireError, match="more than 10 fields"):
+        list(protobuf.fields(memoryview(b"\x08\x01" * 11)))
 
 
 def test_graphdef(tmp_path: Path) -> None:

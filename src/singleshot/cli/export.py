@@ -12,7 +12,9 @@ from singleshot.cli.console import open_console, print_note, shown
 
 def export(
     model: Annotated[str, typer.Argument(metavar="MODEL", help="A weights file, or a bundled name.")],
-    format: Annotated[str, typer.Option("--format", help="Format: onnx ...")] = "onnx",
+    format: Annotated[
+        str, typer.Option("--format", help="onnx, openvino, torchscript, torch, executorch, litert or coreml.")
+    ] = "onnx",
     level: Annotated[
         str | None, typer.Option(help="raw, decoded or end2end.", show_default="the most that the format holds")
     ] = None,
@@ -35,7 +37,15 @@ def export(
 
     Examples:
 
-    * `singleshot export runs/cells/best.safetensors --format onnx`
+    * `singleshot export runs/cells/best.safetensors --dynamic --images cells`
+
+    * `singleshot export coco --format openvino --precision fp32 --out street.xml`
+
+    * `singleshot export coco --format torchscript --level raw`
+
+    The file is compared with the detector on pictures before it is moved into place; where they differ by more than the
+    precision of the weights explains, nothing is written and the exit code is 2. `predict`, `eval` and `benchmark` take
+    ONNX, OpenVINO, TorchScript, ExecuTorch and LiteRT files as `--model`.
     """
     from singleshot.detector import load
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from singleshot.core.files import is_regular
 from singleshot.errors import WeightsError
-from singleshot.export.wire import Value, fields, message, numbers, text
+from singleshot.interop.wire.protobuf import Value, fields, integers, nested, text
 
 MAX_BYTES = 2**31
 """Protocol buffers hold no more."""
@@ -84,15 +84,15 @@ def read_contents(path: Path) -> Contents:
 
 def _look_through(model: memoryview, path: Path, contents: Contents) -> None:
     has_graph = False
-    for number, value in fields(model):
+    for number, _, value in fields(model):
         if number == GRAPH:
             has_graph = True
-            _look_at_graph(message(value), path, contents, 0)
+            _look_at_graph(nested(value), path, contents, 0)
         elif number == METADATA:
-            entry = message(value)
+            entry = nested(value)
             if len(entry) > MAX_TEXT_BYTES:
                 raise ValueError("an absurdly long text")
-            parts = {at: text(part) for at, part in fields(entry)}
+            parts = {at: text(part) for at, _, part in fields(entry)}
             contents.texts[parts.get(1, "")] = parts.get(2, "")
     if not has_graph:
         raise ValueError("it holds no graph")
@@ -101,53 +101,53 @@ def _look_through(model: memoryview, path: Path, contents: Contents) -> None:
 def _look_at_graph(graph: memoryview, path: Path, contents: Contents | None, depth: int) -> None:
     if depth > MAX_DEPTH:
         raise ValueError("graphs within graphs within graphs")
-    for number, value in fields(graph):
+    for number, _, value in fields(graph):
         if number == NODE:
-            _look_at_node(message(value), path, depth)
+            _look_at_node(nested(value), path, depth)
         elif number == INITIALIZER:
-            name = _check_tensor(message(value), path)
+            name = _check_tensor(nested(value), path)
             if contents is not None:
                 contents.initializers.add(name)
         elif number == SPARSE:
-            for _, part in fields(message(value)):
+            for _, _, part in fields(nested(value)):
                 if not isinstance(part, int):
                     _check_tensor(part, path)
         elif number in (INPUT, OUTPUT) and contents is not None:
-            (contents.inputs if number == INPUT else contents.outputs).append(_port(message(value)))
+            (contents.inputs if number == INPUT else contents.outputs).append(_port(nested(value)))
 
 
 def _look_at_node(node: memoryview, path: Path, depth: int) -> None:
-    for number, value in fields(node):
+    for number, _, value in fields(node):
         if number != NODE_ATTRIBUTE:
             continue
-        for kind, part in fields(message(value)):
+        for kind, _, part in fields(nested(value)):
             if kind in (ATTRIBUTE_TENSOR, ATTRIBUTE_TENSORS):
-                _check_tensor(message(part), path)
+                _check_tensor(nested(part), path)
             elif kind in (ATTRIBUTE_GRAPH, ATTRIBUTE_GRAPHS):
-                _look_at_graph(message(part), path, None, depth + 1)
+                _look_at_graph(nested(part), path, None, depth + 1)
 
 
 def _check_tensor(tensor: memoryview, path: Path) -> str:
     """Its name, if it holds as many bytes as its shape says; else what it says would be allocated."""
     sides: list[int] = []
     kind, raw, name, packed, is_external, external = 0, None, "", False, False, {}
-    for number, value in fields(tensor):
+    for number, wire, value in fields(tensor):
         if number == DIMS:
-            sides += numbers(value)
+            sides += integers(wire, value)
         elif number == DATA_TYPE and isinstance(value, int):
             kind = value
         elif number == NAME:
             name = text(value)
         elif number == RAW_DATA:
-            raw = len(message(value))
+            raw = len(nested(value))
         elif number == LOCATION:
             is_external = value == 1
         elif number == EXTERNAL:
-            entry = {at: text(part) for at, part in fields(message(value))}
+            entry = {at: text(part) for at, _, part in fields(nested(value))}
             external[entry.get(1, "")] = entry.get(2, "")
         else:
             packed = packed or number in (4, 5, 6, 7, 10, 11)
-    if any(side >= MAX_SIDE for side in sides):
+    if any(not 0 <= side < MAX_SIDE for side in sides):
         raise ValueError(f"'{name[:80]}' claims impossible sizes")
     count = math.prod(sides)
     expected = (count * _ITEM_BITS.get(kind, 8) + 7) // 8
@@ -178,20 +178,20 @@ def _check_external(name: str, entry: dict[str, str], expected: int, path: Path)
 
 def _port(value: memoryview) -> Port:
     name, kind, shape = "", 0, None
-    for number, part in fields(value):
+    for number, _, part in fields(value):
         if number == 1:
             name = text(part)
         elif number == 2:
-            kind, shape = _type(message(part))
+            kind, shape = _type(nested(part))
     return Port(name, kind, shape)
 
 
 def _type(value: memoryview) -> tuple[int, tuple[int, ...] | None]:
     kind, shape = 0, None
-    for number, part in fields(value):
+    for number, _, part in fields(value):
         if number != 1:
             continue
-        for at, entry in fields(message(part)):
+        for at, _, entry in fields(nested(part)):
             if at == 1 and isinstance(entry, int):
                 kind = entry
             elif at == 2:
@@ -200,6 +200,6 @@ def _type(value: memoryview) -> tuple[int, tuple[int, ...] | None]:
 
 
 def _sides(shape: Value) -> Iterator[int]:
-    for number, side in fields(message(shape)):
+    for number, _, side in fields(nested(shape)):
         if number == 1:
-            yield next((int(value) for at, value in fields(message(side)) if at == 1 and isinstance(value, int)), 0)
+            yield next((int(value) for at, _, value in fields(nested(side)) if at == 1 and isinstance(value, int)), 0)

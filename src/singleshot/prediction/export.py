@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from singleshot.core.files import check_output
-from singleshot.errors import WeightsError
+from singleshot.errors import ImageError, WeightsError
 from singleshot.export.cache import weights_sha256
 from singleshot.export.info import ExportInfo
 from singleshot.export.verify import PICTURES, Verification
@@ -103,9 +104,7 @@ def _verified(
     if reason := writer.not_run():
         note(f"{path.name}: not compared with the detector: {reason}")
         return None
-    pictures, words = [read_image(file) for file in named], "yours"
-    if not pictures:
-        pictures, words = sample_pictures(PICTURES)
+    pictures, words = (_readable(named, note), "yours") if named else sample_pictures(PICTURES)
 
     def open_file(score: float) -> Run:
         if score == info.score or info.level != "end2end":
@@ -124,6 +123,23 @@ def _verified(
             "Nothing was written; `verify=False` writes it all the same"
         )
     return result
+
+
+def _readable(files: Sequence[Path], note: Callable[[str], object]) -> list[NDArray[np.uint8]]:
+    """The pictures in some files; one that cannot be read is left out, with a line.
+
+    Raises:
+        ImageError: none can be read.
+    """
+    pictures = []
+    for file in files:
+        try:
+            pictures.append(read_image(file))
+        except ImageError as error:
+            note(f"{error}; not compared on it")
+    if not pictures:
+        raise ImageError("`images`: none of the pictures to compare on can be read: name others, or leave it out")
+    return pictures
 
 
 def _files(origin: Origin, writer: ExportWriter, out: PathLike | None) -> list[Path]:

@@ -15,10 +15,13 @@ from singleshot.errors import WeightsError
 MAX_FILE_BYTES = 4 * 1024**3
 MAX_VARINT_BYTES = 10
 MAX_DIMENSIONS = 8
+MAX_FIELDS = 4_000_000
+"""Of one message. A network has some thousands of nodes, and numbers are packed."""
 
 VARINT, EIGHT_BYTES, DELIMITED, FOUR_BYTES = 0, 1, 2, 5
 Number = TypeVar("Number", bound=np.generic)
-Field = tuple[int, int, "int | memoryview"]
+Value = int | memoryview
+Field = tuple[int, int, Value]
 """(number, wire type, value): an int for varints, else the bytes."""
 
 
@@ -42,13 +45,16 @@ def fields(message: memoryview) -> Iterator[Field]:
     """All fields of a message, in order. Nothing is copied.
 
     Raises:
-        WireError: a field reaches beyond the message, or makes no sense.
+        WireError: a field reaches beyond the message, or makes no sense, or there are absurdly many.
     """
-    at, end = 0, len(message)
+    at, end, count = 0, len(message), 0
     while at < end:
+        count += 1
+        if count > MAX_FIELDS:
+            raise WireError(f"more than {MAX_FIELDS:,} fields")
         tag, at = _varint(message, at)
         number, wire = tag >> 3, tag & 7
-        value: int | memoryview
+        value: Value
         if wire == VARINT:
             value, at = _varint(message, at)
         elif wire in (EIGHT_BYTES, FOUR_BYTES, DELIMITED):
@@ -63,7 +69,7 @@ def fields(message: memoryview) -> Iterator[Field]:
         yield number, wire, value
 
 
-def text(value: int | memoryview) -> str:
+def text(value: Value) -> str:
     """A string field.
 
     Raises:
@@ -77,7 +83,7 @@ def text(value: int | memoryview) -> str:
         raise WireError("a name that is not UTF-8") from error
 
 
-def nested(value: int | memoryview) -> memoryview:
+def nested(value: Value) -> memoryview:
     """A field that is a message of its own.
 
     Raises:
@@ -88,7 +94,7 @@ def nested(value: int | memoryview) -> memoryview:
     return value
 
 
-def integers(wire: int, value: int | memoryview) -> list[int]:
+def integers(wire: int, value: Value) -> list[int]:
     """One varint, or many packed together; 64-bit, signed."""
     if isinstance(value, int):
         return [_signed(value)]
@@ -101,7 +107,7 @@ def integers(wire: int, value: int | memoryview) -> list[int]:
     return found
 
 
-def numbers(value: int | memoryview, dtype: str) -> NDArray[np.generic]:
+def numbers(value: Value, dtype: str) -> NDArray[np.generic]:
     """Numbers of fixed width, packed or alone.
 
     Args:
