@@ -88,7 +88,10 @@ def _float_package(path: Path, kind: Kind) -> Package:
     if file is None:
         return compiled_file(kind, path)
     if file.info.level != "raw" or not file.backends:
-        raise ConfigError(f"{path}: only exported files of level raw are made int8, not {file.kind} {file.info.level}")
+        raise ConfigError(
+            f"{path}: only exported files of level raw are made int8, not {file.kind} {file.info.level}: export it "
+            "again with `level='raw'`, or quantize the weights file that it was made from"
+        )
     if file.info.precision == "int8":
         raise ConfigError(f"{path}: is int8 already")
     return file.package(kind)
