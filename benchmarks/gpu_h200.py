@@ -43,9 +43,9 @@ from singleshot.models.summary import count_flops, count_parameters
 from singleshot.multibox.loss import multibox_loss
 from singleshot.runtime.torch_engine import TorchEngine
 from singleshot.runtime.torch_forward import EagerForward, Forward, build_forward, prepare_network
-from singleshot.training.config import OptimizerConfig
 from singleshot.training.loader import LoaderConfig, TrainLoader
 from singleshot.training.optimizer import build_optimizer
+from singleshot.training.optimizer_config import OptimizerConfig
 
 ROWS = ("training", "inference", "postprocess")
 GOALS = {"training": 2200.0, "inference": 4000.0}

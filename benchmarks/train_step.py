@@ -26,8 +26,8 @@ from singleshot.models.fast_conv.training import winograd_share
 from singleshot.models.network import Network
 from singleshot.models.summary import count_flops
 from singleshot.multibox.loss import multibox_loss
-from singleshot.training.config import OptimizerConfig
 from singleshot.training.optimizer import build_optimizer
+from singleshot.training.optimizer_config import OptimizerConfig
 from singleshot.training.precision import Amp, choose_amp, precision_of
 
 GOAL = 2.3

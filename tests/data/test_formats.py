@@ -17,7 +17,7 @@ from singleshot.data.convert import convert
 from singleshot.data.formats.registry import FORMATS, known_format
 from singleshot.errors import ConfigError, DataError
 from singleshot.images.read import write_image
-from singleshot.training.config import DataConfig
+from singleshot.training.data_config import DataConfig
 
 THEIRS = """
 import json

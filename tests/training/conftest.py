@@ -13,11 +13,11 @@ from engine_fakes import BATCH, IMAGES, FileStore, RandomBatches, tiny_loss, tin
 from singleshot.core.settings import PreprocessConfig
 from singleshot.images.normalise import ImageNormalizer
 from singleshot.training.checkpoint import Learner, load_checkpoint
-from singleshot.training.config import OptimizerConfig, ScheduleConfig
 from singleshot.training.ema import Ema
 from singleshot.training.guards import LossGuard
 from singleshot.training.loop import Trainer
 from singleshot.training.optimizer import build_optimizer
+from singleshot.training.optimizer_config import OptimizerConfig, ScheduleConfig
 from singleshot.training.parts import Intervals
 from singleshot.training.schedule import RunLength
 

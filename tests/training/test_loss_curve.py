@@ -18,11 +18,11 @@ from singleshot.images.normalise import ImageNormalizer
 from singleshot.multibox.anchors import default_boxes
 from singleshot.multibox.loss import multibox_loss
 from singleshot.training.checkpoint import Learner
-from singleshot.training.config import OptimizerConfig, ScheduleConfig
 from singleshot.training.guards import LossGuard
 from singleshot.training.logs import EvaluationRecord, StepRecord
 from singleshot.training.loop import Trainer
 from singleshot.training.optimizer import build_optimizer
+from singleshot.training.optimizer_config import OptimizerConfig, ScheduleConfig
 from singleshot.training.parts import Intervals
 from singleshot.training.schedule import RunLength
 

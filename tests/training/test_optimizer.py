@@ -8,7 +8,7 @@ from singleshot.errors import ConfigError
 from singleshot.models.build import build_network
 from singleshot.models.catalogue import model_spec
 from singleshot.models.layers import L2Norm
-from singleshot.training.config import OptimizerConfig, ScheduleConfig, TrainConfig
+from singleshot.training.config import TrainConfig
 from singleshot.training.optimizer import (
     build_optimizer,
     freeze_parts,
@@ -17,6 +17,7 @@ from singleshot.training.optimizer import (
     parameter_groups,
     still_norms,
 )
+from singleshot.training.optimizer_config import OptimizerConfig, ScheduleConfig
 from singleshot.training.part_names import original_names
 from singleshot.training.registry import OPTIMIZERS, SCHEDULES, OptimizerKind
 from singleshot.training.schedule import lr_factor

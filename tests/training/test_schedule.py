@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from singleshot.training.config import ScheduleConfig
+from singleshot.training.optimizer_config import ScheduleConfig
 from singleshot.training.schedule import RunLength, lr_factor
 
 PAPER = ScheduleConfig(kind="multistep", milestones=(80_000, 100_000), warmup_steps=0)

@@ -17,7 +17,8 @@ from singleshot.core.structures import Sample
 from singleshot.errors import ConfigError, DataError
 from singleshot.prediction.views import View, ViewPlan
 from singleshot.training.checks import object_sizes
-from singleshot.training.config import TilingConfig, TrainConfig
+from singleshot.training.config import TrainConfig
+from singleshot.training.data_config import TilingConfig
 from singleshot.training.loader import LoaderConfig, TrainLoader
 from singleshot.training.tiling import Tiled, cut_into_tiles, view_plan_of
 

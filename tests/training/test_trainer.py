@@ -13,10 +13,10 @@ from torch import Tensor, nn
 
 from singleshot.core.structures import Batch, HeadOutput
 from singleshot.training.checkpoint import Best
-from singleshot.training.config import OptimizerConfig, ScheduleConfig
 from singleshot.training.guards import LossGuard, NonFiniteLossError
 from singleshot.training.logs import EvaluationRecord, StepRecord
 from singleshot.training.loop import Trainer
+from singleshot.training.optimizer_config import OptimizerConfig, ScheduleConfig
 from singleshot.training.parts import Intervals
 from singleshot.training.precision import Precision
 from singleshot.training.schedule import RunLength

@@ -6,104 +6,29 @@ import logging
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from singleshot.augment.config import AugmentConfig, parse_augment, preset
 from singleshot.core.setting_errors import explain_settings
 from singleshot.core.settings import AnchorConfig, Frozen, LossConfig, MatchConfig, SizeHW, UnitFloat
-from singleshot.core.sizes import parse_batch_size, parse_size
-from singleshot.data.formats.registry import known_format
+from singleshot.core.sizes import parse_batch_size
 from singleshot.errors import ConfigError
-from singleshot.training.registry import OPTIMIZERS, SCHEDULES
+from singleshot.training.data_config import DataConfig, Reference, TilingConfig
+from singleshot.training.optimizer_config import (
+    EmaConfig,
+    NonNegative,
+    OptimizerConfig,
+    PositiveFloat,
+    PositiveInt,
+    ScheduleConfig,
+)
 
-PositiveInt = Annotated[int, Field(gt=0)]
 BatchSize = Annotated[int | Literal["auto"], BeforeValidator(lambda value: parse_batch_size(value, auto=True))]
-PositiveFloat = Annotated[float, Field(gt=0)]
-NonNegative = Annotated[float, Field(ge=0)]
-
 Unit = Literal["epochs", "steps", "minutes"]
 _log = logging.getLogger(__name__)
 
 DEFAULT_EPOCHS = 50.0
 MAX_DESCRIPTION = 200_000
-
-
-class OptimizerConfig(Frozen):
-    """How gradients change weights.
-
-    Attributes:
-        name: ``adamw``, quick on small data; ``sgd`` (with momentum), the papers'; ``adam``, ``rmsprop``, ``adadelta``;
-            or another of `OPTIMIZERS`.
-        lr: learning rate of the weights; ``auto`` takes the optimiser's usual one, scaled to the batch.
-        lr_batch: effective batch that ``lr`` was chosen for: another batch scales ``lr`` linearly (SGD) or by the root
-            (the others). ``None`` uses ``lr`` as it is.
-        momentum: of SGD; the first beta of AdamW and Adam; of RMSProp and Adadelta, how slowly squared gradients are
-            forgotten.
-        weight_decay: of weights; ``auto`` is 5e-4 for SGD and RMSProp, 0.01 for AdamW (which does not scale it by the
-            gradient's size), else 0. ``decay_norm`` and ``decay_bias`` tell about the rest.
-        decay_norm, decay_bias: whether scales of normalisation layers and biases decay too (Caffe: scales do).
-        l2_decay_factor: decay of the scales of L2Norm as a multiple of ``weight_decay`` (mxnet-ssd: .1); ``None`` is as
-            ``decay_norm`` says.
-        bias_lr_factor: learning rate of biases as a multiple (Caffe: 2).
-        bias_lr_parts: the parts whose biases ``bias_lr_factor`` is for (mxnet-ssd: ``[extras, head]``); ``None``: all.
-        lr_factors: multiples of ``lr`` by part of the network, such as ``{backbone: 0.1}``; the longest prefix counts.
-        clip_norm: largest norm of the whole gradient; ``None`` does not clip.
-    """
-
-    name: Annotated[str, AfterValidator(OPTIMIZERS.check)] = "adamw"
-    lr: PositiveFloat | Literal["auto"] = "auto"
-    lr_batch: PositiveInt | None = None
-    momentum: UnitFloat = 0.9
-    weight_decay: NonNegative | Literal["auto"] = "auto"
-    decay_norm: bool = False
-    decay_bias: bool = False
-    l2_decay_factor: NonNegative | None = None
-    bias_lr_factor: PositiveFloat = 1.0
-    bias_lr_parts: tuple[str, ...] | None = None
-    lr_factors: dict[str, NonNegative] = Field(default_factory=dict)
-    clip_norm: PositiveFloat | None = None
-
-
-class ScheduleConfig(Frozen):
-    """How the learning rate moves; positions are in the unit of the run's length (epochs, steps or minutes).
-
-    Attributes:
-        kind: ``multistep`` multiplies by ``gamma`` at each milestone; ``cosine`` falls to ``final_factor`` at the end;
-            ``constant``; or another of `SCHEDULES`.
-        milestones: positions of the drops of ``multistep``.
-        gamma: factor of each drop.
-        final_factor: where ``cosine`` ends, as a fraction of the learning rate.
-        warmup_steps: optimiser steps of linear warm-up, always in steps.
-        warmup_factor: where warm-up begins, as a fraction of the learning rate.
-    """
-
-    kind: Annotated[str, AfterValidator(SCHEDULES.check)] = "cosine"
-    milestones: tuple[PositiveFloat, ...] = ()
-    gamma: UnitFloat = 0.1
-    final_factor: UnitFloat = 0.0
-    warmup_steps: Annotated[int, Field(ge=0)] = 50
-    warmup_factor: UnitFloat = 0.1
-
-    @model_validator(mode="after")
-    def _milestones_fit(self) -> Self:
-        if self.kind == "multistep" and not self.milestones:
-            raise ValueError("multistep needs milestones, such as [80000, 100000]")
-        if self.kind in ("cosine", "constant") and self.milestones:
-            raise ValueError(f"milestones mean nothing to a {self.kind} schedule; use kind: multistep")
-        if list(self.milestones) != sorted(set(self.milestones)):
-            raise ValueError(f"milestones must rise; they are {list(self.milestones)}")
-        return self
-
-
-class EmaConfig(Frozen):
-    """Moving average of the weights; the average is what is evaluated and saved.
-
-    Attributes:
-        decay: of the average once it is warm. It starts low, ``(1 + t) / (10 + t)``, so that a short run averages over
-            its last tenth and not over its start.
-    """
-
-    decay: Annotated[float, Field(gt=0, lt=1)] = 0.9998
 
 
 class CheckpointConfig(Frozen):
@@ -124,29 +49,6 @@ class CheckpointConfig(Frozen):
                 "keep says how many numbered checkpoints stay, but every does not say how often one is made"
             )
         return self
-
-
-class TilingConfig(Frozen):
-    """Training on tiles of the pictures beside whole ones, as `ViewPlan` looks at them (docs/small-objects.md).
-
-    Attributes:
-        tile: (height, width) of tiles in pixels; a side or ``HEIGHTxWIDTH``, too.
-        overlap: of neighbouring tiles, as a share of their side.
-        inside: a tile teaches the objects of which at least this share of the area lies in it; their boxes end there.
-        empty: tiles and pictures without objects in an epoch, as a multiple of those with some; drawn anew each time.
-    """
-
-    tile: Annotated[SizeHW, BeforeValidator(lambda value: parse_size(value, "tile"))]
-    overlap: Annotated[float, Field(ge=0, lt=1)] = 0.2
-    inside: Annotated[float, Field(gt=0, le=1)] = 0.5
-    empty: NonNegative = 0.5
-
-    @model_validator(mode="before")
-    @classmethod
-    def _has_a_size(cls, data: Any) -> Any:
-        if isinstance(data, Mapping) and data.get("tile") is None:
-            raise ValueError("`overlap` and the like are of tiles: give their size, such as `tile=640`")
-        return data
 
 
 def _metric_name(name: Any) -> Any:
@@ -205,66 +107,6 @@ class EvaluationConfig(Frozen):
     @classmethod
     def _names_of_today(cls, data: Any) -> Any:
         return renamed(data, "batch", "batch_size")
-
-
-def _names(value: Any) -> Any:
-    """``person,dog`` as a list; a tuple stays one."""
-    return [name.strip() for name in value.split(",") if name.strip()] if isinstance(value, str) else value
-
-
-class DataConfig(Frozen):
-    """The data of a run.
-
-    Attributes:
-        path: a folder or file that ``singleshot data check`` understands.
-        train, val: splits to learn from and to evaluate on, several joined by ``+``; ``auto`` takes the data set's own,
-            or divides it where it has none; a recipe's ``auto`` is what its result was published for
-            (``reference.splits``). ``val: none`` never evaluates.
-        bad_data: ``skip`` repairs or leaves out bad records, ``error`` refuses them.
-        format: of the labels; ``auto`` takes the one that explains most images.
-        classes: the classes to learn, in this order; objects of others are left out. ``None`` takes the data's.
-        lower_names: take class names in lower case, so that ``Person`` and ``person`` are one class.
-    """
-
-    path: str
-    train: str = "auto"
-    val: str = "auto"
-    bad_data: Literal["skip", "error"] = "skip"
-    format: Annotated[str, AfterValidator(known_format)] = "auto"
-    classes: Annotated[tuple[str, ...], BeforeValidator(_names), Field(min_length=1)] | None = None
-    lower_names: bool = False
-
-
-class SplitConfig(Frozen):
-    """The splits of a published result.
-
-    Attributes:
-        train: to learn from.
-        val: to measure on; ``none`` where the labels are not public.
-    """
-
-    train: str
-    val: str
-
-
-class Reference(Frozen):
-    """The published result that a recipe is after.
-
-    Attributes:
-        train, test: the data of the published run, in words.
-        splits: the same as names of splits; VOC's devkit and COCO are divided so, other data has its own.
-        metric: its name, such as ``VOC07 mAP`` or ``COCO AP``.
-        value, tolerance: in percent; a run further below than ``tolerance`` has not reproduced it.
-        source: where the number and the schedule were published.
-    """
-
-    train: str
-    test: str
-    splits: SplitConfig | None = None
-    metric: str
-    value: PositiveFloat
-    tolerance: PositiveFloat
-    source: str
 
 
 class TrainConfig(Frozen):

@@ -13,9 +13,9 @@ from torch import Tensor, nn
 from singleshot.core.structures import Batch, HeadOutput, RefineOutput
 from singleshot.images.normalise import ImageNormalizer
 from singleshot.training.checkpoint import Best, Learner, RunState
-from singleshot.training.config import ScheduleConfig
 from singleshot.training.guards import LossGuard, interruption
 from singleshot.training.logs import EvaluationRecord, Observer, StepRecord
+from singleshot.training.optimizer_config import ScheduleConfig
 from singleshot.training.parts import BatchStream, Criterion, Intervals, Monitor, Store
 from singleshot.training.precision import Precision
 from singleshot.training.schedule import RunLength, lr_factor

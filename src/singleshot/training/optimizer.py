@@ -12,7 +12,7 @@ from torch import nn
 
 from singleshot.errors import ConfigError
 from singleshot.models.layers import L2Norm
-from singleshot.training.config import OptimizerConfig
+from singleshot.training.optimizer_config import OptimizerConfig
 from singleshot.training.part_names import is_named, matching
 from singleshot.training.registry import OPTIMIZERS
 

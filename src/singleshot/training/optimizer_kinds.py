@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import optim
 
-from singleshot.training.config import OptimizerConfig
+from singleshot.training.optimizer_config import OptimizerConfig
 from singleshot.training.registry import OPTIMIZERS, OptimizerKind
 
 Groups = list[dict[str, Any]]

@@ -14,7 +14,7 @@ from singleshot.core.registry import Registry
 if TYPE_CHECKING:
     import torch
 
-    from singleshot.training.config import OptimizerConfig, ScheduleConfig
+    from singleshot.training.optimizer_config import OptimizerConfig, ScheduleConfig
 
 
 @dataclass(frozen=True, slots=True)

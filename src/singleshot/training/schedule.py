@@ -6,7 +6,8 @@ import bisect
 import math
 from dataclasses import dataclass
 
-from singleshot.training.config import ScheduleConfig, Unit
+from singleshot.training.config import Unit
+from singleshot.training.optimizer_config import ScheduleConfig
 from singleshot.training.registry import SCHEDULES
 
 

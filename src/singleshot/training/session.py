@@ -20,7 +20,8 @@ from singleshot.errors import SingleshotError
 from singleshot.training.build import build_loader, build_trainer
 from singleshot.training.checkpoint import RunState
 from singleshot.training.checks import check_samples
-from singleshot.training.config import Reference, TrainConfig
+from singleshot.training.config import TrainConfig
+from singleshot.training.data_config import Reference
 from singleshot.training.fingerprint import check_classes, compare_fingerprint, fingerprint, keep_fingerprint
 from singleshot.training.held_out import HeldOut
 from singleshot.training.loader import TrainLoader, explaining_workers

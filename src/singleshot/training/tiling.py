@@ -12,7 +12,8 @@ from singleshot.core.structures import Sample
 from singleshot.core.wording import counted
 from singleshot.errors import DataError
 from singleshot.prediction.views import View, ViewPlan
-from singleshot.training.config import TilingConfig, TrainConfig
+from singleshot.training.config import TrainConfig
+from singleshot.training.data_config import TilingConfig
 
 LEAST_SHARE = 1 / 40
 """A whole picture teaches objects from this share of its side on: 8 pixels of an input of 300. Tiles have the rest."""
