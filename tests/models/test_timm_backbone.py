@@ -64,7 +64,9 @@ def timm(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_missing_timm_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "timm", None)
-    with pytest.raises(MissingExtraError, match=r"timm:net.*pip install 'timm>=1.0'  .singleshot's extra 'backbones'"):
+    with pytest.raises(
+        MissingExtraError, match=r"timm:net.*pip install 'timm>=1.0' 'torch>=2.6'  .singleshot's extra 'backbones'"
+    ):
         build_backbone(BackboneConfig(name="timm:net"))
 
 

@@ -55,7 +55,7 @@ def test_the_example_trains_is_kept_and_resumes(scenes: Path, tmp_path: Path, mo
     spec = read_spec("run/last.safetensors")
     assert spec == describe(
         {"name": "detector"} | yaml.safe_load(example()), singleshot.data.open(scenes).class_map.names
-    ).model_copy(update={"provenance": spec.provenance})
+    ).model_copy(update={"provenance": spec.provenance, "objects": spec.objects})
     assert singleshot.load("run/last.safetensors").predict(np.zeros((50, 60, 3), np.uint8)).class_names
     kept = read_config(Path("run/config.yaml"))
     assert kept.model == {"name": "detector"} | yaml.safe_load(example())

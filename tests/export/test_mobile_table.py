@@ -1,6 +1,6 @@
 """The page of the other formats: its table of what goes where, and its line for TensorRT.
 
-``python tests/export/test_formats.py`` writes the table.
+``python tests/export/test_mobile_table.py`` writes the table.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from singleshot.models.catalogue import model_names, model_spec
 from singleshot.models.config import ModelSpec
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "mobile.md"
-BEGIN, END = "<!-- begin: written by tests/export/test_formats -->\n", "<!-- end -->"
+BEGIN, END = "<!-- begin: written by tests/export/test_mobile_table -->\n", "<!-- end -->"
 NAMES = ("cat", "dog")
 FORMS: tuple[dict[str, Any], ...] = (
     {"level": "raw"},
