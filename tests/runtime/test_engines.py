@@ -221,9 +221,9 @@ def test_a_damaged_int8_file(precision: str, fresh: Path, messages: pytest.LogCa
         else:
             for _ in range(2):
                 assert "int8" not in detector.predictor(backend="openvino").backend.name
-            (record,) = messages.records
-            assert str(path) in record.getMessage()
-            assert f"singleshot quantize {fresh}" in record.getMessage()
+            (said,) = [r.getMessage() for r in messages.records if r.levelname == "WARNING"]
+            assert str(path) in said
+            assert said.count(f"singleshot quantize {fresh}") == 1
 
 
 def test_a_graph_that_the_engine_cannot_read_is_named(fresh: Path) -> None:

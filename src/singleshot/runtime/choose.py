@@ -193,4 +193,5 @@ def refuse_int8(source: Source, path: Path, kind: str, error: WeightsError, quie
     is_new = path not in source.refused
     source.refused.add(path)
     if is_new and not quietly and source.weights is not None:
-        _log.warning("%s; not used: %s", error, remedy(source.weights, kind))
+        advice = remedy(source.weights, kind)
+        _log.warning("%s; not used", error if advice in str(error) else f"{error}; {advice}")
