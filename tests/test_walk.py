@@ -74,7 +74,7 @@ def has_saved(run: Path) -> bool:
     return (run / "state.pt").is_file()
 
 
-@pytest.mark.slow
+@pytest.mark.heavy
 def test_three_formats_three_ways_to_the_same_detector(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, one_thread: None
 ) -> None:

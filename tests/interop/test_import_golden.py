@@ -16,8 +16,16 @@ from singleshot.core.postprocess import PaddedDetections
 from singleshot.detector import Detector
 from singleshot.multibox.decode import postprocess
 
-LIGHT = ("torchvision_ssdlite320_c21_s2", "lufficc_mobilenet_v2_ssd320_s5")
-CASES = [pytest.param(one, marks=() if one.file in LIGHT else pytest.mark.slow, id=one.file) for one in GOLDEN]
+LIGHT = ("torchvision_ssdlite320_c91_s1", "lufficc_mobilenet_v2_ssd320_s5")
+# Another file of the same system has the same layers.
+HEAVY = ("lufficc_vgg_ssd512_c21_s4", "torchvision_ssd300_vgg16_c91_s1", "torchvision_ssdlite320_c21_s2")
+
+
+def marks(file: str) -> pytest.MarkDecorator | tuple[()]:
+    return pytest.mark.heavy if file in HEAVY else () if file in LIGHT else pytest.mark.slow
+
+
+CASES = [pytest.param(one, marks=marks(one.file), id=one.file) for one in GOLDEN]
 
 
 @pytest.mark.parametrize("golden", CASES)

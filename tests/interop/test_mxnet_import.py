@@ -28,10 +28,17 @@ HEADS = {
 }  # fmt: skip
 HEADS["mxnet_dssd_resnet101_321"] = HEADS["mxnet_dssd_vgg16_reduced_300"]
 
+LARGE = ("mxnet_dssd_resnet101_321", True)
+
 
 @pytest.mark.slow
-@pytest.mark.parametrize("with_symbol", [False, True])
-@pytest.mark.parametrize("name", HEADS)
+@pytest.mark.parametrize(
+    ("name", "with_symbol"),
+    [
+        *((name, symbol) for name in HEADS for symbol in (False, True) if (name, symbol) != LARGE),
+        pytest.param(*LARGE, marks=pytest.mark.heavy),
+    ],
+)
 def test_whole_networks(name: str, with_symbol: bool, reference: Path, tmp_path: Path) -> None:
     golden = dict(np.load(reference / "golden/networks" / f"{name}.npz"))
     rule = json.loads(str(golden["params"]))

@@ -106,7 +106,7 @@ def checkpoint(folder: Path, network: str, prefix: str, symbol: dict[str, object
     return path
 
 
-@pytest.mark.parametrize("with_symbol", [False, True])
+@pytest.mark.parametrize("with_symbol", [False, pytest.param(True, marks=pytest.mark.heavy)])
 def test_the_depth_in_a_name_is_no_size(with_symbol: bool, tmp_path: Path) -> None:
     path = checkpoint(tmp_path, "densenet121", "ssd_densenet121_300", {} if with_symbol else None)
     spec, state, report = read_foreign(path)

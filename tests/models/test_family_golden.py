@@ -36,7 +36,7 @@ def test_heads_and_anchors_of_ssd(reference: Path) -> None:
     [
         pytest.param("mxnet_ssd_vgg16_reduced_300", marks=pytest.mark.heavy),  # DSSD below has all of its layers
         "mxnet_dssd_vgg16_reduced_300",
-        "mxnet_dssd_resnet101_321",
+        pytest.param("mxnet_dssd_resnet101_321", marks=pytest.mark.heavy),  # the importer's test computes its heads
     ],
 )
 def test_whole_network(name: str, reference: Path) -> None:

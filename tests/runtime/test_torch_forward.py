@@ -290,6 +290,7 @@ def test_what_torch_cannot_compile(detector: Detector, monkeypatch: pytest.Monke
         detector.predict(np.zeros((40, 60, 3), np.uint8), backend="torch", device="cpu", compile=True)
 
 
+@pytest.mark.heavy
 @pytest.mark.skipif(not HAS_COMPILER, reason="no C++ compiler")
 def test_compiled_finds_the_same() -> None:
     class Small(nn.Module):
