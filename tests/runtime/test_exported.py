@@ -16,9 +16,9 @@ from singleshot.core.postprocess import HeadGeometry
 from singleshot.core.settings import CoderConfig, PostprocessConfig, Variances
 from singleshot.detector import Detector, load
 from singleshot.errors import ConfigError, WeightsError
+from singleshot.export.decoded import as_heads
 from singleshot.export.int8_file import int8_path
 from singleshot.export.readers import exported_kind, read_exported
-from singleshot.runtime.exported import as_heads
 from singleshot.runtime.postprocess import choose_form
 from singleshot.training.config import TrainConfig
 from singleshot.training.start import _source_file

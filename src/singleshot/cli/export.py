@@ -64,7 +64,8 @@ def export(
             overwrite=overwrite,
             note=lambda line: print_note(console, shown(line)),
         )
-    size_mb = sum(file.stat().st_size for file in done.files) / 1e6
+    parts = [part for file in done.files for part in (file, *file.rglob("*")) if part.is_file()]
+    size_mb = sum(part.stat().st_size for part in parts) / 1e6
     if done.verification:
         typer.echo(f"Verified on {done.verification}")
     typer.echo(f"{shown(done.path)}: {size_mb:.1f} MB, {done.info.level}, {done.info.precision}")

@@ -101,7 +101,7 @@ def evaluate(
         lower_names: take the data set's class names in lower case, when ``data`` is a path.
         on_progress: called after each image.
         on_result: called with each image's result, such as the ``write`` of a sink.
-        on_note: is told which tiles ``tile="auto"`` chose.
+        on_note: is told which tiles ``tile="auto"`` chose, and what an exported file does differently.
 
     Returns:
         All numbers; ``result.save(folder)`` writes JSON and an HTML report.
@@ -119,13 +119,17 @@ def evaluate(
     )
     _check_measurable(dataset, detector.class_names, use_difficult)
     name = detector.spec.name if isinstance(model, Detector) else str(model)
+    file = detector.exported
+    clips = file is not None and file.info.level == "end2end" and detector.spec.postprocess.clip == "none"
+    if clips:
+        on_note(f"{name}: the file ends boxes at the picture, which its weights do not: AP may differ from theirs")
     predictor = detector.predictor(
         score,
         nms_iou=nms_iou,
         max_detections=max_detections,
         agnostic=agnostic,
         top_k=top_k,
-        clip=None,
+        clip=True if clips else None,
         backend=backend,
         precision=precision,
         device=device,

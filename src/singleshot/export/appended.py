@@ -37,6 +37,8 @@ def read_appended(path: Path) -> dict[str, str]:
     if not zipfile.is_zipfile(path):
         return {}
     texts = read_texts(path)
+    if not texts:
+        return texts
     with zipfile.ZipFile(path) as archive, path.open("rb") as file:
         size = min(entry.header_offset for entry in archive.infolist())
         if DIGEST in texts and hashlib.sha256(file.read(size)).hexdigest() != texts[DIGEST]:

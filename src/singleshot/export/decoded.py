@@ -18,11 +18,13 @@ def as_heads(boxes_xyxy: NDArray[np.float32], scores: NDArray[np.float32]) -> He
         boxes_xyxy: pixels of the network input, ``[B, A, 4]``.
         scores: of the public classes, ``[B, A, C]``.
     """
-    low, high = boxes_xyxy[..., :2], boxes_xyxy[..., 2:]
+    wide, likely = boxes_xyxy.astype(np.float64), scores.astype(np.float64)
+    low, high = wide[..., :2], wide[..., 2:]
     with np.errstate(divide="ignore"):  # a side of 0 is the exponential of minus infinity, a score of 1 its sigmoid
         sides = np.log((high - low).clip(min=0))
-        logits = np.log(scores) - np.log1p(-scores)
-    return [np.concatenate([(low + high) / 2, sides], axis=-1), logits]
+        logits = np.log(likely) - np.log1p(-likely)
+    codes = np.concatenate([(low + high) / 2, sides], axis=-1)
+    return [codes.astype(np.float32), logits.astype(np.float32)]
 
 
 def geometry_of_decoded(anchors: int, size_hw: tuple[int, int], classes: int) -> HeadGeometry:

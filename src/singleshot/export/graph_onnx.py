@@ -132,10 +132,11 @@ class _Rows(NamedTuple):
 
 def _thresholds(graph: Nodes, settings: PostprocessConfig, suppresses_at: bool) -> tuple[str, str, str]:
     iou = 1.0 if settings.nms == "none" else settings.nms_iou
+    names = [name if name != "nms_iou" or settings.nms != "none" else "" for name in THRESHOLDS]  # nothing to replace
     least, given, most = (
         graph.constant(np.array([value], dtype), name)
         for name, value, dtype in zip(
-            THRESHOLDS,
+            names,
             (settings.score_threshold, iou, settings.max_detections),
             (np.float32, np.float32, np.int64),
             strict=True,

@@ -59,7 +59,11 @@ def int8_of(weights: Path | None, kind: str) -> Path:
         raise WeightsError(
             "`precision='int8'` needs a weights file with an int8 file beside it: save the detector first"
         )
-    if int8_info(weights, kind) is None:
+    try:
+        info = int8_info(weights, kind)
+    except WeightsError as error:
+        raise WeightsError(f"{error}; {remedy(weights, kind)}") from error
+    if info is None:
         raise WeightsError(f"{weights}: has no int8 file of its own; {remedy(weights, kind)}")
     return int8_path(weights, kind)
 

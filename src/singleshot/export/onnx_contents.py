@@ -130,7 +130,7 @@ def _look_at_node(node: memoryview, path: Path, depth: int) -> None:
 def _check_tensor(tensor: memoryview, path: Path) -> str:
     """Its name, if it holds as many bytes as its shape says; else what it says would be allocated."""
     sides: list[int] = []
-    kind, raw, name, packed, is_external, external = 0, None, "", False, False, {}
+    kind, raw, name, is_external, external = 0, None, "", False, {}
     for number, wire, value in fields(tensor):
         if number == DIMS:
             sides += integers(wire, value)
@@ -145,8 +145,6 @@ def _check_tensor(tensor: memoryview, path: Path) -> str:
         elif number == EXTERNAL:
             entry = {at: text(part) for at, _, part in fields(nested(value))}
             external[entry.get(1, "")] = entry.get(2, "")
-        else:
-            packed = packed or number in (4, 5, 6, 7, 10, 11)
     if any(not 0 <= side < MAX_SIDE for side in sides):
         raise ValueError(f"'{name[:80]}' claims impossible sizes")
     count = math.prod(sides)

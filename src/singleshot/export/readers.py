@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from singleshot.core.files import is_regular
 from singleshot.core.registry import Registry
-from singleshot.errors import ConfigError, SingleshotError, WeightsError
+from singleshot.errors import ConfigError, MissingExtraError, SingleshotError, WeightsError
 from singleshot.export.cache import weights_sha256
 from singleshot.export.conversion import as_openvino
 from singleshot.export.info import ExportInfo
@@ -82,7 +82,9 @@ class ExportedFile:
         except SingleshotError:
             raise
         except ImportError as error:
-            raise WRITERS.get(self.kind).available() or error from error
+            package = (error.name or self.kind).partition(".")[0].replace("_", "-")
+            extra = "train" if package == "torch" else self.kind
+            raise MissingExtraError(package, extra, f"{self.path}: running it") from error
         except Exception as error:  # runtimes' errors have no base of their own
             raise unreadable(self.path, error) from error
 

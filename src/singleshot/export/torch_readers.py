@@ -58,7 +58,7 @@ class TorchReader:
         """Torch unpickles what such a file holds, whatever that is."""
         raise WeightsError(
             f"{path}: is a program of torch.export, whose reading runs any code in it: load the weights file that it "
-            "was made from, or a file that `format='torchscript'` or `format='onnx'` gives"
+            "was made from, or export those as ONNX: 'singleshot export WEIGHTS --format onnx'"
         )
 
 

@@ -15,9 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from singleshot.core.files import check_output
-from singleshot.errors import ImageError, WeightsError
+from singleshot.errors import ConfigError, ImageError, WeightsError
 from singleshot.export.cache import weights_sha256
 from singleshot.export.info import ExportInfo
+from singleshot.export.int8_file import int8_path
 from singleshot.export.verify import PICTURES, Verification
 from singleshot.export.verify import verify as run_both
 from singleshot.export.writers import ExportWish, ExportWriter, Origin, Run, plan_export
@@ -60,8 +61,12 @@ def export_detector(
     writer, info = plan_export(origin.spec, wish)
     files = _files(origin, writer, out)
     named = _named_pictures(images, note)
+    sources = [*named, *([origin.weights] if origin.weights else [])]
+    if origin.weights and info.precision == "int8":
+        sources.append(int8_path(origin.weights, writer.name))
     for file in files:
-        check_output(file, overwrite=overwrite, sources=[*named, *([origin.weights] if origin.weights else [])])
+        if not (overwrite and _is_package(file)):
+            check_output(file, overwrite=overwrite, sources=sources)
     sha256 = weights_sha256(origin.weights) if origin.weights else ""
     made_with = f"singleshot {__version__}, torch {version('torch')}"
     info = info.model_copy(update={"weights_sha256": sha256, "made_with": made_with})
@@ -151,7 +156,14 @@ def _files(origin: Origin, writer: ExportWriter, out: PathLike | None) -> list[P
         path = weights.with_suffix(first) if weights is not None and is_own else Path(f"{origin.spec.name}{first}")
     else:
         path = Path(out)
+        if path.suffix != first and first in (".xml", ".mlpackage"):  # their own tools refuse other names
+            raise ConfigError(f"`out={str(path)!r}`: {writer.title} needs a name that ends in {first}")
     return [path, *(path.with_suffix(suffix) for suffix in others)]
+
+
+def _is_package(path: Path) -> bool:
+    """Whether it is what Core ML calls a file: a folder with a manifest."""
+    return path.suffix == ".mlpackage" and (path / "Manifest.json").is_file() and not path.is_symlink()
 
 
 def _move(new: Path, place: Path) -> None:

@@ -89,8 +89,8 @@ def _float_package(path: Path, kind: Kind) -> Package:
         return compiled_file(kind, path)
     if file.info.level != "raw" or not file.backends:
         raise ConfigError(
-            f"{path}: only exported files of level raw are made int8, not {file.kind} {file.info.level}: export it "
-            "again with `level='raw'`, or quantize the weights file that it was made from"
+            f"{path}: only exported files of level raw are made int8, not {file.kind} {file.info.level}: quantize the "
+            "weights file that it was made from, or export that anew: 'singleshot export WEIGHTS --level raw'"
         )
     if file.info.precision == "int8":
         raise ConfigError(f"{path}: is int8 already")

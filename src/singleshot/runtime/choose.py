@@ -6,6 +6,7 @@ One look at the wish, the machine and the files gives a `Plan`; whatever is buil
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from pathlib import Path
 from typing import cast
 
@@ -39,6 +40,9 @@ def choose_plan(source: Source, wish: Wish) -> Plan:
     """
     if source.file is not None and not _is_run_by_ours(source.file):
         return _plan_of_file(source.file, wish)
+    if source.file is not None and source.file.info.precision == "int8":
+        _check_precision(source.file, "int8", wish)
+        wish = replace(wish, precision=AUTO)  # the file is int8 already
     name = choose_runtime(source, wish)
     runtime = RUNTIMES.get(name)
     if problem := runtime.fits(wish):
@@ -107,9 +111,17 @@ def _plan_of_file(file: ExportedFile, wish: Wish) -> Plan:
     if problem := only_torch(wish, file.kind):
         raise ConfigError(problem)
     own = "fp32" if file.info.precision == "fp16" else file.info.precision
-    if wish.precision not in (AUTO, own):
-        raise ConfigError(f"`precision='{wish.precision}'`: {file.path} computes in {own}: leave it out")
+    _check_precision(file, own, wish)
     return Plan(file.kind)
+
+
+def _check_precision(file: ExportedFile, own: str, wish: Wish) -> None:
+    """Refuse to compute in another precision than a file's."""
+    if wish.precision not in (AUTO, own):
+        raise ConfigError(
+            f"`precision='{wish.precision}'`: {file.path} computes in {own}: say `precision='{own}'` or "
+            f"`precision='auto'`"
+        )
 
 
 def _without_torch(preferred: str) -> str:

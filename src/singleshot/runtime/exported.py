@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 
 from singleshot.core.once import ForkSafeLock
 from singleshot.core.postprocess import HeadGeometry, Heads
-from singleshot.core.settings import ALL_DETECTIONS, CoderConfig, PostprocessConfig, PreprocessConfig, Variances
+from singleshot.core.settings import ALL_DETECTIONS, PostprocessConfig, PreprocessConfig
 from singleshot.errors import ConfigError, SingleshotError
+from singleshot.export.decoded import as_heads, geometry_of_decoded, settings_of_decoded
 from singleshot.export.readers import ExportedFile, FileRun, unreadable
 from singleshot.images.preprocess import preprocess_image
 from singleshot.runtime.base import Engine, TimedDetections
@@ -23,10 +24,6 @@ from singleshot.runtime.postprocess import FirstFitting, choose_form
 Pictures = Sequence[NDArray[np.uint8]]
 
 _log = logging.getLogger(__name__)
-
-_UNIT = CoderConfig(variances=Variances(1.0, 1.0, 1.0, 1.0), max_log_ratio=None)
-_LIMIT = 80.0
-"""Of logits and logarithms: beyond, their exponentials leave float32."""
 
 
 class BatchEngine:
@@ -48,7 +45,7 @@ class BatchEngine:
         self._run = file.open()
         self._lock = ForkSafeLock()
         self._is_raw = file.info.level == "raw"
-        self._form, self._rules = _form(file), _rules(file)
+        self._form, self._classes = _form(file), len(file.spec.class_names)
 
     def predict(self, batch: NDArray[np.float32], settings: PostprocessConfig) -> TimedDetections:
         """Detect in a batch ``[B, 3, H, W]``; may be called from several threads, which wait for each other."""
@@ -58,8 +55,8 @@ class BatchEngine:
         middle = perf_counter()
         heads: Heads = [np.ascontiguousarray(part, dtype=np.float32) for part in found]
         if not self._is_raw:
-            heads = as_heads(*heads)
-        detections = self._form(heads, settings.model_copy(update=self._rules))
+            heads, settings = as_heads(*heads), settings_of_decoded(settings, self._classes)
+        detections = self._form(heads, settings)
         return TimedDetections(detections, middle - start, perf_counter() - middle)
 
 
@@ -77,34 +74,7 @@ def _form(file: ExportedFile) -> FirstFitting:
     size_hw, classes = spec.preprocess.size_hw, len(spec.class_names)
     if file.info.level == "raw":
         return choose_form(HeadGeometry(file.anchors_cxcywh, spec.coder, size_hw, classes))
-    unit = np.tile(np.array([0, 0, 1, 1], dtype=np.float32), (len(file.anchors_cxcywh), 1))
-    return choose_form(HeadGeometry(unit, _UNIT, size_hw, classes))
-
-
-def _rules(file: ExportedFile) -> dict[str, Any]:
-    """What of the settings is another for decoded boxes: their scores are of the public classes only."""
-    if file.info.level == "raw":
-        return {}
-    return {"score_function": "sigmoid", "class_columns": tuple(range(len(file.spec.class_names)))}
-
-
-def as_heads(boxes_xyxy: NDArray[np.float32], scores: NDArray[np.float32]) -> Heads:
-    """Decoded boxes as heads, so that one postprocessing does for both: codes to a unit box, and logits of a sigmoid.
-
-    Args:
-        boxes_xyxy: ``[B, A, 4]``.
-        scores: ``[B, A, C]``.
-
-    Returns:
-        ``box_codes [B, A, 4]`` for anchors (0, 0, 1, 1) with variances of 1, and ``class_logits [B, A, C]``.
-    """
-    low, high = boxes_xyxy[..., :2].astype(np.float64), boxes_xyxy[..., 2:].astype(np.float64)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        sides = np.log(np.maximum(high - low, 0)).clip(-_LIMIT, _LIMIT)
-        wide = scores.astype(np.float64)
-        logits = (np.log(wide) - np.log1p(-wide)).clip(-_LIMIT, _LIMIT)
-    codes = np.concatenate([(low + high) / 2, sides], axis=-1)
-    return [codes.astype(np.float32), logits.astype(np.float32)]
+    return choose_form(geometry_of_decoded(len(file.anchors_cxcywh), size_hw, classes))
 
 
 class PictureEngine:
@@ -210,12 +180,15 @@ def file_thresholds(file: ExportedFile, settings: PostprocessConfig) -> dict[str
     for name, value in held.items():
         wanted = getattr(settings, name)
         if name in file.thresholds:
-            told[name] = wanted
+            pairs = len(file.anchors_cxcywh) * len(file.spec.class_names)  # more cannot be found
+            told[name] = min(wanted, pairs) if name == "max_detections" else wanted
         elif (name == "score_threshold" and wanted < value) or (name == "nms_iou" and wanted != value):
-            setting = "score" if name == "score_threshold" else name
-            raise ConfigError(
-                f"`{setting}={wanted:g}`: {file.path} has {value:g} built in: leave it out, or export again with it"
+            setting, remedy = (
+                ("score", "export again with it")
+                if name == "score_threshold"
+                else (name, "export level decoded, whose NMS is done here")
             )
+            raise ConfigError(f"`{setting}={wanted:g}`: {file.path} has {value:g} built in: leave it out, or {remedy}")
         elif name == "max_detections" and wanted > value and wanted != ALL_DETECTIONS:
             raise ConfigError(f"`{name}={wanted:g}`: {file.path} gives {value:g} at most: leave it out")
     if settings.clip == "none" and own.clip != "none":
