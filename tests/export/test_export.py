@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +19,10 @@ from singleshot.core.settings import PostprocessConfig
 from singleshot.detector import Detector, load
 from singleshot.errors import ConfigError, ImageError, OutputError, WeightsError
 from singleshot.export import onnx_file
+from singleshot.export.compiled import compiled_file
 from singleshot.export.decoded import as_heads, geometry_of_decoded, settings_of_decoded
 from singleshot.export.info import ExportInfo, read_metadata
+from singleshot.export.int8_file import int8_path
 from singleshot.export.onnx_nodes import OPSET
 from singleshot.export.verify import Found, counterparts
 from singleshot.export.writers import WRITERS, ExportWish, plan_export
@@ -203,6 +206,18 @@ def test_every_preset_goes_into_onnx_and_openvino(name: str) -> None:
     for format in SUFFIX:
         for level in WRITERS.get(format).levels:
             plan_export(spec, ExportWish(format, level, dynamic=level == "end2end"))
+
+
+def test_names_that_cannot_be(detector: Detector, toy_weights: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"OpenVINO needs a name that ends in \.xml"):
+        detector.export(tmp_path / "street", format="openvino")
+    weights = tmp_path / "own.safetensors"
+    weights.write_bytes(toy_weights.read_bytes())
+    info = compiled_file("onnx", weights).info.model_copy(update={"quantized": True})
+    int8 = replace(compiled_file("onnx", weights), info=info).save(int8_path(weights, "onnx"))
+    with pytest.raises(OutputError, match="is a source of this run"):
+        load(weights).export(int8, precision="int8", overwrite=True)
+    assert set(os.listdir(tmp_path)) == {weights.name, int8.name}
 
 
 def test_int8_needs_its_file(detector: Detector, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import pickle
 import shutil
 from pathlib import Path
@@ -19,9 +20,11 @@ from singleshot.errors import ConfigError, WeightsError
 from singleshot.export.decoded import as_heads
 from singleshot.export.int8_file import int8_path
 from singleshot.export.readers import exported_kind, read_exported
+from singleshot.images.read import write_image
 from singleshot.runtime.postprocess import choose_form
 from singleshot.training.config import TrainConfig
 from singleshot.training.start import _source_file
+from singleshot.weights.file import read_spec, read_state
 
 pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")
@@ -77,6 +80,39 @@ def test_finds_what_torch_finds(name: str, folder: Path, detector: Detector) -> 
         assert np.allclose(ours.scores, theirs.scores, atol=1e-4)
         assert np.allclose(ours.boxes_xyxy, theirs.boxes_xyxy, atol=2e-2)
     assert len(model.predict([], SCORE)) == 0
+
+
+@pytest.mark.parametrize("change", [{"nms": "none"}, {"clip": "none"}])
+def test_a_dialect_survives_in_a_file(change: dict[str, str], weights: Path, tmp_path: Path) -> None:
+    """Without NMS nothing is suppressed; boxes that may leave the picture end there in a file."""
+    spec = read_spec(weights)
+    spec = spec.model_copy(update={"postprocess": spec.postprocess.model_copy(update=change)})
+    own = Detector(spec, read_state(weights))
+    path = own.export(tmp_path / "a.onnx", dynamic=True, verify=False, note=lambda line: None).path
+    ours, theirs = (model.predict(noise(), SCORE) for model in (load(path), own))
+    assert ours.class_ids.tolist() == theirs.class_ids.tolist()
+    assert np.allclose(ours.boxes_xyxy, theirs.boxes_xyxy, atol=2e-2)
+    many = load(path).predict(noise(), SCORE, max_detections=10**9)
+    assert len(many) >= len(ours)
+
+
+def test_evaluation_of_a_file_that_ends_boxes_at_the_picture(weights: Path, tmp_path: Path) -> None:
+    spec = read_spec(weights)
+    spec = spec.model_copy(update={"postprocess": spec.postprocess.model_copy(update={"clip": "none"})})
+    detector = Detector(spec, read_state(weights))
+    path = detector.export(tmp_path / "a.onnx", dynamic=True, verify=False, note=lambda line: None).path
+    write_image(tmp_path / "photo.png", noise())
+    name = spec.class_names[0]
+    labels = {
+        "images": [{"id": 1, "file_name": "photo.png", "width": noise().shape[1], "height": noise().shape[0]}],
+        "categories": [{"id": 1, "name": name}],
+        "annotations": [{"id": 1, "image_id": 1, "category_id": 1, "bbox": [2, 2, 20, 20], "area": 400, "iscrowd": 0}],
+    }
+    (tmp_path / "labels.json").write_text(json.dumps(labels))
+    notes: list[str] = []
+    result = singleshot.evaluate(path, tmp_path / "labels.json", on_note=notes.append)
+    assert len(result.detections)
+    assert any("ends boxes at the picture" in line for line in notes)
 
 
 def test_a_name_says_nothing(folder: Path, tmp_path: Path) -> None:
