@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 import pytest
 
-from singleshot.errors import ConfigError, ImageError
+from singleshot.errors import ConfigError, ImageError, MissingExtraError
 from singleshot.prediction.frames import Frame
 from singleshot.prediction.live import LiveConfig, LiveSource, is_live_address, without_password
 from singleshot.prediction.video import FrameChoice
@@ -135,6 +135,19 @@ def test_what_cannot_be_opened_is_an_error_without_its_password() -> None:
     assert without_password("rtsp://me:secret@host:554/1") == "rtsp://***@host:554/1"
     assert without_password("rtsp://host/1") == "rtsp://host/1"
     with pytest.raises(ImageError, match="/dev/video97"), LiveSource("97"):
+        pass
+
+
+def test_what_goes_wrong_in_the_thread_is_raised_to_who_reads(monkeypatch: pytest.MonkeyPatch, camera: Camera) -> None:
+    def broken(*args: object) -> None:
+        raise ValueError("a fault")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(LiveSource, "_check_size", broken)
+        with LiveSource(camera.url) as frames, pytest.raises(ValueError, match="a fault"):
+            list(frames)
+    monkeypatch.setattr("singleshot.prediction.video.find_spec", lambda name: None)
+    with pytest.raises(MissingExtraError), LiveSource("0"):
         pass
 
 

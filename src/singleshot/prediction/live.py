@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Literal, Self
 from urllib.parse import urlsplit
 
 from singleshot.core.lazy import lazy_module
-from singleshot.errors import ConfigError, ImageError
+from singleshot.errors import ConfigError, ImageError, MissingExtraError
 from singleshot.images.read import MAX_PIXELS
 from singleshot.prediction.frames import Frame
 from singleshot.prediction.video import FrameChoice, describe, open_container, reason, too_large, upright
@@ -111,7 +111,7 @@ class LiveSource:
         self._choice, self._tell, self._max_pixels = choice or FrameChoice(), tell, max_pixels
         self._changed = threading.Condition()
         self._waiting: deque[tuple[av.VideoFrame, int, float]] = deque()
-        self._error: ImageError | None = None
+        self._error: Exception | None = None
         self._opened = self._is_silent = False
         self._end = threading.Event()
         self._heard = time.monotonic()
@@ -158,6 +158,8 @@ class LiveSource:
             taken = self._waiting.popleft() if self._waiting else None
             self._changed.notify_all()
             silence = time.monotonic() - self._heard
+        if taken is None and self._error is not None:
+            raise self._error
         if taken is not None:
             self._is_silent = False
             frame, index, time_s = taken
@@ -176,8 +178,17 @@ class LiveSource:
             frame = self.take()
             if frame is not None:
                 yield frame
+        if self._error is not None:
+            raise self._error
 
     def _run(self) -> None:
+        """What goes wrong in this thread is raised where frames are read, which would wait for ever."""
+        try:
+            self._follow()
+        except Exception as error:
+            self._fail(error)
+
+    def _follow(self) -> None:
         """Open, read to the end, and open again."""
         wait_s, picker, begin = self.config.first_wait_s, self._choice.picks(), 0.0
         while not self._end.is_set():
@@ -230,6 +241,8 @@ class LiveSource:
                         if isinstance(frame, av.VideoFrame):
                             self._check_size(frame)
                             yield frame
+        except MissingExtraError:  # the next line would import what is missing
+            raise
         except (av.FFmpegError, OSError) as error:
             raise ImageError(f"{self.name}: {reason(error)}") from error
         except ImageError as error:
@@ -259,7 +272,7 @@ class LiveSource:
         if self.reconnections:
             self._tell(f"{self.name}: back")
 
-    def _fail(self, error: ImageError) -> None:
+    def _fail(self, error: Exception) -> None:
         with self._changed:
             self._error = error
             self._end.set()

@@ -197,7 +197,7 @@ class Predictor:
             category_ids=self.category_ids,
         )
         if len(parts) > 1:
-            detections = merge(detections, self.views, self.most)
+            detections = merge(detections, self.views, self.most if self.kept_ids is None else None)
         if self.kept_ids is not None:
             detections = detections[np.isin(detections.class_ids, self.kept_ids)][: self.most]
         return Prediction(frame, detections)

@@ -126,8 +126,9 @@ def _published(reference: Reference | None) -> PublishedSplits | None:
 def _held_out(setup: Setup) -> HeldOut | None:
     if setup.val_set is None:
         return None
-    config = setup.config
-    return HeldOut(setup.start.spec, setup.val_set, config.evaluation, view_plan_of(config) if config.tiling else None)
+    config, spec = setup.config, setup.start.spec
+    views = view_plan_of(config, spec) if config.tiling else None
+    return HeldOut(spec, setup.val_set, config.evaluation, views)
 
 
 def _fit(trainer: Trainer, setup: Setup, folder: Path, held_out: HeldOut | None, transcript: Transcript) -> TrainResult:

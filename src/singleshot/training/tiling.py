@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from singleshot.core.structures import Sample
 from singleshot.core.wording import counted
 from singleshot.errors import DataError
+from singleshot.models.config import ModelSpec
 from singleshot.prediction.views import View, ViewPlan
 from singleshot.training.config import TrainConfig
 from singleshot.training.data_config import TilingConfig
@@ -69,14 +70,16 @@ class Tiled:
         return found
 
 
-def view_plan_of(config: TrainConfig) -> ViewPlan:
+def view_plan_of(config: TrainConfig, spec: ModelSpec) -> ViewPlan:
     """How held-out pictures are looked at: as ``predict --tile`` does.
 
     Args:
         config: of a run on tiles.
+        spec: the detector's.
     """
     assert config.tiling is not None
-    return ViewPlan(config.tiling.tile, config.tiling.overlap, agnostic=config.evaluation.agnostic)
+    agnostic = config.evaluation.agnostic or spec.postprocess.class_agnostic
+    return ViewPlan(config.tiling.tile, config.tiling.overlap, agnostic=agnostic)
 
 
 def cut_into_tiles(samples: Sequence[Sample], config: TilingConfig) -> Tiled:
