@@ -125,6 +125,20 @@ def test_silence_is_told_and_may_end_the_run(camera: Camera) -> None:
     assert "given up" in told[-1]
 
 
+def test_a_server_that_accepts_and_sends_nothing_is_silent(monkeypatch: pytest.MonkeyPatch) -> None:
+    def none(self: LiveSource) -> Iterator[Frame]:
+        self._say_opened()
+        return iter(())
+
+    monkeypatch.setattr(LiveSource, "_frames", none)
+    told: list[str] = []
+    config = LiveConfig(stalled_s=0.1, give_up_s=0.3, first_wait_s=0.01, longest_wait_s=0.02)
+    with LiveSource("rtsp://camera/1", config, tell=told.append) as frames:
+        assert not list(frames)
+    assert frames.reconnections > 1
+    assert [line.rpartition(";")[2] for line in told] == [" opening it again", " waiting", " given up"]
+
+
 def test_what_cannot_be_opened_is_an_error_without_its_password() -> None:
     with (
         pytest.raises(ImageError, match=r"http://\*\*\*@127\.0\.0\.1:9/x: .*refused") as caught,

@@ -264,7 +264,11 @@ def test_images_from_standard_input_and_from_an_address(tmp_path: Path) -> None:
     assert len(json.loads(Path("l/detections.json").read_text())["images"]) == 1
 
 
-def test_what_moves() -> None:
+def test_what_moves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("2012").mkdir()
+    assert not is_moving("2012")
+    assert is_moving("2013")
     moving = ["0", "clip.MP4", "rtsp://a/b", "http://host/stream", "https://host/a.jpg", "-"]
     still = ["a.jpg", "photos", "*.png", "@list.txt", "photos.zip", "s3://bucket/a.jpg"]
     assert [is_moving(text) for text in moving + still] == [True] * 6 + [False] * 6

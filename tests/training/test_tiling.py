@@ -71,6 +71,11 @@ def test_what_a_tile_teaches(boxes: list[tuple[float, ...]], expected: dict[Any,
     assert not tiled.lost
 
 
+def test_what_shows_a_crowd_alone_teaches_nothing() -> None:
+    crowd = picture((10, 10, 60, 60), (120, 20, 150, 50), iscrowd=np.array([True, False]))
+    assert [sample.part_xyxy for sample in cut_into_tiles([crowd], TILES).samples] == [None, RIGHT]
+
+
 def test_pictures_without_objects_are_background_as_a_whole_and_in_tiles() -> None:
     tiled = cut_into_tiles([picture(), picture((5, 5, 25, 25))], TILES)
     assert [len(sample) for sample in tiled.samples] == [0, 0, 0, 1, 1, 0]

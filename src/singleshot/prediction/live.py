@@ -190,13 +190,15 @@ class LiveSource:
 
     def _follow(self) -> None:
         """Open, read to the end, and open again."""
-        wait_s, picker, begin = self.config.first_wait_s, self._choice.picks(), 0.0
+        wait_s, picker, begin, is_lost = self.config.first_wait_s, self._choice.picks(), 0.0, False
         while not self._end.is_set():
             try:
                 for frame in self._frames():
                     now = time.monotonic()
                     begin = begin or now
-                    wait_s = self.config.first_wait_s
+                    if is_lost:
+                        self._tell(f"{self.name}: back")
+                    wait_s, is_lost = self.config.first_wait_s, False
                     if picker.ended(now - begin) or picker.done:
                         self._finish()
                         return
@@ -212,8 +214,9 @@ class LiveSource:
                 why = str(error).removeprefix(f"{self.name}: ")
             if self._end.is_set():
                 return
-            if wait_s == self.config.first_wait_s:
+            if not is_lost:
                 self._tell(f"{self.name}: {why}; opening it again")
+            is_lost = True
             self._pause(wait_s)
             wait_s = min(2 * wait_s, self.config.longest_wait_s)
             self.reconnections += 1
@@ -266,11 +269,10 @@ class LiveSource:
 
     def _say_opened(self) -> None:
         with self._changed:
+            if not self._opened:  # later only pictures are signs of life: a server may accept, and send none
+                self._heard = time.monotonic()
             self._opened = True
-            self._heard = time.monotonic()
             self._changed.notify_all()
-        if self.reconnections:
-            self._tell(f"{self.name}: back")
 
     def _fail(self, error: Exception) -> None:
         with self._changed:

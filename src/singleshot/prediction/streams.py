@@ -33,6 +33,8 @@ STDIN = "-"
 
 def is_moving(source: str) -> bool:
     """Whether a source is no file or folder of images, by how it is written: a video, a camera, an address, ``-``."""
+    if os.path.isdir(source):  # one of photos may be called 2012
+        return False
     if source == STDIN or is_live_address(source) or is_address(source):
         return True
     return Path(source).suffix.lower() in VIDEO_SUFFIXES

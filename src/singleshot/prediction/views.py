@@ -141,8 +141,8 @@ def tiles(size_hw: tuple[int, int], tile_hw: tuple[int, int], overlap: float) ->
     rows, columns = (_starts(*sides, overlap) for sides in zip(size_hw, tile_hw, strict=True))
     if len(rows) * len(columns) > _MOST_VIEWS:
         raise ConfigError(
-            f"tiles of {tile_hw[1]} x {tile_hw[0]} pixels make {len(rows) * len(columns):,} of a picture of "
-            f"{width} x {height}: choose larger ones by `tile`"
+            f"tiles of {tile_hw[0]} x {tile_hw[1]} pixels make {len(rows) * len(columns):,} of a picture of "
+            f"{height} x {width} (height x width): choose larger ones by `tile`"
         )
     return [View(x, y, min(x + tile_hw[1], width), min(y + tile_hw[0], height)) for y in rows for x in columns]
 

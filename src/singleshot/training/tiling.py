@@ -104,7 +104,7 @@ def cut_into_tiles(samples: Sequence[Sample], config: TilingConfig) -> Tiled:
         own = list(_views_of(sample, plan, config.inside))
         taught = np.any([keep for _, keep, _ in own], axis=0)
         lost += int((~taught & ~sample.iscrowd).sum())
-        useful = [(view, keep) for view, keep, shows in own if keep.any() or not shows]
+        useful = [(view, keep) for view, keep, shows in own if (keep & ~sample.iscrowd).any() or not shows]
         left_out += len(own) - len(useful)
         made += [_sample(sample, view, keep) for view, keep in useful]
     tiled = Tiled(tuple(made), config, len(samples), left_out, lost)
