@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 
 from singleshot.errors import ConfigError, ImageError, MissingExtraError
+from singleshot.prediction.addresses import without_password
 from singleshot.prediction.frames import Frame
-from singleshot.prediction.live import LiveConfig, LiveSource, is_live_address, without_password
+from singleshot.prediction.live import LiveConfig, LiveSource, is_live_address
 from singleshot.prediction.video import FrameChoice
 
 pytest.importorskip("av")
@@ -148,6 +149,9 @@ def test_what_cannot_be_opened_is_an_error_without_its_password() -> None:
     assert "secret" not in str(caught.value)
     assert without_password("rtsp://me:secret@host:554/1") == "rtsp://***@host:554/1"
     assert without_password("rtsp://host/1") == "rtsp://host/1"
+    for unclear in ("rtsp://me:secret@cam:port/1", "rtsp://me:secret@[::1/1"):
+        assert without_password(unclear) == "rtsp://***"
+        assert is_live_address(unclear)
     with pytest.raises(ImageError, match="/dev/video97"), LiveSource("97"):
         pass
 
@@ -158,7 +162,7 @@ def test_what_goes_wrong_in_the_thread_is_raised_to_who_reads(monkeypatch: pytes
 
     with monkeypatch.context() as patch:
         patch.setattr(LiveSource, "_check_size", broken)
-        with LiveSource(camera.url) as frames, pytest.raises(ValueError, match="a fault"):
+        with pytest.raises(ValueError, match="a fault"), LiveSource(camera.url) as frames:
             list(frames)
     monkeypatch.setattr("singleshot.prediction.video.find_spec", lambda name: None)
     with pytest.raises(MissingExtraError), LiveSource("0"):

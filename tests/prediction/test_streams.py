@@ -17,7 +17,7 @@ from singleshot.core.postprocess import PaddedArrays, PaddedDetections
 from singleshot.detector import Detector
 from singleshot.errors import ConfigError, ImageError
 from singleshot.prediction.frames import Prediction
-from singleshot.prediction.streams import is_moving, start_of
+from singleshot.prediction.streams import Moving, is_moving, start_of
 from singleshot.prediction.video import Video
 
 pytest.importorskip("av")
@@ -262,6 +262,16 @@ def test_images_from_standard_input_and_from_an_address(tmp_path: Path) -> None:
     code, output = predict("@list.txt", "--out", "l")
     assert code == 0, output
     assert len(json.loads(Path("l/detections.json").read_text())["images"]) == 1
+
+
+def test_passwords_of_videos_and_of_one_source_of_several_are_not_told() -> None:
+    address = "http://me:secret@127.0.0.1:9/clip.mp4"
+    with pytest.raises(ImageError, match=r"^http://\*\*\*@127\.0\.0\.1:9/clip\.mp4: cannot be opened") as caught:
+        Video(address)
+    assert "secret" not in str(caught.value)
+    with Moving([address, address]) as moving:
+        for failure in moving:
+            assert "secret" not in f"{failure.path}{failure.error}"  # type: ignore[union-attr]
 
 
 def test_what_moves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

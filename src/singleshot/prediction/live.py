@@ -13,11 +13,11 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING, Literal, Self
-from urllib.parse import urlsplit
 
 from singleshot.core.lazy import lazy_module
 from singleshot.errors import ConfigError, ImageError, MissingExtraError
 from singleshot.images.read import MAX_PIXELS
+from singleshot.prediction.addresses import without_password
 from singleshot.prediction.frames import Frame
 from singleshot.prediction.video import FrameChoice, describe, open_container, reason, too_large, upright
 
@@ -65,16 +65,8 @@ class LiveConfig:
 
 def is_live_address(source: str) -> bool:
     """Whether an address is a stream by its scheme, or a camera: ``rtsp://...``, ``0``, ``/dev/video0``."""
-    return source.isdecimal() or source.startswith("/dev/video") or urlsplit(source).scheme.lower() in STREAMING
-
-
-def without_password(source: str) -> str:
-    """An address as it may be printed."""
-    parts = urlsplit(source)
-    if parts.password is None and parts.username is None:
-        return source
-    host = parts.hostname or ""
-    return parts._replace(netloc=f"***@{host}{f':{parts.port}' if parts.port else ''}").geturl()
+    scheme = source.partition("://")[0] if "://" in source else ""
+    return source.isdecimal() or source.startswith("/dev/video") or scheme.lower() in STREAMING
 
 
 class LiveSource:
@@ -229,7 +221,7 @@ class LiveSource:
         """
         source, options = _opening(self.source, self.config.stalled_s, again=self._opened)
         try:
-            with open_container(source, **options) as container:
+            with open_container(source, self.name, **options) as container:
                 describe(self.name, container, self._max_pixels)
                 stream = container.streams.video[0]
                 stream.thread_type = "SLICE"  # threads over frames would hold some back
@@ -248,8 +240,6 @@ class LiveSource:
             raise
         except (av.FFmpegError, OSError) as error:
             raise ImageError(f"{self.name}: {reason(error)}") from error
-        except ImageError as error:
-            raise ImageError(str(error).replace(source, self.name)) from None
 
     def _check_size(self, frame: av.VideoFrame) -> None:
         problem = too_large(self.name, frame.width, frame.height, self._max_pixels)
@@ -303,7 +293,7 @@ def _opening(source: str, timeout_s: float, *, again: bool) -> tuple[str, dict[s
     options = {"flags": "low_delay"}  # and no "nobuffer": it drops what was probed, and with that the first key frame
     if source.startswith("/dev/video"):
         return source, {"format": "v4l2", "options": {}}
-    if urlsplit(source).scheme.lower().startswith("rtsp"):
+    if source.lower().startswith("rtsp"):
         options |= {"rtsp_transport": "tcp"}
     if again:
         options |= {"fpsprobesize": "0", "analyzeduration": "100000"}  # microseconds: counting frames takes a second
