@@ -16,6 +16,7 @@ from singleshot.core.postprocess import PaddedArrays, PaddedDetections
 from singleshot.core.settings import PreprocessConfig
 from singleshot.errors import ConfigError
 from singleshot.models.config import ObjectSizes
+from singleshot.prediction import pipeline
 from singleshot.prediction.frames import Frame
 from singleshot.prediction.pipeline import Predictor
 from singleshot.prediction.view_settings import view_plan
@@ -118,7 +119,9 @@ def test_boxes_come_back_to_where_they_are_in_the_picture(flip: bool) -> None:
     assert result.detections.boxes_xyxy.tolist() == [[101, 73, 102, 74]]  # type: ignore[union-attr]
 
 
-def test_tiles_of_several_pictures_are_batched_and_kept_apart() -> None:
+@pytest.mark.parametrize("most_input", [2**28, 0])
+def test_tiles_of_several_pictures_are_batched_and_kept_apart(most_input: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pipeline, "_MOST_INPUT", most_input)
     images = [np.zeros((60, 60 + 20 * number, 3), dtype=np.uint8) for number in range(3)]
     for number, image in enumerate(images):
         image[30, 40 + number, 0] = 255

@@ -24,8 +24,8 @@ MERGE_AT = 0.5
 _MOST_VIEWS = 4096
 """More tiles of one picture are a mistyped size."""
 
-_BLOCK = 512
-"""Boxes that are compared with all others at once: bounds the memory."""
+_PAIRS = 2**22
+"""Pairs of boxes that are compared at once: bounds the memory."""
 
 _ZOOM = 2 / 3
 """Side of the parts that test-time augmentation enlarges, of the picture's."""
@@ -208,8 +208,9 @@ def suppress(
 def _covering(boxes: NDArray[np.float32], plan: ViewPlan) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Pairs of a box and a worse one that it covers, sorted by the better; boxes are compared a block at a time."""
     better, worse = [], []
-    for begin in range(0, len(boxes), _BLOCK):
-        block = boxes[begin : begin + _BLOCK]
+    step = max(1, _PAIRS // len(boxes))
+    for begin in range(0, len(boxes), step):
+        block = boxes[begin : begin + step]
         rows, columns = np.nonzero(_overlap(block, boxes[begin:], smaller=plan.merge != "nms") > plan.merge_at)
         later = columns > rows
         better.append(rows[later] + begin)
