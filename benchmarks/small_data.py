@@ -143,8 +143,9 @@ def train_here(run: Run) -> dict[str, Any]:
             console=Console(file=sys.stderr),
         )
         measured = {}
+        tiling = {key[7:]: value for key, value in run.settings.items() if key in ("tiling.tile", "tiling.overlap")}
         for which, path in ((BEST, result.best), (LAST, result.last)):
-            metrics = singleshot.evaluate(path, run.data, "test", backend="torch").coco
+            metrics = singleshot.evaluate(path, run.data, "test", backend="torch", **tiling).coco
             measured |= {f"{which}_{name}": metrics[name] for name in METRICS}
     return {**measured, "steps": result.steps, "seconds": result.duration_s}
 
@@ -219,9 +220,15 @@ def main() -> int:
     parser.add_argument("--out", type=Path, default=Path("small_data.jsonl"), help="results, a line each")
     parser.add_argument("--weights", choices=(BEST, LAST), default=BEST, help="which weights the table shows")
     options = parser.parse_args()
+    wrong = [word for word in options.words if "/" in word.partition(":")[0] and not Path(word).is_dir()]
+    if wrong:
+        parser.error(f"no such folder: {wrong[0]}")
     folders = [Path(word) for word in options.words if Path(word).is_dir()]
     recipes = [parse_recipe(word) for word in options.words if not Path(word).is_dir()] or [parse_recipe("default")]
     sets = [path for path in find_sets(folders) if not options.only or path.name in options.only]
+    for what, names in (("sets", [path.name for path in sets]), ("recipes", [recipe[0] for recipe in recipes])):
+        if len(set(names)) < len(names):
+            parser.error(f"two {what} are called {max(names, key=names.count)}: results are kept by name")
     runs = [
         Run(*recipe, str(data), seed, options.minutes, options.first)
         for seed, data, recipe in product(range(options.seeds), sets, recipes)

@@ -43,3 +43,24 @@ def test_the_mean_is_of_sets_that_all_recipes_have(capsys: pytest.CaptureFixture
     lines = capsys.readouterr().out.splitlines()
     assert any("mean of 1" in line and "45.0 (+5.0)" in line for line in lines)
     assert sum("two" in line for line in lines) == 1
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["no/such"], "no such folder: no/such"),
+        (["a/photos", "b/photos"], "two sets are called photos"),
+        (["a/photos", "fast:optimizer.lr=1e-3", "fast:optimizer.lr=2e-3"], "two recipes are called fast"),
+    ],
+)
+def test_folders_that_are_missing_and_names_given_twice_are_refused(
+    words: list[str], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(small_data, "find_sets", lambda folders: folders)
+    monkeypatch.setattr("sys.argv", ["small_data.py", *words])
+    for name in ("a", "b"):
+        Path(name, "photos").mkdir(parents=True)
+    with pytest.raises(SystemExit):
+        small_data.main()
+    assert message in capsys.readouterr().err

@@ -352,14 +352,15 @@ model {{
     }} }}
     post_processing {{
       batch_non_max_suppression {{
-        score_threshold: 0.3 iou_threshold: 0.5 max_detections_per_class: 20 max_total_detections: 50
+        score_threshold: 0.3 iou_threshold: 0.5 max_detections_per_class: 20 max_total_detections: 50 {nms}
       }}
-      score_converter: {converter}
+      score_converter: {converter} {post}
     }}
+    {own}
   }}
 }}
 """
-GOOD = {"width": "160", "scale": "5.0", "more": "", "converter": "SOFTMAX"}
+GOOD = {"width": "160", "scale": "5.0", "more": "", "converter": "SOFTMAX", "nms": "", "post": "", "own": ""}
 
 
 @pytest.fixture(scope="module")
@@ -386,6 +387,10 @@ def test_pipeline_decides(arrays: Arrays, tmp_path: Path) -> None:
         ({"more": "interpolated_scale_aspect_ratio: 0.0"}, "not supported .interpolated_scale_aspect_ratio"),
         ({"more": "reduce_boxes_in_lowest_layer: false"}, "boxes per cell"),
         ({"converter": "IDENTITY"}, "IDENTITY: supported are SIGMOID and SOFTMAX"),
+        ({"own": "add_background_class: false"}, "no column for background"),
+        ({"nms": "use_class_agnostic_nms: true"}, "soft or across classes"),
+        ({"nms": "soft_nms_sigma: 0.5"}, "soft or across classes"),
+        ({"post": "logit_scale: 2.0"}, "divides logits by 2"),
     ],
 )
 def test_settings_that_are_refused(arrays: Arrays, change: dict[str, str], message: str, tmp_path: Path) -> None:

@@ -11,9 +11,10 @@ import cv2
 import numpy as np
 import pytest
 
-from singleshot.errors import ConfigError, ImageError
+from singleshot.errors import ConfigError, ImageError, MissingExtraError
+from singleshot.prediction.addresses import without_password
 from singleshot.prediction.frames import Frame
-from singleshot.prediction.live import LiveConfig, LiveSource, is_live_address, without_password
+from singleshot.prediction.live import LiveConfig, LiveSource, is_live_address
 from singleshot.prediction.video import FrameChoice
 
 pytest.importorskip("av")
@@ -125,6 +126,20 @@ def test_silence_is_told_and_may_end_the_run(camera: Camera) -> None:
     assert "given up" in told[-1]
 
 
+def test_a_server_that_accepts_and_sends_nothing_is_silent(monkeypatch: pytest.MonkeyPatch) -> None:
+    def none(self: LiveSource) -> Iterator[Frame]:
+        self._say_opened()
+        return iter(())
+
+    monkeypatch.setattr(LiveSource, "_frames", none)
+    told: list[str] = []
+    config = LiveConfig(stalled_s=0.1, give_up_s=0.3, first_wait_s=0.01, longest_wait_s=0.02)
+    with LiveSource("rtsp://camera/1", config, tell=told.append) as frames:
+        assert not list(frames)
+    assert frames.reconnections > 1
+    assert [line.rpartition(";")[2] for line in told] == [" opening it again", " waiting", " given up"]
+
+
 def test_what_cannot_be_opened_is_an_error_without_its_password() -> None:
     with (
         pytest.raises(ImageError, match=r"http://\*\*\*@127\.0\.0\.1:9/x: .*refused") as caught,
@@ -134,7 +149,23 @@ def test_what_cannot_be_opened_is_an_error_without_its_password() -> None:
     assert "secret" not in str(caught.value)
     assert without_password("rtsp://me:secret@host:554/1") == "rtsp://***@host:554/1"
     assert without_password("rtsp://host/1") == "rtsp://host/1"
+    for unclear in ("rtsp://me:secret@cam:port/1", "rtsp://me:secret@[::1/1"):
+        assert without_password(unclear) == "rtsp://***"
+        assert is_live_address(unclear)
     with pytest.raises(ImageError, match="/dev/video97"), LiveSource("97"):
+        pass
+
+
+def test_what_goes_wrong_in_the_thread_is_raised_to_who_reads(monkeypatch: pytest.MonkeyPatch, camera: Camera) -> None:
+    def broken(*args: object) -> None:
+        raise ValueError("a fault")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(LiveSource, "_check_size", broken)
+        with pytest.raises(ValueError, match="a fault"), LiveSource(camera.url) as frames:
+            list(frames)
+    monkeypatch.setattr("singleshot.prediction.video.find_spec", lambda name: None)
+    with pytest.raises(MissingExtraError), LiveSource("0"):
         pass
 
 

@@ -94,6 +94,10 @@ def test_what_cannot_be_continued_is_refused(photos: Path, monkeypatch: pytest.M
     before = contents(Path("parts"))
     for options, words in (
         (["--score", "0.5"], "was begun with --score 0.02"),
+        (["--merge", "union"], "was begun with --merge nms: continue so, not with --merge union"),
+        (["--no-clip"], "was begun with --clip: continue so, not with --no-clip"),
+        (["--nms-iou", "0.4"], "was begun without --nms-iou: continue so, not with --nms-iou 0.4"),
+        (["--classes", "person,car"], "was begun without --classes: continue so, not with --classes person,car"),
         (["--overwrite"], "do not overwrite it"),
         (["--save", "json,video"], "--save video cannot be continued"),
         (["--track"], "videos and tracks"),

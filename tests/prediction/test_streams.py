@@ -17,7 +17,7 @@ from singleshot.core.postprocess import PaddedArrays, PaddedDetections
 from singleshot.detector import Detector
 from singleshot.errors import ConfigError, ImageError
 from singleshot.prediction.frames import Prediction
-from singleshot.prediction.streams import is_moving, start_of
+from singleshot.prediction.streams import Moving, is_moving, start_of
 from singleshot.prediction.video import Video
 
 pytest.importorskip("av")
@@ -264,7 +264,21 @@ def test_images_from_standard_input_and_from_an_address(tmp_path: Path) -> None:
     assert len(json.loads(Path("l/detections.json").read_text())["images"]) == 1
 
 
-def test_what_moves() -> None:
+def test_passwords_of_videos_and_of_one_source_of_several_are_not_told() -> None:
+    address = "http://me:secret@127.0.0.1:9/clip.mp4"
+    with pytest.raises(ImageError, match=r"^http://\*\*\*@127\.0\.0\.1:9/clip\.mp4: cannot be opened") as caught:
+        Video(address)
+    assert "secret" not in str(caught.value)
+    with Moving([address, address]) as moving:
+        for failure in moving:
+            assert "secret" not in f"{failure.path}{failure.error}"  # type: ignore[union-attr]
+
+
+def test_what_moves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("2012").mkdir()
+    assert not is_moving("2012")
+    assert is_moving("2013")
     moving = ["0", "clip.MP4", "rtsp://a/b", "http://host/stream", "https://host/a.jpg", "-"]
     still = ["a.jpg", "photos", "*.png", "@list.txt", "photos.zip", "s3://bucket/a.jpg"]
     assert [is_moving(text) for text in moving + still] == [True] * 6 + [False] * 6

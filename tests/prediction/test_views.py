@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -14,6 +16,8 @@ from singleshot.core.postprocess import PaddedArrays, PaddedDetections
 from singleshot.core.settings import PreprocessConfig
 from singleshot.errors import ConfigError
 from singleshot.models.config import ObjectSizes
+from singleshot.prediction import pipeline
+from singleshot.prediction.frames import Frame
 from singleshot.prediction.pipeline import Predictor
 from singleshot.prediction.view_settings import view_plan
 from singleshot.prediction.views import View, ViewPlan, merge, suppress, tiles
@@ -115,7 +119,9 @@ def test_boxes_come_back_to_where_they_are_in_the_picture(flip: bool) -> None:
     assert result.detections.boxes_xyxy.tolist() == [[101, 73, 102, 74]]  # type: ignore[union-attr]
 
 
-def test_tiles_of_several_pictures_are_batched_and_kept_apart() -> None:
+@pytest.mark.parametrize("most_input", [2**28, 0])
+def test_tiles_of_several_pictures_are_batched_and_kept_apart(most_input: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pipeline, "_MOST_INPUT", most_input)
     images = [np.zeros((60, 60 + 20 * number, 3), dtype=np.uint8) for number in range(3)]
     for number, image in enumerate(images):
         image[30, 40 + number, 0] = 255
@@ -128,6 +134,18 @@ def test_tiles_of_several_pictures_are_batched_and_kept_apart() -> None:
     assert len(list(many.stream([images[0]], 1))) == 1
     assert set(backend.seen) == {1}
     assert sum(backend.seen) == len(many.views.views((60, 60)))
+
+
+def test_other_classes_do_not_push_out_the_wanted_ones_of_tiles() -> None:
+    predictor, _ = dot_predictor(ViewPlan((50, 50)))
+    boxes = np.array([[[0, 0, 5, 5], [10, 10, 15, 15], [20, 20, 25, 25]]] * 2, np.float32)
+    scores = np.array([[0.9, 0.8, 0.7]] * 2, np.float32)
+    several = PaddedDetections(boxes, scores, np.array([[0, 0, 1]] * 2), np.array([3, 3]))
+    frame = Frame(np.zeros((60, 50, 3), np.uint8))
+    views = [View(0, 0, 50, 50), View(0, 10, 50, 60)]
+    wanted = replace(predictor, class_names=("car", "person"), most=2, kept_ids=(1,))
+    assert wanted.finish(several, 0, frame, views).detections.class_ids.tolist() == [1, 1]
+    assert len(replace(wanted, kept_ids=None).finish(several, 0, frame, views).detections) == 2
 
 
 def test_small_objects_are_found_in_tiles(reference) -> None:  # type: ignore[no-untyped-def]

@@ -12,14 +12,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import singleshot
 from singleshot.augment.pipeline import Augmenter
 from singleshot.core.structures import Sample
 from singleshot.errors import ConfigError, DataError
+from singleshot.prediction.view_settings import view_plan
 from singleshot.prediction.views import View, ViewPlan
 from singleshot.training.checks import object_sizes
 from singleshot.training.config import TrainConfig
 from singleshot.training.data_config import TilingConfig
 from singleshot.training.loader import LoaderConfig, TrainLoader
+from singleshot.training.sampler import EpochOrder, thin_out
 from singleshot.training.tiling import Tiled, cut_into_tiles, view_plan_of
 
 TILES = TilingConfig(tile=(100, 100), overlap=0.2)
@@ -66,6 +69,11 @@ def test_what_a_tile_teaches(boxes: list[tuple[float, ...]], expected: dict[Any,
     assert shown(tiled) == expected
     assert tiled.left_out == 3 - len(expected)
     assert not tiled.lost
+
+
+def test_what_shows_a_crowd_alone_teaches_nothing() -> None:
+    crowd = picture((10, 10, 60, 60), (120, 20, 150, 50), iscrowd=np.array([True, False]))
+    assert [sample.part_xyxy for sample in cut_into_tiles([crowd], TILES).samples] == [None, RIGHT]
 
 
 def test_pictures_without_objects_are_background_as_a_whole_and_in_tiles() -> None:
@@ -149,6 +157,22 @@ def test_an_image_that_shrank_is_replaced(noise: Sample, tmp_path: Path) -> None
     assert any("small.png: 50 x 50 pixels, fewer than in the data set" in reason for reason in loader.skipped.values())
 
 
+@pytest.mark.parametrize("weights", [[1, 1, 1, *[0.25] * 6], [1.4, 0.2, 0.1], [0.3, 0.1], [0, 0]])
+def test_all_epochs_are_of_one_length_whatever_the_weights_sum_to(weights: list[float]) -> None:
+    order = EpochOrder(np.arange(len(weights)), np.array(weights), 0)
+    assert len(order) == max(1, round(sum(weights)))
+    assert all(len(order.epoch(epoch)) == len(order) for epoch in range(100))
+
+
+@pytest.mark.parametrize("have", [1, 3, 5, 7])
+def test_every_epoch_shows_all_tiles_with_objects(have: int) -> None:
+    empty = np.arange(20) >= have
+    weights = thin_out(np.ones(20), empty, 0.5)
+    order = EpochOrder(np.arange(20), weights, 0)
+    assert len(order) == have + round(0.5 * have)
+    assert all(set(range(have)) <= set(order.epoch(epoch).tolist()) for epoch in range(50))
+
+
 def test_epochs_draw_backgrounds_anew() -> None:
     samples = [picture((1, 1, 9, 9), size_hw=(10, 10)), *[picture(size_hw=(10, 10))] * 9]
     loader = TrainLoader(samples, Augmenter("none", (10, 10)), LoaderConfig(batch_size=3, workers=0, empty=2.0))
@@ -177,8 +201,14 @@ def test_sizes_of_objects_are_those_of_pictures_and_of_tiles() -> None:
 def test_settings() -> None:
     config = TrainConfig().updated({"tiling.tile": "640", "tiling.overlap": 0.3, "evaluation.agnostic": True})
     assert config.tiling == TilingConfig(tile=(640, 640), overlap=0.3)
-    plan = view_plan_of(config)
+    spec = singleshot.load().spec
+    plan = view_plan_of(config, spec)
     assert plan == ViewPlan((640, 640), 0.3, agnostic=True)
+    config = config.updated({"evaluation.agnostic": False})
+    assert not view_plan_of(config, spec).agnostic
+    own = spec.model_copy(update={"postprocess": spec.postprocess.model_copy(update={"class_agnostic": True})})
+    assert view_plan_of(config, own).agnostic
+    assert view_plan(640, 0.2, "nms", None, False, own, pytest.fail).agnostic
     assert plan.views((600, 600)) == [View(0, 0, 600, 600)]
     with pytest.raises(ConfigError, match="give their size, such as `tile=640`"):
         TrainConfig().updated({"tiling.overlap": 0.3})

@@ -3,7 +3,8 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 import typer
@@ -14,6 +15,7 @@ from singleshot.cli.console import in_flags
 from singleshot.errors import ConfigError
 from singleshot.training.config import TrainConfig, parse_config
 from singleshot.training.recipes import find_recipe, read_config, recipe_paths, write_config
+from singleshot.training.setup import prepare
 
 
 def test_an_empty_file_is_the_defaults(tmp_path: Path) -> None:
@@ -140,11 +142,21 @@ def test_cocos_numbers_have_short_names(given: str, metric: str) -> None:
     assert parse_config({"evaluation": {"metric": given}}, "here").evaluation.metric == metric
 
 
-def test_milestones_behind_the_end_are_told_a_remedy_that_works() -> None:
+def test_two_step_detectors_are_not_assigned_by_predictions() -> None:
+    spec = SimpleNamespace(name="refinedet320_vgg16", preprocess=SimpleNamespace(size_hw=(320, 320)))
+    start: Any = SimpleNamespace(network=SimpleNamespace(objectness_head=object()), spec=spec)
+    config, unused = TrainConfig().updated({"match.assign": "predictions"}), cast(Any, None)
+    with pytest.raises(ConfigError, match=r"match\.assign: predictions is not for two-step .* refinedet320_vgg16"):
+        prepare(config, start, unused, None, unused)
+
+
+@pytest.mark.parametrize("length", [{"steps": 100}, {"epochs": 1}, {"minutes": 2}, {"minutes": 10}])
+def test_milestones_behind_the_end_are_told_a_remedy_that_works(length: dict[str, float]) -> None:
     recipe = read_config(find_recipe("ssd300_voc0712"))
-    with pytest.raises(ConfigError, match=r"schedule\.milestones end at 100000 but .* only 100 steps") as caught:
-        recipe.updated({"steps": 100})
-    remedy = re.search(r"`schedule\.milestones=(\[[0-9,]+\])`", str(caught.value))
+    with pytest.raises(ConfigError, match=r"schedule\.milestones end at 100000 but .* only \d+ [a-z]+: ") as caught:
+        recipe.updated(length)
+    remedy = re.search(r"`schedule\.milestones=(\[[0-9.,]+\])`", str(caught.value))
     assert remedy is not None
-    assert recipe.updated({"steps": 100, "schedule.milestones": json.loads(remedy[1])}).steps == 100
+    moved = json.loads(remedy[1])
+    assert recipe.updated(length | {"schedule.milestones": moved}).schedule.milestones == tuple(moved)
     assert in_flags(remedy[0], {"set_": ("--set",)}) == f"--set schedule.milestones={remedy[1]}"

@@ -207,8 +207,12 @@ def predict(
                 "top_k": top_k,
                 "size": size,
                 "tile": tile,
+                "overlap": overlap,
+                "merge": merge,
                 "augment_test": augment_test,
                 "min_size": min_size,
+                "clip": clip,
+                "zone": None if zone is None else str(zone),
             },
         )
         output.check([Path(source) for source in streams])

@@ -235,7 +235,8 @@ class LossConfig(Frozen):
         smooth_l1_beta: where smooth L1 turns from quadratic to linear.
         negative_ratio: mined negatives per positive.
         min_negatives: mined negatives of an image are at least this many, so that background images teach.
-        negative_iou: only anchors whose best IoU is below this may be mined (Caffe ``neg_overlap``).
+        negative_iou: only anchors whose best IoU is below this may be mined (Caffe ``neg_overlap``); means
+            nothing with ``match.assign: predictions``.
         box_weight: alpha of eq. 1.
         focal_alpha, focal_gamma: RetinaNet's balance and focus; the focus of ``quality_focal``, too.
         label_smoothing: part of the probability given to the other classes (softmax only).

@@ -1,8 +1,9 @@
 """Which anchor learns which object by how well the anchors predict so far (TOOD, arXiv 2108.07755, section 3.2).
 
 An anchor is the better for an object the surer it is of the object's class and the closer its predicted box lies:
-``score ** score_power * iou ** iou_power``. Each object takes the best of those whose centre lies in it, and at least
-the anchor that the IoU of anchors alone would give it. Of several objects with one anchor the best predicted has it.
+``score ** score_power * iou ** iou_power``. Each object takes the best of those whose centre lies in it. Of several
+objects with one anchor the best predicted has it: one whose anchors all go to others has none. An object that no anchor
+inside it predicts falls back on the anchor that the IoU of anchors alone would give it.
 """
 
 from __future__ import annotations

@@ -16,8 +16,8 @@ from singleshot.core.redirects import FewRedirects
 from singleshot.errors import ImageError
 from singleshot.images.header import read_header
 from singleshot.images.read import MAX_PIXELS, read_image
+from singleshot.prediction.addresses import without_password
 from singleshot.prediction.frames import Frame
-from singleshot.prediction.live import without_password
 from singleshot.version import __version__
 
 MAX_FETCHED_BYTES = 2**28
@@ -62,7 +62,7 @@ def fetch_image(
         ImageError: nothing can be fetched, a web page, too much, or an image that cannot be read. The message names the
             address, without a password.
     """
-    shown = _shown(address)
+    shown = without_password(address)
     try:
         opener = urllib.request.build_opener(FewRedirects)
         with opener.open(_request(address), timeout=timeout_s) as response:
@@ -106,14 +106,6 @@ def stdin_image(stream: BinaryIO, *, max_pixels: int | None = MAX_PIXELS, max_by
 def _line(reason: object) -> str:
     """The first line of what a server or a library says."""
     return next((line.strip() for line in str(reason).splitlines() if line.strip()), "")
-
-
-def _shown(address: str) -> str:
-    """The address as messages name it; one that cannot be understood may hide its password anywhere."""
-    try:
-        return without_password(address)
-    except ValueError:
-        return f"{address.partition(':')[0]}://***"
 
 
 def _request(address: str) -> urllib.request.Request:

@@ -13,11 +13,11 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING, Literal, Self
-from urllib.parse import urlsplit
 
 from singleshot.core.lazy import lazy_module
-from singleshot.errors import ConfigError, ImageError
+from singleshot.errors import ConfigError, ImageError, MissingExtraError
 from singleshot.images.read import MAX_PIXELS
+from singleshot.prediction.addresses import without_password
 from singleshot.prediction.frames import Frame
 from singleshot.prediction.video import FrameChoice, describe, open_container, reason, too_large, upright
 
@@ -65,16 +65,8 @@ class LiveConfig:
 
 def is_live_address(source: str) -> bool:
     """Whether an address is a stream by its scheme, or a camera: ``rtsp://...``, ``0``, ``/dev/video0``."""
-    return source.isdecimal() or source.startswith("/dev/video") or urlsplit(source).scheme.lower() in STREAMING
-
-
-def without_password(source: str) -> str:
-    """An address as it may be printed."""
-    parts = urlsplit(source)
-    if parts.password is None and parts.username is None:
-        return source
-    host = parts.hostname or ""
-    return parts._replace(netloc=f"***@{host}{f':{parts.port}' if parts.port else ''}").geturl()
+    scheme = source.partition("://")[0] if "://" in source else ""
+    return source.isdecimal() or source.startswith("/dev/video") or scheme.lower() in STREAMING
 
 
 class LiveSource:
@@ -111,7 +103,7 @@ class LiveSource:
         self._choice, self._tell, self._max_pixels = choice or FrameChoice(), tell, max_pixels
         self._changed = threading.Condition()
         self._waiting: deque[tuple[av.VideoFrame, int, float]] = deque()
-        self._error: ImageError | None = None
+        self._error: Exception | None = None
         self._opened = self._is_silent = False
         self._end = threading.Event()
         self._heard = time.monotonic()
@@ -158,6 +150,8 @@ class LiveSource:
             taken = self._waiting.popleft() if self._waiting else None
             self._changed.notify_all()
             silence = time.monotonic() - self._heard
+        if taken is None and self._error is not None:
+            raise self._error
         if taken is not None:
             self._is_silent = False
             frame, index, time_s = taken
@@ -176,16 +170,27 @@ class LiveSource:
             frame = self.take()
             if frame is not None:
                 yield frame
+        if self._error is not None:
+            raise self._error
 
     def _run(self) -> None:
+        """What goes wrong in this thread is raised where frames are read, which would wait for ever."""
+        try:
+            self._follow()
+        except Exception as error:
+            self._fail(error)
+
+    def _follow(self) -> None:
         """Open, read to the end, and open again."""
-        wait_s, picker, begin = self.config.first_wait_s, self._choice.picks(), 0.0
+        wait_s, picker, begin, is_lost = self.config.first_wait_s, self._choice.picks(), 0.0, False
         while not self._end.is_set():
             try:
                 for frame in self._frames():
                     now = time.monotonic()
                     begin = begin or now
-                    wait_s = self.config.first_wait_s
+                    if is_lost:
+                        self._tell(f"{self.name}: back")
+                    wait_s, is_lost = self.config.first_wait_s, False
                     if picker.ended(now - begin) or picker.done:
                         self._finish()
                         return
@@ -201,8 +206,9 @@ class LiveSource:
                 why = str(error).removeprefix(f"{self.name}: ")
             if self._end.is_set():
                 return
-            if wait_s == self.config.first_wait_s:
+            if not is_lost:
                 self._tell(f"{self.name}: {why}; opening it again")
+            is_lost = True
             self._pause(wait_s)
             wait_s = min(2 * wait_s, self.config.longest_wait_s)
             self.reconnections += 1
@@ -215,7 +221,7 @@ class LiveSource:
         """
         source, options = _opening(self.source, self.config.stalled_s, again=self._opened)
         try:
-            with open_container(source, **options) as container:
+            with open_container(source, self.name, **options) as container:
                 describe(self.name, container, self._max_pixels)
                 stream = container.streams.video[0]
                 stream.thread_type = "SLICE"  # threads over frames would hold some back
@@ -230,10 +236,10 @@ class LiveSource:
                         if isinstance(frame, av.VideoFrame):
                             self._check_size(frame)
                             yield frame
+        except MissingExtraError:  # the next line would import what is missing
+            raise
         except (av.FFmpegError, OSError) as error:
             raise ImageError(f"{self.name}: {reason(error)}") from error
-        except ImageError as error:
-            raise ImageError(str(error).replace(source, self.name)) from None
 
     def _check_size(self, frame: av.VideoFrame) -> None:
         problem = too_large(self.name, frame.width, frame.height, self._max_pixels)
@@ -253,13 +259,12 @@ class LiveSource:
 
     def _say_opened(self) -> None:
         with self._changed:
+            if not self._opened:  # later only pictures are signs of life: a server may accept, and send none
+                self._heard = time.monotonic()
             self._opened = True
-            self._heard = time.monotonic()
             self._changed.notify_all()
-        if self.reconnections:
-            self._tell(f"{self.name}: back")
 
-    def _fail(self, error: ImageError) -> None:
+    def _fail(self, error: Exception) -> None:
         with self._changed:
             self._error = error
             self._end.set()
@@ -288,7 +293,7 @@ def _opening(source: str, timeout_s: float, *, again: bool) -> tuple[str, dict[s
     options = {"flags": "low_delay"}  # and no "nobuffer": it drops what was probed, and with that the first key frame
     if source.startswith("/dev/video"):
         return source, {"format": "v4l2", "options": {}}
-    if urlsplit(source).scheme.lower().startswith("rtsp"):
+    if source.lower().startswith("rtsp"):
         options |= {"rtsp_transport": "tcp"}
     if again:
         options |= {"fpsprobesize": "0", "analyzeduration": "100000"}  # microseconds: counting frames takes a second

@@ -153,11 +153,17 @@ def read_journal(folder: Path, how: Mapping[str, Any]) -> Journal:
             places = entry["at"]
             missing[entry["done"]] = frozenset(entry.get("missing", ()))
     for name, value in how.items():
-        if head.get(name) != value:
+        if head.get(name) != value and (name in head or not head):  # an earlier version did not note every setting
             raise OutputError(
-                f"{folder}: was begun with `{name}={head.get(name)!r}`: continue with that, not {value!r}"
+                f"{folder}: was begun {_worded(name, head.get(name))}: continue so, not {_worded(name, value)}"
             )
     return Journal(done, places, {image: tops for image, tops in missing.items() if tops}, size)
+
+
+def _worded(name: str, value: Any) -> str:
+    if value is None:
+        return f"without `{name}`"
+    return f"with `{name}={','.join(map(str, value)) if isinstance(value, list) else value}`"
 
 
 def new_folder(base: Path) -> Path:

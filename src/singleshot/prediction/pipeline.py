@@ -6,6 +6,7 @@ ahead of the networks, these ahead of the caller, and a window bounds how far, s
 
 from __future__ import annotations
 
+import math
 import os
 import threading
 from collections import deque
@@ -66,9 +67,16 @@ Batch = NDArray[np.float32] | Sequence[NDArray[np.uint8]]
 """Preprocessed images, or pictures for a backend that takes those."""
 
 
+_MOST_INPUT = 2**28
+"""Bytes of the input of many views that are computed ahead; beyond, each part is when the network takes it."""
+
+
 @dataclass(frozen=True, slots=True)
 class _Group:
-    """A batch on its way: what was read, the views of what could be read, and the network's input, in their order."""
+    """A batch on its way: what was read, the views of what could be read, and the network's input, in their order.
+
+    Of very many views ``batch`` holds the pixels, not yet preprocessed.
+    """
 
     loaded: Sequence[Frame | Failure]
     views: Sequence[Sequence[View]]
@@ -197,7 +205,7 @@ class Predictor:
             category_ids=self.category_ids,
         )
         if len(parts) > 1:
-            detections = merge(detections, self.views, self.most)
+            detections = merge(detections, self.views, self.most if self.kept_ids is None else None)
         if self.kept_ids is not None:
             detections = detections[np.isin(detections.class_ids, self.kept_ids)][: self.most]
         return Prediction(frame, detections)
@@ -232,14 +240,23 @@ class Predictor:
         good = [frame.pixels for frame in loaded if not isinstance(frame, Failure)]
         views = [self.views.views(image.shape[:2]) for image in good]
         parts = [view.cut(image) for image, own in zip(good, views, strict=True) for view in own]
-        if self.takes_pictures:
+        if len(parts) > at_once and len(parts) * 12 * math.prod(self.preprocess.size_hw) > _MOST_INPUT:
             return _Group(loaded, views, parts, at_once)
+        return _Group(loaded, views, self._input(parts), at_once)
+
+    def _input(self, parts: Batch) -> Batch:
+        """What the network reads, of pictures that may not be preprocessed yet."""
+        if self.takes_pictures or isinstance(parts, np.ndarray):
+            return parts
         batch = np.empty((len(parts), 3, *self.preprocess.size_hw), dtype=np.float32)
         start = perf_counter()
         for part, out in zip(parts, batch, strict=True):
             preprocess_image(part, self.preprocess, out)
         self.times.add("preprocess", start)
-        return _Group(loaded, views, batch, at_once)
+        return batch
+
+    def _detect_in(self, parts: Batch) -> PaddedArrays:
+        return self.detect(self._input(parts))
 
     def _finish_later(self, group: Future[_Group]) -> list[Result]:
         return self._finish_group(group.result())
@@ -248,10 +265,10 @@ class Predictor:
         """Detect in a batch that was read; of many views the network sees as many at once as of images."""
         parts = [group.batch[at : at + group.at_once] for at in range(0, len(group.batch), group.at_once)]
         if len(parts) < 2:
-            found = self.detect(group.batch)
+            found = self._detect_in(group.batch)
         else:
             with ThreadPoolExecutor(self.parallel, "singleshot-views") as pool:
-                found = PaddedDetections(*map(_stacked, zip(*pool.map(self.detect, parts), strict=True)))
+                found = PaddedDetections(*map(_stacked, zip(*pool.map(self._detect_in, parts), strict=True)))
         views, row = iter(group.views), 0
         results: list[Result] = []
         for item in group.loaded:

@@ -17,6 +17,7 @@ from typing import Any, Self
 
 from singleshot.errors import ConfigError, ImageError
 from singleshot.images.read import MAX_PIXELS
+from singleshot.prediction.addresses import without_password
 from singleshot.prediction.fetch import fetch_image, is_address, stdin_image
 from singleshot.prediction.frames import Failure, Frame, Prediction
 from singleshot.prediction.inputs import images_of
@@ -33,6 +34,8 @@ STDIN = "-"
 
 def is_moving(source: str) -> bool:
     """Whether a source is no file or folder of images, by how it is written: a video, a camera, an address, ``-``."""
+    if os.path.isdir(source):  # one of photos may be called 2012
+        return False
     if source == STDIN or is_live_address(source) or is_address(source):
         return True
     return Path(source).suffix.lower() in VIDEO_SUFFIXES
@@ -79,7 +82,7 @@ class Moving:
             except ImageError as error:
                 if len(self.sources) == 1:
                     raise
-                self._videos.append(Failure(Path(source), error))
+                self._videos.append(Failure(Path(without_password(source)), error))
         if self._streams and any(isinstance(video, Video) for video in self._videos):
             self._stack.close()
             raise ConfigError("videos and live streams do not go together: name them in runs of their own")

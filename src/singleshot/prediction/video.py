@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from singleshot.core.lazy import lazy_module
 from singleshot.errors import ConfigError, ImageError, MissingExtraError
 from singleshot.images.read import MAX_PIXELS
+from singleshot.prediction.addresses import without_password
 from singleshot.prediction.frames import Failure, Frame
 
 if TYPE_CHECKING:
@@ -148,10 +149,11 @@ class Video:
         self, source: str | Path, choice: FrameChoice | None = None, *, max_pixels: int | None = MAX_PIXELS
     ) -> None:
         self.source = str(source)
+        self.name = without_password(self.source)
         self.choice = choice or FrameChoice()
         self.max_pixels = max_pixels
-        with open_container(self.source) as container:
-            self.info = describe(self.source, container, max_pixels)
+        with open_container(self.source, self.name) as container:
+            self.info = describe(self.name, container, max_pixels)
 
     def __len__(self) -> int:
         """Frames that are expected, where the file says how many it has.
@@ -160,7 +162,7 @@ class Video:
             TypeError: it does not say.
         """
         if self.expected is None:
-            raise TypeError(f"{self.source}: does not say how many frames it has")
+            raise TypeError(f"{self.name}: does not say how many frames it has")
         return self.expected
 
     @property
@@ -181,12 +183,12 @@ class Video:
 
     def __iter__(self) -> Iterator[Frame | Failure]:
         picker, last, seen = self.choice.picks(), -1, 0
-        with open_container(self.source) as container:
+        with open_container(self.source, self.name) as container:
             stream = container.streams.video[0]
             stream.thread_type = "AUTO"
             origin = float((stream.start_time or 0) * (stream.time_base or 0))
             sought = self._seek(container, stream, origin)
-            for decoded in _decode(container, stream, self.source):
+            for decoded in _decode(container, stream, self.name):
                 if isinstance(decoded, Failure):
                     yield decoded
                     continue
@@ -198,9 +200,9 @@ class Video:
                 if picker.take(time_s):
                     problem = self._too_large(decoded)
                     if problem:
-                        yield Failure(Path(self.source), ImageError(problem))
+                        yield Failure(Path(self.name), ImageError(problem))
                         return
-                    yield Frame(upright(decoded), f"{self.source}/{last:06d}", last, time_s)
+                    yield Frame(upright(decoded), f"{self.name}/{last:06d}", last, time_s)
                 if picker.done:
                     return
         yield from self._shortfall(seen, sought)
@@ -221,26 +223,24 @@ class Video:
 
     def _too_large(self, frame: av.VideoFrame) -> str | None:
         """A stream may change its size on the way."""
-        return too_large(self.source, frame.width, frame.height, self.max_pixels)
+        return too_large(self.name, frame.width, frame.height, self.max_pixels)
 
     def _shortfall(self, seen: int, sought: bool) -> Iterator[Failure]:
         """A line where the file ends before it says it does."""
         if not seen:
-            yield Failure(Path(self.source), ImageError(f"{self.source}: holds no frame that can be decoded"))
+            yield Failure(Path(self.name), ImageError(f"{self.name}: holds no frame that can be decoded"))
         elif not sought and self.info.frames and seen < 0.95 * self.info.frames - 2:
-            message = (
-                f"{self.source}: ends after {seen:,} of the {self.info.frames:,} frames that it announces: cut off?"
-            )
-            yield Failure(Path(self.source), ImageError(message))
+            message = f"{self.name}: ends after {seen:,} of the {self.info.frames:,} frames that it announces: cut off?"
+            yield Failure(Path(self.name), ImageError(message))
 
 
 @contextmanager
-def open_container(source: str, **options: Any) -> Iterator[InputContainer]:
+def open_container(source: str, name: str, **options: Any) -> Iterator[InputContainer]:
     """Open a file or an address by PyAV, and close it.
 
     Raises:
         MissingExtraError: PyAV is not installed.
-        ImageError: it cannot be opened; names it.
+        ImageError: it cannot be opened; the message begins with its name.
     """
     if find_spec("av") is None:
         raise MissingExtraError("av", "video", "reading videos")
@@ -248,7 +248,7 @@ def open_container(source: str, **options: Any) -> Iterator[InputContainer]:
     try:
         container = av.open(source, **options)
     except (av.FFmpegError, OSError, ValueError) as error:
-        raise ImageError(f"{source}: cannot be opened as a video: {reason(error)}") from error
+        raise ImageError(f"{name}: cannot be opened as a video: {reason(error)}") from error
     try:
         yield container
     finally:

@@ -34,6 +34,7 @@ def view_plan(
     """
     tile_hw = None if tile is None else choose_tile(spec, tell) if tile == "auto" else parse_size(tile, "tile")
     more = {} if augment_test is None else parse_augment_test(augment_test)
+    agnostic = agnostic or spec.postprocess.class_agnostic
     return ViewPlan(tile_hw, overlap, merge=merge, agnostic=agnostic, **more)  # type: ignore[arg-type]
 
 

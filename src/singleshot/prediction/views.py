@@ -24,8 +24,8 @@ MERGE_AT = 0.5
 _MOST_VIEWS = 4096
 """More tiles of one picture are a mistyped size."""
 
-_BLOCK = 512
-"""Boxes that are compared with all others at once: bounds the memory."""
+_PAIRS = 2**22
+"""Pairs of boxes that are compared at once: bounds the memory."""
 
 _ZOOM = 2 / 3
 """Side of the parts that test-time augmentation enlarges, of the picture's."""
@@ -141,8 +141,8 @@ def tiles(size_hw: tuple[int, int], tile_hw: tuple[int, int], overlap: float) ->
     rows, columns = (_starts(*sides, overlap) for sides in zip(size_hw, tile_hw, strict=True))
     if len(rows) * len(columns) > _MOST_VIEWS:
         raise ConfigError(
-            f"tiles of {tile_hw[1]} x {tile_hw[0]} pixels make {len(rows) * len(columns):,} of a picture of "
-            f"{width} x {height}: choose larger ones by `tile`"
+            f"tiles of {tile_hw[0]} x {tile_hw[1]} pixels make {len(rows) * len(columns):,} of a picture of "
+            f"{height} x {width} (height x width): choose larger ones by `tile`"
         )
     return [View(x, y, min(x + tile_hw[1], width), min(y + tile_hw[0], height)) for y in rows for x in columns]
 
@@ -208,8 +208,9 @@ def suppress(
 def _covering(boxes: NDArray[np.float32], plan: ViewPlan) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Pairs of a box and a worse one that it covers, sorted by the better; boxes are compared a block at a time."""
     better, worse = [], []
-    for begin in range(0, len(boxes), _BLOCK):
-        block = boxes[begin : begin + _BLOCK]
+    step = max(1, _PAIRS // len(boxes))
+    for begin in range(0, len(boxes), step):
+        block = boxes[begin : begin + step]
         rows, columns = np.nonzero(_overlap(block, boxes[begin:], smaller=plan.merge != "nms") > plan.merge_at)
         later = columns > rows
         better.append(rows[later] + begin)

@@ -207,15 +207,19 @@ class TrainConfig(Frozen):
         if len(given) > 1:
             raise ValueError(f"a run has one length; given: {', '.join(given)}. Keep one of them")
         if self.start_step and (self.minutes is not None or self.start_step >= (self.steps or self.start_step + 1)):
-            raise ValueError(f"start_step: {self.start_step} lies in no run of {self.length[1]:g} {self.length[0]}")
+            run = f"{self.length[1]:g} {self.length[0]}"
+            raise ValueError(
+                f"start_step: {self.start_step} lies in no run of {run}: give `epochs`, or `steps` above it"
+            )
         if self.anchors is not None and self.anchor_scale is not None:
             raise ValueError("anchors and anchor_scale both say how large default boxes are; keep one of them")
         if self.schedule.milestones and self.schedule.milestones[-1] >= self.length[1]:
             length, unit = self.length[1], self.length[0]
-            shorter = [round(length * at / (1.25 * self.schedule.milestones[-1])) for at in self.schedule.milestones]
+            last, (digits, least) = self.schedule.milestones[-1], (None, 1) if length >= 10 else (3, 0.001)
+            moved = sorted({max(least, round(length * at / (1.25 * last), digits)) for at in self.schedule.milestones})
             raise ValueError(
-                f"schedule.milestones end at {self.schedule.milestones[-1]:g} but the run has only {length:g} {unit}: "
-                f"move them, as by `schedule.milestones=[{','.join(map(str, sorted({max(1, at) for at in shorter})))}]`"
+                f"schedule.milestones end at {last:g} but the run has only {length:g} {unit}: "
+                f"move them, as by `schedule.milestones=[{','.join(map(str, moved))}]`"
             )
         return self
 

@@ -186,7 +186,8 @@ def explaining_workers(workers: int | Literal["auto"]) -> Iterator[None]:
         reason = (str(error).strip() or "it sends no more").splitlines()[0]
         raise WorkerError(
             f"a process that prepares images died ({reason}). Most often the memory is full: continue with "
-            f"`resume=True` and fewer `workers` (now {workers}; 0 prepares images in the main process)"
+            f"`resume=True` and fewer `workers` (now {auto_workers() if workers == 'auto' else workers}; 0 prepares "
+            "images in the main process)"
         ) from error
 
 

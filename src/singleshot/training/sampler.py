@@ -26,8 +26,11 @@ class EpochOrder:
         self._indices = indices
         self._seed = seed
         self._bounds = np.concatenate([[0.0], np.cumsum(weights)])
-        self._length = max(1, round(float(self._bounds[-1])))
-        self._bounds[-1] = self._length  # sums round; all epochs are of one length
+        total = float(self._bounds[-1])
+        self._length = max(1, round(total))
+        # All epochs are of one length: all weights give way, or the last bound could lie below the one before.
+        self._bounds = np.minimum(self._bounds * (self._length / total if total else 1.0), self._length)
+        self._bounds[-1] = self._length
 
     def __len__(self) -> int:
         return self._length
@@ -79,6 +82,6 @@ def thin_out(weights: NDArray[np.float64], is_empty: NDArray[np.bool_], ratio: f
         ratio: none is shown more often than before, though.
     """
     have, lack = float(weights[~is_empty].sum()), float(weights[is_empty].sum())
-    factor = min(1.0, ratio * have / lack) if lack else 1.0
+    factor = min(1.0, round(ratio * have) / lack) if lack else 1.0
     thinned: NDArray[np.float64] = np.where(is_empty, factor * weights, weights)
     return thinned

@@ -111,7 +111,10 @@ def _set_up(config: TrainConfig, folder: Path, device: torch.device, resume: boo
     warnings = check_samples(train_set.samples, train_set.class_map, config.keep_empty)
     if device.type == "cpu":
         keep_freed_memory()
-    tiled = cut_into_tiles(train_set.samples, config.tiling) if config.tiling else None
+    tiling = config.tiling
+    if tiling and not config.keep_empty:
+        tiling = tiling.model_copy(update={"empty": 0.0})
+    tiled = cut_into_tiles(train_set.samples, tiling) if tiling else None
     samples = tiled.samples if tiled else train_set.samples
     start = resume_start(folder) if resume else build_start(config, train_set.class_map, samples)
     return prepare(config, start, train_set, val_set, device, tiled), warnings
@@ -126,8 +129,9 @@ def _published(reference: Reference | None) -> PublishedSplits | None:
 def _held_out(setup: Setup) -> HeldOut | None:
     if setup.val_set is None:
         return None
-    config = setup.config
-    return HeldOut(setup.start.spec, setup.val_set, config.evaluation, view_plan_of(config) if config.tiling else None)
+    config, spec = setup.config, setup.start.spec
+    views = view_plan_of(config, spec) if config.tiling else None
+    return HeldOut(spec, setup.val_set, config.evaluation, views)
 
 
 def _fit(trainer: Trainer, setup: Setup, folder: Path, held_out: HeldOut | None, transcript: Transcript) -> TrainResult:

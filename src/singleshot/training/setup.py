@@ -87,6 +87,10 @@ def prepare(
         raise ConfigError(
             f"also_log: {asked.also_log} has no two-step detectors such as {start.spec.name}: leave it out"
         )
+    if asked.match.assign != "anchors" and network.objectness_head is not None:
+        raise ConfigError(
+            f"match.assign: {asked.match.assign} is not for two-step detectors such as {start.spec.name}: leave it out"
+        )
     frozen = _freeze(asked, start)
     images = tiled.per_epoch if tiled else len(train_set)
     batch = choose_batch(network, size_hw, device, images) if asked.batch_size == "auto" else asked.batch_size

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from singleshot.core.structures import Sample
 from singleshot.core.wording import counted
 from singleshot.errors import DataError
+from singleshot.models.config import ModelSpec
 from singleshot.prediction.views import View, ViewPlan
 from singleshot.training.config import TrainConfig
 from singleshot.training.data_config import TilingConfig
@@ -69,14 +70,16 @@ class Tiled:
         return found
 
 
-def view_plan_of(config: TrainConfig) -> ViewPlan:
+def view_plan_of(config: TrainConfig, spec: ModelSpec) -> ViewPlan:
     """How held-out pictures are looked at: as ``predict --tile`` does.
 
     Args:
         config: of a run on tiles.
+        spec: the detector's.
     """
     assert config.tiling is not None
-    return ViewPlan(config.tiling.tile, config.tiling.overlap, agnostic=config.evaluation.agnostic)
+    agnostic = config.evaluation.agnostic or spec.postprocess.class_agnostic
+    return ViewPlan(config.tiling.tile, config.tiling.overlap, agnostic=agnostic)
 
 
 def cut_into_tiles(samples: Sequence[Sample], config: TilingConfig) -> Tiled:
@@ -101,7 +104,7 @@ def cut_into_tiles(samples: Sequence[Sample], config: TilingConfig) -> Tiled:
         own = list(_views_of(sample, plan, config.inside))
         taught = np.any([keep for _, keep, _ in own], axis=0)
         lost += int((~taught & ~sample.iscrowd).sum())
-        useful = [(view, keep) for view, keep, shows in own if keep.any() or not shows]
+        useful = [(view, keep) for view, keep, shows in own if (keep & ~sample.iscrowd).any() or not shows]
         left_out += len(own) - len(useful)
         made += [_sample(sample, view, keep) for view, keep in useful]
     tiled = Tiled(tuple(made), config, len(samples), left_out, lost)

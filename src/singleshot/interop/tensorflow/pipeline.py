@@ -58,6 +58,8 @@ def read_pipeline(folder: Path) -> Pipeline | None:
 def _pipeline(ssd: Message) -> Pipeline:
     if not ssd.entries:
         raise ValueError("no model { ssd { ... } } in it")
+    if not ssd.flag("add_background_class", True):
+        raise ValueError("its logits have no column for background (add_background_class: false): not supported")
     anchors = ssd.message("anchor_generator").message("ssd_anchor_generator")
     unknown = sorted(anchors.entries.keys() - ANCHOR_FIELDS)
     if "ssd_anchor_generator" not in ssd.message("anchor_generator") or unknown:
@@ -91,7 +93,12 @@ def _postprocess(settings: Message) -> PostprocessConfig:
     converter = settings.text("score_converter", "SIGMOID")
     if converter not in ("SIGMOID", "SOFTMAX"):
         raise ValueError(f"its score_converter is {converter}: supported are SIGMOID and SOFTMAX")
+    scale = settings.number("logit_scale", 1.0)
+    if scale != 1:
+        raise ValueError(f"it divides logits by {scale:g} (logit_scale): supported is 1")
     nms = settings.message("batch_non_max_suppression")
+    if nms.flag("use_class_agnostic_nms", False) or nms.number("soft_nms_sigma", 0.0):
+        raise ValueError("its NMS is soft or across classes: supported is that of each class by itself")
     default = Pipeline().postprocess
     return default.model_copy(
         update={

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 from collections.abc import Iterator
 from contextlib import suppress
 from fractions import Fraction
@@ -80,7 +81,8 @@ class VideoSink:
         target = self._run.folder.claim(Path(self.top) / name)
         draft = target.with_name(f".{target.name}.part.mp4")
         draft.unlink(missing_ok=True)
-        return VideoWriter(draft, (size_hw[0], size_hw[1]), source), target
+        sound_of = source if os.path.isfile(source) else ""  # a stream would be opened twice, and waited for
+        return VideoWriter(draft, (size_hw[0], size_hw[1]), sound_of), target
 
     def _finish(self, source: str) -> None:
         writer, target = self._open.pop(source)
