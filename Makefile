@@ -5,7 +5,8 @@ BIN := $(VENV)/bin
 KERNELS := src/singleshot/kernels/*.c
 PIP_INSTALL := $(BIN)/python -m pip install --disable-pip-version-check --quiet --constraint constraints.txt
 
-OLDER := tests/core tests/images tests/weights tests/runtime/test_backends.py tests/export/test_package.py \
+OLDER := tests/images tests/weights/test_file.py tests/weights/test_torch_file.py tests/runtime/test_backends.py \
+  tests/export/test_package.py tests/export/test_readers.py tests/core/test_setting_errors.py \
   tests/prediction/test_*sink*.py tests/prediction/test_video.py tests/test_cli_*.py tests/test_detector.py
 
 .PHONY: help demo test test-all test-older test-oldest test-newest check lint types contracts format clean
