@@ -404,6 +404,7 @@ DESKS = {
             "singleshot eval": HOURS,
             "SINGLESHOT_KERNELS=off": HOURS,
             "singleshot quantize": HOURS,
+            "singleshot export": "docs/export.md runs it",
         }
     ),
     "architecture.md": Desk(),
