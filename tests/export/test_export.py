@@ -208,6 +208,12 @@ def test_every_preset_goes_into_onnx_and_openvino(name: str) -> None:
             plan_export(spec, ExportWish(format, level, dynamic=level == "end2end"))
 
 
+def test_a_score_is_of_detections(detector: Detector, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"`score=0\.5` goes with `level='end2end'`"):
+        detector.export(tmp_path / "a.onnx", level="raw", score=0.5)
+    assert not list(tmp_path.iterdir())
+
+
 def test_names_that_cannot_be(detector: Detector, toy_weights: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"OpenVINO needs a name that ends in \.xml"):
         detector.export(tmp_path / "street", format="openvino")

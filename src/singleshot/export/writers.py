@@ -114,6 +114,10 @@ WRITERS: Registry[ExportWriter] = Registry(
 )
 
 
+SCORE = 0.3
+"""Least score of a detection where none is asked for."""
+
+
 @dataclass(frozen=True, slots=True)
 class ExportWish:
     """What a user asks for; ``None`` leaves the choice to the format.
@@ -132,7 +136,7 @@ class ExportWish:
     layout: str | None = None
     dynamic: bool = False
     precision: str | None = None
-    score: float = 0.3
+    score: float = SCORE
 
 
 def plan_export(spec: ModelSpec, wish: ExportWish) -> tuple[ExportWriter, ExportInfo]:
@@ -149,6 +153,10 @@ def plan_export(spec: ModelSpec, wish: ExportWish) -> tuple[ExportWriter, Export
         raise ConfigError(
             f"`dynamic=True` goes with `level='end2end'`: at `level='{level}'` the default boxes belong to one input "
             "size; leave it out"
+        )
+    if level != "end2end" and wish.score != SCORE:
+        raise ConfigError(
+            f"`score={wish.score:g}` goes with `level='end2end'`: a {level} file gives all scores; leave it out"
         )
     info = ExportInfo.model_validate({
         "kind": wish.format,
