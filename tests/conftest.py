@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import sys
 import tempfile
 from pathlib import Path
 
@@ -17,11 +18,16 @@ hypothesis.settings.register_profile("untimed", deadline=None)
 hypothesis.settings.load_profile("untimed")
 
 
+IS_WORKER = "PYTEST_XDIST_WORKER" in os.environ
+
+
 def pytest_configure(config: pytest.Config) -> None:
     """Compiled networks and downloads of the user stay out of the tests, and theirs out of the user's cache."""
     if "SINGLESHOT_CACHE" not in os.environ:
         folder = os.environ["SINGLESHOT_CACHE"] = tempfile.mkdtemp(prefix="singleshot-tests-")
         config.add_cleanup(lambda: shutil.rmtree(folder, ignore_errors=True))
+    if IS_WORKER:  # for the commands that tests start, too
+        os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 @pytest.fixture(scope="session")
@@ -34,8 +40,19 @@ def reference() -> Path:
 
 @pytest.fixture(scope="session", autouse=True)
 def _one_thread_per_worker() -> None:
-    """xdist already uses the cores; torch threads on top would only wait for each other."""
-    if "PYTEST_XDIST_WORKER" in os.environ:
+    """xdist already uses the cores; threads on top would only wait for each other."""
+    if IS_WORKER:
+        import cv2
         import torch
 
         torch.set_num_threads(1)
+        cv2.setNumThreads(1)
+
+
+@pytest.hookimpl(trylast=True)  # after the fixtures
+def pytest_runtest_teardown() -> None:
+    """A test that leaves more threads behind makes all that follow it in its worker several times slower."""
+    torch = sys.modules.get("torch")
+    if IS_WORKER and torch and (left := torch.get_num_threads()) != 1:
+        torch.set_num_threads(1)
+        pytest.fail(f"leaves {left} threads of torch behind: put the old number back")

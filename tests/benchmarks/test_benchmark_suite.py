@@ -77,10 +77,8 @@ def test_an_unknown_row_is_refused(capsys):
 
 
 def test_table_and_json(tmp_path, capsys):
-    threads = torch.get_num_threads()
     target = tmp_path / "benchmarks.json"
     run.main(["--tiny", "--threads", "1", "--rows", "loss,metrics_scale", "--json", str(target)])
-    torch.set_num_threads(threads)
     shown = capsys.readouterr().out
     assert "reference form, torchvision" in shown
     content = json.loads(target.read_text())
