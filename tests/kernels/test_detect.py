@@ -199,16 +199,17 @@ def test_no_candidate_is_lost_however_large_the_logits_are(
 @pytest.mark.parametrize("threshold", [0.0, 0.2])
 @pytest.mark.parametrize("part", range(4))
 def test_numbers_that_are_none(part: int, value: float, score_function: Any, candidates: Any, threshold: float) -> None:
-    for seed in range(4):
-        parts = heads(seed, 3, refine=True)
-        flat = parts[part].reshape(-1)
+    batches = [heads(seed, 3, refine=True) for seed in range(4)]
+    for seed, batch in enumerate(batches):
+        flat = batch[part].reshape(-1)
         flat[np.random.default_rng(seed).integers(0, flat.size, flat.size // 10)] = value
-        for changes in ({}, {"nms": "none"}, {"nms_iou": 0.0, "nms_compare": ">="}):
-            config = PostprocessConfig(
-                score_function=score_function, candidates=candidates, score_threshold=threshold, min_objectness=0.3,
-                max_detections=400, **changes,
-            )  # fmt: skip
-            assert check(parts, config, CoderConfig(max_log_ratio=None)) > 0
+    parts = [np.concatenate(each) for each in zip(*batches, strict=True)]
+    for changes in ({}, {"nms": "none"}, {"nms_iou": 0.0, "nms_compare": ">="}):
+        config = PostprocessConfig(
+            score_function=score_function, candidates=candidates, score_threshold=threshold, min_objectness=0.3,
+            max_detections=400, **changes,
+        )  # fmt: skip
+        assert check(parts, config, CoderConfig(max_log_ratio=None)) > 0
 
 
 def test_logits_so_large_that_the_threshold_is_lost_in_rounding() -> None:
