@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 pytest.importorskip("openvino")
 
+TOY = Path(__file__).parents[1] / "runtime"
+
 PROGRAM = """
-import gc, os, signal
-import numpy as np
+import gc, os, signal, sys
+import toy
 from singleshot import load
 
+toy.register()
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background inherits that it is ignored
-detectors = [load("coco") for _ in range(3)]
-print([len(each.predict(np.zeros((64, 64, 3), np.uint8), backend="openvino")) for each in detectors])
+detectors = [load(sys.argv[1]) for _ in range(3)]
+print([len(each.predict(toy.noise(), backend="openvino")) for each in detectors])
 while detectors:  # the first goes first
     detectors.pop(0)
     gc.collect()
@@ -35,8 +40,12 @@ def test_there_is_one_core() -> None:
     assert openvino_core() is openvino_core()
 
 
-def test_interrupts_are_no_crash() -> None:
+def test_interrupts_are_no_crash(toy_weights: Path) -> None:
     """Runtimes that end out of order leave a freed stack for signals: exit code -11 without the one Core."""
-    result = subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, text=True, check=False)
+    paths = os.pathsep.join(filter(None, [str(TOY), os.environ.get("PYTHONPATH")]))
+    command = [sys.executable, "-c", PROGRAM, str(toy_weights)]
+    result = subprocess.run(
+        command, capture_output=True, text=True, check=False, env=os.environ | {"PYTHONPATH": paths}
+    )
     assert result.returncode == 0, result.stderr
     assert result.stdout.splitlines()[1:] == ["interrupted", "interrupted"]
