@@ -30,15 +30,8 @@ def test_heads_and_anchors_of_ssd(reference: Path) -> None:
     assert all(error < 1e-5 for error in errors.values())
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    "name",
-    [
-        pytest.param("mxnet_ssd_vgg16_reduced_300", marks=pytest.mark.heavy),  # DSSD below has all of its layers
-        "mxnet_dssd_vgg16_reduced_300",
-        pytest.param("mxnet_dssd_resnet101_321", marks=pytest.mark.heavy),  # the importer's test computes its heads
-    ],
-)
+@pytest.mark.heavy  # quick: heads and anchors in the importer's tests, targets and losses by the recorded operators
+@pytest.mark.parametrize("name", TOLERANCES)
 def test_whole_network(name: str, reference: Path) -> None:
     data = mxnet_golden(name, reference)
     assert all(error < 1e-5 for error in mxnet_errors(data).values())

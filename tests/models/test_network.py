@@ -137,7 +137,8 @@ def test_export_gives_the_same_numbers(name: str) -> None:
         torch.testing.assert_close(theirs, ours)
 
 
-@pytest.mark.parametrize("name", LIGHT)
+# Blocks and heads of the first are the second's, with fewer parts.
+@pytest.mark.parametrize("name", [pytest.param(LIGHT[0], marks=pytest.mark.heavy), LIGHT[1]])
 def test_compiles_without_a_graph_break(name: str) -> None:
     torch.manual_seed(0)
     network = build_network(model_spec(name, ("a",)).network).eval()
