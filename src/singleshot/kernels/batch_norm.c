@@ -53,8 +53,7 @@ void batch_statistics(const sizes_t *s, const float *x, float *mean, float *vari
     for (int part = 0; part < parts; part++) {
         const int64_t first = first_row(s->rows, part, parts), last = first_row(s->rows, part + 1, parts);
         double *sums = workspace + 2 * channels * part;
-        for (int64_t c = 0; c < 2 * channels; c++)
-            sums[c] = 0;
+        for (int64_t c = 0; c < 2 * channels; c++) sums[c] = 0;
         for (int64_t row = first; row < last; row += BLOCK)
             for (int64_t c = 0; c < channels; c += CHUNK)
                 add_squares(x + row * channels + c, x + c, sums + c, smaller(BLOCK, last - row), channels,
@@ -121,8 +120,7 @@ void gradient_sums(const sizes_t *s, const float *x, const float *gradient, cons
     for (int part = 0; part < parts; part++) {
         const int64_t first = first_row(s->rows, part, parts), last = first_row(s->rows, part + 1, parts);
         double *own = workspace + 2 * channels * part;
-        for (int64_t c = 0; c < 2 * channels; c++)
-            own[c] = 0;
+        for (int64_t c = 0; c < 2 * channels; c++) own[c] = 0;
         for (int64_t row = first; row < last; row += BLOCK)
             for (int64_t c = 0; c < channels; c += CHUNK)
                 add_gradients(x + row * channels + c, gradient + row * channels + c, mean + c, scale + c, shift + c,
@@ -131,8 +129,7 @@ void gradient_sums(const sizes_t *s, const float *x, const float *gradient, cons
     }
     for (int64_t c = 0; c < 2 * channels; c++) {
         sums[c] = 0;
-        for (int part = 0; part < parts; part++)
-            sums[c] += workspace[2 * channels * part + c];
+        for (int part = 0; part < parts; part++) sums[c] += workspace[2 * channels * part + c];
     }
 }
 
