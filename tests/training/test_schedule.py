@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from singleshot.training.optimizer_config import ScheduleConfig
-from singleshot.training.schedule import RunLength, lr_factor
+from singleshot.training.schedule import RunLength, lr_factor, warmth
 
 PAPER = ScheduleConfig(kind="multistep", milestones=(80_000, 100_000), warmup_steps=0)
 COSINE = ScheduleConfig(kind="cosine", warmup_steps=0, final_factor=0.1)
@@ -58,3 +58,18 @@ def test_length_in_each_unit(unit: str, total: float, step: int, elapsed_s: floa
     length = RunLength(unit, total, steps_per_epoch=2.5)
     assert length.position(step, elapsed_s) == pytest.approx(position)
     assert length.steps(step, elapsed_s) == steps
+
+
+@pytest.mark.parametrize(
+    ("step", "position", "total", "expected"),
+    [(0, 0, 1000, 0), (25, 25, 1000, 0.5), (50, 50, 1000, 1), (1, 0.05, 1, 0.5), (3, 0.1, 1, 1), (2, 2, 40, 0.5)],
+)
+def test_an_auto_warmup_takes_no_more_than_a_tenth_of_the_run(step, position, total, expected) -> None:
+    assert warmth(ScheduleConfig(), step, position, total) == pytest.approx(expected)
+    schedule = ScheduleConfig(kind="constant", warmup_factor=0.1)
+    assert lr_factor(schedule, step, position, total) == pytest.approx(0.1 + 0.9 * expected)
+
+
+def test_a_warmup_in_steps_is_taken_as_given() -> None:
+    assert warmth(ScheduleConfig(warmup_steps=500), 100, 100, 200) == pytest.approx(0.2)
+    assert warmth(ScheduleConfig(warmup_steps=0), 0, 0, 200) == 1

@@ -70,7 +70,7 @@ def test_writing_and_reading_gives_the_same_settings(tmp_path: Path) -> None:
         ({"size_hw": [300]}, r"size_hw\.1: is missing"),
         ({"evaluation": {"share": 2}}, r"evaluation\.share: must be 1 or less or 'auto' \(given: 2\)"),
         ({"evaluation": 2}, r"evaluation: must be a mapping of settings \(given: 2\)"),
-        ({"freeze": "backbone"}, r"freeze: must be a list \(given: 'backbone'\)"),
+        ({"freeze": 3}, r"freeze: must be a list or 'auto' \(given: 3\)"),
         ({"compile": "perhaps"}, r"compile: must be true or false"),
         ({"epochs": float("inf")}, r"epochs: must be a finite number"),
         ({"epochs": 3, "minutes": 2}, "one length; given: epochs, minutes"),
@@ -160,3 +160,17 @@ def test_milestones_behind_the_end_are_told_a_remedy_that_works(length: dict[str
     moved = json.loads(remedy[1])
     assert recipe.updated(length | {"schedule.milestones": moved}).schedule.milestones == tuple(moved)
     assert in_flags(remedy[0], {"set_": ("--set",)}) == f"--set schedule.milestones={remedy[1]}"
+
+
+@pytest.mark.parametrize(
+    ("given", "taken"),
+    [("backbone", ("backbone",)), (["none"], ()), ("none", ()), (["auto"], "auto"), (["a", "b"], ("a", "b")), ([], ())],
+)
+def test_frozen_parts_are_a_list_or_a_word(given: object, taken: object) -> None:
+    assert parse_config({"freeze": given}, "a file").freeze == taken
+
+
+def test_a_published_recipe_freezes_only_what_it_names() -> None:
+    reference = {"train": "a", "test": "b", "metric": "AP", "value": 1, "tolerance": 1, "source": "c"}
+    assert parse_config({"reference": reference}, "a file").freeze == ()
+    assert parse_config({}, "a file").freeze == "auto"

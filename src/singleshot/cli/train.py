@@ -97,7 +97,9 @@ def train(
     ] = None,
     freeze: Annotated[
         list[str] | None,
-        typer.Option(help="Part that stays as it is, such as backbone, or a regular expression; repeatable."),
+        typer.Option(
+            help="Part that stays as it is: backbone, a regular expression, none (default: auto); repeatable."
+        ),
     ] = None,
     finetune: Annotated[
         bool, typer.Option("--finetune", help="Learn only the predictors, and what the weights do not hold.")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from itertools import pairwise
+from itertools import pairwise, takewhile
 from typing import NamedTuple, Protocol
 
 from torch import Tensor, nn
@@ -75,6 +75,11 @@ class LayeredBackbone(Backbone):
         self.taps = tuple(taps)
         self.channels = tuple(chain[index].channels for index in order)
         self.strides = tuple(chain[index].stride for index in order)
+        self._layer_strides = {layer.name: layer.stride for layer in chain[: order[-1] + 1]}
+
+    def layers_up_to(self, stride: int) -> list[str]:
+        """Names of the first layers, as far as their maps have no more than ``stride`` pixels a cell."""
+        return list(takewhile(lambda name: self._layer_strides[name] <= stride, self._layer_strides))
 
     def forward(self, x: Tensor) -> list[Tensor]:
         """Image batch ``[B, C, H, W]`` to the tapped maps, finest first."""

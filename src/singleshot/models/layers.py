@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from singleshot.models.config import L2NormConfig
+from singleshot.models.fast_norm import ConvBlock
 
 Padding = int | Literal["same"]
 """Symmetric zero padding in pixels, or TensorFlow's ``SAME``."""
@@ -97,7 +98,7 @@ def conv_block(
         children["bn"] = nn.BatchNorm2d(out_channels, eps=eps)
     if activation != "none":
         children["act"] = ACTIVATIONS[activation]()
-    return nn.Sequential(children)
+    return ConvBlock(children)
 
 
 class L2Norm(nn.Module):

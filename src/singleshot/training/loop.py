@@ -18,7 +18,7 @@ from singleshot.training.logs import EvaluationRecord, Observer, StepRecord
 from singleshot.training.optimizer_config import ScheduleConfig
 from singleshot.training.parts import BatchStream, Criterion, Intervals, Monitor, Store
 from singleshot.training.precision import Precision
-from singleshot.training.schedule import RunLength, lr_factor
+from singleshot.training.schedule import RunLength, lr_factor, warmth
 from singleshot.training.window import Window
 
 Ending = Literal["finished", "interrupted", "early"]
@@ -218,7 +218,8 @@ class Trainer:
         """Whether this evaluation is the best so far; of equal ones the later has learnt more."""
         self._plan_evaluation()
         value = float(metrics[self.metric])
-        counts = is_last or self.run.step >= self.schedule.warmup_steps
+        warm = warmth(self.schedule, self.run.step, self._position(), self._total())
+        counts = is_last or warm >= 1
         if not counts or math.isnan(value):
             return False
         before = self.run.best

@@ -54,7 +54,9 @@ def introduce(setup: Setup, warnings: Sequence[str]) -> RichText:
         "run": f"{total:g} {unit}{begin}, batch {effective}, {config.optimizer.name}, {setup.device}, {config.amp}",
         "lr": setup.rate.reason,
     }
-    if setup.frozen:
+    if setup.frozen and setup.asked.freeze == "auto" and not setup.asked.finetune:
+        facts["frozen"] = "the first layers, which take half of a CPU's time (`freeze=none` teaches them, too)"
+    elif setup.frozen:
         more = " ..." if len(setup.frozen) > 6 else ""
         facts["frozen"] = f"{len(setup.frozen)} tensors: {', '.join(setup.frozen[:6])}{more}"
     fit_warnings = fit.warnings(is_fitted=setup.asked.anchors == "auto")

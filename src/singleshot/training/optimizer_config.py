@@ -59,7 +59,8 @@ class ScheduleConfig(Frozen):
         milestones: positions of the drops of ``multistep``.
         gamma: factor of each drop.
         final_factor: where ``cosine`` ends, as a fraction of the learning rate.
-        warmup_steps: optimiser steps of linear warm-up, always in steps.
+        warmup_steps: optimiser steps of linear warm-up, always in steps; ``auto`` is 50, or a tenth of a run that is
+            shorter than 500.
         warmup_factor: where warm-up begins, as a fraction of the learning rate.
     """
 
@@ -67,7 +68,7 @@ class ScheduleConfig(Frozen):
     milestones: tuple[PositiveFloat, ...] = ()
     gamma: UnitFloat = 0.1
     final_factor: UnitFloat = 0.0
-    warmup_steps: Annotated[int, Field(ge=0)] = 50
+    warmup_steps: Annotated[int, Field(ge=0)] | Literal["auto"] = "auto"
     warmup_factor: UnitFloat = 0.1
 
     @model_validator(mode="after")

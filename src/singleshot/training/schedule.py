@@ -10,6 +10,10 @@ from singleshot.training.config import Unit
 from singleshot.training.optimizer_config import ScheduleConfig
 from singleshot.training.registry import SCHEDULES
 
+# A run of minutes on a CPU may have fewer steps than a usual warm-up.
+AUTO_WARMUP_STEPS = 50
+AUTO_WARMUP_SHARE = 0.1
+
 
 @dataclass(frozen=True, slots=True)
 class RunLength:
@@ -45,14 +49,19 @@ def lr_factor(schedule: ScheduleConfig, step: int, position: float, total: float
 
     Args:
         schedule: kind, milestones and warm-up.
-        step: optimiser steps made so far; decides the warm-up.
+        step: optimiser steps made so far.
         position: how far the run is, in the unit of ``total`` and of the milestones.
         total: length of the run.
     """
     factor = SCHEDULES.get(schedule.kind, "schedule.kind")(schedule, position, total)
-    if step < schedule.warmup_steps:
-        factor *= schedule.warmup_factor + (1 - schedule.warmup_factor) * step / schedule.warmup_steps
-    return factor
+    return factor * (schedule.warmup_factor + (1 - schedule.warmup_factor) * warmth(schedule, step, position, total))
+
+
+def warmth(schedule: ScheduleConfig, step: int, position: float, total: float) -> float:
+    """How far the warm-up has come, 0 to 1, at the step that begins now; arguments as for `lr_factor`."""
+    if schedule.warmup_steps != "auto":
+        return min(1.0, step / schedule.warmup_steps) if schedule.warmup_steps else 1.0
+    return min(1.0, max(step / AUTO_WARMUP_STEPS, position / (AUTO_WARMUP_SHARE * total)))
 
 
 @SCHEDULES.register("multistep")

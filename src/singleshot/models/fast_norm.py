@@ -1,0 +1,158 @@
+"""BatchNorm of a training step together with the activation behind it: a kernel of our own on CPUs.
+
+On small networks such as MobileNets a training step on a CPU mostly moves memory, and normalisation, activation and
+their gradients move the most. Computed together they read and write half of it.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import math
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+
+from singleshot.kernels.batch_norm import RowSizes, c_sizes, kernel
+
+CLAMPS: dict[type[nn.Module] | None, tuple[float, float]] = {
+    None: (-math.inf, math.inf),
+    nn.ReLU: (0.0, math.inf),
+    nn.ReLU6: (0.0, 6.0),
+}
+"""What activations do to a value, as the bounds of a clamp."""
+
+
+class ConvBlock(nn.Sequential):
+    """Convolution, BatchNorm, activation, as children ``conv``, ``bn``, ``act``; absent parts have no child."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``[B, C, H, W]`` to ``[B, C', H', W']``."""
+        children = self._modules
+        norm, activation = children.get("bn"), children.get("act")
+        x = children["conv"](x)
+        if isinstance(norm, nn.BatchNorm2d) and _fits(norm, activation, x):
+            clamp = CLAMPS[type(activation) if activation is not None else None]
+            return _by_batch(norm, clamp, x) if norm.training else _by_running(norm, clamp, x)
+        if norm is not None:
+            x = norm(x)
+        return x if activation is None else activation(x)
+
+
+def _fits(norm: nn.BatchNorm2d, activation: nn.Module | None, x: Tensor) -> bool:
+    """Whether the kernel computes just what the two modules would, in a step of training."""
+    return (
+        torch.is_grad_enabled()
+        and x.dtype == torch.float32
+        and x.device.type == "cpu"
+        and x.is_contiguous(memory_format=torch.channels_last)
+        and type(norm) is nn.BatchNorm2d
+        and (activation is None or type(activation) in CLAMPS)
+        and norm.momentum is not None
+        and norm.weight is not None
+        and norm.weight.dtype == torch.float32
+        and norm.running_mean is not None
+        and (_takes_batch(x) if norm.training else not (x.requires_grad or norm.weight.requires_grad))
+        and not torch.compiler.is_compiling()
+        and not torch._C._get_tracing_state()
+        and type(x) is Tensor
+        and not _is_watched(norm, activation)
+        and kernel() is not None
+    )
+
+
+def _takes_batch(x: Tensor) -> bool:
+    """BatchNorm itself says what is wrong with one value a channel, or none."""
+    return x.numel() > x.shape[1]
+
+
+def _is_watched(*modules: nn.Module | None) -> bool:
+    """Whether somebody wants to see what passes between the modules."""
+    return any(m is not None and (m._forward_hooks or m._forward_pre_hooks or m._backward_hooks) for m in modules)
+
+
+def _by_batch(norm: nn.BatchNorm2d, clamp: tuple[float, float], x: Tensor) -> Tensor:
+    """What the two modules would give, running statistics included."""
+    result, mean, variance = _NormAct.apply(x, norm.weight, norm.bias, norm.eps, clamp)  # type: ignore[no-untyped-call]
+    count = x.numel() // x.shape[1]
+    assert norm.running_mean is not None
+    assert norm.running_var is not None
+    assert norm.momentum is not None
+    with torch.no_grad():
+        norm.running_mean.lerp_(mean, norm.momentum)
+        norm.running_var.lerp_(variance * (count / (count - 1)), norm.momentum)
+        if norm.num_batches_tracked is not None:
+            norm.num_batches_tracked.add_(1)
+    return result  # type: ignore[no-any-return]
+
+
+def _by_running(norm: nn.BatchNorm2d, clamp: tuple[float, float], x: Tensor) -> Tensor:
+    """The same for a layer that stays as it is; writes over ``x``, the convolution's own output."""
+    assert norm.running_mean is not None
+    assert norm.running_var is not None
+    with torch.no_grad():
+        scale = norm.weight * (norm.running_var + norm.eps).rsqrt()
+        shift = norm.bias - norm.running_mean * scale
+        _Call(RowSizes(x.numel() // x.shape[1], x.shape[1], *clamp))("normalise", x, scale, shift, x)
+    return x
+
+
+class _Call(NamedTuple):
+    """A call of the kernel: sizes and threads."""
+
+    sizes: RowSizes
+
+    def __call__(self, name: str, *tensors: Tensor) -> None:
+        library = kernel()
+        if library is None:
+            raise ValueError("the kernel is gone")
+        pointer = ctypes.byref(c_sizes(self.sizes))
+        getattr(library, name)(pointer, *(tensor.data_ptr() for tensor in tensors), self.parts)
+
+    @property
+    def parts(self) -> int:
+        """Threads."""
+        return self.sizes.parts(torch.get_num_threads())
+
+    def workspace(self) -> Tensor:
+        """Two sums of each thread."""
+        return torch.empty(self.parts, 2, self.sizes.channels, dtype=torch.float64)
+
+
+class _NormAct(torch.autograd.Function):
+    """Normalise by the batch's statistics, scale, shift, clamp."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, eps: float, clamp: tuple[float, float]
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        channels = x.shape[1]
+        call = _Call(RowSizes(x.numel() // channels, channels, *clamp))
+        mean, variance = torch.empty(channels), torch.empty(channels)
+        call("batch_statistics", x, mean, variance, call.workspace())
+        scale = weight.detach() * (variance + eps).rsqrt()
+        shift = bias.detach() - mean * scale
+        result = torch.empty_like(x)
+        call("normalise", x, scale, shift, result)
+        ctx.save_for_backward(x, mean, scale, shift, (variance + eps).rsqrt())
+        ctx.call = call
+        ctx.mark_non_differentiable(mean, variance)
+        return result, mean, variance
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
+        x, mean, scale, shift, inverse = ctx.saved_tensors
+        call, rows = ctx.call, ctx.call.sizes.rows
+        gradient = gradient.contiguous(memory_format=torch.channels_last)
+        sums = torch.empty(2, len(mean), dtype=torch.float64)
+        call("gradient_sums", x, gradient, mean, scale, shift, sums, call.workspace())
+        of_bias, of_weight = sums[0], sums[1] * inverse
+        result = None
+        if ctx.needs_input_grad[0]:
+            # scale * (g - mean(g) - normalised x * mean(g * normalised x))
+            by_input, constant = (-scale * inverse * of_weight / rows).float(), (-scale * of_bias / rows).float()
+            result = torch.empty_like(x)
+            call("input_gradient", x, gradient, mean, scale, shift, by_input, constant, result)
+        return result, of_weight.float(), of_bias.float(), None, None
