@@ -77,8 +77,10 @@ def test_the_longest_part_decides_the_rate() -> None:
         (OptimizerConfig(name="adamw", lr=0.01, lr_batch=32), 8, 0.005),
         (OptimizerConfig(name="sgd"), 32, 0.001),
         (OptimizerConfig(name="sgd"), 64, 0.002),
-        (OptimizerConfig(), 16, 0.001),
-        (OptimizerConfig(), 4, 0.0005),
+        (OptimizerConfig(), 8, 0.0015),
+        (OptimizerConfig(), 2, 0.00075),
+        (OptimizerConfig(), 64, 0.002),
+        (OptimizerConfig(lr=0.01, lr_batch=16), 64, 0.02),
     ],
 )
 def test_the_rate_follows_the_effective_batch(config: OptimizerConfig, batch: int, expected: float) -> None:
@@ -86,7 +88,7 @@ def test_the_rate_follows_the_effective_batch(config: OptimizerConfig, batch: in
 
 
 def test_without_batch_norm_the_automatic_rate_is_careful() -> None:
-    assert learning_rate(OptimizerConfig(), 16, has_norm=False).value == pytest.approx(1e-4)
+    assert learning_rate(OptimizerConfig(), 8, has_norm=False).value == pytest.approx(7.5e-5)
     assert learning_rate(OptimizerConfig(lr=0.01), 16, has_norm=False).value == 0.01
     assert has_batch_norm(Parts())
     assert not has_batch_norm(nn.Conv2d(1, 1, 1))

@@ -176,7 +176,7 @@ def test_an_unusable_device_is_an_error(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("images", "free_gb", "batch"), [(1, 100, 2), (40, 100, 4), (1000, 100, 16), (1000, 2.0, 4), (1000, 0.01, 2)]
+    ("images", "free_gb", "batch"), [(1, 100, 2), (40, 100, 4), (1000, 100, 8), (1000, 2.0, 4), (1000, 0.01, 2)]
 )
 def test_auto_batch_fits_the_data_and_the_memory(
     monkeypatch: pytest.MonkeyPatch, images: int, free_gb: float, batch: int

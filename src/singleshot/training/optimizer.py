@@ -35,14 +35,17 @@ def learning_rate(config: OptimizerConfig, effective_batch: int, has_norm: bool 
         has_norm: whether the network has BatchNorm; ``auto`` is careful without.
     """
     kind = OPTIMIZERS.get(config.name, "optimizer.name")
-    lr, lr_batch = config.lr, config.lr_batch
+    lr, lr_batch, highest = config.lr, config.lr_batch, math.inf
     if lr == "auto":
+        highest = kind.highest
         lr, lr_batch = kind.lr if has_norm else kind.lr * kind.without_norm, kind.lr_batch
     if lr_batch is None or lr_batch == effective_batch:
         return LearningRate(lr, f"{lr:g}")
     ratio = effective_batch / lr_batch
     scaled = lr * (ratio if kind.scaling == "linear" else math.sqrt(ratio))
     rule = "linearly" if kind.scaling == "linear" else "by the root"
+    if scaled > highest:
+        return LearningRate(highest, f"{highest:g} (the most that auto takes)")
     return LearningRate(scaled, f"{scaled:g} ({lr:g} at batch {lr_batch}, scaled {rule} to batch {effective_batch})")
 
 

@@ -35,7 +35,7 @@ def _adadelta(groups: Groups, config: OptimizerConfig) -> optim.Optimizer:
 # SSD section 3: 1e-3 at batch 32, 5e-4.
 OPTIMIZERS.register("sgd")(OptimizerKind(_sgd, 1e-3, 32, 5e-4, scaling="linear"))
 # Fine-tuning the bundled detector. Without BatchNorm a step of the same size changes activations by far more.
-OPTIMIZERS.register("adamw")(OptimizerKind(_adamw, 1e-3, 16, 1e-2, without_norm=0.1))
+OPTIMIZERS.register("adamw")(OptimizerKind(_adamw, 1.5e-3, 8, 1e-2, without_norm=0.05, highest=2e-3))
 # As mxnet-ssd uses these three: no decay with Adam and Adadelta, a tenth of SGD's rate with RMSProp, MXNet's constants.
 OPTIMIZERS.register("adam")(OptimizerKind(_adam, 1e-3, 16, 0.0, without_norm=0.1))
 OPTIMIZERS.register("rmsprop")(OptimizerKind(_rmsprop, 1e-4, 32, 5e-4))

@@ -5,6 +5,7 @@ Another package adds one with an entry point of the group ``singleshot.optimizer
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
@@ -28,6 +29,7 @@ class OptimizerKind:
         weight_decay: what ``weight_decay: auto`` means.
         scaling: how a learning rate follows the batch: ``linear``, or by its ``root``.
         without_norm: factor of ``lr: auto`` for networks without BatchNorm.
+        highest: what ``lr: auto`` never exceeds, however large the batch.
     """
 
     build: Callable[[list[dict[str, Any]], OptimizerConfig], torch.optim.Optimizer]
@@ -36,6 +38,7 @@ class OptimizerKind:
     weight_decay: float
     scaling: Literal["linear", "root"] = "root"
     without_norm: float = 1.0
+    highest: float = math.inf
 
 
 Schedule = Callable[["ScheduleConfig", float, float], float]
