@@ -20,6 +20,7 @@ from singleshot.errors import ConfigError, WeightsError
 from singleshot.export.decoded import as_heads
 from singleshot.export.int8_file import int8_path
 from singleshot.export.readers import exported_kind, read_exported
+from singleshot.export.writers import ExportWish, plan_export
 from singleshot.images.read import write_image
 from singleshot.runtime.postprocess import choose_form
 from singleshot.training.config import TrainConfig
@@ -113,6 +114,19 @@ def test_evaluation_of_a_file_that_ends_boxes_at_the_picture(weights: Path, tmp_
     result = singleshot.evaluate(path, tmp_path / "labels.json", on_note=notes.append)
     assert len(result.detections)
     assert any("ends boxes at the picture" in line for line in notes)
+
+
+def test_a_model_says_its_own_score(weights: Path) -> None:
+    every = load(weights).predict(noise(), 0, max_detections=10**9, backend="torch").scores
+    high, low = (float(every[count - 1 : count + 1].mean()) for count in (40, 80))
+    spec = read_spec(weights).model_copy(update={"default_score": high})
+    own = Detector(spec, read_state(weights))
+    assert len(own.predict(noise(), backend="torch")) == 40
+    assert [len(found) for _, found in own.stream([noise()], backend="torch")] == [40]
+    assert len(own.predict(noise(), low, backend="torch")) == 80
+    for wish, score in ((ExportWish(level="raw"), high), (ExportWish(), high), (ExportWish(score=low), low)):
+        _, info = plan_export(spec, wish)
+        assert (info.score, info.spec.default_score) == (score, score)
 
 
 def test_a_name_says_nothing(folder: Path, tmp_path: Path) -> None:

@@ -58,7 +58,10 @@ def predict(
     resume: Annotated[
         bool, typer.Option("--resume", help="Continue the run in --out: images that are done are skipped.")
     ] = False,
-    score: Annotated[float, typer.Option(help="Least confidence of a detection, 0..1.")] = 0.3,
+    score: Annotated[
+        float | None,
+        typer.Option(help="Least confidence of a detection, 0..1.", show_default="the model's, mostly 0.3"),
+    ] = None,
     save: Annotated[
         str | None,
         typer.Option(
@@ -178,7 +181,8 @@ def predict(
     from singleshot.prediction.video import FrameChoice
     from singleshot.prediction.view_settings import view_plan
 
-    check_score(score)
+    if score is not None:
+        check_score(score)
     parse_batch_size(batch_size)
     start_s, end_s = (start_of(at, name) for at, name in ((start, "start"), (end, "end")))
     choice = FrameChoice(every, fps, start_s, end_s, max_frames)
@@ -188,6 +192,8 @@ def predict(
         raise ConfigError("`resume` continues runs over images; videos and tracks are looked at from their beginning")
     moving = Moving(streams, choice, LiveConfig(cast(Any, live)), _note, max_pixels) if streams else None
     with moving or nullcontext():
+        detector = load(model)
+        score = detector.spec.default_score if score is None else score
         output = Output(
             kinds=_kinds(save, moving, count),
             folder=out,
@@ -226,7 +232,7 @@ def predict(
             count=count or (),
             fps=fps or (moving.fps if moving else None),
         )
-        detector = load(model) if size is None else load(model).resized(size)
+        detector = detector if size is None else detector.resized(size)
         views = view_plan(tile, overlap, merge, augment_test, agnostic, detector.spec, _note)
         with _status("Getting the network ready (a conversion is made once, and kept) ..."):
             predictor = detector.predictor(
