@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import pickle
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -16,11 +18,11 @@ import singleshot
 from singleshot.core.postprocess import HeadGeometry
 from singleshot.core.settings import CoderConfig, PostprocessConfig, Variances
 from singleshot.detector import Detector, load
-from singleshot.errors import ConfigError, WeightsError
+from singleshot.errors import ConfigError, MissingExtraError, WeightsError
 from singleshot.export.decoded import as_heads
-from singleshot.export.int8_file import int8_path
+from singleshot.export.int8_file import int8_info, int8_path
 from singleshot.export.readers import exported_kind, read_exported
-from singleshot.export.writers import ExportWish, plan_export
+from singleshot.export.writers import WRITERS, ExportWish, plan_export
 from singleshot.images.read import write_image
 from singleshot.runtime.postprocess import choose_form
 from singleshot.training.config import TrainConfig
@@ -238,6 +240,44 @@ def test_quantize_takes_raw_files(folder: Path, tmp_path: Path, monkeypatch: pyt
     decoded = Path(shutil.copy(folder / "decoded.onnx", tmp_path))
     with pytest.raises(ConfigError, match="only exported files of level raw are made int8, not onnx decoded"):
         singleshot.quantize(decoded, tmp_path / "a.png", backend="onnx")
+
+
+def test_int8_belongs_to_the_numbers_too(folder: Path, tmp_path: Path) -> None:
+    raw = Path(shutil.copy(folder / "raw.xml", tmp_path))
+    numbers = Path(shutil.copy(folder / "raw.bin", tmp_path))
+    file = read_exported(raw)
+    assert file is not None
+    file.package("openvino").save(int8_path(raw))
+    assert int8_info(raw, "openvino") is not None
+    content = bytearray(numbers.read_bytes())
+    content[0] ^= 1
+    numbers.write_bytes(content)
+    os.utime(numbers, ns=(0, 0))
+    assert int8_info(raw, "openvino") is None
+
+
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (ModuleNotFoundError(name="ai_edge_litert"), "running it needs the package 'ai-edge-litert': pip install"),
+        (ModuleNotFoundError(name="torch"), "needs the package 'torch'.*extra 'train'"),
+        (
+            ImportError("libx.so: not found", name="ai_edge_litert._x"),
+            "damaged .libx.so: not found.: reinstall the pack",
+        ),
+    ],
+)
+def test_a_runtime_that_is_missing_or_damaged(
+    folder: Path, error: ImportError, message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(type(WRITERS.get("litert")), "open", fail)
+    file = read_exported(folder / "raw.onnx")
+    assert file is not None
+    with pytest.raises((MissingExtraError, WeightsError), match=message):
+        replace(file, kind="litert", opened=None).open()
 
 
 def test_decoded_boxes_as_heads() -> None:

@@ -114,6 +114,11 @@ WRITERS: Registry[ExportWriter] = Registry(
 )
 
 
+def package_of(module: str) -> str:
+    """What an index calls the package of a module: ``ai_edge_litert.interpreter`` is in ``ai-edge-litert``."""
+    return module.partition(".")[0].replace("_", "-")
+
+
 @dataclass(frozen=True, slots=True)
 class ExportWish:
     """What a user asks for; ``None`` leaves the choice to the format.

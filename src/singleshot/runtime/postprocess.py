@@ -22,11 +22,7 @@ class TorchForm(NamedTuple):
     """
 
     geometry: HeadGeometry
-
-    @property
-    def orders_ties(self) -> bool:
-        """It does."""
-        return True
+    orders_ties = True
 
     def fits(self, settings: PostprocessConfig) -> bool:
         """Always."""
