@@ -16,8 +16,12 @@ from singleshot.core.wording import counted
 if TYPE_CHECKING:
     from rich.status import Status
 
+    from singleshot.client import Client
+    from singleshot.client.remote import RemotePredictor
     from singleshot.prediction.frames import Result
     from singleshot.prediction.job import JobSummary
+    from singleshot.prediction.pipeline import Predictor
+    from singleshot.prediction.refinement import Refinement
     from singleshot.prediction.streams import Moving
     from singleshot.prediction.viewer import Viewer
 
@@ -46,8 +50,14 @@ def predict(
         ),
     ],
     model: Annotated[
-        str, typer.Option("--model", "--weights", help="A weights file, or 'coco' or 'coco-v3' for a bundled detector.")
-    ] = "coco",
+        str | None,
+        typer.Option(
+            "--model",
+            "--weights",
+            help="A weights file, or 'coco' or 'coco-v3' for a bundled detector; with --server one of its models.",
+            show_default="coco",
+        ),
+    ] = None,
     out: Annotated[
         Path | None,
         typer.Option(help="Folder for the results.", show_default="a new one: predictions, predictions-2, ..."),
@@ -146,6 +156,11 @@ def predict(
     augment_test: Annotated[
         str | None, typer.Option(help="Look several times: flip, scales, or both.", show_default="none")
     ] = None,
+    server: Annotated[
+        str | None,
+        typer.Option(help="Have 'singleshot serve' compute: http://HOST:PORT.", show_default="this machine computes"),
+    ] = None,
+    token_file: Annotated[Path | None, typer.Option(help="Of --server: a file that holds its token.")] = None,
 ) -> None:
     """Detect objects in images, videos and streams.
 
@@ -160,6 +175,7 @@ def predict(
     * `singleshot predict clip.mp4 --track --count door:100,300,500,300`
     * `singleshot predict rtsp://camera/1 --show`
     * `singleshot predict aerial/ --tile 640 --overlap 0.2`
+    * `singleshot predict photos/ --server http://127.0.0.1:8000`
 
     An image that cannot be read, or whose results cannot be written, ends nothing: it is listed at the end, and the
     exit code is 1. Exit code 2 means that nothing was done (a wrong option, path or weights file). Ctrl-C keeps what
@@ -180,6 +196,14 @@ def predict(
 
     check_score(score)
     parse_batch_size(batch_size)
+    computed_here = {
+        "agnostic": agnostic, "batch_size": batch_size != 1, "backend": backend != "auto",
+        "precision": precision != "auto", "device": device != "auto", "compile": compile, "size": size,
+        "top_k": top_k is not None, "clip": not clip, "tile": tile, "augment_test": augment_test,
+    }  # fmt: skip
+    connection = _connection(server, token_file, [name for name, given in computed_here.items() if given])
+    if server is None:
+        model = model or "coco"
     start_s, end_s = (start_of(at, name) for at, name in ((start, "start"), (end, "end")))
     choice = FrameChoice(every, fps, start_s, end_s, max_frames)
     sources = [own for source in sources for own in _listed_sources(source)]
@@ -213,6 +237,7 @@ def predict(
                 "min_size": min_size,
                 "clip": clip,
                 "zone": None if zone is None else str(zone),
+                "server": server,
             },
         )
         output.check([Path(source) for source in streams])
@@ -226,25 +251,31 @@ def predict(
             count=count or (),
             fps=fps or (moving.fps if moving else None),
         )
-        detector = load(model) if size is None else load(model).resized(size)
-        views = view_plan(tile, overlap, merge, augment_test, agnostic, detector.spec, _note)
-        with _status("Getting the network ready (a conversion is made once, and kept) ..."):
-            predictor = detector.predictor(
-                refinement.detect_from,
-                nms_iou=nms_iou,
-                max_detections=max_detections,
-                agnostic=agnostic,
-                top_k=top_k,
-                classes=_classes(classes, detector.class_names),
-                clip=clip,
-                max_pixels=max_pixels,
-                backend=backend,
-                precision=precision,
-                device=device,
-                compile=compile,
-                images=None if moving else len(found.images),
-                views=views,
-            )
+        predictor: Predictor | RemotePredictor
+        if connection is not None:
+            predictor = _remote(connection, model, refinement, nms_iou, max_detections, classes, max_pixels)
+            computed_by = predictor.client.url
+        else:
+            detector = load(model or "coco") if size is None else load(model or "coco").resized(size)
+            views = view_plan(tile, overlap, merge, augment_test, agnostic, detector.spec, _note)
+            with _status("Getting the network ready (a conversion is made once, and kept) ..."):
+                predictor = detector.predictor(
+                    refinement.detect_from,
+                    nms_iou=nms_iou,
+                    max_detections=max_detections,
+                    agnostic=agnostic,
+                    top_k=top_k,
+                    classes=_classes(classes, detector.class_names),
+                    clip=clip,
+                    max_pixels=max_pixels,
+                    backend=backend,
+                    precision=precision,
+                    device=device,
+                    compile=compile,
+                    images=None if moving else len(found.images),
+                    views=views,
+                )
+            computed_by = predictor.backend.name
         _print_notes((*found.missed, *found.notes))
         notes: list[str] = []
         total = _total(len(found.images), moving)
@@ -254,13 +285,44 @@ def predict(
                 predictor, found.images, output, batch_size, on_result, notes.append,
                 moving=moving, refinement=refinement, viewer=viewer,
             )  # fmt: skip
-    told = _tell(summary, predictor.backend.name, total, times)
+    told = _tell(summary, computed_by, total, times)
     _print_notes(notes)
     _print_problems(summary, found.missed)
     if summary.interruption:
         raise typer.Exit(interrupt_code(summary.interruption))
     if summary.failures or summary.problems or found.missed or not told:
         raise typer.Exit(1)
+
+
+def _connection(server: str | None, token_file: Path | None, computed_here: Sequence[str]) -> Client | None:
+    """The client of ``--server``; refuses what a service would not do."""
+    from singleshot.client import Client
+    from singleshot.errors import ConfigError
+
+    if server is None:
+        if token_file is not None:
+            raise ConfigError("`token_file` is of a `server`: name one")
+        return None
+    if computed_here:
+        raise ConfigError(f"`{computed_here[0]}` is decided by the `server`, where the network runs: leave it out")
+    token = None if token_file is None else token_file.read_text(encoding="utf-8", errors="replace").strip()
+    return Client(server, token)
+
+
+def _remote(
+    client: Client,
+    model: str | None,
+    refinement: Refinement,
+    nms_iou: float | None,
+    max_detections: int | None,
+    classes: Sequence[str] | None,
+    max_pixels: int,
+) -> RemotePredictor:
+    from singleshot.client.calls import Wanted
+    from singleshot.client.remote import connect
+
+    wanted = Wanted(model, refinement.detect_from, nms_iou, max_detections)
+    return connect(client, wanted, lambda names: _classes(classes, names), max_pixels)
 
 
 def _kinds(save: str | None, moving: Moving | None, count: Sequence[str] | None) -> list[str]:

@@ -91,6 +91,15 @@ def image_size(source: str | os.PathLike[str] | bytes) -> tuple[int, int]:
     return header.upright_size_hw
 
 
+def image_bytes(path: str | os.PathLike[str]) -> bytes:
+    """What an image file holds, also one in an archive; nothing is decoded.
+
+    Raises:
+        ImageError: it cannot be read.
+    """
+    return _load(path)[1]
+
+
 def check_rgb(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """Check that an array is an image as singleshot understands it: RGB uint8 ``[H, W, 3]``, not empty.
 
