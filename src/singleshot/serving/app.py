@@ -16,6 +16,7 @@ from singleshot.core.wording import similar
 from singleshot.serving.batcher import Thresholds
 from singleshot.serving.docs import docs_page
 from singleshot.serving.gate import Gate
+from singleshot.serving.kserve_routes import kserve_routes
 from singleshot.serving.metrics import CONTENT_TYPE
 from singleshot.serving.openapi import DETECT, PROBLEMS
 from singleshot.serving.problems import HttpProblem
@@ -37,6 +38,7 @@ def build_app(repository: Repository) -> FastAPI:
     app.add_exception_handler(HTTPException, _on_http)
     app.add_exception_handler(RequestValidationError, _on_invalid)
     _add_routes(app, service)
+    app.include_router(kserve_routes(service))
     return app
 
 
@@ -109,6 +111,7 @@ def _described(served: Served, service: Service) -> dict[str, Any]:
         "name": served.name,
         "architecture": spec.name,
         "class_names": list(spec.class_names),
+        "category_ids": list(spec.class_ids),
         "size_hw": list(spec.preprocess.size_hw),
         "score": service.options.score,
         "nms_iou": spec.postprocess.nms_iou,
@@ -137,7 +140,7 @@ def _gauges(service: Service) -> Mapping[str, Any]:
 
 
 def _answer(request: Request, problem: HttpProblem) -> Response:
-    return problem_response(problem, request.scope["singleshot_request_id"])
+    return problem_response(problem, request.scope["singleshot_request_id"], request.scope["path"])
 
 
 async def _on_problem(request: Request, error: Exception) -> Response:

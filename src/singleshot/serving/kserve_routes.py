@@ -134,15 +134,23 @@ def _read_now(body: bytes, header_length: str | None, service: Service) -> tuple
     wanted = read_infer(body, header_length, max_images=options.max_images)
     pictures: list[Picture] = []
     for number, picture in enumerate(wanted.pictures, 1):
+        name = _name(number)
         if isinstance(picture, bytes):
-            check_encoded(picture, options.max_pixels)
-            pictures.append(Encoded(picture, f"image {number}"))
+            try:
+                check_encoded(picture, options.max_pixels)
+            except ImageError as error:
+                raise ImageError(f"{name}: {error}") from None
+            pictures.append(Encoded(picture, name))
         else:
             height, width = picture.shape[:2]
             if height * width > options.max_pixels:
                 raise ImageError(f"pictures of {width} x {height} pixels are over the limit of {options.max_pixels:,}")
-            pictures.append(Frame(picture, f"image {number}"))
+            pictures.append(Frame(picture, name))
     return wanted, pictures
+
+
+def _name(number: int) -> str:
+    return f"image {number}"
 
 
 def _thresholds(wanted: InferRequest, service: Service, class_names: Sequence[str]) -> Thresholds:
@@ -158,8 +166,8 @@ def _all_found(results: Sequence[Result]) -> list[Detections]:
         HttpProblem: 400: one cannot be read.
     """
     found: list[Detections] = []
-    for result in results:
+    for number, result in enumerate(results, 1):
         if isinstance(result, Failure):
-            raise HttpProblem(400, str(result.error))
+            raise HttpProblem(400, f"{_name(number)}: {result.error}")
         found.append(result.detections)
     return found

@@ -12,6 +12,7 @@ from singleshot.core.registry import Registry
 from singleshot.errors import ConfigError
 from singleshot.images.draw import draw_detections
 from singleshot.prediction.frames import Failure, Prediction, Result
+from singleshot.serving.kserve import error_body
 from singleshot.serving.problems import HttpProblem
 from singleshot.serving.service import Answer
 
@@ -94,11 +95,12 @@ def check_format(name: str) -> Render:
         raise HttpProblem(400, str(error)) from None
 
 
-def problem_response(problem: HttpProblem, request_id: str) -> Response:
-    """A problem as JSON: its code, what it is, and the id to find it by in the log."""
+def problem_response(problem: HttpProblem, request_id: str, path: str) -> Response:
+    """A problem as JSON: its code, what it is, and the id to find it by in the log; or as KServe V2 has it."""
     error = {"code": problem.code, "message": str(problem), "request_id": request_id}
+    document = error_body(str(problem)) if path == "/v2" or path.startswith("/v2/") else {"error": error}
     return Response(
-        json.dumps({"error": error}, ensure_ascii=False).encode("utf-8", "backslashreplace"),
+        json.dumps(document, ensure_ascii=False).encode("utf-8", "backslashreplace"),
         problem.code,
         problem.headers,
         JSON,
