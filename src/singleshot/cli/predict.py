@@ -296,7 +296,6 @@ def predict(
 
 def _connection(server: str | None, token_file: Path | None, computed_here: Sequence[str]) -> Client | None:
     """The client of ``--server``; refuses what a service would not do."""
-    from singleshot.client import Client
     from singleshot.errors import ConfigError
 
     if server is None:
@@ -305,8 +304,10 @@ def _connection(server: str | None, token_file: Path | None, computed_here: Sequ
         return None
     if computed_here:
         raise ConfigError(f"`{computed_here[0]}` is decided by the `server`, where the network runs: leave it out")
-    token = None if token_file is None else token_file.read_text(encoding="utf-8", errors="replace").strip()
-    return Client(server, token)
+    from singleshot.client import Client
+    from singleshot.serving.token import read_token
+
+    return Client(server, None if token_file is None else read_token(token_file).get_secret_value())
 
 
 def _remote(

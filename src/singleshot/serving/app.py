@@ -68,7 +68,7 @@ def _add_routes(app: FastAPI, service: Service) -> None:
             served = service.model(model)
             request.scope["singleshot_log"] = {"model": served.name, "images": len(pictures)}
             thresholds = Thresholds(
-                service.options.score if score is None else score,
+                score,
                 nms_iou,
                 class_choice(classes, served.detector.class_names),
                 max_detections,
@@ -113,7 +113,7 @@ def _described(served: Served, service: Service) -> dict[str, Any]:
         "class_names": list(spec.class_names),
         "category_ids": list(spec.class_ids),
         "size_hw": list(spec.preprocess.size_hw),
-        "score": service.options.score,
+        "score": served.batcher.score,
         "nms_iou": spec.postprocess.nms_iou,
         "max_detections": spec.postprocess.max_detections,
         "backend": served.batcher.backend_name,

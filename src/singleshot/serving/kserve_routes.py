@@ -108,7 +108,7 @@ async def _infer(service: Service, request: Request, model: str) -> Response:
         request.scope["singleshot_log"] = {"model": served.name, "images": len(pictures)}
         results: Sequence[Result] = ()
         if pictures:
-            thresholds = _thresholds(wanted, service, served.detector.class_names)
+            thresholds = _thresholds(wanted, served.detector.class_names)
             results = (await service.detect(request, served.name, pictures, thresholds, deadline)).results
     found = _all_found(results)
     answer = write_infer(wanted, served.name, padded(found))
@@ -153,10 +153,10 @@ def _name(number: int) -> str:
     return f"image {number}"
 
 
-def _thresholds(wanted: InferRequest, service: Service, class_names: Sequence[str]) -> Thresholds:
+def _thresholds(wanted: InferRequest, class_names: Sequence[str]) -> Thresholds:
     settings = dict(wanted.settings)
     classes = class_choice([settings.pop("classes")], class_names) if "classes" in settings else None
-    return Thresholds(**({"score": service.options.score} | settings), classes=classes)
+    return Thresholds(**settings, classes=classes)
 
 
 def _all_found(results: Sequence[Result]) -> list[Detections]:
