@@ -26,16 +26,17 @@ class Live(NamedTuple):
     port: int
     detector: Detector
     service: Any
+    folder: Path
 
 
 @contextmanager
-def live_service(folder: Path, **options: Any) -> Iterator[Live]:
-    """The toy as ``toy``, with torch, until the end."""
+def live_service(folder: Path, detector: Detector | None = None, **options: Any) -> Iterator[Live]:
+    """A detector (by default, one with a small network, in ``folder``) as ``toy``, with torch, until the end."""
     import toy
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(BACKBONES._objects, "toy", toy.toy_backbone)
-        detector = load(toy.save_toy(folder / "toy.safetensors"))
+        detector = detector or load(toy.save_toy(folder / "toy.safetensors"))
         chosen = ServeOptions(**{"port": 0, "backend": "torch", "device": "cpu"} | options)
         with listen(chosen) as listener:
             app = create_app({"toy": detector}, chosen)
@@ -44,7 +45,7 @@ def live_service(folder: Path, **options: Any) -> Iterator[Live]:
             thread.start()
             port = listener.getsockname()[1]
             try:
-                yield Live(f"http://127.0.0.1:{port}", port, detector, app.state.service)
+                yield Live(f"http://127.0.0.1:{port}", port, detector, app.state.service, folder)
             finally:
                 server.should_exit = True
                 thread.join(20)

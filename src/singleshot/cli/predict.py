@@ -199,7 +199,7 @@ def predict(
     computed_here = {
         "agnostic": agnostic, "batch_size": batch_size != 1, "backend": backend != "auto",
         "precision": precision != "auto", "device": device != "auto", "compile": compile, "size": size,
-        "top_k": top_k is not None, "clip": not clip, "tile": tile, "augment_test": augment_test,
+        "top_k": top_k is not None, "clip=False": not clip, "tile": tile, "augment_test": augment_test,
     }  # fmt: skip
     connection = _connection(server, token_file, [name for name, given in computed_here.items() if given])
     if server is None:
