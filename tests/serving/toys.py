@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import cv2
@@ -15,6 +18,9 @@ from singleshot.models.catalogue import model_spec
 from singleshot.runtime.base import Backend, EngineBackend, TimedDetections
 from singleshot.runtime.numpy_form import padded
 from singleshot.runtime.registry import Wish
+from singleshot.serving import ServeOptions, create_app
+from singleshot.serving.server import GracefulServer, listen
+from singleshot.serving.service import Service
 
 NAMES = ("cup", "dog", "cat")
 
@@ -48,7 +54,7 @@ class ToyEngine:
 
     def _found(self, value: int, settings: PostprocessConfig) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         scores = np.float32([value / 255, value / 510, value / 1020])
-        kept = np.flatnonzero(scores > settings.score_threshold)
+        kept = np.flatnonzero(scores > settings.score_threshold)[: settings.max_detections]
         return np.tile(np.float32([1, 1, 3, 4]), (len(kept), 1)), scores[kept], kept.astype(np.int64)
 
     def hold(self) -> None:
@@ -75,3 +81,39 @@ def photo(value: int, size_hw: tuple[int, int] = (16, 12)) -> bytes:
     done, data = cv2.imencode(".png", np.full((*size_hw, 3), value, np.uint8))
     assert done
     return bytes(data.tobytes())
+
+
+@dataclass
+class Running:
+    """A service in a thread of this process."""
+
+    url: str
+    port: int
+    service: Service
+
+
+@contextmanager
+def running(models: Mapping[str, Detector], **options: Any) -> Iterator[Running]:
+    """The service over a real connection, on a free port."""
+    chosen = ServeOptions(port=0, **options)
+    app = create_app(models, chosen)
+    with listen(chosen) as listener:
+        server = GracefulServer(app, chosen)
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
+        thread.start()
+        until(lambda: server.started)
+        port = listener.getsockname()[1]
+        try:
+            yield Running(f"http://127.0.0.1:{port}", port, app.state.service)
+        finally:
+            server.should_exit = True
+            thread.join(30)
+            app.state.service.repository.close()
+
+
+def until(is_true: Callable[[], bool]) -> None:
+    """Wait for something that another thread does."""
+    end = time.monotonic() + 30
+    while not is_true():
+        assert time.monotonic() < end
+        time.sleep(0.002)
