@@ -32,11 +32,12 @@ class Live(NamedTuple):
 @contextmanager
 def live_service(folder: Path, detector: Detector | None = None, **options: Any) -> Iterator[Live]:
     """A detector (by default, one with a small network, in ``folder``) as ``toy``, with torch, until the end."""
-    import toy
-
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(BACKBONES._objects, "toy", toy.toy_backbone)
-        detector = detector or load(toy.save_toy(folder / "toy.safetensors"))
+        if detector is None:
+            import toy
+
+            patch.setitem(BACKBONES._objects, "toy", toy.toy_backbone)
+            detector = load(toy.save_toy(folder / "toy.safetensors"))
         chosen = ServeOptions(**{"port": 0, "backend": "torch", "device": "cpu"} | options)
         with listen(chosen) as listener:
             app = create_app({"toy": detector}, chosen)
