@@ -16,8 +16,12 @@ from singleshot.core.wording import counted
 if TYPE_CHECKING:
     from rich.status import Status
 
+    from singleshot.client import Client
+    from singleshot.client.remote import RemotePredictor
     from singleshot.prediction.frames import Result
     from singleshot.prediction.job import JobSummary
+    from singleshot.prediction.pipeline import Predictor
+    from singleshot.prediction.refinement import Refinement
     from singleshot.prediction.streams import Moving
     from singleshot.prediction.viewer import Viewer
 
@@ -46,8 +50,14 @@ def predict(
         ),
     ],
     model: Annotated[
-        str, typer.Option("--model", "--weights", help="A weights file, or 'coco' or 'coco-v3' for a bundled detector.")
-    ] = "coco",
+        str | None,
+        typer.Option(
+            "--model",
+            "--weights",
+            help="A weights file, or 'coco' or 'coco-v3' for a bundled detector; with --server one of its models.",
+            show_default="coco",
+        ),
+    ] = None,
     out: Annotated[
         Path | None,
         typer.Option(help="Folder for the results.", show_default="a new one: predictions, predictions-2, ..."),
@@ -149,6 +159,11 @@ def predict(
     augment_test: Annotated[
         str | None, typer.Option(help="Look several times: flip, scales, or both.", show_default="none")
     ] = None,
+    server: Annotated[
+        str | None,
+        typer.Option(help="Have 'singleshot serve' compute: http://HOST:PORT.", show_default="this machine computes"),
+    ] = None,
+    token_file: Annotated[Path | None, typer.Option(help="Of --server: a file that holds its token.")] = None,
 ) -> None:
     """Detect objects in images, videos and streams.
 
@@ -163,6 +178,7 @@ def predict(
     * `singleshot predict clip.mp4 --track --count door:100,300,500,300`
     * `singleshot predict rtsp://camera/1 --show`
     * `singleshot predict aerial/ --tile 640 --overlap 0.2`
+    * `singleshot predict photos/ --server http://127.0.0.1:8000`
 
     An image that cannot be read, or whose results cannot be written, ends nothing: it is listed at the end, and the
     exit code is 1. Exit code 2 means that nothing was done (a wrong option, path or weights file). Ctrl-C keeps what
@@ -184,6 +200,16 @@ def predict(
     if score is not None:
         check_score(score)
     parse_batch_size(batch_size)
+    computed_here = {
+        "agnostic": agnostic, "batch_size": batch_size != 1, "backend": backend != "auto",
+        "precision": precision != "auto", "device": device != "auto", "compile": compile, "size": size,
+        "top_k": top_k is not None, "clip=False": not clip, "tile": tile, "augment_test": augment_test,
+    }  # fmt: skip
+    connection = _connection(server, token_file, [name for name, given in computed_here.items() if given])
+    if server is None:
+        model = model or "coco"
+    if score is None:
+        score = load(model or "coco").spec.default_score if connection is None else _score_of(connection, model)
     start_s, end_s = (start_of(at, name) for at, name in ((start, "start"), (end, "end")))
     choice = FrameChoice(every, fps, start_s, end_s, max_frames)
     sources = [own for source in sources for own in _listed_sources(source)]
@@ -192,8 +218,6 @@ def predict(
         raise ConfigError("`resume` continues runs over images; videos and tracks are looked at from their beginning")
     moving = Moving(streams, choice, LiveConfig(cast(Any, live)), _note, max_pixels) if streams else None
     with moving or nullcontext():
-        detector = load(model)
-        score = detector.spec.default_score if score is None else score
         output = Output(
             kinds=_kinds(save, moving, count),
             folder=out,
@@ -219,6 +243,7 @@ def predict(
                 "min_size": min_size,
                 "clip": clip,
                 "zone": None if zone is None else str(zone),
+                "server": server,
             },
         )
         output.check([Path(source) for source in streams])
@@ -232,25 +257,31 @@ def predict(
             count=count or (),
             fps=fps or (moving.fps if moving else None),
         )
-        detector = detector if size is None else detector.resized(size)
-        views = view_plan(tile, overlap, merge, augment_test, agnostic, detector.spec, _note)
-        with _status("Getting the network ready (a conversion is made once, and kept) ..."):
-            predictor = detector.predictor(
-                refinement.detect_from,
-                nms_iou=nms_iou,
-                max_detections=max_detections,
-                agnostic=agnostic,
-                top_k=top_k,
-                classes=_classes(classes, detector.class_names),
-                clip=clip,
-                max_pixels=max_pixels,
-                backend=backend,
-                precision=precision,
-                device=device,
-                compile=compile,
-                images=None if moving else len(found.images),
-                views=views,
-            )
+        predictor: Predictor | RemotePredictor
+        if connection is not None:
+            predictor = _remote(connection, model, refinement, nms_iou, max_detections, classes, max_pixels)
+            computed_by = predictor.client.url
+        else:
+            detector = load(model or "coco") if size is None else load(model or "coco").resized(size)
+            views = view_plan(tile, overlap, merge, augment_test, agnostic, detector.spec, _note)
+            with _status("Getting the network ready (a conversion is made once, and kept) ..."):
+                predictor = detector.predictor(
+                    refinement.detect_from,
+                    nms_iou=nms_iou,
+                    max_detections=max_detections,
+                    agnostic=agnostic,
+                    top_k=top_k,
+                    classes=_classes(classes, detector.class_names),
+                    clip=clip,
+                    max_pixels=max_pixels,
+                    backend=backend,
+                    precision=precision,
+                    device=device,
+                    compile=compile,
+                    images=None if moving else len(found.images),
+                    views=views,
+                )
+            computed_by = predictor.backend.name
         _print_notes((*found.missed, *found.notes))
         notes: list[str] = []
         total = _total(len(found.images), moving)
@@ -260,13 +291,50 @@ def predict(
                 predictor, found.images, output, batch_size, on_result, notes.append,
                 moving=moving, refinement=refinement, viewer=viewer,
             )  # fmt: skip
-    told = _tell(summary, predictor.backend.name, total, times)
+    told = _tell(summary, computed_by, total, times)
     _print_notes(notes)
     _print_problems(summary, found.missed)
     if summary.interruption:
         raise typer.Exit(interrupt_code(summary.interruption))
     if summary.failures or summary.problems or found.missed or not told:
         raise typer.Exit(1)
+
+
+def _connection(server: str | None, token_file: Path | None, computed_here: Sequence[str]) -> Client | None:
+    """The client of ``--server``; refuses what a service would not do."""
+    from singleshot.errors import ConfigError
+
+    if server is None:
+        if token_file is not None:
+            raise ConfigError("`token_file` is of a `server`: name one")
+        return None
+    if computed_here:
+        raise ConfigError(f"`{computed_here[0]}` is decided by the `server`, where the network runs: leave it out")
+    from singleshot.client import Client
+    from singleshot.serving.token import read_token
+
+    return Client(server, None if token_file is None else read_token(token_file).get_secret_value())
+
+
+def _score_of(client: Client, model: str | None) -> float:
+    """What a service takes as the least score; of a model that it has not, `_remote` says so."""
+    return next((served.score for served in client.models() if model in (None, served.name)), 0.0)
+
+
+def _remote(
+    client: Client,
+    model: str | None,
+    refinement: Refinement,
+    nms_iou: float | None,
+    max_detections: int | None,
+    classes: Sequence[str] | None,
+    max_pixels: int,
+) -> RemotePredictor:
+    from singleshot.client.calls import Wanted
+    from singleshot.client.remote import connect
+
+    wanted = Wanted(model, refinement.detect_from, nms_iou, max_detections)
+    return connect(client, wanted, lambda names: _classes(classes, names), max_pixels)
 
 
 def _kinds(save: str | None, moving: Moving | None, count: Sequence[str] | None) -> list[str]:
