@@ -11,6 +11,19 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 import typer
 
 from singleshot.cli.console import discard_output, in_flags, open_console, shown
+from singleshot.cli.shared_options import (
+    AgnosticOption,
+    AugmentTestOption,
+    BackendOption,
+    BatchSizeOption,
+    CompileOption,
+    DeviceOption,
+    MergeOption,
+    NmsIouOption,
+    OverlapOption,
+    TileOption,
+    TopKOption,
+)
 from singleshot.core.wording import counted
 
 if TYPE_CHECKING:
@@ -83,19 +96,12 @@ def predict(
     classes: Annotated[
         list[str] | None, typer.Option(help="Only these classes, by name: person,dog.", show_default="all")
     ] = None,
-    agnostic: Annotated[
-        bool, typer.Option("--agnostic", help="Of overlapping boxes only the surest stays, whatever their classes.")
-    ] = False,
-    batch_size: Annotated[
-        int,
-        typer.Option(
-            "--batch-size", "--batch", help="Images that the network sees at once; more than 1 pays on a GPU."
-        ),
-    ] = 1,
-    backend: Annotated[str, typer.Option(help="What runs the network: auto, torch, openvino, onnx.")] = "auto",
+    agnostic: AgnosticOption = False,
+    batch_size: BatchSizeOption = 1,
+    backend: BackendOption = "auto",
     precision: Annotated[str, typer.Option(help="In which numbers: auto, fp32, bf16, int8.")] = "auto",
-    device: Annotated[str, typer.Option(help="Where: auto, cpu, cuda, cuda:1, mps.")] = "auto",
-    compile: Annotated[bool, typer.Option("--compile", help="Compile the network with torch first.")] = False,
+    device: DeviceOption = "auto",
+    compile: CompileOption = False,
     split: Annotated[
         str | None, typer.Option(help="Of SOURCE, a data set: the images of this split; 'all' for everything.")
     ] = None,
@@ -104,16 +110,11 @@ def predict(
         str | None,
         typer.Option(help="Network input: 300, or HEIGHTxWIDTH; a conversion is not kept.", show_default="the model's"),
     ] = None,
-    nms_iou: Annotated[
-        float | None,
-        typer.Option(help="Overlap above which the weaker of two boxes of a class goes.", show_default="the model's"),
-    ] = None,
+    nms_iou: NmsIouOption = None,
     max_detections: Annotated[
         int | None, typer.Option(help="Most detections per image.", show_default="the model's")
     ] = None,
-    top_k: Annotated[
-        int | None, typer.Option(help="Candidates of a class that enter NMS.", show_default="the model's")
-    ] = None,
+    top_k: TopKOption = None,
     clip: Annotated[
         bool,
         typer.Option("--clip/--no-clip", help="Let boxes end at the picture, or leave them as the network has them."),
@@ -145,20 +146,10 @@ def predict(
         Path | None, typer.Option(help="Only what stands inside polygons: a JSON file of [[x, y], ...].")
     ] = None,
     min_size: Annotated[float, typer.Option(help="Leave out boxes with a side shorter than this, in pixels.")] = 0.0,
-    tile: Annotated[
-        str | None,
-        typer.Option(
-            help="Look at tiles, for small objects: their side, HEIGHTxWIDTH, or auto (by what the model learnt).",
-            show_default="none",
-        ),
-    ] = None,
-    overlap: Annotated[float, typer.Option(help="Of neighbouring tiles, as a share of their side.")] = 0.2,
-    merge: Annotated[
-        str, typer.Option(help="Of boxes from several looks: nms; ios or union for objects that tiles cut.")
-    ] = "nms",
-    augment_test: Annotated[
-        str | None, typer.Option(help="Look several times: flip, scales, or both.", show_default="none")
-    ] = None,
+    tile: TileOption = None,
+    overlap: OverlapOption = 0.2,
+    merge: MergeOption = "nms",
+    augment_test: AugmentTestOption = None,
     server: Annotated[
         str | None,
         typer.Option(help="Have 'singleshot serve' compute: http://HOST:PORT.", show_default="this machine computes"),
