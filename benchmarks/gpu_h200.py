@@ -31,7 +31,6 @@ from common import Measured, clock, machine, peak_flops, show, spread_of
 from singleshot import data as datasets
 from singleshot.augment.pipeline import Augmenter
 from singleshot.core.structures import Batch, HeadOutput
-from singleshot.detector import SCORE_THRESHOLD
 from singleshot.export.graph_torch import postprocess_static
 from singleshot.images.normalise import ImageNormalizer
 from singleshot.models.build import build_anchors, build_network
@@ -279,7 +278,7 @@ def passes(
     eager = EagerForward(prepare_network(network, size_hw, where, "bf16"), "bf16")
     forward = build_forward(network, size_hw, where, "bf16", compiled=False)
     compiled = build_forward(network, size_hw, where, "bf16", compiled=True) if device == "cuda" else None
-    settings = spec.postprocess.model_copy(update={"score_threshold": SCORE_THRESHOLD})
+    settings = spec.postprocess.model_copy(update={"score_threshold": spec.default_score})
 
     @torch.inference_mode()
     def heads(run: Forward) -> object:

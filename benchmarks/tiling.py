@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import time
 from collections.abc import Callable
 from pathlib import Path
 from statistics import median
@@ -22,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import singleshot
+from common import take_turns
 from singleshot.evaluation.metrics import DetectionTable, GroundTruth, evaluate_detections
 from singleshot.prediction.detections import Detections
 from singleshot.prediction.views import ViewPlan
@@ -168,6 +168,12 @@ def hit_count(found: Detections, boxes: NDArray[np.float64], ids: NDArray[np.int
     return int(((iou >= 0.5) & (ids[:, None] == found.class_ids)).any(1).sum())
 
 
+def one_by_one(look: Look, pictures: list[NDArray[np.uint8]], found: list[Detections]) -> Callable[[], None]:
+    """Each call looks at the next picture; the first one comes twice, to warm up."""
+    following = iter([pictures[0], *pictures])
+    return lambda: found.append(look(next(following)))
+
+
 def main() -> None:
     """Print a line for each contender."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -186,17 +192,11 @@ def main() -> None:
     except ImportError as error:
         print(f"sahi is left out: {error}")
     found: dict[str, list[Detections]] = {name: [] for name in looks}
-    seconds: dict[str, list[float]] = {name: [] for name in looks}
-    for number, picture in enumerate([pictures[0], *pictures]):
-        for name, look in looks.items():
-            begin = time.perf_counter()
-            result = look(picture)
-            if number:
-                seconds[name].append(time.perf_counter() - begin)
-                found[name].append(result)
+    turns = {name: one_by_one(look, pictures, found[name]) for name, look in looks.items()}
+    seconds = take_turns(turns, len(pictures))
     lines = {}
     for name in looks:
-        recall, ap = score(found[name], truths, len(names))
+        recall, ap = score(found[name][1:], truths, len(names))
         lines[name] = {"recall": recall, "AP50": ap, "seconds a picture": median(seconds[name])}
         print(f"{name}: " + "; ".join(f"{key} {value:.4g}" for key, value in lines[name].items()), flush=True)
     print(f"{sum(len(ids) for _, ids in truths):,} objects in {len(pictures)} pictures")

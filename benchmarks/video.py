@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 import json
 import tempfile
-import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from fractions import Fraction
@@ -23,6 +22,7 @@ import av
 import cv2
 
 import singleshot
+from common import take_turns
 from singleshot.images.draw import draw_detections
 from singleshot.images.preprocess import preprocess_image
 from singleshot.prediction.frames import Frame
@@ -114,14 +114,7 @@ def measure(folder: Path, photos: list[Path], frames: int, rounds: int) -> dict[
         "singleshot, to video": ours("video"),
         "draw and encode alone": encode,
     }
-    measured: dict[str, list[float]] = {name: [] for name in contenders}
-    for turn in range(rounds + 1):
-        for name, run in contenders.items():
-            begin = time.perf_counter()
-            run()
-            if turn:
-                measured[name].append(frames / (time.perf_counter() - begin))
-    return measured
+    return {name: [frames / own for own in seconds] for name, seconds in take_turns(contenders, rounds).items()}
 
 
 if __name__ == "__main__":

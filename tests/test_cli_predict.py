@@ -17,6 +17,7 @@ from typer.testing import CliRunner
 from singleshot.cli import app
 from singleshot.cli.signals import Terminated
 from singleshot.core.postprocess import PaddedDetections
+from singleshot.core.settings import PostprocessConfig
 from singleshot.detector import Detector
 from singleshot.images.read import write_image
 from singleshot.runtime.base import TimedDetections
@@ -59,6 +60,19 @@ def test_a_folder(run: Run) -> None:
     assert sorted(path.name for path in Path("predictions").iterdir()) == [
         ".singleshot-results", "coco.json", "crops", "detections.csv", "detections.json", "images",
     ]  # fmt: skip
+
+
+def test_score_is_the_models_own_by_default(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[float] = []
+
+    def backend(_self: Detector, _wish: object, settings: PostprocessConfig) -> OneBox:
+        asked.append(settings.score_threshold)
+        return OneBox()
+
+    monkeypatch.setattr(Detector, "_backend", backend)
+    for model, options in (("coco", ()), ("coco-v3", ()), ("coco-v3", ("--score", "0.2"))):
+        assert run("photos", "--model", model, "--save", "json", *options).exit_code == 0
+    assert asked == [0.3, 0.5, 0.2]
 
 
 def test_results_inside_the_folder_are_not_found_again(run: Run) -> None:

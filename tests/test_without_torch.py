@@ -135,6 +135,19 @@ except SystemExit as end:
     assert "singleshot's extra 'train'" in done.stderr
 
 
+def test_models_are_listed_and_shown() -> None:
+    code = """
+from singleshot.cli import app
+for words in (["models"], ["models", "ssd300_vgg16"]):
+    app(words, standalone_mode=False)
+"""
+    shown = " ".join(run(code).split())
+    assert "ssdlite300_mobilenet_v2 300x300 coco, imagenet" in shown
+    assert "input 300 x 300 (h x w), 20 classes" in shown
+    assert "backbone vgg16_reduced, neck none" in shown
+    assert shown.count("are not shown: counting them needs the package 'torch'") == 2
+
+
 def test_another_missing_module_is_not_torch() -> None:
     assert has_torch()
     assert missing_torch("this") is None

@@ -9,7 +9,7 @@ Verbs: `load`, `train`, `evaluate`, `benchmark`, `quantize`, `import_weights`, `
 What they take and give: `Detector`, `Predictor`, `Detections`, `Detection`, `Prediction`, `Failure`, `EvalResult`,
 `TrainResult`, `ClassMap`, `HeadOutput`, and the data sets of `singleshot.data`.
 Mistakes of a user are a `SingleshotError`: `ConfigError`, `DataError`, `ImageError`, `WeightsError`, `OutputError`,
-`MissingExtraError`.
+`ServerError`, `MissingExtraError`.
 
 Names are imported when they are first used, so ``import singleshot`` is quick.
 """
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
         ImageError,
         MissingExtraError,
         OutputError,
+        ServerError,
         SingleshotError,
         WeightsError,
     )
@@ -50,7 +51,7 @@ _NAMES = {
     "detector": ("Detector", "import_weights", "load"),
     "errors": (
         *("ConfigError", "DataError", "ImageError", "MissingExtraError", "OutputError", "SingleshotError"),
-        "WeightsError",
+        *("ServerError", "WeightsError"),
     ),
     "evaluation.evaluate": ("evaluate",),
     "evaluation.result": ("EvalResult",),
@@ -80,6 +81,7 @@ __all__ = [
     "OutputError",
     "Prediction",
     "Predictor",
+    "ServerError",
     "SingleshotError",
     "TrainResult",
     "WeightsError",

@@ -60,7 +60,6 @@ Classes = Collection[str | int] | str | int
 
 _log = logging.getLogger(__name__)
 
-SCORE_THRESHOLD = 0.3
 # On a CPU one image at a time is quickest: the maps of more leave its caches (SSDLite: 32 ms an image at 1, 59 at 8).
 BATCH_SIZE = 1
 
@@ -155,21 +154,23 @@ class Detector:
 
     @overload
     def predict(
-        self, source: NDArray[np.uint8] | pillow.Image | torch.Tensor, score: float = ..., **how: Unpack[How]
+        self, source: NDArray[np.uint8] | pillow.Image | torch.Tensor, score: float | None = ..., **how: Unpack[How]
     ) -> Detections: ...
 
     @overload
-    def predict(self, source: PathLike, score: float = ..., **how: Unpack[How]) -> Detections | list[Detections]: ...
+    def predict(
+        self, source: PathLike, score: float | None = ..., **how: Unpack[How]
+    ) -> Detections | list[Detections]: ...
 
     @overload
     def predict(
-        self, source: list[Any] | tuple[Any, ...] | Iterator[Any], score: float = ..., **how: Unpack[How]
+        self, source: list[Any] | tuple[Any, ...] | Iterator[Any], score: float | None = ..., **how: Unpack[How]
     ) -> list[Detections]: ...
 
     def predict(
         self,
         source: Any,
-        score: float = SCORE_THRESHOLD,
+        score: float | None = None,
         *,
         nms_iou: float | None = None,
         max_detections: int | None = None,
@@ -189,7 +190,7 @@ class Detector:
             source: an image file, an RGB array ``[H, W, 3]`` uint8 (OpenCV's BGR wants ``[..., ::-1]`` first), a Pillow
                 image or a torch tensor ``[3, H, W]`` (uint8, or floating in 0..1); a list, or any other iterable, of
                 these; or a folder or glob.
-            score: least confidence.
+            score: least confidence; the model's own (``spec.default_score``, mostly 0.3) by default.
             nms_iou: overlap above which the weaker of two boxes of a class goes; the model's own by default.
             max_detections: most objects per image; the model's own by default.
             agnostic: whether the weaker of two boxes goes whatever their classes.
@@ -237,7 +238,7 @@ class Detector:
     def stream(
         self,
         source: Any,
-        score: float = SCORE_THRESHOLD,
+        score: float | None = None,
         *,
         every: int = 1,
         fps: float | None = None,
@@ -258,7 +259,8 @@ class Detector:
         Args:
             source: a video file; an address (``rtsp://``, ``http://``); ``0`` for the first camera; a list of streams,
                 which are looked at side by side; or images as in `predict`.
-            score: least confidence; with ``track`` weaker detections of followed objects are reported, too.
+            score: least confidence, as in `predict`; with ``track`` weaker detections of followed objects are reported,
+                too.
             every, fps: each ``every``-th frame, or so many a second.
             start, end: part of a video, in seconds.
             max_frames: end after so many.
@@ -283,7 +285,7 @@ class Detector:
             source,
             FrameChoice(every, fps, start, end, max_frames),
             LiveConfig(cast(Policy, live)),
-            score=score,
+            score=self.spec.default_score if score is None else score,
             track=track,
             batch_size=batch_size,
             tell=tell,
@@ -291,7 +293,7 @@ class Detector:
 
     def predictor(
         self,
-        score: float = SCORE_THRESHOLD,
+        score: float | None = None,
         *,
         nms_iou: float | None = None,
         max_detections: int | None = None,
@@ -324,7 +326,7 @@ class Detector:
         kept = None if classes is None else tuple(class_ids_of(classes, self.class_names))
         settings = choose_postprocess(
             self.spec.postprocess,
-            score,
+            self.spec.default_score if score is None else score,
             nms_iou,
             max_detections,
             agnostic=agnostic,
@@ -385,7 +387,7 @@ class Detector:
         dynamic: bool = False,
         layout: str | None = None,
         precision: str | None = None,
-        score: float = SCORE_THRESHOLD,
+        score: float | None = None,
         verify: bool = True,
         images: PathLike | Sequence[PathLike] | None = None,
         overwrite: bool = False,
@@ -401,7 +403,7 @@ class Detector:
             dynamic: whether pictures of any size go in (``end2end``); else they have the network's input size.
             layout: of the pictures: ``nhwc`` (the default) or ``nchw``.
             precision: of the weights: ``fp32``, ``fp16``, or ``int8`` from the file that ``quantize`` made.
-            score: least score of a detection (``end2end``).
+            score: least score of a detection (``end2end``); the model's own by default.
             verify: run the file and the detector on pictures, and compare; what differs is an error.
             images: the pictures, as files, folders, globs; by default photos that are installed, or made ones.
             overwrite: replace a file that is there.
@@ -415,7 +417,7 @@ class Detector:
             WeightsError: the file does not find what the detector finds. Nothing is left behind.
         """
         self._check_network("exporting")
-        wish = ExportWish(format, level, layout, dynamic, precision, check_score(score))
+        wish = ExportWish(format, level, layout, dynamic, precision, None if score is None else check_score(score))
         source = self._engines.source()
         return export_detector(source, out, wish, verify=verify, images=images, overwrite=overwrite, note=note)
 

@@ -29,6 +29,20 @@ class OutputError(SingleshotError, OSError):
     """A file would be written over one that this run did not make. The message names it."""
 
 
+class ServerError(SingleshotError, OSError):
+    """A detection service cannot be reached, or does not do what was asked. The message names its address.
+
+    Attributes:
+        status: of its answer; ``None`` where there was none.
+        request_id: by which its log knows the request; empty where it told none.
+    """
+
+    def __init__(self, message: str, status: int | None = None, request_id: str = "") -> None:
+        super().__init__(message)
+        self.status = status
+        self.request_id = request_id
+
+
 class MissingExtraError(SingleshotError, ImportError):
     """An optional package is not installed. The message names the extra, and a command that brings what it holds."""
 

@@ -232,6 +232,32 @@ def test_int8_needs_its_file(detector: Detector, tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
+def test_an_int8_export_says_how_it_was_calibrated(toy_weights: Path, tmp_path: Path) -> None:
+    weights = tmp_path / "own.safetensors"
+    weights.write_bytes(toy_weights.read_bytes())
+    package = compiled_file("onnx", weights)
+    info = package.info.model_copy(update={"quantized": True, "quantization": {"images": 7.0}})
+    replace(package, info=info).save(int8_path(weights, "onnx"))
+    done = load(weights).export(precision="int8", level="raw", verify=False, note=silent)
+    assert load(done.path).exported.info.quantization == {"images": 7.0}  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("error", [WeightsError("differs"), KeyboardInterrupt()])
+def test_folders_made_for_an_export_that_fails_go(
+    detector: Detector, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: BaseException
+) -> None:
+    def fail(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(type(WRITERS.get("onnx")), "write", fail)
+    (tmp_path / "mine").mkdir()
+    for out in ("a/b/c.onnx", "mine/d/e.onnx"):
+        with pytest.raises(type(error)):
+            detector.export(tmp_path / out)
+    assert os.listdir(tmp_path) == ["mine"]
+    assert not os.listdir(tmp_path / "mine")
+
+
 def test_the_command(toy_weights: Path, detector: Detector, tmp_path: Path, photos: Path) -> None:
     command = ["export", str(toy_weights), "--out", str(tmp_path / "a.onnx")]
     done = CliRunner().invoke(app, [*command, "--level", "raw", "--images", str(photos)])

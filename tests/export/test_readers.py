@@ -14,6 +14,7 @@ from singleshot.export.info import ANCHORS_KEY, KEY
 from singleshot.export.onnx_contents import read_contents
 from singleshot.export.onnx_reader import OnnxReader
 from singleshot.export.readers import READERS, exported_kind, read_exported
+from singleshot.export.seal import seal_onnx, seal_openvino
 from singleshot.models.catalogue import model_spec
 
 onnx = pytest.importorskip("onnx")
@@ -199,6 +200,42 @@ def test_an_ir_without_its_numbers(xml: Path) -> None:
     xml.with_suffix(".bin").unlink()
     with pytest.raises(WeightsError, match=r"its numbers are missing: put model.bin beside it"):
         read_exported(xml)
+
+
+def test_a_sealed_onnx_file_is_what_was_exported(path: Path) -> None:
+    whole = seal_onnx(model(ours).SerializeToString())
+    path.write_bytes(whole)
+    assert read_exported(path) is not None
+    numbers = whole.index(np.arange(6, dtype=np.float32).tobytes())
+    for place in (numbers, numbers + 23, len(whole) - 1, len(whole) - 60):  # all of which are well-formed
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
+        with pytest.raises(WeightsError, match=r"model.onnx: is not what its digest says: damaged, or changed"):
+            read_exported(path)
+    changed = onnx.load_from_string(whole)
+    changed.graph.name = "another"
+    path.write_bytes(changed.SerializeToString())
+    with pytest.raises(WeightsError, match="remove its metadata 'singleshot_sha256' if you changed it"):
+        read_exported(path)
+    changed.metadata_props.pop()
+    path.write_bytes(changed.SerializeToString())
+    assert read_exported(path) is not None
+
+
+def test_a_sealed_ir_is_what_was_exported(xml: Path) -> None:
+    plain, numbers = xml.read_bytes(), xml.with_suffix(".bin")
+    seal_openvino(xml)
+    sealed = xml.read_bytes()
+    assert read_exported(xml) is not None
+    numbers.write_bytes(bytes(23) + b"\1")
+    with pytest.raises(WeightsError, match=r"model.xml: it or its numbers are not what its digest says: damaged"):
+        read_exported(xml)
+    numbers.write_bytes(bytes(24))
+    for content in (sealed.replace(b'name="m"', b'name="n"'), sealed + b" ", sealed[:-9] + b" -->"):
+        xml.write_bytes(content)
+        with pytest.raises(WeightsError, match="remove its last line if you changed it"):
+            read_exported(xml)
+    xml.write_bytes(plain)
+    assert read_exported(xml) is not None
 
 
 @pytest.mark.parametrize("name", list(READERS))

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import pickle
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -16,11 +18,14 @@ import singleshot
 from singleshot.core.postprocess import HeadGeometry
 from singleshot.core.settings import CoderConfig, PostprocessConfig, Variances
 from singleshot.detector import Detector, load
-from singleshot.errors import ConfigError, WeightsError
+from singleshot.errors import ConfigError, MissingExtraError, WeightsError
 from singleshot.export.decoded import as_heads
-from singleshot.export.int8_file import int8_path
+from singleshot.export.int8_file import int8_info, int8_path
 from singleshot.export.readers import exported_kind, read_exported
+from singleshot.export.writers import WRITERS, ExportWish, plan_export
 from singleshot.images.read import write_image
+from singleshot.prediction.frames import Frame
+from singleshot.runtime.base import predict_each
 from singleshot.runtime.postprocess import choose_form
 from singleshot.training.config import TrainConfig
 from singleshot.training.start import _source_file
@@ -82,6 +87,24 @@ def test_finds_what_torch_finds(name: str, folder: Path, detector: Detector) -> 
     assert len(model.predict([], SCORE)) == 0
 
 
+@pytest.mark.parametrize("name", [*FILES, "torch", "openvino"])
+def test_each_image_of_a_batch_may_have_thresholds_of_its_own(name: str, folder: Path, detector: Detector) -> None:
+    model, backend = (load(folder / name), "auto") if name in FILES else (detector, name)
+    asked = [{"score": 0.3}, {"score": 0.5}, {"score": 0.3, "classes": "dog"}, {"score": 0.3}]
+    if name not in ("pictures.xml",):  # whose thresholds are in the file
+        asked[1] |= {"nms_iou": 0.2, "max_detections": 3}
+    predictors = [model.predictor(backend=backend, images=4, **own) for own in asked]  # type: ignore[arg-type]
+    frames = [Frame(picture) for picture in pictures()]
+    inputs = predictors[0].input_of([frame.pixels for frame in frames])
+    found = predict_each([predictor.backend for predictor in predictors], inputs).found
+    assert (
+        len({len(predictor.finish(found, row, frames[row]).detections) for row, predictor in enumerate(predictors)}) > 1
+    )
+    for row, predictor in enumerate(predictors):
+        ours, alone = (predictor.finish(own, row, frames[row]).detections for own in (found, predictor.detect(inputs)))
+        assert ours == alone
+
+
 @pytest.mark.parametrize("change", [{"nms": "none"}, {"clip": "none"}])
 def test_a_dialect_survives_in_a_file(change: dict[str, str], weights: Path, tmp_path: Path) -> None:
     """Without NMS nothing is suppressed; boxes that may leave the picture end there in a file."""
@@ -113,6 +136,19 @@ def test_evaluation_of_a_file_that_ends_boxes_at_the_picture(weights: Path, tmp_
     result = singleshot.evaluate(path, tmp_path / "labels.json", on_note=notes.append)
     assert len(result.detections)
     assert any("ends boxes at the picture" in line for line in notes)
+
+
+def test_a_model_says_its_own_score(weights: Path) -> None:
+    every = load(weights).predict(noise(), 0, max_detections=10**9, backend="torch").scores
+    high, low = (float(every[count - 1 : count + 1].mean()) for count in (40, 80))
+    spec = read_spec(weights).model_copy(update={"default_score": high})
+    own = Detector(spec, read_state(weights))
+    assert len(own.predict(noise(), backend="torch")) == 40
+    assert [len(found) for _, found in own.stream([noise()], backend="torch")] == [40]
+    assert len(own.predict(noise(), low, backend="torch")) == 80
+    for wish, score in ((ExportWish(level="raw"), high), (ExportWish(), high), (ExportWish(score=low), low)):
+        _, info = plan_export(spec, wish)
+        assert (info.score, info.spec.default_score) == (score, score)
 
 
 def test_a_name_says_nothing(folder: Path, tmp_path: Path) -> None:
@@ -224,6 +260,44 @@ def test_quantize_takes_raw_files(folder: Path, tmp_path: Path, monkeypatch: pyt
     decoded = Path(shutil.copy(folder / "decoded.onnx", tmp_path))
     with pytest.raises(ConfigError, match="only exported files of level raw are made int8, not onnx decoded"):
         singleshot.quantize(decoded, tmp_path / "a.png", backend="onnx")
+
+
+def test_int8_belongs_to_the_numbers_too(folder: Path, tmp_path: Path) -> None:
+    raw = Path(shutil.copy(folder / "raw.xml", tmp_path))
+    numbers = Path(shutil.copy(folder / "raw.bin", tmp_path))
+    file = read_exported(raw)
+    assert file is not None
+    file.package("openvino").save(int8_path(raw))
+    assert int8_info(raw, "openvino") is not None
+    content = bytearray(numbers.read_bytes())
+    content[0] ^= 1
+    numbers.write_bytes(content)
+    os.utime(numbers, ns=(0, 0))
+    assert int8_info(raw, "openvino") is None
+
+
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (ModuleNotFoundError(name="ai_edge_litert"), "running it needs the package 'ai-edge-litert': pip install"),
+        (ModuleNotFoundError(name="torch"), "needs the package 'torch'.*extra 'train'"),
+        (
+            ImportError("libx.so: not found", name="ai_edge_litert._x"),
+            "damaged .libx.so: not found.: reinstall the pack",
+        ),
+    ],
+)
+def test_a_runtime_that_is_missing_or_damaged(
+    folder: Path, error: ImportError, message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(type(WRITERS.get("litert")), "open", fail)
+    file = read_exported(folder / "raw.onnx")
+    assert file is not None
+    with pytest.raises((MissingExtraError, WeightsError), match=message):
+        replace(file, kind="litert", opened=None).open()
 
 
 def test_decoded_boxes_as_heads() -> None:

@@ -36,14 +36,15 @@ def test_names() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "model", "origin"),
+    ("name", "model", "origin", "score"),
     [
-        ("coco", "ssdlite300_mobilenet_v2", "ssdlite_mobilenet_v2_coco_2018_05_09"),
-        ("coco-v3", "ssdlite320_mobilenet_v3_large_tf", "ssd_mobilenet_v3_large_coco_2020_01_14"),
+        ("coco", "ssdlite300_mobilenet_v2", "ssdlite_mobilenet_v2_coco_2018_05_09", 0.3),
+        ("coco-v3", "ssdlite320_mobilenet_v3_large_tf", "ssd_mobilenet_v3_large_coco_2020_01_14", 0.5),
     ],
 )
-def test_description(name: str, model: str, origin: str) -> None:
+def test_description(name: str, model: str, origin: str, score: float) -> None:
     spec = read_spec(bundled_path(name))
+    assert spec.default_score == score
     assert spec.name == model
     assert spec.class_names == COCO_NAMES
     assert spec.preprocess.resize == "linear_legacy"

@@ -13,6 +13,19 @@ import typer
 from singleshot.cli.console import open_console, print_note, split_names
 from singleshot.cli.data import FormatOption, LowerNamesOption
 from singleshot.cli.eval_tables import print_result
+from singleshot.cli.shared_options import (
+    AgnosticOption,
+    AugmentTestOption,
+    BackendOption,
+    BatchSizeOption,
+    CompileOption,
+    DeviceOption,
+    MergeOption,
+    NmsIouOption,
+    OverlapOption,
+    TileOption,
+    TopKOption,
+)
 from singleshot.core.wording import printable
 
 if TYPE_CHECKING:
@@ -50,15 +63,13 @@ def evaluate(
         ),
     ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace these files where they exist.")] = False,
-    batch_size: Annotated[
-        int, typer.Option("--batch-size", "--batch", help="Images at once; more pays on a GPU, not on a CPU.")
-    ] = 1,
-    backend: Annotated[str, typer.Option(help="What runs the network: auto, torch, openvino, onnx.")] = "auto",
+    batch_size: BatchSizeOption = 1,
+    backend: BackendOption = "auto",
     precision: Annotated[
         str, typer.Option(help="In which numbers: fp32, bf16, int8, or auto, which is what predict would take.")
     ] = "fp32",
-    device: Annotated[str, typer.Option(help="Where: auto, cpu, cuda, cuda:1, mps.")] = "auto",
-    compile: Annotated[bool, typer.Option("--compile", help="Compile the network with torch first.")] = False,
+    device: DeviceOption = "auto",
+    compile: CompileOption = False,
     metric: Annotated[
         list[Metric] | None,
         typer.Option("--metric", "--metrics", help="Numbers to compute; repeat for more. Default: all."),
@@ -67,16 +78,9 @@ def evaluate(
         float,
         typer.Option("--score", "--score-threshold", min=0, max=1, help="Detections below are not looked at."),
     ] = 0.01,
-    nms_iou: Annotated[
-        float | None,
-        typer.Option(help="Overlap above which the weaker of two boxes of a class goes.", show_default="the model's"),
-    ] = None,
-    agnostic: Annotated[
-        bool, typer.Option("--agnostic", help="Of overlapping boxes only the surest stays, whatever their classes.")
-    ] = False,
-    top_k: Annotated[
-        int | None, typer.Option(min=1, help="Candidates of a class that enter NMS.", show_default="the model's")
-    ] = None,
+    nms_iou: NmsIouOption = None,
+    agnostic: AgnosticOption = False,
+    top_k: TopKOption = None,
     max_detections: Annotated[
         int | None,
         typer.Option(
@@ -85,17 +89,10 @@ def evaluate(
             show_default="the model's, and COCO's 100 of a class",
         ),
     ] = None,
-    tile: Annotated[
-        str | None,
-        typer.Option(
-            help="Look at tiles, too, as predict --tile does: their side, HEIGHTxWIDTH, or auto.", show_default="none"
-        ),
-    ] = None,
-    overlap: Annotated[float, typer.Option(help="Of neighbouring tiles, as a share of their side.")] = 0.2,
-    merge: Annotated[str, typer.Option(help="Of boxes from several looks: nms, ios or union.")] = "nms",
-    augment_test: Annotated[
-        str | None, typer.Option(help="Look several times: flip, scales, or both.", show_default="none")
-    ] = None,
+    tile: TileOption = None,
+    overlap: OverlapOption = 0.2,
+    merge: MergeOption = "nms",
+    augment_test: AugmentTestOption = None,
     iou: Annotated[float, typer.Option(min=0.01, max=1, help="Overlap that counts (VOC's rule).")] = 0.5,
     strict: Annotated[bool, typer.Option("--strict", help="Overlap must exceed --iou (Python ports of VOC).")] = False,
     inclusive: Annotated[

@@ -25,7 +25,9 @@ def explain(
     split: Annotated[
         str | None, typer.Option(help="Split of the data set to look into.", show_default="everything")
     ] = None,
-    score: Annotated[float, typer.Option(help="Least score of a candidate, 0..1.")] = 0.3,
+    score: Annotated[
+        float | None, typer.Option(help="Least score of a candidate, 0..1.", show_default="the model's, mostly 0.3")
+    ] = None,
     out: Annotated[
         Path | None,
         typer.Option(help="Folder for the pictures and the page.", show_default="a new one: explanation, ..."),

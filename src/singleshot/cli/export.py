@@ -26,7 +26,10 @@ def export(
     precision: Annotated[
         str | None, typer.Option(help="Of the weights: fp32, fp16, int8.", show_default="the format's usual one")
     ] = None,
-    score: Annotated[float, typer.Option(help="Least score of a detection (end2end).")] = 0.3,
+    score: Annotated[
+        float | None,
+        typer.Option(help="Least score of a detection (end2end).", show_default="the model's, mostly 0.3"),
+    ] = None,
     images: Annotated[
         list[str] | None, typer.Option(help="Pictures to verify on: a file, folder or glob; repeatable.")
     ] = None,

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from singleshot.cli.console import open_console, shown
-from singleshot.core.lazy import lazy_module
+from singleshot.core.lazy import has_torch, lazy_module, missing_torch
 from singleshot.core.wording import counted
 
 if TYPE_CHECKING:
@@ -82,11 +82,11 @@ def _print_all(console: Console, classes: int, size_hw: tuple[int, int] | None, 
     from rich.text import Text
 
     from singleshot.models.catalogue import model_entry, model_names, model_spec
-    from singleshot.models.summary import summarise
 
     rows = [model_entry(name) for name in model_names()]
     listed = [row for row in rows if everything or not row.family.startswith(PRESETS)]
-    table = _table("Model", ">Input", ">Params", ">GFLOPs", ">Anchors", "Weights")
+    counts = (">Params", ">GFLOPs", ">Anchors") if has_torch() else ()
+    table = _table("Model", ">Input", *counts, "Weights")
     table.padding, table.show_edge = (0, 0, 0, 0), False  # else the longest name leaves 80 columns
     family = ""
     for row in track(listed, "Measuring", console=console, transient=True, disable=not console.is_terminal):
@@ -94,50 +94,71 @@ def _print_all(console: Console, classes: int, size_hw: tuple[int, int] | None, 
             family = row.family
             table.add_row(Text(family, "bold"))
         spec = model_spec(row.name, class_placeholders(classes), size_hw)
-        summary = summarise(spec)
         height, width = spec.preprocess.size_hw
-        table.add_row(
-            row.name,
-            f"{height}x{width}",
-            f"{summary.total_parameters / 1e6:.2f}M",
-            f"{summary.flops / 1e9:.1f}",
-            f"{summary.anchors:,}",
-            ", ".join(source for source, _ in weights_at_hand(spec)),
-        )
+        sources = ", ".join(source for source, _ in weights_at_hand(spec))
+        table.add_row(row.name, f"{height}x{width}", *(_counts(spec) if counts else ()), sources)
     console.print(table)
     hidden = len(rows) - len(listed)
     console.print(
-        f"Parameters and FLOPs (a multiplication and an addition are two) with {counted(classes, 'class')} and "
-        "background. Input is height x width; any other size works. Weights: coco and coco-v3 are bundled, imagenet "
+        (
+            f"Parameters and FLOPs (a multiplication and an addition are two) with {counted(classes, 'class')} and "
+            "background. "
+            if counts
+            else ""
+        )
+        + "Input is height x width; any other size works. Weights: coco and coco-v3 are bundled, imagenet "
         "a backbone to start from. "
         + (f"--all lists {hidden} presets of {PRESETS}-ssd and {PRESETS}-dssd, too. " if hidden else "")
         + "'singleshot models NAME' shows one."
     )
+    _print_uncounted(console)
+
+
+def _counts(spec: model_config.ModelSpec) -> tuple[str, str, str]:
+    from singleshot.models.summary import summarise
+
+    summary = summarise(spec)
+    return f"{summary.total_parameters / 1e6:.2f}M", f"{summary.flops / 1e9:.1f}", f"{summary.anchors:,}"
+
+
+def _print_uncounted(console: Console) -> None:
+    if missing := missing_torch("counting them"):
+        console.print(f"Parameters, FLOPs and default boxes are not shown: {missing}", markup=False)
 
 
 def _print_one(console: Console, spec: model_config.ModelSpec, description: str) -> None:
     from rich.text import Text
 
+    height, width = spec.preprocess.size_hw
+    console.print(Text(shown(spec.name), "bold").append(f"  {shown(description)}", "not bold"))
+    basics = f"input {height} x {width} (h x w), {counted(len(spec.class_names), 'class')}"
+    if has_torch():
+        _print_counts(console, spec, basics)
+    else:
+        console.print(basics)
+    console.print(f"backbone {shown(spec.network.backbone.name)}, neck {spec.network.neck.kind}")
+    for label, settings in (("preprocess", spec.preprocess), ("postprocess", spec.postprocess), ("coder", spec.coder)):
+        changed = ", ".join(f"{key}={value}" for key, value in settings.model_dump().items() if key != "class_columns")
+        console.print(f"{label}: {changed}")
+    console.print(f"default score: {spec.default_score:g}")
+    at_hand = ", ".join(f"{source} ({where})" for source, where in weights_at_hand(spec))
+    console.print(f"weights at hand: {at_hand or 'none'}")
+    _print_uncounted(console)
+
+
+def _print_counts(console: Console, spec: model_config.ModelSpec, basics: str) -> None:
     from singleshot.models.summary import summarise
 
     summary = summarise(spec)
-    height, width = spec.preprocess.size_hw
-    console.print(Text(shown(spec.name), "bold").append(f"  {shown(description)}", "not bold"))
     console.print(
-        f"input {height} x {width} (h x w), {counted(len(spec.class_names), 'class')}, {summary.anchors:,} anchors, "
-        f"{summary.total_parameters:,} parameters, {summary.flops / 1e9:.2f} GFLOPs"
+        f"{basics}, {summary.anchors:,} anchors, {summary.total_parameters:,} parameters, "
+        f"{summary.flops / 1e9:.2f} GFLOPs"
     )
     console.print(_level_table(summary))
     parts = _table("Part", ">Parameters")
     for part, count in summary.parameters.items():
         parts.add_row(part, f"{count:,}")
     console.print(parts)
-    console.print(f"backbone {shown(spec.network.backbone.name)}, neck {spec.network.neck.kind}")
-    for label, settings in (("preprocess", spec.preprocess), ("postprocess", spec.postprocess), ("coder", spec.coder)):
-        changed = ", ".join(f"{key}={value}" for key, value in settings.model_dump().items() if key != "class_columns")
-        console.print(f"{label}: {changed}")
-    at_hand = ", ".join(f"{source} ({where})" for source, where in weights_at_hand(spec))
-    console.print(f"weights at hand: {at_hand or 'none'}")
 
 
 def _level_table(summary: model_summary.NetworkSummary) -> Table:

@@ -11,13 +11,30 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 import typer
 
 from singleshot.cli.console import discard_output, in_flags, open_console, shown
+from singleshot.cli.shared_options import (
+    AgnosticOption,
+    AugmentTestOption,
+    BackendOption,
+    BatchSizeOption,
+    CompileOption,
+    DeviceOption,
+    MergeOption,
+    NmsIouOption,
+    OverlapOption,
+    TileOption,
+    TopKOption,
+)
 from singleshot.core.wording import counted
 
 if TYPE_CHECKING:
     from rich.status import Status
 
+    from singleshot.client import Client
+    from singleshot.client.remote import RemotePredictor
     from singleshot.prediction.frames import Result
     from singleshot.prediction.job import JobSummary
+    from singleshot.prediction.pipeline import Predictor
+    from singleshot.prediction.refinement import Refinement
     from singleshot.prediction.streams import Moving
     from singleshot.prediction.viewer import Viewer
 
@@ -46,8 +63,14 @@ def predict(
         ),
     ],
     model: Annotated[
-        str, typer.Option("--model", "--weights", help="A weights file, or 'coco' or 'coco-v3' for a bundled detector.")
-    ] = "coco",
+        str | None,
+        typer.Option(
+            "--model",
+            "--weights",
+            help="A weights file, or 'coco' or 'coco-v3' for a bundled detector; with --server one of its models.",
+            show_default="coco",
+        ),
+    ] = None,
     out: Annotated[
         Path | None,
         typer.Option(help="Folder for the results.", show_default="a new one: predictions, predictions-2, ..."),
@@ -58,7 +81,10 @@ def predict(
     resume: Annotated[
         bool, typer.Option("--resume", help="Continue the run in --out: images that are done are skipped.")
     ] = False,
-    score: Annotated[float, typer.Option(help="Least confidence of a detection, 0..1.")] = 0.3,
+    score: Annotated[
+        float | None,
+        typer.Option(help="Least confidence of a detection, 0..1.", show_default="the model's, mostly 0.3"),
+    ] = None,
     save: Annotated[
         str | None,
         typer.Option(
@@ -70,19 +96,12 @@ def predict(
     classes: Annotated[
         list[str] | None, typer.Option(help="Only these classes, by name: person,dog.", show_default="all")
     ] = None,
-    agnostic: Annotated[
-        bool, typer.Option("--agnostic", help="Of overlapping boxes only the surest stays, whatever their classes.")
-    ] = False,
-    batch_size: Annotated[
-        int,
-        typer.Option(
-            "--batch-size", "--batch", help="Images that the network sees at once; more than 1 pays on a GPU."
-        ),
-    ] = 1,
-    backend: Annotated[str, typer.Option(help="What runs the network: auto, torch, openvino, onnx.")] = "auto",
+    agnostic: AgnosticOption = False,
+    batch_size: BatchSizeOption = 1,
+    backend: BackendOption = "auto",
     precision: Annotated[str, typer.Option(help="In which numbers: auto, fp32, bf16, int8.")] = "auto",
-    device: Annotated[str, typer.Option(help="Where: auto, cpu, cuda, cuda:1, mps.")] = "auto",
-    compile: Annotated[bool, typer.Option("--compile", help="Compile the network with torch first.")] = False,
+    device: DeviceOption = "auto",
+    compile: CompileOption = False,
     split: Annotated[
         str | None, typer.Option(help="Of SOURCE, a data set: the images of this split; 'all' for everything.")
     ] = None,
@@ -91,16 +110,11 @@ def predict(
         str | None,
         typer.Option(help="Network input: 300, or HEIGHTxWIDTH; a conversion is not kept.", show_default="the model's"),
     ] = None,
-    nms_iou: Annotated[
-        float | None,
-        typer.Option(help="Overlap above which the weaker of two boxes of a class goes.", show_default="the model's"),
-    ] = None,
+    nms_iou: NmsIouOption = None,
     max_detections: Annotated[
         int | None, typer.Option(help="Most detections per image.", show_default="the model's")
     ] = None,
-    top_k: Annotated[
-        int | None, typer.Option(help="Candidates of a class that enter NMS.", show_default="the model's")
-    ] = None,
+    top_k: TopKOption = None,
     clip: Annotated[
         bool,
         typer.Option("--clip/--no-clip", help="Let boxes end at the picture, or leave them as the network has them."),
@@ -132,20 +146,15 @@ def predict(
         Path | None, typer.Option(help="Only what stands inside polygons: a JSON file of [[x, y], ...].")
     ] = None,
     min_size: Annotated[float, typer.Option(help="Leave out boxes with a side shorter than this, in pixels.")] = 0.0,
-    tile: Annotated[
+    tile: TileOption = None,
+    overlap: OverlapOption = 0.2,
+    merge: MergeOption = "nms",
+    augment_test: AugmentTestOption = None,
+    server: Annotated[
         str | None,
-        typer.Option(
-            help="Look at tiles, for small objects: their side, HEIGHTxWIDTH, or auto (by what the model learnt).",
-            show_default="none",
-        ),
+        typer.Option(help="Have 'singleshot serve' compute: http://HOST:PORT.", show_default="this machine computes"),
     ] = None,
-    overlap: Annotated[float, typer.Option(help="Of neighbouring tiles, as a share of their side.")] = 0.2,
-    merge: Annotated[
-        str, typer.Option(help="Of boxes from several looks: nms; ios or union for objects that tiles cut.")
-    ] = "nms",
-    augment_test: Annotated[
-        str | None, typer.Option(help="Look several times: flip, scales, or both.", show_default="none")
-    ] = None,
+    token_file: Annotated[Path | None, typer.Option(help="Of --server: a file that holds its token.")] = None,
 ) -> None:
     """Detect objects in images, videos and streams.
 
@@ -160,6 +169,7 @@ def predict(
     * `singleshot predict clip.mp4 --track --count door:100,300,500,300`
     * `singleshot predict rtsp://camera/1 --show`
     * `singleshot predict aerial/ --tile 640 --overlap 0.2`
+    * `singleshot predict photos/ --server http://127.0.0.1:8000`
 
     An image that cannot be read, or whose results cannot be written, ends nothing: it is listed at the end, and the
     exit code is 1. Exit code 2 means that nothing was done (a wrong option, path or weights file). Ctrl-C keeps what
@@ -178,8 +188,19 @@ def predict(
     from singleshot.prediction.video import FrameChoice
     from singleshot.prediction.view_settings import view_plan
 
-    check_score(score)
+    if score is not None:
+        check_score(score)
     parse_batch_size(batch_size)
+    computed_here = {
+        "agnostic": agnostic, "batch_size": batch_size != 1, "backend": backend != "auto",
+        "precision": precision != "auto", "device": device != "auto", "compile": compile, "size": size,
+        "top_k": top_k is not None, "clip=False": not clip, "tile": tile, "augment_test": augment_test,
+    }  # fmt: skip
+    connection = _connection(server, token_file, [name for name, given in computed_here.items() if given])
+    if server is None:
+        model = model or "coco"
+    if score is None:
+        score = load(model or "coco").spec.default_score if connection is None else _score_of(connection, model)
     start_s, end_s = (start_of(at, name) for at, name in ((start, "start"), (end, "end")))
     choice = FrameChoice(every, fps, start_s, end_s, max_frames)
     sources = [own for source in sources for own in _listed_sources(source)]
@@ -213,6 +234,7 @@ def predict(
                 "min_size": min_size,
                 "clip": clip,
                 "zone": None if zone is None else str(zone),
+                "server": server,
             },
         )
         output.check([Path(source) for source in streams])
@@ -226,25 +248,31 @@ def predict(
             count=count or (),
             fps=fps or (moving.fps if moving else None),
         )
-        detector = load(model) if size is None else load(model).resized(size)
-        views = view_plan(tile, overlap, merge, augment_test, agnostic, detector.spec, _note)
-        with _status("Getting the network ready (a conversion is made once, and kept) ..."):
-            predictor = detector.predictor(
-                refinement.detect_from,
-                nms_iou=nms_iou,
-                max_detections=max_detections,
-                agnostic=agnostic,
-                top_k=top_k,
-                classes=_classes(classes, detector.class_names),
-                clip=clip,
-                max_pixels=max_pixels,
-                backend=backend,
-                precision=precision,
-                device=device,
-                compile=compile,
-                images=None if moving else len(found.images),
-                views=views,
-            )
+        predictor: Predictor | RemotePredictor
+        if connection is not None:
+            predictor = _remote(connection, model, refinement, nms_iou, max_detections, classes, max_pixels)
+            computed_by = predictor.client.url
+        else:
+            detector = load(model or "coco") if size is None else load(model or "coco").resized(size)
+            views = view_plan(tile, overlap, merge, augment_test, agnostic, detector.spec, _note)
+            with _status("Getting the network ready (a conversion is made once, and kept) ..."):
+                predictor = detector.predictor(
+                    refinement.detect_from,
+                    nms_iou=nms_iou,
+                    max_detections=max_detections,
+                    agnostic=agnostic,
+                    top_k=top_k,
+                    classes=_classes(classes, detector.class_names),
+                    clip=clip,
+                    max_pixels=max_pixels,
+                    backend=backend,
+                    precision=precision,
+                    device=device,
+                    compile=compile,
+                    images=None if moving else len(found.images),
+                    views=views,
+                )
+            computed_by = predictor.backend.name
         _print_notes((*found.missed, *found.notes))
         notes: list[str] = []
         total = _total(len(found.images), moving)
@@ -254,13 +282,50 @@ def predict(
                 predictor, found.images, output, batch_size, on_result, notes.append,
                 moving=moving, refinement=refinement, viewer=viewer,
             )  # fmt: skip
-    told = _tell(summary, predictor.backend.name, total, times)
+    told = _tell(summary, computed_by, total, times)
     _print_notes(notes)
     _print_problems(summary, found.missed)
     if summary.interruption:
         raise typer.Exit(interrupt_code(summary.interruption))
     if summary.failures or summary.problems or found.missed or not told:
         raise typer.Exit(1)
+
+
+def _connection(server: str | None, token_file: Path | None, computed_here: Sequence[str]) -> Client | None:
+    """The client of ``--server``; refuses what a service would not do."""
+    from singleshot.errors import ConfigError
+
+    if server is None:
+        if token_file is not None:
+            raise ConfigError("`token_file` is of a `server`: name one")
+        return None
+    if computed_here:
+        raise ConfigError(f"`{computed_here[0]}` is decided by the `server`, where the network runs: leave it out")
+    from singleshot.client import Client
+    from singleshot.serving.token import read_token
+
+    return Client(server, None if token_file is None else read_token(token_file).get_secret_value())
+
+
+def _score_of(client: Client, model: str | None) -> float:
+    """What a service takes as the least score; of a model that it has not, `_remote` says so."""
+    return next((served.score for served in client.models() if model in (None, served.name)), 0.0)
+
+
+def _remote(
+    client: Client,
+    model: str | None,
+    refinement: Refinement,
+    nms_iou: float | None,
+    max_detections: int | None,
+    classes: Sequence[str] | None,
+    max_pixels: int,
+) -> RemotePredictor:
+    from singleshot.client.calls import Wanted
+    from singleshot.client.remote import connect
+
+    wanted = Wanted(model, refinement.detect_from, nms_iou, max_detections)
+    return connect(client, wanted, lambda names: _classes(classes, names), max_pixels)
 
 
 def _kinds(save: str | None, moving: Moving | None, count: Sequence[str] | None) -> list[str]:

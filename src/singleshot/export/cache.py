@@ -25,8 +25,15 @@ def file_sha256(path: Path) -> str:
 
 
 def weights_sha256(weights: Path) -> str:
-    """Digest of a weights file, computed once as long as it does not change."""
-    return _sha256(weights, weights.stat().st_mtime_ns)
+    """Digest of a weights file, or of an exported one, computed once as long as it does not change.
+
+    That of OpenVINO's ``.xml`` is also one of the numbers beside it.
+    """
+    own = _sha256(weights, weights.stat().st_mtime_ns)
+    numbers = weights.with_suffix(".bin")
+    if weights.suffix != ".xml" or not numbers.is_file():
+        return own
+    return hashlib.sha256(f"{own} {_sha256(numbers, numbers.stat().st_mtime_ns)}".encode()).hexdigest()
 
 
 @lru_cache(maxsize=8)

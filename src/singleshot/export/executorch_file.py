@@ -2,73 +2,59 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from importlib.util import find_spec
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
 from numpy.typing import NDArray
 
-from singleshot.errors import MissingExtraError, SingleshotError
+from singleshot.core.lazy import lazy_module
 from singleshot.export.appended import append_texts
-from singleshot.export.info import ExportInfo, Level, Precision, to_metadata
-from singleshot.export.writers import WRITERS, Origin, Run
+from singleshot.export.info import ExportInfo
+from singleshot.export.program_writer import ProgramWriter, one_by_one
+from singleshot.export.writers import WRITERS, Run
+
+if TYPE_CHECKING:
+    import torch
+
+    import singleshot.export.program as programs
+else:
+    torch = lazy_module("torch")
+    programs = lazy_module("singleshot.export.program")
 
 
-class ExecuTorchWriter:
+class ExecuTorchWriter(ProgramWriter):
     """A program of ExecuTorch, for one image at a time; what it says about itself is a zip archive at its end."""
 
     name = "executorch"
     title = "ExecuTorch"
     suffixes = (".pte",)
-    levels: tuple[Level, ...] = ("decoded", "raw")
-    precisions: tuple[Precision, ...] = ("fp32",)
+    packages = ("executorch",)
 
-    def available(self) -> SingleshotError | None:
-        """Whether the package is missing."""
-        is_there = find_spec("executorch") is not None
-        return None if is_there else MissingExtraError("executorch", "executorch", "an export to ExecuTorch")
-
-    def refusal(self, info: ExportInfo) -> str | None:
-        """All networks go in."""
-        return None
-
-    def write(self, origin: Origin, info: ExportInfo, path: Path) -> None:
+    def save(
+        self, program: programs.Program, images: torch.Tensor, info: ExportInfo, texts: Mapping[str, str], path: Path
+    ) -> None:
         """Export it, and lower to XNNPACK what that can compute."""
-        import torch
         from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner
         from executorch.exir import to_edge_transform_and_lower
 
-        from singleshot.export.program import build_program, example, exporting
-
-        program = build_program(origin, info)
-        with exporting():
-            exported = torch.export.export(program, (example(info, batch=1),))
-            lowered = to_edge_transform_and_lower(exported, partitioner=[XnnpackPartitioner()])
-            path.write_bytes(lowered.to_executorch().buffer)
-        append_texts(path, to_metadata(info, program.anchors_cxcywh.numpy()))
-
-    def not_run(self) -> str | None:
-        """Its runtime comes with the package."""
-        return None
+        exported = torch.export.export(program, (images,))
+        lowered = to_edge_transform_and_lower(exported, partitioner=[XnnpackPartitioner()])
+        path.write_bytes(lowered.to_executorch().buffer)
+        append_texts(path, texts)
 
     def open(self, path: Path, info: ExportInfo) -> Run:
         """Open it in ExecuTorch's runtime."""
-        import torch
         from executorch.runtime import Runtime
 
         program = Runtime.get().load_program(path)
         method = program.load_method("forward")
 
-        def run(batch: NDArray[Any]) -> Sequence[NDArray[Any]]:
-            rows = []
-            for image in batch:
-                found = method.execute([torch.from_numpy(np.ascontiguousarray(image[None]))])
-                rows.append([tensor.numpy().copy() for tensor in found])  # the next call writes where these lie
-            return [np.concatenate(column) for column in zip(*rows, strict=True)]
+        def run(image: NDArray[Any]) -> Sequence[NDArray[Any]]:
+            # The next call writes where these lie.
+            return [tensor.numpy().copy() for tensor in method.execute([torch.from_numpy(image)])]
 
-        return run
+        return one_by_one(run)
 
 
 WRITERS.register("executorch")(ExecuTorchWriter())

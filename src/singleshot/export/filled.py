@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from singleshot.errors import WeightsError
 from singleshot.export.cache import weights_sha256
 from singleshot.export.package import Package, read_package
+from singleshot.interop.wire.protobuf import write_field, write_number
 from singleshot.weights.file import read_numbers
 
 FLOAT = 1
@@ -22,7 +23,6 @@ FLOAT = 1
 # Fields of onnx.proto: a model's graph, a graph's initialisers, and what a tensor says.
 _GRAPH, _INITIALIZER = 7, 5
 _DIMS, _DATA_TYPE, _NAME, _RAW_DATA = 1, 2, 8, 9
-_VARINT, _BYTES = 0, 2
 
 
 def graph_path(weights: Path) -> Path:
@@ -54,24 +54,12 @@ def fill_graph(graph: bytes, numbers: Mapping[str, NDArray[np.float32]]) -> byte
         graph: the model; it names what it does not hold.
         numbers: by name.
     """
-    tensors = b"".join(_field(_INITIALIZER, _tensor(name, values)) for name, values in numbers.items())
-    return graph + _field(_GRAPH, tensors)
+    tensors = b"".join(write_field(_INITIALIZER, _tensor(name, values)) for name, values in numbers.items())
+    return graph + write_field(_GRAPH, tensors)
 
 
 def _tensor(name: str, values: NDArray[np.float32]) -> bytes:
-    sides = b"".join(_varint(_DIMS << 3 | _VARINT) + _varint(side) for side in values.shape)
-    kind = _varint(_DATA_TYPE << 3 | _VARINT) + _varint(FLOAT)
+    sides = b"".join(write_number(_DIMS, side) for side in values.shape)
+    kind = write_number(_DATA_TYPE, FLOAT)
     data = np.ascontiguousarray(values, dtype="<f4").tobytes()
-    return sides + kind + _field(_NAME, name.encode()) + _field(_RAW_DATA, data)
-
-
-def _field(number: int, content: bytes) -> bytes:
-    return _varint(number << 3 | _BYTES) + _varint(len(content)) + content
-
-
-def _varint(value: int) -> bytes:
-    parts = []
-    while value > 127:
-        parts.append(value & 127 | 128)
-        value >>= 7
-    return bytes([*parts, value])
+    return sides + kind + write_field(_NAME, name.encode()) + write_field(_RAW_DATA, data)

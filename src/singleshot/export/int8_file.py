@@ -49,8 +49,8 @@ def read_int8(weights: Path, kind: str) -> Package:
         raise WeightsError(f"{error}; {remedy(weights, kind)}") from error
 
 
-def int8_of(weights: Path | None, kind: str) -> Path:
-    """The int8 file that just these weights have.
+def int8_of(weights: Path | None, kind: str) -> tuple[Path, PackageInfo]:
+    """The int8 file that just these weights have, and what it says of its calibration.
 
     Raises:
         WeightsError: there is none, or it is damaged; says how to make it.
@@ -65,7 +65,7 @@ def int8_of(weights: Path | None, kind: str) -> Path:
         raise WeightsError(f"{error}; {remedy(weights, kind)}") from error
     if info is None:
         raise WeightsError(f"{weights}: has no int8 file of its own; {remedy(weights, kind)}")
-    return int8_path(weights, kind)
+    return int8_path(weights, kind), info
 
 
 def ap_loss(info: PackageInfo) -> float:

@@ -10,6 +10,8 @@ from pathlib import Path
 
 from singleshot.core.files import is_regular
 from singleshot.errors import WeightsError
+from singleshot.export.seal import KEY as SEAL
+from singleshot.export.seal import check_onnx
 from singleshot.interop.wire.protobuf import Value, fields, integers, nested, text
 
 MAX_BYTES = 2**31
@@ -75,6 +77,8 @@ def read_contents(path: Path) -> Contents:
         view = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
     try:
         _look_through(view, path, contents)
+        if SEAL in contents.texts:
+            check_onnx(view, path)
     except WeightsError:
         raise
     except ValueError as error:

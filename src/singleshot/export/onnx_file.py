@@ -18,6 +18,7 @@ from singleshot.export.info import ExportInfo, Level, Precision, to_metadata
 from singleshot.export.int8_file import int8_of
 from singleshot.export.onnx_nodes import OPSET, make_model
 from singleshot.export.package import Package
+from singleshot.export.seal import seal_onnx
 from singleshot.export.writers import WRITERS, Origin, Run
 
 if TYPE_CHECKING:
@@ -46,9 +47,9 @@ class OnnxWriter:
 
     def write(self, origin: Origin, info: ExportInfo, path: Path) -> None:
         """Write the model, checked and with all shapes inferred."""
-        package = origin.package("onnx", int8_of(origin.weights, "onnx") if info.precision == "int8" else None)
+        package = origin.package("onnx", int8_of(origin.weights, "onnx")[0] if info.precision == "int8" else None)
         model = onnx_model(package, info)
-        path.write_bytes(model.SerializeToString())
+        path.write_bytes(seal_onnx(model.SerializeToString()))
         onnx.checker.check_model(os.fspath(path), full_check=True)
 
     def not_run(self) -> str | None:

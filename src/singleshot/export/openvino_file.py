@@ -18,6 +18,7 @@ from singleshot.export.info import ExportInfo, Level, Precision, to_metadata
 from singleshot.export.int8_file import int8_of
 from singleshot.export.onnx_nodes import make_model
 from singleshot.export.package import Package
+from singleshot.export.seal import seal_openvino
 from singleshot.export.writers import WRITERS, Origin, Run
 
 if TYPE_CHECKING:
@@ -48,11 +49,12 @@ class OpenVinoWriter:
 
     def write(self, origin: Origin, info: ExportInfo, path: Path) -> None:
         """Write graph and numbers."""
-        int8 = int8_of(origin.weights, "openvino") if info.precision == "int8" else None
+        int8 = int8_of(origin.weights, "openvino")[0] if info.precision == "int8" else None
         package = origin.package("openvino", int8)
         with tempfile.TemporaryDirectory() as folder:
             model = openvino_model(package, info, Path(folder))
             ov.save_model(model, path, compress_to_fp16=False)
+        seal_openvino(path)
 
     def not_run(self) -> str | None:
         """OpenVINO runs on every CPU."""

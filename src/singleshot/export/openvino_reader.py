@@ -14,6 +14,7 @@ from singleshot.errors import WeightsError
 from singleshot.export.info import read_metadata
 from singleshot.export.package import Kind
 from singleshot.export.readers import READERS, ExportedFile
+from singleshot.export.seal import check_openvino
 
 MAX_XML_BYTES = 2**27
 MAX_NUMBERS_BYTES = 2**33
@@ -38,6 +39,7 @@ class OpenVinoReader:
         """Ours by their ``rt_info``."""
         net = _parse(path)
         _check_numbers(net, path)
+        check_openvino(path.read_bytes(), path)
         texts = {entry.tag: entry.get("value", "") for part in net.findall("rt_info") for entry in part}
         info, anchors = read_metadata(texts, path)
         names = [

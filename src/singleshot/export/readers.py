@@ -21,7 +21,7 @@ from singleshot.export.cache import weights_sha256
 from singleshot.export.conversion import as_openvino
 from singleshot.export.info import ExportInfo
 from singleshot.export.package import Kind, Package, PackageInfo
-from singleshot.export.writers import WRITERS
+from singleshot.export.writers import WRITERS, package_of
 from singleshot.models.config import ModelSpec
 
 START_BYTES = 4096
@@ -81,10 +81,15 @@ class ExportedFile:
             return self.opened(self.path) if self.opened else self._by_writer()
         except SingleshotError:
             raise
-        except ImportError as error:
-            package = (error.name or self.kind).partition(".")[0].replace("_", "-")
+        except ModuleNotFoundError as error:
+            package = package_of(error.name or self.kind)
             extra = "train" if package == "torch" else self.kind
             raise MissingExtraError(package, extra, f"{self.path}: running it") from error
+        except ImportError as error:
+            raise WeightsError(
+                f"{self.path}: cannot be run: what runs it is installed and damaged ({error}): reinstall the packages "
+                f"of the extra '{self.kind}'"
+            ) from error
         except Exception as error:  # runtimes' errors have no base of their own
             raise unreadable(self.path, error) from error
 

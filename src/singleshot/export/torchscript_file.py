@@ -2,62 +2,43 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
-from numpy.typing import NDArray
+from singleshot.core.lazy import lazy_module
+from singleshot.export.info import ExportInfo
+from singleshot.export.program_writer import ProgramWriter, run_module
+from singleshot.export.writers import WRITERS, Run
 
-from singleshot.core.lazy import missing_torch
-from singleshot.errors import SingleshotError
-from singleshot.export.info import ExportInfo, Level, Precision, to_metadata
-from singleshot.export.refusal import needs_fixed_nms
-from singleshot.export.writers import WRITERS, Origin, Run
+if TYPE_CHECKING:
+    import torch
+
+    import singleshot.export.program as programs
+else:
+    torch = lazy_module("torch")
+    programs = lazy_module("singleshot.export.program")
 
 
-class TorchScriptWriter:
+class TorchScriptWriter(ProgramWriter):
     """TorchScript."""
 
     name = "torchscript"
     title = "TorchScript"
     suffixes = (".torchscript",)
-    levels: tuple[Level, ...] = ("end2end", "decoded", "raw")
-    precisions: tuple[Precision, ...] = ("fp32",)
+    levels = ("end2end", "decoded", "raw")
+    batch = 2
 
-    def available(self) -> SingleshotError | None:
-        """Whether torch is missing."""
-        return missing_torch("an export to TorchScript")
-
-    def refusal(self, info: ExportInfo) -> str | None:
-        """All networks go in; NMS has a fixed form."""
-        return needs_fixed_nms(info)
-
-    def write(self, origin: Origin, info: ExportInfo, path: Path) -> None:
+    def save(
+        self, program: programs.Program, images: torch.Tensor, info: ExportInfo, texts: Mapping[str, str], path: Path
+    ) -> None:
         """Trace it; sizes stay free where the level has them free."""
-        import torch
-
-        from singleshot.export.program import build_program, example, exporting
-
-        program = build_program(origin, info)
-        with exporting():
-            traced = torch.jit.trace(program, (example(info),), check_trace=False)  # type: ignore[no-untyped-call]
-            torch.jit.save(traced, path, _extra_files=to_metadata(info, program.anchors_cxcywh.numpy()))
-
-    def not_run(self) -> str | None:
-        """Torch is here."""
-        return None
+        traced = torch.jit.trace(program, (images,), check_trace=False)  # type: ignore[no-untyped-call]
+        torch.jit.save(traced, path, _extra_files=dict(texts))
 
     def open(self, path: Path, info: ExportInfo) -> Run:
         """Load it as any user does."""
-        import torch
-
-        module = torch.jit.load(path, map_location="cpu")  # type: ignore[no-untyped-call]
-
-        def run(batch: NDArray[Any]) -> Sequence[NDArray[Any]]:
-            with torch.inference_mode():
-                return [tensor.numpy() for tensor in module(torch.from_numpy(batch))]
-
-        return run
+        return run_module(torch.jit.load(path, map_location="cpu"))  # type: ignore[no-untyped-call]
 
 
 WRITERS.register("torchscript")(TorchScriptWriter())

@@ -114,8 +114,9 @@ WRITERS: Registry[ExportWriter] = Registry(
 )
 
 
-SCORE = 0.3
-"""Least score of a detection where none is asked for."""
+def package_of(module: str) -> str:
+    """What an index calls the package of a module: ``ai_edge_litert.interpreter`` is in ``ai-edge-litert``."""
+    return module.partition(".")[0].replace("_", "-")
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +129,7 @@ class ExportWish:
         layout: ``nhwc`` or ``nchw``, of pictures.
         dynamic: whether pictures of any size go in.
         precision: ``fp32``, ``fp16``, ``int8``.
-        score: least score of a detection.
+        score: least score of a detection (``end2end``); ``None`` takes the detector's own.
     """
 
     format: str = "onnx"
@@ -136,7 +137,7 @@ class ExportWish:
     layout: str | None = None
     dynamic: bool = False
     precision: str | None = None
-    score: float = SCORE
+    score: float | None = None
 
 
 def plan_export(spec: ModelSpec, wish: ExportWish) -> tuple[ExportWriter, ExportInfo]:
@@ -154,17 +155,19 @@ def plan_export(spec: ModelSpec, wish: ExportWish) -> tuple[ExportWriter, Export
             f"`dynamic=True` goes with `level='end2end'`: at `level='{level}'` the default boxes belong to one input "
             "size; leave it out"
         )
-    if level != "end2end" and wish.score != SCORE:
+    if level != "end2end" and wish.score is not None:
         raise ConfigError(
             f"`score={wish.score:g}` goes with `level='end2end'`: a {level} file gives all scores; leave it out"
         )
+    if wish.score is not None:
+        spec = spec.model_copy(update={"default_score": wish.score})
     info = ExportInfo.model_validate({
         "kind": wish.format,
         "level": level,
         "layout": _one_of(wish.layout, layouts, "layout", writer, f" with `level='{level}'`"),
         "dynamic": wish.dynamic,
         "precision": _one_of(wish.precision, writer.precisions, "precision", writer),
-        "score": wish.score,
+        "score": spec.default_score,
         "spec": spec,
     })  # fmt: skip
     if reason := writer.refusal(info):

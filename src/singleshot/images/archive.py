@@ -6,10 +6,11 @@ import os
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache, wraps
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
-from singleshot.images.packed import Container, Member, container_kind
+from singleshot.images.packed import Container, FileStamp, Member, container_kind, file_stamp
 from singleshot.images.read import IMAGE_SUFFIXES
 
 MAX_ENTRIES = 1_000_000
@@ -135,6 +136,20 @@ def check_size(size: int) -> None:
     """
     if size > MAX_UNPACKED_BYTES:
         raise OSError(f"it unpacks to {size:,} bytes, over the limit of {MAX_UNPACKED_BYTES:,}: unpack the archive")
+
+
+def remembered(read: Callable[[Path], ArchiveContent]) -> Callable[[Path], ArchiveContent]:
+    """The same function, which reads an archive again only where the file has changed."""
+
+    @lru_cache(maxsize=8)
+    def read_unchanged(path: Path, _stamp: FileStamp | None) -> ArchiveContent:
+        return read(path)
+
+    @wraps(read)
+    def read_again(path: Path) -> ArchiveContent:
+        return read_unchanged(path, file_stamp(path))
+
+    return read_again
 
 
 def container_of(read: Callable[[Path], ArchiveContent]) -> Container:

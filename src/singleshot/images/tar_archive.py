@@ -23,7 +23,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import IO, BinaryIO, cast
 
-from singleshot.images.archive import MAX_ENTRIES, ArchiveContent, BoundedFile, check_size, container_of
+from singleshot.images.archive import MAX_ENTRIES, ArchiveContent, BoundedFile, check_size, container_of, remembered
 from singleshot.images.packed import CONTAINERS, TAR_SUFFIXES, FileStamp, Spans, file_stamp
 
 MAX_KEPT_BYTES = 2**28
@@ -178,17 +178,13 @@ def _open(path: Path) -> BinaryIO:
     return cast(BinaryIO, opener(path, "rb"))
 
 
+@remembered
 def read_tar(path: Path) -> ArchiveContent:
     """What an archive holds, by its headers, as far as it is whole; remembered while the file does not change.
 
     Raises:
         OSError: it cannot be read, or is no tar archive.
     """
-    return _read_unchanged(path, file_stamp(path))
-
-
-@lru_cache(maxsize=8)
-def _read_unchanged(path: Path, _stamp: FileStamp | None) -> ArchiveContent:
     content = ArchiveContent()
     packed = _compressed(path) is not None
     most = FREE_BYTES + MOST_FOLDS * os.stat(path).st_size if packed else None

@@ -14,7 +14,6 @@ import zipfile
 import zlib
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import IO, BinaryIO, cast
 
@@ -25,8 +24,9 @@ from singleshot.images.archive import (
     check_size,
     container_of,
     read_bounded,
+    remembered,
 )
-from singleshot.images.packed import CONTAINERS, FileStamp, file_stamp
+from singleshot.images.packed import CONTAINERS
 
 _LOCAL_HEAD = struct.Struct("<4s22xHH")
 MAX_TABLE_BYTES = 2**27
@@ -88,17 +88,13 @@ def _skip_head(file: BinaryIO, entry: zipfile.ZipInfo) -> None:
     file.seek(name + extra, os.SEEK_CUR)
 
 
+@remembered
 def read_zip(path: Path) -> ArchiveContent:
     """What an archive holds, by its table; remembered while the file does not change.
 
     Raises:
         OSError: it cannot be read, or is no zip archive.
     """
-    return _read_unchanged(path, file_stamp(path))
-
-
-@lru_cache(maxsize=8)
-def _read_unchanged(path: Path, _stamp: FileStamp | None) -> ArchiveContent:
     content = ArchiveContent()
     for entry in _table(path):
         name = _name_of(entry)

@@ -49,11 +49,7 @@ class CompiledForm(NamedTuple):
 
     geometry: HeadGeometry
     threads: int = 1
-
-    @property
-    def orders_ties(self) -> bool:
-        """It does."""
-        return True
+    orders_ties = True
 
     def fits(self, settings: PostprocessConfig) -> bool:
         """As the function."""

@@ -18,6 +18,7 @@ from singleshot.core.settings import (
     Positive,
     PostprocessConfig,
     PreprocessConfig,
+    UnitFloat,
 )
 
 MAX_CHANNELS = 65536
@@ -270,6 +271,7 @@ class ModelSpec(Frozen):
         class_names: public classes 0..C-1.
         class_ids: the training data's own ids by class (COCO category ids); empty when they equal the index.
         objects: of the training, where that is known.
+        default_score: least confidence of a detection where a user asks for none.
     """
 
     name: str
@@ -282,6 +284,7 @@ class ModelSpec(Frozen):
     class_ids: tuple[Annotated[int, Field(ge=-(2**63), lt=2**63)], ...] = ()
     provenance: Provenance = Provenance()
     objects: ObjectSizes | None = None
+    default_score: UnitFloat = 0.3
 
     @model_validator(mode="after")
     def _parts_agree(self) -> ModelSpec:

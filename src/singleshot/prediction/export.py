@@ -6,7 +6,8 @@ import os
 import shutil
 import tempfile
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from importlib.metadata import version
 from pathlib import Path
 from typing import NamedTuple
@@ -18,7 +19,7 @@ from singleshot.core.files import check_output
 from singleshot.errors import ConfigError, ImageError, WeightsError
 from singleshot.export.cache import weights_sha256
 from singleshot.export.info import ExportInfo
-from singleshot.export.int8_file import int8_path
+from singleshot.export.int8_file import int8_of, int8_path
 from singleshot.export.verify import PICTURES, Verification
 from singleshot.export.verify import verify as run_both
 from singleshot.export.writers import ExportWish, ExportWriter, Origin, Run, plan_export
@@ -67,11 +68,12 @@ def export_detector(
     for file in files:
         if not (overwrite and _is_package(file)):
             check_output(file, overwrite=overwrite, sources=sources)
+    is_int8 = info.precision == "int8"
+    calibration = int8_of(origin.weights, writer.name)[1].quantization if is_int8 else {}
     sha256 = weights_sha256(origin.weights) if origin.weights else ""
     made_with = f"singleshot {__version__}, torch {version('torch')}"
-    info = info.model_copy(update={"weights_sha256": sha256, "made_with": made_with})
-    files[0].parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".", dir=files[0].parent) as folder:
+    info = info.model_copy(update={"weights_sha256": sha256, "made_with": made_with, "quantization": calibration})
+    with _made_folder(files[0].parent) as parent, tempfile.TemporaryDirectory(prefix=".", dir=parent) as folder:
         made = [Path(folder) / file.name for file in files]
         writer.write(origin, info, made[0])
         checked = _verified(writer, origin, info, made[0], named, note) if verify else None
@@ -80,6 +82,20 @@ def export_detector(
     if not verify:
         note(f"{files[0]}: not compared with the detector (`verify=False`)")
     return Exported(files[0], tuple(files), info, checked)
+
+
+@contextmanager
+def _made_folder(folder: Path) -> Iterator[Path]:
+    """A folder, made where it is missing; what was made is gone again if the work in it fails."""
+    missing = [parent for parent in (folder, *folder.parents) if not parent.exists()]
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        yield folder
+    except BaseException:
+        with suppress(OSError):  # something else lies in it by now
+            for parent in missing:
+                parent.rmdir()
+        raise
 
 
 def _named_pictures(images: PathLike | Sequence[PathLike] | None, note: Callable[[str], object]) -> list[Path]:

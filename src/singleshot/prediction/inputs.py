@@ -13,8 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from singleshot.errors import ImageError
+from singleshot.images.read import MAX_PIXELS, check_rgb, read_image
 from singleshot.images.tiff import ORIENTATION
-from singleshot.prediction.frames import Frame
+from singleshot.prediction.frames import Encoded, Failure, Frame
+from singleshot.prediction.not_images import check_readable
 from singleshot.prediction.sources import find_images, is_many
 
 PathLike = str | os.PathLike[str]
@@ -59,6 +61,39 @@ def as_sources(items: Iterable[Any]) -> Iterator[Source]:
             yield as_source(item)
         except ImageError as error:
             raise ImageError(f"image {number} of the list: {error}") from None
+
+
+def load_frame(item: Any, index: int = 0, max_pixels: int | None = MAX_PIXELS) -> Frame | Failure:
+    """Read and check one image; what is none is a `Failure`, whatever is wrong with it.
+
+    Args:
+        item: as `as_source` takes it; or a frame, the bytes of an upload, or a failure.
+        index: its number among the images of its source.
+        max_pixels: larger images are failures.
+    """
+    try:
+        if isinstance(item, Failure):
+            return item
+        if isinstance(item, Frame):
+            check_rgb(item.pixels)
+            return item
+        if isinstance(item, Encoded):
+            return Frame(read_image(item.data, max_pixels=max_pixels), item.name, index)
+        source = as_source(item)
+        if isinstance(source, Path):
+            check_readable(source)
+            return Frame(read_image(source, max_pixels=max_pixels), str(source), index, is_file=True)
+        return Frame(check_rgb(source), index=index)
+    except ImageError as error:
+        return Failure(_path_of(item), error)
+    except Exception as error:  # whatever a decoder makes of a damaged file: it belongs to this image
+        reason = f"{type(error).__name__}: {error}".rstrip(": ")
+        return Failure(_path_of(item), ImageError(f"{_path_of(item) or 'an array'}: cannot be read: {reason}"))
+
+
+def _path_of(item: Any) -> Path | None:
+    """The file of a source; an array, or what is no image, has none."""
+    return Path(item) if isinstance(item, (str, os.PathLike)) and isinstance(os.fspath(item), str) else None
 
 
 def is_one(source: Any) -> bool:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
 from time import perf_counter
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 from singleshot.core.wording import counted
 from singleshot.errors import ConfigError, ImageError, SingleshotError
@@ -18,19 +18,43 @@ from singleshot.images.read import quiet_decoders
 from singleshot.prediction.frames import Failure, Frame, Result
 from singleshot.prediction.not_images import other_file
 from singleshot.prediction.output_folder import Journal, new_folder, read_journal
-from singleshot.prediction.pipeline import Predictor, StageTimes
+from singleshot.prediction.pipeline import StageTimes
 from singleshot.prediction.refinement import Refinement, Refiner
 from singleshot.prediction.settings import check_line_width
 from singleshot.prediction.sinks import Note, Sink, Truth, check_kinds, check_sinks, open_sinks
 from singleshot.prediction.sources import FoundImages, search_images
 from singleshot.prediction.split_images import split_images
 from singleshot.prediction.streams import Moving
+from singleshot.prediction.views import ViewPlan
 
 OUT = Path("predictions")
 """Where results go that nobody gave a folder; the next run's go to ``predictions-2``."""
 
 FEW_IMAGES = 20
 """Of so many, all being videos or lists is a mistake; among more it is not looked for."""
+
+
+class Detecting(Protocol):
+    """What a run needs of a `Predictor`, or of what stands in its place."""
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """What class ids mean."""
+
+    @property
+    def category_ids(self) -> tuple[int, ...]:
+        """The training data's own ids by class id."""
+
+    @property
+    def times(self) -> StageTimes:
+        """Where the time goes."""
+
+    @property
+    def views(self) -> ViewPlan:
+        """How a picture is looked at."""
+
+    def stream(self, sources: Iterable[Any], batch_size: int = 8, *, live: bool = False) -> Iterator[Result]:
+        """Detect in any number of images, as `Predictor.stream`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -156,7 +180,7 @@ def find_images_of_job(
 
 
 def detect_and_save(
-    predictor: Predictor,
+    predictor: Detecting,
     images: Sequence[Path],
     output: Output,
     batch_size: int = 1,
@@ -170,7 +194,7 @@ def detect_and_save(
     """Detect in all images, then in all videos and streams, and write what was asked for.
 
     Args:
-        predictor: the stages.
+        predictor: a `Predictor`, or another.
         images: from `find_images_of_job`.
         output: what to write.
         batch_size: images that the network sees at once.

@@ -7,14 +7,12 @@ ahead of the networks, these ahead of the caller, and a window bounds how far, s
 from __future__ import annotations
 
 import math
-import os
 import threading
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import chain, islice
-from pathlib import Path
 from time import perf_counter
 from typing import Any, cast
 
@@ -25,13 +23,11 @@ from singleshot.core.memory import keep_freed_memory
 from singleshot.core.postprocess import PaddedArrays, PaddedDetections
 from singleshot.core.settings import PreprocessConfig
 from singleshot.core.sizes import parse_batch_size
-from singleshot.errors import ImageError
 from singleshot.images.preprocess import preprocess_image
-from singleshot.images.read import MAX_PIXELS, check_rgb, read_image
+from singleshot.images.read import MAX_PIXELS
 from singleshot.prediction.detections import Detections
 from singleshot.prediction.frames import Failure, Frame, Prediction, Result
-from singleshot.prediction.inputs import as_iterable, as_source, is_one
-from singleshot.prediction.not_images import check_readable
+from singleshot.prediction.inputs import as_iterable, is_one, load_frame
 from singleshot.prediction.views import View, ViewPlan, merge
 from singleshot.runtime.base import Backend, cores
 
@@ -149,21 +145,7 @@ class Predictor:
         """Read and check one image, the source's ``index``-th."""
         start = perf_counter()
         try:
-            if isinstance(item, Failure):
-                return item
-            if isinstance(item, Frame):
-                check_rgb(item.pixels)
-                return item
-            source = as_source(item)
-            if isinstance(source, Path):
-                check_readable(source)
-                return Frame(read_image(source, max_pixels=self.max_pixels), str(source), index, is_file=True)
-            return Frame(check_rgb(source), index=index)
-        except ImageError as error:
-            return Failure(_path_of(item), error)
-        except Exception as error:  # whatever a decoder makes of a damaged file: it belongs to this image
-            reason = f"{type(error).__name__}: {error}".rstrip(": ")
-            return Failure(_path_of(item), ImageError(f"{_path_of(item) or 'an array'}: cannot be read: {reason}"))
+            return load_frame(item, index, self.max_pixels)
         finally:
             self.times.add("decode", start)
 
@@ -242,10 +224,10 @@ class Predictor:
         parts = [view.cut(image) for image, own in zip(good, views, strict=True) for view in own]
         if len(parts) > at_once and len(parts) * 12 * math.prod(self.preprocess.size_hw) > _MOST_INPUT:
             return _Group(loaded, views, parts, at_once)
-        return _Group(loaded, views, self._input(parts), at_once)
+        return _Group(loaded, views, self.input_of(parts), at_once)
 
-    def _input(self, parts: Batch) -> Batch:
-        """What the network reads, of pictures that may not be preprocessed yet."""
+    def input_of(self, parts: Batch) -> Batch:
+        """What the backend reads, of pictures that may not be preprocessed yet."""
         if self.takes_pictures or isinstance(parts, np.ndarray):
             return parts
         batch = np.empty((len(parts), 3, *self.preprocess.size_hw), dtype=np.float32)
@@ -256,7 +238,7 @@ class Predictor:
         return batch
 
     def _detect_in(self, parts: Batch) -> PaddedArrays:
-        return self.detect(self._input(parts))
+        return self.detect(self.input_of(parts))
 
     def _finish_later(self, group: Future[_Group]) -> list[Result]:
         return self._finish_group(group.result())
@@ -288,8 +270,3 @@ def _stacked(parts: Sequence[NDArray[Any]]) -> NDArray[Any]:
     width = max(part.shape[1] for part in parts)
     missing = [[(0, 0), (0, width - part.shape[1]), *[(0, 0)] * (part.ndim - 2)] for part in parts]
     return np.concatenate([np.pad(part, pad) for part, pad in zip(parts, missing, strict=True)])
-
-
-def _path_of(item: Any) -> Path | None:
-    """The file of a source; an array, or what is no image, has none."""
-    return Path(item) if isinstance(item, (str, os.PathLike)) and isinstance(os.fspath(item), str) else None

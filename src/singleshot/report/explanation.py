@@ -19,7 +19,7 @@ from singleshot.core.structures import HeadOutput, RefineOutput, Sample
 from singleshot.core.wording import counted
 from singleshot.data import DetectionDataset
 from singleshot.data.dataset import open as open_dataset
-from singleshot.detector import SCORE_THRESHOLD, Detector, load
+from singleshot.detector import Detector, load
 from singleshot.errors import ConfigError, DataError, OutputError
 from singleshot.images.draw import draw_detections
 from singleshot.images.read import IMAGE_SUFFIXES, check_rgb, read_image, write_image
@@ -100,7 +100,7 @@ def explain(
     *,
     image: str | None = None,
     split: str | None = None,
-    score: float = SCORE_THRESHOLD,
+    score: float | None = None,
 ) -> Explanation:
     """Draw what happens to one image: its default boxes, which of them learn what, and how boxes come of scores.
 
@@ -112,7 +112,7 @@ def explain(
         model: a detector, a weights file, or ``coco``.
         image: name of the data set's image; by default the first with two to six objects.
         split: where to look for it, when ``source`` is a path; everywhere by default.
-        score: candidates score more.
+        score: candidates score more; the model's own by default.
 
     Raises:
         DataError: the data cannot be read, or has no such image.
@@ -121,8 +121,10 @@ def explain(
         WeightsError: the model cannot be read.
     """
     require_torch("explaining a detection")
-    check_score(score)
+    if score is not None:
+        check_score(score)
     detector = model if isinstance(model, Detector) else load(model)
+    score = detector.spec.default_score if score is None else score
     pixels, sample, names = _open(source, image, split)
     heads = _Heads.of(detector, pixels)
     pictures, numbers, sections = {}, {"anchors": len(heads.anchors)}, []

@@ -24,11 +24,7 @@ class NumpyForm(NamedTuple):
     """
 
     geometry: HeadGeometry
-
-    @property
-    def orders_ties(self) -> bool:
-        """It does."""
-        return True
+    orders_ties = True
 
     def fits(self, settings: PostprocessConfig) -> bool:
         """All but soft-NMS and what other packages add."""

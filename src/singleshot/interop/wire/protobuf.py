@@ -148,3 +148,21 @@ def _varint(message: memoryview, at: int) -> tuple[int, int]:
         if byte < 0x80:
             return result & 0xFFFF_FFFF_FFFF_FFFF, at + index + 1
     raise WireError("a number of more than ten bytes")
+
+
+def write_field(number: int, content: bytes) -> bytes:
+    """A field of bytes: a text, or a message of its own."""
+    return _written(number << 3 | DELIMITED) + _written(len(content)) + content
+
+
+def write_number(number: int, value: int) -> bytes:
+    """A field that is a whole number, not negative."""
+    return _written(number << 3 | VARINT) + _written(value)
+
+
+def _written(value: int) -> bytes:
+    parts = []
+    while value > 127:
+        parts.append(value & 127 | 128)
+        value >>= 7
+    return bytes([*parts, value])

@@ -1,0 +1,173 @@
+"""The routes of KServe V2, over `kserve`."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any
+
+from fastapi import APIRouter, Request
+from starlette.responses import JSONResponse, Response
+
+from singleshot.errors import ConfigError, ImageError
+from singleshot.images.read import check_encoded
+from singleshot.prediction.detections import Detections
+from singleshot.prediction.frames import Encoded, Failure, Frame, Result
+from singleshot.serving.batcher import Picture, Thresholds
+from singleshot.serving.kserve import (
+    HEADER_LENGTH,
+    VERSION,
+    InferRequest,
+    model_metadata,
+    read_infer,
+    server_metadata,
+    write_infer,
+)
+from singleshot.serving.problems import HttpProblem
+from singleshot.serving.requests import class_choice, held, read_body
+from singleshot.serving.service import Service
+from singleshot.serving.tensors import padded
+
+_THREAD_BYTES = 2**18
+"""Larger bodies are parsed in a thread: the others' deadlines do not wait for it."""
+
+
+def kserve_routes(service: Service) -> APIRouter:
+    """The routes under ``/v2``."""
+    router = APIRouter(prefix="/v2", tags=["KServe V2"])
+
+    @router.get("", summary="The service")
+    async def server() -> dict[str, Any]:
+        return server_metadata()
+
+    @router.get("/health/live", summary="Whether the service runs")
+    async def live() -> dict[str, bool]:
+        return {"live": True}
+
+    @router.get("/health/ready", summary="Whether it takes requests")
+    async def ready() -> Response:
+        is_ready = not service.is_draining and any(True for _ in service.repository)
+        return JSONResponse({"ready": is_ready}, 200 if is_ready else 503)
+
+    @router.get("/models/{model}", summary="Inputs and outputs of a model")
+    @router.get("/models/{model}/versions/{version}", include_in_schema=False)
+    async def metadata(model: str, version: str = VERSION) -> dict[str, Any]:
+        _check_version(version)
+        return model_metadata(service.model(model).name)
+
+    @router.get("/models/{model}/ready", summary="Whether a model takes requests")
+    @router.get("/models/{model}/versions/{version}/ready", include_in_schema=False)
+    async def model_ready(model: str, version: str = VERSION) -> dict[str, Any]:
+        _check_version(version)
+        return {"name": service.model(model).name, "ready": True}
+
+    @router.post("/models/{model}/infer", summary="Detect objects", openapi_extra=_INFER)
+    @router.post("/models/{model}/versions/{version}/infer", include_in_schema=False)
+    async def infer(request: Request, model: str, version: str = VERSION) -> Response:
+        _check_version(version)
+        return await _infer(service, request, model)
+
+    return router
+
+
+_INFER: dict[str, Any] = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "application/json": {"schema": {"type": "object", "required": ["inputs"]}},
+            "application/octet-stream": {"schema": {"type": "string", "format": "binary"}},
+        },
+    },
+    "parameters": [
+        {
+            "name": HEADER_LENGTH,
+            "in": "header",
+            "required": False,
+            "description": "Bytes of the JSON, where binary tensors follow it.",
+            "schema": {"type": "integer", "minimum": 1},
+        }
+    ],
+}
+
+
+def _check_version(version: str) -> None:
+    if version != VERSION:
+        raise HttpProblem(404, f"no version '{version}': a model has the version '{VERSION}'")
+
+
+async def _infer(service: Service, request: Request, model: str) -> Response:
+    deadline = service.deadline(request)
+    service.check_room(model)
+    with held(service) as own:
+        body = await read_body(request, service, own, deadline)
+        wanted, pictures = await _read(body, request.headers.get(HEADER_LENGTH), service)
+        del body
+        if wanted.timeout_s is not None:
+            deadline = min(deadline, request.scope["singleshot_start"] + wanted.timeout_s)
+        served = service.model(model)
+        request.scope["singleshot_log"] = {"model": served.name, "images": len(pictures)}
+        results: Sequence[Result] = ()
+        if pictures:
+            thresholds = _thresholds(wanted, served.detector.class_names)
+            results = (await service.detect(request, served.name, pictures, thresholds, deadline)).results
+    found = _all_found(results)
+    answer = write_infer(wanted, served.name, padded(found))
+    if answer.header_length is None:
+        return Response(answer.body, media_type="application/json")
+    return Response(
+        answer.body, media_type="application/octet-stream", headers={HEADER_LENGTH: str(answer.header_length)}
+    )
+
+
+async def _read(body: bytes, header_length: str | None, service: Service) -> tuple[InferRequest, list[Picture]]:
+    try:
+        if len(body) < _THREAD_BYTES:
+            return _read_now(body, header_length, service)
+        return await asyncio.to_thread(_read_now, body, header_length, service)
+    except (ConfigError, ImageError) as error:
+        raise HttpProblem(400, str(error)) from None
+
+
+def _read_now(body: bytes, header_length: str | None, service: Service) -> tuple[InferRequest, list[Picture]]:
+    """A request, and its pictures, whose sizes are checked; nothing is decoded."""
+    options = service.options
+    wanted = read_infer(body, header_length, max_images=options.max_images)
+    pictures: list[Picture] = []
+    for number, picture in enumerate(wanted.pictures, 1):
+        name = _name(number)
+        if isinstance(picture, bytes):
+            try:
+                check_encoded(picture, options.max_pixels)
+            except ImageError as error:
+                raise ImageError(f"{name}: {error}") from None
+            pictures.append(Encoded(picture, name))
+        else:
+            height, width = picture.shape[:2]
+            if height * width > options.max_pixels:
+                raise ImageError(f"pictures of {width} x {height} pixels are over the limit of {options.max_pixels:,}")
+            pictures.append(Frame(picture, name))
+    return wanted, pictures
+
+
+def _name(number: int) -> str:
+    return f"image {number}"
+
+
+def _thresholds(wanted: InferRequest, class_names: Sequence[str]) -> Thresholds:
+    settings = dict(wanted.settings)
+    classes = class_choice([settings.pop("classes")], class_names) if "classes" in settings else None
+    return Thresholds(**settings, classes=classes)
+
+
+def _all_found(results: Sequence[Result]) -> list[Detections]:
+    """Detections of every picture: the protocol has no place for one that failed among others.
+
+    Raises:
+        HttpProblem: 400: one cannot be read.
+    """
+    found: list[Detections] = []
+    for number, result in enumerate(results, 1):
+        if isinstance(result, Failure):
+            raise HttpProblem(400, f"{_name(number)}: {result.error}")
+        found.append(result.detections)
+    return found

@@ -1,0 +1,142 @@
+"""``predict --server``: the same sources and sinks, the same results, by a service that runs."""
+
+from __future__ import annotations
+
+import json
+import sys
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from singleshot.cli import app
+from singleshot.client import Client
+from singleshot.client.calls import Wanted
+from singleshot.client.remote import connect
+from singleshot.errors import ServerError
+from singleshot.images.read import write_image
+from singleshot.prediction.frames import Failure, Prediction
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "serving"))
+
+from live_service import Live, live_service
+
+TOKEN = "0123456789abcdef"
+HOW: dict[str, Any] = {"backend": "torch", "device": "cpu"}
+
+
+@pytest.fixture(scope="module")
+def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
+    with live_service(tmp_path_factory.mktemp("service"), token=TOKEN, max_pixels=50_000) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Photos of several formats and sizes, one in an archive, one cut off."""
+    folder, rng = tmp_path_factory.mktemp("photos"), np.random.default_rng(7)
+    for number, suffix in enumerate((".jpg", ".png", ".bmp", ".png")):
+        pixels = rng.integers(0, 256, (40 + number, 60, 3), dtype=np.uint8)
+        write_image(folder / f"{number}{suffix}", pixels)
+    with zipfile.ZipFile(folder / "more.zip", "w") as archive:
+        archive.write(folder / "3.png", "inside.png")
+    (folder / "damaged.png").write_bytes((folder / "1.png").read_bytes()[:-500])
+    return folder
+
+
+def documents(live: Live, photos: Path, tmp_path: Path, *arguments: str) -> tuple[Any, Any, str, str]:
+    """What ``predict`` writes and prints: here, and by the service."""
+    (tmp_path / "token.txt").write_text(TOKEN)
+    found = []
+    for name, how in {
+        "here": ["--model", str(live.folder / "toy.safetensors"), "--backend", "torch", "--device", "cpu"],
+        "there": ["--server", live.url, "--token-file", str(tmp_path / "token.txt")],
+    }.items():
+        out = tmp_path / name
+        result = CliRunner().invoke(app, ["predict", str(photos), *how, "--out", str(out), *arguments])
+        found.append((json.loads((out / "detections.json").read_text()), result))
+    (here, first), (there, second) = found
+    assert first.exit_code == second.exit_code, second.output
+    return here, there, first.output, second.output
+
+
+def test_a_folder_is_detected_in_as_here(live: Live, photos: Path, tmp_path: Path) -> None:
+    here, there, _, said = documents(live, photos, tmp_path)
+    assert sum(len(image["detections"]) for image in here["images"]) > 5
+    assert len(here["failed"]) == 1
+    assert there == here
+    assert f", {live.url}" in said
+    assert sorted(p.name for p in (tmp_path / "there" / "images").iterdir()) == sorted(
+        p.name for p in (tmp_path / "here" / "images").iterdir()
+    )
+
+
+def test_settings_go_along(live: Live, photos: Path, tmp_path: Path) -> None:
+    settings = ["--save", "json", "--score", "0.55", "--classes", "dog,bird"]
+    settings += ["--nms-iou", "0.2", "--max-detections", "4", "--min-size", "3"]
+    here, there, _, _ = documents(live, photos, tmp_path, *settings)
+    assert there == here
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--backend", "torch"], "--backend is decided by the --server"),
+        (["--tile", "300"], "--tile is decided by the --server"),
+        (["--batch-size", "4"], "--batch-size is decided by the --server"),
+        (["--no-clip"], "--no-clip is decided by the --server"),
+        (["--model", "other"], "no model 'other': there are toy"),
+        (["--classes", "dgo"], "did you mean 'dog'?"),
+        ([], "a token is needed: Authorization: Bearer TOKEN: give its token by --token-file"),
+    ],
+)
+def test_what_cannot_be_is_refused_at_once(
+    live: Live, photos: Path, tmp_path: Path, arguments: list[str], said: str
+) -> None:
+    (tmp_path / "token.txt").write_text(TOKEN)
+    token = ["--token-file", str(tmp_path / "token.txt")] if arguments else []
+    out = ["--out", str(tmp_path / "out")]
+    result = CliRunner().invoke(app, ["predict", str(photos), "--server", live.url, *token, *out, *arguments])
+    assert (result.exit_code, said in result.output.replace("\n", " ")) == (2, True), result.output
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_token_is_of_a_server(photos: Path, tmp_path: Path) -> None:
+    result = CliRunner().invoke(app, ["predict", str(photos), "--token-file", "token.txt"])
+    assert (result.exit_code, "--token-file is of a --server: name one" in result.output) == (2, True), result.output
+
+
+def test_arrays_and_files_by_the_client(live: Live, photos: Path) -> None:
+    image = np.random.default_rng(1).integers(0, 256, (30, 50, 3), dtype=np.uint8)
+    with Client(live.url, TOKEN) as client:
+        (model,) = client.models()
+        assert (model.name, model.class_names, model.size_hw) == ("toy", live.detector.class_names, (96, 128))
+        assert client.ready()
+        assert client.ready("toy")
+        assert not client.ready("other")
+        by_array, by_file = client.detect(image, 0.3), client.detect([photos / "0.jpg"], 0.3, classes="dog")
+    assert by_array.to_dict() == live.detector.predict(image, 0.3, **HOW).to_dict()
+    assert by_file[0].to_dict() == live.detector.predict(photos / "0.jpg", 0.3, classes="dog", **HOW).to_dict()
+    assert by_array.image is image
+
+
+def test_an_image_that_the_service_refuses_ends_nothing(live: Live, photos: Path) -> None:
+    large = np.zeros((300, 300, 3), np.uint8)
+    with Client(live.url, TOKEN) as client:
+        results = list(connect(client, Wanted()).stream([large, photos / "0.jpg", large], live=True))
+    assert [type(result) for result in results] == [Failure, Prediction, Failure]
+    assert "over the limit of 50,000" in str(results[0].error)
+
+
+def test_a_service_that_went_away_ends_the_run(live: Live, photos: Path) -> None:
+    with Client(live.url, TOKEN, retries=0) as client:
+        remote = connect(client, Wanted())
+        stream = remote.stream([photos / "0.jpg"] * 20)
+        next(stream)
+        remote.client._transport.token = "another token 12"
+        with pytest.raises(ServerError, match="a token is needed"):
+            list(stream)
