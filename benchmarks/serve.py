@@ -7,8 +7,8 @@ own, with clients (threads with a connection each, in this process) that send on
 compared with what `predict` found. Overload is four times as many clients as the queue has places. Deadlines are asked
 of requests that must wait, and their error is how far from the deadline the 504 arrived here.
 
-CPU milliseconds of a photo, of `predict` and of the service's process, also tell something on a machine that others use:
-where all cores are busy, photos a second are in their ratio.
+CPU milliseconds of a photo, of `predict` and of the service's process, also tell something on a machine that others
+use: where all cores are busy, photos a second are in their ratio.
 """
 
 from __future__ import annotations
