@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import logging
 import signal
 import socket
@@ -44,10 +45,17 @@ def listen(options: ServeOptions) -> socket.socket:
         own.bind((options.host, options.port))
     except OSError as error:
         reason = error.strerror or str(error)
-        raise ConfigError(f"`host={options.host}`, `port={options.port}`: {reason}") from None
+        other = "port" if error.errno in (errno.EADDRINUSE, errno.EACCES) else "host"
+        raise ConfigError(f"`host={options.host}`, `port={options.port}`: {reason}: choose another `{other}`") from None
     own.listen(2048)
     own.setblocking(False)
     return own
+
+
+def warn_if_open(options: ServeOptions, address: str) -> None:
+    """Log that others may use the service, where that is so."""
+    if not options.is_local and options.token is None:
+        _log.warning("whoever reaches %s may use this service: it has no token", address)
 
 
 class GracefulServer(uvicorn.Server):
@@ -147,8 +155,7 @@ def run_server(
             repository.watch(options.watch)
         if on_start is not None:
             on_start(address)
-        if not options.is_local and options.token is None:
-            _log.warning("whoever reaches %s may use this service: it has no token", address)
+        warn_if_open(options, address)
         log_event("started", address=address, models=[served.name for served in repository])
         with quiet_decoders():
             server.run(sockets=[listener])
