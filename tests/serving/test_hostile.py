@@ -193,7 +193,7 @@ def test_names_of_other_sites_lead_nowhere(live: Running, host: str) -> None:
 
 
 def test_names_of_files_are_text(live: Running) -> None:
-    names = ["../../etc/passwd", "<script>alert(1)</script>.png", "a\u202eb.png", "x" * 5000]
+    names = ["../../etc/passwd", "<script>alert(1)</script>.png", "a\u202eb.png", "x" * 1000]
     files: list[Any] = [("f", (name, photo(200))) for name in names]
     answer = httpx.post(f"{live.url}/detect", files=files, timeout=20)
     assert answer.status_code == 200
