@@ -106,7 +106,7 @@ def test_settings_go_along(live: Running, toy_file: Path, photos: Path, tmp_path
         (["--no-clip"], "--no-clip is decided by the --server"),
         (["--model", "other"], "no model 'other': there are toy"),
         (["--classes", "dgo"], "did you mean 'dog'?"),
-        ([], "a token is needed: Authorization: Bearer TOKEN: give its token by --token-file"),
+        ([], "a token is needed: Authorization: Bearer TOKEN: give the service's token"),
     ],
 )
 def test_what_cannot_be_is_refused_at_once(

@@ -170,7 +170,7 @@ def test_nobody_waits_for_hours(played: Played, waits: list[float]) -> None:
     [
         ((400, {"X-Request-Id": "7"}, {"error": {"message": "no class\n'x'"}}), "no class"),
         ((400, {}, {"error": "KServe's way"}), "KServe's way"),
-        ((401, {}, {"error": {"message": "a token is needed"}}), "needed: give its token by `token`"),
+        ((401, {}, {"error": {"message": "a token is needed"}}), "needed: give the service's token"),
         ((404, {}, b"<html>"), "answers 404"),
         ((404, {}, b"[" * 100_000), "answers 404"),
         ((302, {"Location": "http://evil/\x1b[2J"}, b""), "leads on to .*: give that address"),
