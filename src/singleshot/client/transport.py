@@ -163,7 +163,7 @@ class Transport:
         if isinstance(error, ServerError):
             return error
         if isinstance(error, TimeoutError):
-            return ServerError(f"{self._shown}: no answer in {self.timeout_s:g} s: raise `timeout_s`, or ask later")
+            return ServerError(f"{self._shown}: no answer in {self.timeout_s:g} s: ask later, or wait longer")
         why = getattr(error, "strerror", None) or str(error) or type(error).__name__
         return ServerError(f"{self._shown}: cannot be reached: {why}: is 'singleshot serve' running there?")
 

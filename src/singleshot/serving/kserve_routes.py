@@ -23,6 +23,7 @@ from singleshot.serving.kserve import (
     server_metadata,
     write_infer,
 )
+from singleshot.serving.openapi import INFER, KSERVE_PROBLEMS
 from singleshot.serving.problems import HttpProblem
 from singleshot.serving.requests import class_choice, held, read_body
 from singleshot.serving.service import Service
@@ -34,7 +35,7 @@ _THREAD_BYTES = 2**18
 
 def kserve_routes(service: Service) -> APIRouter:
     """The routes under ``/v2``."""
-    router = APIRouter(prefix="/v2", tags=["KServe V2"])
+    router = APIRouter(prefix="/v2", tags=["KServe V2"], responses=KSERVE_PROBLEMS)
 
     @router.get("", summary="The service")
     async def server() -> dict[str, Any]:
@@ -51,46 +52,32 @@ def kserve_routes(service: Service) -> APIRouter:
 
     @router.get("/models/{model}", summary="Inputs and outputs of a model")
     @router.get("/models/{model}/versions/{version}", include_in_schema=False)
-    async def metadata(model: str, version: str = VERSION) -> dict[str, Any]:
-        _check_version(version)
+    async def metadata(request: Request, model: str) -> dict[str, Any]:
+        _check_version(request)
         return model_metadata(service.model(model).name)
 
     @router.get("/models/{model}/ready", summary="Whether a model takes requests")
     @router.get("/models/{model}/versions/{version}/ready", include_in_schema=False)
-    async def model_ready(model: str, version: str = VERSION) -> dict[str, Any]:
-        _check_version(version)
+    async def model_ready(request: Request, model: str) -> dict[str, Any]:
+        _check_version(request)
         return {"name": service.model(model).name, "ready": True}
 
-    @router.post("/models/{model}/infer", summary="Detect objects", openapi_extra=_INFER)
+    @router.post("/models/{model}/infer", summary="Detect objects", openapi_extra=INFER)
     @router.post("/models/{model}/versions/{version}/infer", include_in_schema=False)
-    async def infer(request: Request, model: str, version: str = VERSION) -> Response:
-        _check_version(version)
+    async def infer(request: Request, model: str) -> Response:
+        _check_version(request)
         return await _infer(service, request, model)
 
     return router
 
 
-_INFER: dict[str, Any] = {
-    "requestBody": {
-        "required": True,
-        "content": {
-            "application/json": {"schema": {"type": "object", "required": ["inputs"]}},
-            "application/octet-stream": {"schema": {"type": "string", "format": "binary"}},
-        },
-    },
-    "parameters": [
-        {
-            "name": HEADER_LENGTH,
-            "in": "header",
-            "required": False,
-            "description": "Bytes of the JSON, where binary tensors follow it.",
-            "schema": {"type": "integer", "minimum": 1},
-        }
-    ],
-}
+def _check_version(request: Request) -> None:
+    """Refuse a version in the path that there is not.
 
-
-def _check_version(version: str) -> None:
+    Raises:
+        HttpProblem: 404.
+    """
+    version = request.path_params.get("version", VERSION)
     if version != VERSION:
         raise HttpProblem(404, f"no version '{version}': a model has the version '{VERSION}'")
 
