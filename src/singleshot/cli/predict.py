@@ -184,7 +184,7 @@ def predict(
     from singleshot.cli.signals import interrupt_code
     from singleshot.core.sizes import parse_batch_size
     from singleshot.detector import load
-    from singleshot.errors import ConfigError
+    from singleshot.errors import ConfigError, ServerError
     from singleshot.prediction.job import Output, detect_and_save, find_images_of_job
     from singleshot.prediction.live import LiveConfig
     from singleshot.prediction.refinement import Refinement
@@ -281,10 +281,14 @@ def predict(
         total = _total(len(found.images), moving)
         viewer = _viewer(labels, line_width) if show else None
         with _progress(total, moving is not None) as on_result:
-            summary = detect_and_save(
-                predictor, found.images, output, batch_size, on_result, notes.append,
-                moving=moving, refinement=refinement, viewer=viewer,
-            )  # fmt: skip
+            try:
+                summary = detect_and_save(
+                    predictor, found.images, output, batch_size, on_result, notes.append,
+                    moving=moving, refinement=refinement, viewer=viewer,
+                )  # fmt: skip
+            except ServerError as error:  # it went away during the run
+                typer.echo(f"{shown(error)}: what was found until then is kept, and --resume continues", err=True)
+                raise typer.Exit(1) from error
     told = _tell(summary, computed_by, total, times)
     _print_notes(notes)
     _print_problems(summary, found.missed)

@@ -115,9 +115,7 @@ def read_infer(body: bytes, header_length: str | None = None, *, max_images: int
     head, binary = _split_body(body, header_length)
     request = _object(_parsed(head), "the request")
     parameters = _parameters(request)
-    pictures = _pictures(request.get("inputs"), binary)
-    if len(pictures) > max_images:
-        raise ConfigError(f"{len(pictures):,} pictures in one request are over the limit of {max_images:,}: send fewer")
+    pictures = _pictures(request.get("inputs"), binary, max_images)
     return InferRequest(
         pictures,
         _outputs(request.get("outputs"), parameters.get("binary_data_output", False)),
@@ -197,7 +195,7 @@ def _parameters(request: Mapping[str, Any]) -> Mapping[str, Any]:
     return parameters
 
 
-def _pictures(inputs: Any, binary: memoryview | None) -> Sequence[Picture]:
+def _pictures(inputs: Any, binary: memoryview | None, max_images: int) -> Sequence[Picture]:
     if not isinstance(inputs, list) or len(inputs) != 1:
         raise ConfigError("`inputs` is a list of one tensor: 'image' or 'file'")
     tensor = _object(inputs[0], "an input")
@@ -208,6 +206,8 @@ def _pictures(inputs: Any, binary: memoryview | None) -> Sequence[Picture]:
     if datatype != wanted:
         raise ConfigError(f"input '{name}' is of datatype {wanted}, not {shortened(datatype)}")
     shape = read_shape(tensor.get("shape"), name)
+    if shape[0] > max_images:
+        raise ConfigError(f"{shape[0]:,} pictures in one request are over the limit of {max_images:,}: send fewer")
     return read(shape, tensor.get("data"), _raw(tensor, name, binary))
 
 
