@@ -190,9 +190,9 @@ def _body_of(response: http.client.HTTPResponse) -> bytes | None:
     """The body of an answer; ``None`` where it is too long."""
     if response.length is None:  # sent in chunks
         data = response.read(MAX_ANSWER_BYTES + 1)
-    else:  # all of it: asked for a number of bytes, `read` would not tell that it ended too soon
-        data = response.read() if response.length <= MAX_ANSWER_BYTES else None
-    return data if data is not None and len(data) <= MAX_ANSWER_BYTES else None
+        return data if len(data) <= MAX_ANSWER_BYTES else None
+    # All of it: asked for a number of bytes, `read` would not tell that it ended too soon.
+    return response.read() if response.length <= MAX_ANSWER_BYTES else None
 
 
 def _retry_after_s(value: str) -> float:
