@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, cast
+from urllib.parse import urlsplit
 
 import typer
 
@@ -309,9 +310,14 @@ def _connection(server: str | None, token_file: Path | None, computed_here: Sequ
     if computed_here:
         raise ConfigError(f"`{computed_here[0]}` is decided by the `server`, where the network runs: leave it out")
     from singleshot.client import Client
+    from singleshot.serving.options import LOOPBACK
     from singleshot.serving.token import read_token
 
-    return Client(server, None if token_file is None else read_token(token_file).get_secret_value())
+    client = Client(server, None if token_file is None else read_token(token_file).get_secret_value())
+    address = urlsplit(server)
+    if token_file is not None and address.scheme == "http" and address.hostname not in LOOPBACK:
+        _note(f"the token goes to {address.hostname} as it is: whoever is on the way can read it (https hides it)")
+    return client
 
 
 def _remote(
