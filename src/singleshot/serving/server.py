@@ -39,12 +39,15 @@ def listen(options: ServeOptions) -> socket.socket:
     Raises:
         ConfigError: the address is taken, or not this machine's.
     """
+    own: socket.socket | None = None
     try:
         family = socket.getaddrinfo(options.host, options.port, type=socket.SOCK_STREAM)[0][0]
         own = socket.socket(family)
         own.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         own.bind((options.host, options.port))
     except OSError as error:
+        if own is not None:
+            own.close()
         reason = error.strerror or str(error)
         other = "port" if error.errno in (errno.EADDRINUSE, errno.EACCES) else "host"
         raise ConfigError(f"`host={options.host}`, `port={options.port}`: {reason}: choose another `{other}`") from None
