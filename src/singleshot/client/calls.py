@@ -65,8 +65,10 @@ class Wanted:
     @property
     def query(self) -> str:
         """The same as a query."""
-        one = isinstance(self.classes, (str, int))
-        classes = [self.classes] if one else None if self.classes is None else [str(item) for item in self.classes]
+        classes: list[str] | None = None
+        if self.classes is not None:
+            several = [self.classes] if isinstance(self.classes, (str, int)) else self.classes
+            classes = [str(item) for item in several]
         fields = {
             "model": self.model,
             "score": self.score,

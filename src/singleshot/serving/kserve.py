@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import reprlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, NoReturn
 
@@ -27,7 +27,9 @@ VERSION = "1"
 MAX_JSON_BYTES = 2**24
 """Python's objects take up to 25 times the memory of the JSON that they are read from."""
 
-READERS = {"image": ("UINT8", read_pixels), "file": ("BYTES", read_files)}
+_Read = Callable[[Sequence[int], Any, memoryview | None], Sequence[Picture]]
+
+READERS: Mapping[str, tuple[str, _Read]] = {"image": ("UINT8", read_pixels), "file": ("BYTES", read_files)}
 _SHAPES = {
     "image": [-1, -1, -1, 3],
     "file": [-1],
