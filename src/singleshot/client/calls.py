@@ -67,7 +67,7 @@ class Wanted:
         """The same as a query."""
         classes: list[str] | None = None
         if self.classes is not None:
-            several = [self.classes] if isinstance(self.classes, (str, int)) else self.classes
+            several = [self.classes] if isinstance(self.classes, (str, int, np.integer)) else self.classes
             classes = [str(item) for item in several]
         fields = {
             "model": self.model,
