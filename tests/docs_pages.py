@@ -6,6 +6,7 @@ import re
 import shlex
 import tomllib
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -85,6 +86,9 @@ def run_command(line: str, *, only_parse: bool = False) -> None:
             _check_install(arguments)
         case ["curl", *arguments]:
             _check_curl(arguments)
+        case ["docker", *arguments]:
+            files = [word for option, word in pairwise(arguments) if option == "-f"]
+            assert all((ROOT / file).is_file() for file in files), line
         case ["make", target]:
             assert re.search(rf"^{target}:", (ROOT / "Makefile").read_text(), flags=re.MULTILINE), line
         case ["python", "-m", "venv", _] | ["source", _] | ["trtexec", *_]:  # tests/export/test_export_table.py
