@@ -21,7 +21,7 @@ function swatch(label) {
   return dot;
 }
 
-/** Classes as check boxes; found: Map of name to {label, count}, in order. toggled(name, on). */
+/** Classes as check boxes; found: Map of name to {label, counts}: one count for each pane, in order. toggled(name, on). */
 export function listClasses(list, found, hidden, toggled) {
   const names = [...found.keys()];
   const rows = [...list.children];
@@ -32,7 +32,7 @@ export function listClasses(list, found, hidden, toggled) {
   }
   for (const row of list.children) {
     row.querySelector("input").checked = !hidden.has(row.name);
-    row.querySelector(".number").textContent = found.get(row.name).count;
+    row.querySelector(".number").textContent = found.get(row.name).counts.join(" / ");
   }
 }
 

@@ -62,14 +62,20 @@ export class Picture {
 
 const line = [];
 let running = 0;
+let changed = () => {};
 
-/** Asks the service about a picture, once; changed() is called whenever something about the answer is new. */
-export function ask(picture, model, changed) {
+/** Calls watcher(picture) whenever something about an answer is new. */
+export function watchAnswers(watcher) {
+  changed = watcher;
+}
+
+/** Asks the service about a picture, once. Gives {state, answer, error}. */
+export function ask(picture, model) {
   const known = picture.answers.get(model.name);
   if (known && known.state !== "failed") return known.promise;
   const entry = { state: "waiting", answer: null, error: null, busy: 0, abort: new AbortController() };
   picture.answers.set(model.name, entry);
-  entry.promise = new Promise((resolve) => line.push({ picture, model, entry, changed, resolve }));
+  entry.promise = new Promise((resolve) => line.push({ picture, model, entry, resolve }));
   work();
   return entry.promise;
 }
@@ -82,7 +88,7 @@ export function prefer(picture) {
 async function work() {
   if (running >= AT_ONCE || line.length === 0) return;
   running++;
-  const { picture, model, entry, changed, resolve } = line.shift();
+  const { picture, model, entry, resolve } = line.shift();
   try {
     const waiting = (seconds) => {
       entry.busy = seconds;

@@ -3,7 +3,8 @@
 import { drawDetections } from "./draw.js";
 
 const MOST_ZOOM = 40;
-const LETTERS_PX = 13;
+const LETTERS_PX = { usual: 13, small: 11 };
+const SMALL_PANE_PX = 480;
 const STEP = 1.3;
 const ARROWS = { ArrowLeft: [1, 0], ArrowRight: [-1, 0], ArrowUp: [0, 1], ArrowDown: [0, -1] };
 
@@ -101,7 +102,8 @@ export class Pane {
     const context = this.canvas.getContext("2d");
     context.setTransform(ratio, 0, 0, ratio, 0, 0);
     context.clearRect(0, 0, width, height);
-    drawDetections(context, this.detections, place, LETTERS_PX, this.chosen);
+    const letters = width < SMALL_PANE_PX ? LETTERS_PX.small : LETTERS_PX.usual;
+    drawDetections(context, this.detections, place, letters, this.chosen);
   }
 
   /** Index of the smallest box at a point of the viewport, or -1. */
