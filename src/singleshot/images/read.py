@@ -71,6 +71,21 @@ def read_image(source: str | os.PathLike[str] | bytes, *, max_pixels: int | None
     return _turn_upright(_decode(name, data, header), header.orientation)
 
 
+def check_encoded(data: bytes, max_pixels: int | None = MAX_PIXELS) -> tuple[int, int]:
+    """Check, by its header alone, the bytes of an image file as `read_image` does before it decodes.
+
+    Returns:
+        (height, width) after the orientation is applied.
+
+    Raises:
+        ImageError: not an image, or too large.
+    """
+    name, data = _load(data)
+    header = _header(name, data)
+    _check_size(name, header, max_pixels)
+    return header.upright_size_hw
+
+
 def image_size(source: str | os.PathLike[str] | bytes) -> tuple[int, int]:
     """Size of an image as `read_image` will return it, from the file's header.
 

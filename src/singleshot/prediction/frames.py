@@ -47,6 +47,19 @@ class Frame:
 
 
 @dataclass(frozen=True, slots=True)
+class Encoded:
+    """The bytes of an image file that is no file: an upload.
+
+    Attributes:
+        data: as a file would hold them.
+        name: what its results are filed under.
+    """
+
+    data: bytes
+    name: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Prediction:
     """A frame and what was found in it: ``for frame, found in model.stream("clip.mp4")``.
 

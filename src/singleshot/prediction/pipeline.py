@@ -29,7 +29,7 @@ from singleshot.errors import ImageError
 from singleshot.images.preprocess import preprocess_image
 from singleshot.images.read import MAX_PIXELS, check_rgb, read_image
 from singleshot.prediction.detections import Detections
-from singleshot.prediction.frames import Failure, Frame, Prediction, Result
+from singleshot.prediction.frames import Encoded, Failure, Frame, Prediction, Result
 from singleshot.prediction.inputs import as_iterable, as_source, is_one
 from singleshot.prediction.not_images import check_readable
 from singleshot.prediction.views import View, ViewPlan, merge
@@ -154,6 +154,8 @@ class Predictor:
             if isinstance(item, Frame):
                 check_rgb(item.pixels)
                 return item
+            if isinstance(item, Encoded):
+                return Frame(read_image(item.data, max_pixels=self.max_pixels), item.name, index)
             source = as_source(item)
             if isinstance(source, Path):
                 check_readable(source)
@@ -242,10 +244,10 @@ class Predictor:
         parts = [view.cut(image) for image, own in zip(good, views, strict=True) for view in own]
         if len(parts) > at_once and len(parts) * 12 * math.prod(self.preprocess.size_hw) > _MOST_INPUT:
             return _Group(loaded, views, parts, at_once)
-        return _Group(loaded, views, self._input(parts), at_once)
+        return _Group(loaded, views, self.input_of(parts), at_once)
 
-    def _input(self, parts: Batch) -> Batch:
-        """What the network reads, of pictures that may not be preprocessed yet."""
+    def input_of(self, parts: Batch) -> Batch:
+        """What the backend reads, of pictures that may not be preprocessed yet."""
         if self.takes_pictures or isinstance(parts, np.ndarray):
             return parts
         batch = np.empty((len(parts), 3, *self.preprocess.size_hw), dtype=np.float32)
@@ -256,7 +258,7 @@ class Predictor:
         return batch
 
     def _detect_in(self, parts: Batch) -> PaddedArrays:
-        return self.detect(self._input(parts))
+        return self.detect(self.input_of(parts))
 
     def _finish_later(self, group: Future[_Group]) -> list[Result]:
         return self._finish_group(group.result())

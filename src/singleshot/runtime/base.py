@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple, Protocol
 
@@ -47,6 +48,10 @@ class Backend(Protocol):
         """
 
 
+Settings = PostprocessConfig | Sequence[PostprocessConfig]
+"""Thresholds and NMS: of a whole batch, or of each of its images."""
+
+
 class Engine(Protocol):
     """A network compiled for a device and a precision. Thresholds and NMS are arguments of a call."""
 
@@ -62,12 +67,12 @@ class Engine(Protocol):
     def parallel(self) -> int:
         """Batches that it computes at the same time."""
 
-    def predict(self, batch: NDArray[np.float32], settings: PostprocessConfig) -> TimedDetections:
+    def predict(self, batch: NDArray[np.float32], settings: Settings) -> TimedDetections:
         """Detect in a batch; from any thread, several at once.
 
         Args:
             batch: as for `Backend.predict`.
-            settings: thresholds and NMS.
+            settings: thresholds and NMS, of all images or one for each.
         """
 
 
@@ -106,6 +111,19 @@ class EngineBackend:
     def predict(self, batch: NDArray[np.float32]) -> TimedDetections:
         """Detect in a batch ``[B, 3, H, W]``."""
         return self.engine.predict(batch, self.settings)
+
+
+def predict_each(backends: Sequence[Backend], batch: NDArray[np.float32]) -> TimedDetections:
+    """Detect in a batch whose images go by thresholds of their own: the network runs once.
+
+    Args:
+        backends: of each image, ``[B]``; all of one engine.
+        batch: as for `Backend.predict`.
+    """
+    first = backends[0]
+    if isinstance(first, EngineBackend):
+        return first.engine.predict(batch, [own.settings for own in backends if isinstance(own, EngineBackend)])
+    return first.predict(batch)
 
 
 def cores() -> int:

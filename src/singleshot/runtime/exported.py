@@ -11,15 +11,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from singleshot.core.once import ForkSafeLock
-from singleshot.core.postprocess import HeadGeometry, Heads
+from singleshot.core.postprocess import HeadGeometry, Heads, PaddedArrays
 from singleshot.core.settings import ALL_DETECTIONS, PostprocessConfig, PreprocessConfig
 from singleshot.errors import ConfigError, SingleshotError
 from singleshot.export.decoded import as_heads, geometry_of_decoded, settings_of_decoded
 from singleshot.export.readers import ExportedFile, FileRun, unreadable
 from singleshot.images.preprocess import preprocess_image
-from singleshot.runtime.base import Engine, TimedDetections
+from singleshot.runtime.base import Engine, Settings, TimedDetections
 from singleshot.runtime.numpy_form import padded
-from singleshot.runtime.postprocess import FirstFitting, choose_form
+from singleshot.runtime.postprocess import FirstFitting, Rows, by_settings, choose_form
 
 Pictures = Sequence[NDArray[np.uint8]]
 
@@ -47,7 +47,7 @@ class BatchEngine:
         self._is_raw = file.info.level == "raw"
         self._form, self._classes = _form(file), len(file.spec.class_names)
 
-    def predict(self, batch: NDArray[np.float32], settings: PostprocessConfig) -> TimedDetections:
+    def predict(self, batch: NDArray[np.float32], settings: Settings) -> TimedDetections:
         """Detect in a batch ``[B, 3, H, W]``; may be called from several threads, which wait for each other."""
         start = perf_counter()
         with self._lock:
@@ -55,7 +55,12 @@ class BatchEngine:
         middle = perf_counter()
         heads: Heads = [np.ascontiguousarray(part, dtype=np.float32) for part in found]
         if not self._is_raw:
-            heads, settings = as_heads(*heads), settings_of_decoded(settings, self._classes)
+            heads = as_heads(*heads)
+            settings = (
+                [settings_of_decoded(own, self._classes) for own in settings]
+                if isinstance(settings, Sequence)
+                else settings_of_decoded(settings, self._classes)
+            )
         detections = self._form(heads, settings)
         return TimedDetections(detections, middle - start, perf_counter() - middle)
 
@@ -101,7 +106,7 @@ class PictureEngine:
         self._lock = ForkSafeLock()
         self._is_told = False
 
-    def predict(self, batch: Pictures, settings: PostprocessConfig) -> TimedDetections:
+    def predict(self, batch: Pictures, settings: Settings) -> TimedDetections:
         """Detect in pictures ``[H, W, 3]`` uint8 RGB; may be called from several threads, which wait for each other.
 
         Returns:
@@ -110,9 +115,13 @@ class PictureEngine:
         Raises:
             ConfigError: settings that the file cannot follow.
         """
+        start = perf_counter()
+        found = by_settings(settings, lambda rows, own: self._detect(_rows_of(batch, rows), own))
+        return TimedDetections(found, perf_counter() - start)
+
+    def _detect(self, batch: Pictures, settings: PostprocessConfig) -> PaddedArrays:
         thresholds = file_thresholds(self._file, settings)
         most = thresholds.get("max_detections", self._file.spec.postprocess.max_detections)
-        start = perf_counter()
         found: list[Any] = [None] * len(batch)
         for _, places in _by_size(batch, self._file):
             parts = self._stacked([batch[place] for place in places])
@@ -122,7 +131,7 @@ class PictureEngine:
                 self._tell_full(most)
             for row, place in enumerate(places):
                 found[place] = self._own(outputs, row, parts, settings)
-        return TimedDetections(padded(found), perf_counter() - start)
+        return padded(found)
 
     def _tell_full(self, most: float) -> None:
         """That objects of the chosen classes may be missing, once."""
@@ -217,6 +226,10 @@ def _called(file: ExportedFile, run: Callable[[], Sequence[NDArray[Any]]]) -> Se
         raise
     except Exception as error:  # runtimes' errors have no base of their own
         raise unreadable(file.path, error) from error
+
+
+def _rows_of(pictures: Pictures, rows: Rows) -> Pictures:
+    return pictures[rows] if isinstance(rows, slice) else [pictures[row] for row in rows]
 
 
 def _by_size(pictures: Pictures, file: ExportedFile) -> list[tuple[tuple[int, ...], list[int]]]:

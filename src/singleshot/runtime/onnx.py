@@ -9,10 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from singleshot.core.once import needs_threads
-from singleshot.core.settings import PostprocessConfig
 from singleshot.errors import MissingExtraError, WeightsError
 from singleshot.export.package import Package
-from singleshot.runtime.base import TimedDetections, cores
+from singleshot.runtime.base import Settings, TimedDetections, cores
 from singleshot.runtime.postprocess import choose_form, geometry_of
 from singleshot.runtime.registry import RUNTIMES, Plan, Wish, only_torch
 from singleshot.runtime.source import Source
@@ -47,7 +46,7 @@ class OnnxEngine:
         self.parallel = parallel
         self.name = f"onnx {'int8' if package.info.quantized else 'fp32'}"
 
-    def predict(self, batch: NDArray[np.float32], settings: PostprocessConfig) -> TimedDetections:
+    def predict(self, batch: NDArray[np.float32], settings: Settings) -> TimedDetections:
         """Detect in a batch ``[B, 3, H, W]``; may be called from several threads at once."""
         start = perf_counter()
         heads = self._session.run(None, {"images": np.ascontiguousarray(batch)})

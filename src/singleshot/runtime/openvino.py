@@ -16,10 +16,9 @@ from numpy.typing import NDArray
 
 from singleshot.core.lazy import lazy_module
 from singleshot.core.once import needs_threads
-from singleshot.core.settings import PostprocessConfig
 from singleshot.errors import MissingExtraError, WeightsError
 from singleshot.export.package import Package
-from singleshot.runtime.base import FloatPrecision, TimedDetections
+from singleshot.runtime.base import FloatPrecision, Settings, TimedDetections
 from singleshot.runtime.postprocess import choose_form, geometry_of
 from singleshot.runtime.registry import RUNTIMES, Plan, Wish, only_torch
 from singleshot.runtime.source import Source
@@ -85,7 +84,7 @@ class OpenVinoEngine:
         self.parallel = parallel
         self.name = f"openvino {'int8' if package.info.quantized else precision}"
 
-    def predict(self, batch: NDArray[np.float32], settings: PostprocessConfig) -> TimedDetections:
+    def predict(self, batch: NDArray[np.float32], settings: Settings) -> TimedDetections:
         """Detect in a batch ``[B, 3, H, W]``; may be called from several threads at once."""
         count = len(batch)
         size, request = self._request(count)

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
 
 from singleshot.core.lazy import has_torch, require_torch
 from singleshot.core.postprocess import Form, HeadGeometry, Heads, PaddedArrays, PaddedDetections
@@ -11,7 +15,8 @@ from singleshot.core.structures import HeadOutput, RefineOutput
 from singleshot.export.package import Package
 from singleshot.kernels import detect
 from singleshot.kernels.detect import CompiledForm
-from singleshot.runtime.numpy_form import NumpyForm
+from singleshot.runtime.base import Settings
+from singleshot.runtime.numpy_form import NumpyForm, padded
 
 
 class TorchForm(NamedTuple):
@@ -55,9 +60,46 @@ class FirstFitting(NamedTuple):
 
     forms: tuple[Form, ...]
 
-    def __call__(self, heads: Heads, settings: PostprocessConfig) -> PaddedArrays:
-        """As `Form`."""
-        return next(form for form in self.forms if form.fits(settings))(heads, settings)
+    def __call__(self, heads: Heads, settings: Settings) -> PaddedArrays:
+        """As `Form`; settings may be those of each image."""
+
+        def run(rows: Rows, own: PostprocessConfig) -> PaddedArrays:
+            return next(form for form in self.forms if form.fits(own))([head[rows] for head in heads], own)
+
+        return by_settings(settings, run)
+
+
+Rows = slice | NDArray[np.int64]
+
+
+def by_settings(settings: Settings, run: Callable[[Rows, PostprocessConfig], PaddedArrays]) -> PaddedArrays:
+    """Detections of a batch whose images have settings of their own.
+
+    Args:
+        settings: of all images, or of each, ``[B]``.
+        run: detects in some rows of the batch, which have the same settings.
+
+    Returns:
+        Of all images, in their order.
+    """
+    if not isinstance(settings, Sequence):
+        return run(slice(None), settings)
+    groups: list[tuple[PostprocessConfig, list[int]]] = []
+    for row, own in enumerate(settings):
+        rows = next((rows for other, rows in groups if other is own or other == own), None)
+        if rows is None:
+            groups.append((own, [row]))
+        else:
+            rows.append(row)
+    if len(groups) == 1:
+        return run(slice(None), groups[0][0])
+    parts: dict[int, tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.int64]]] = {}
+    for own, rows in groups:
+        boxes, scores, class_ids, counts = run(np.array(rows), own)
+        for at, row in enumerate(rows):
+            kept = slice(0, int(counts[at]))
+            parts[row] = (boxes[at, kept], scores[at, kept], class_ids[at, kept])
+    return padded([parts[row] for row in range(len(settings))])
 
 
 def choose_form(geometry: HeadGeometry, *others: Form, threads: int = 1) -> FirstFitting:

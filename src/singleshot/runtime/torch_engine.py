@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from time import perf_counter
 from typing import TYPE_CHECKING
 
@@ -18,8 +19,8 @@ from singleshot.kernels import detect
 from singleshot.models.build import build_anchors
 from singleshot.models.config import ModelSpec
 from singleshot.multibox.decode import postprocess
-from singleshot.runtime.base import Backend, EngineBackend, TimedDetections, cores
-from singleshot.runtime.postprocess import choose_form
+from singleshot.runtime.base import Backend, EngineBackend, Settings, TimedDetections, cores
+from singleshot.runtime.postprocess import Rows, by_settings, choose_form
 from singleshot.runtime.registry import Plan
 from singleshot.runtime.torch_forward import EagerForward, Forward, Output, build_forward
 
@@ -52,12 +53,12 @@ class TorchEngine:
         self._buffers: dict[tuple[int, tuple[int, ...]], Tensor] = {}
         detect.is_compiled()  # compiles it where that was never done, before a batch is timed
 
-    def predict(self, batch: NDArray[np.float32], settings: PostprocessConfig) -> TimedDetections:
+    def predict(self, batch: NDArray[np.float32], settings: Settings) -> TimedDetections:
         """Detect in a batch ``[B, 3, H, W]``; may be called from several threads at once."""
         return away_from_fork(lambda: self._predict(batch, settings))
 
     @torch.inference_mode()
-    def _predict(self, batch: NDArray[np.float32], settings: PostprocessConfig) -> TimedDetections:
+    def _predict(self, batch: NDArray[np.float32], settings: Settings) -> TimedDetections:
         with self._forward.lock:
             start = perf_counter()
             output = self._forward(batch)
@@ -66,14 +67,21 @@ class TorchEngine:
             found = self._finish(output, (batch.shape[2], batch.shape[3]), settings)
             return TimedDetections(found, middle - start, perf_counter() - middle)
 
-    def _finish(self, output: Output, size_hw: tuple[int, int], settings: PostprocessConfig) -> PaddedArrays:
+    def _finish(self, output: Output, size_hw: tuple[int, int], settings: Settings) -> PaddedArrays:
         device = self._forward.device.type
-        if device == "cpu" or (device == "cuda" and detect.fits(settings)):
+        each = settings if isinstance(settings, Sequence) else [settings]
+        if device == "cpu" or (device == "cuda" and all(detect.fits(own) for own in each)):
             geometry = HeadGeometry(self._host_anchors, self._coder, size_hw, self._num_classes)
             heads = [part.float().numpy() for part in (output if device == "cpu" else self._on_host(output))]
             return choose_form(geometry, threads=1 if device == "cpu" else cores())(heads, settings)
-        found = postprocess(output, self._anchors, settings, self._coder, size_hw, self._num_classes)
-        return PaddedDetections(*(tensor.cpu().numpy() for tensor in found))
+
+        def run(rows: Rows, own: PostprocessConfig) -> PaddedArrays:
+            index = rows if isinstance(rows, slice) else torch.from_numpy(rows).to(self._forward.device)
+            part = output._make(tensor[index] for tensor in output)
+            found = postprocess(part, self._anchors, own, self._coder, size_hw, self._num_classes)
+            return PaddedDetections(*(tensor.cpu().numpy() for tensor in found))
+
+        return by_settings(settings, run)
 
     def _on_host(self, output: Output) -> list[Tensor]:
         """Heads in page-locked memory, which a GPU writes ten times as fast; overwritten by the next call. (CUDA only.)

@@ -1,0 +1,156 @@
+"""The routes of a service, but for those of other protocols and of the page."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from time import monotonic
+from typing import Annotated, Any
+
+from fastapi import FastAPI, Query, Request
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.responses import HTMLResponse, PlainTextResponse, Response
+
+from singleshot.core.wording import similar
+from singleshot.serving.batcher import Thresholds
+from singleshot.serving.docs import docs_page
+from singleshot.serving.gate import Gate
+from singleshot.serving.metrics import CONTENT_TYPE
+from singleshot.serving.openapi import DETECT, PROBLEMS
+from singleshot.serving.problems import HttpProblem
+from singleshot.serving.repository import Repository, Served
+from singleshot.serving.requests import class_choice, held, names_of, read_body, read_pictures
+from singleshot.serving.responses import check_format, problem_response
+from singleshot.serving.service import CLIENT_GONE, Service
+from singleshot.version import __version__
+
+
+def build_app(repository: Repository) -> FastAPI:
+    """The service of these models as an ASGI application; ``app.state.service`` is its `Service`."""
+    service = Service(repository, repository.options)
+    repository.on_batch = service.metrics.count_batch
+    app = FastAPI(title="singleshot", version=__version__, docs_url=None, redoc_url=None)
+    app.state.service = service
+    app.add_middleware(Gate, service=service)
+    app.add_exception_handler(HttpProblem, _on_problem)
+    app.add_exception_handler(HTTPException, _on_http)
+    app.add_exception_handler(RequestValidationError, _on_invalid)
+    _add_routes(app, service)
+    return app
+
+
+def _add_routes(app: FastAPI, service: Service) -> None:
+    @app.post("/detect", summary="Detect objects in images", responses=PROBLEMS, openapi_extra=DETECT)
+    async def detect(
+        request: Request,
+        score: Annotated[float | None, Query(ge=0, le=1, description="Least confidence.")] = None,
+        nms_iou: Annotated[
+            float | None, Query(ge=0, le=1, description="Overlap above which the weaker of two boxes goes.")
+        ] = None,
+        max_detections: Annotated[int | None, Query(ge=1, le=10_000, description="Most objects of an image.")] = None,
+        classes: Annotated[
+            list[str] | None, Query(description="Names or ids of classes to report, separated by commas.")
+        ] = None,
+        model: Annotated[str | None, Query(description="Name of a model; the first one by default.")] = None,
+        format: Annotated[str, Query(description="json, coco, or image: the picture with its boxes.")] = "json",
+    ) -> Response:
+        _check_parameters(request)
+        render = check_format(format)
+        deadline = service.deadline(request)
+        service.check_room(model)
+        with held(service) as own:
+            body = await read_body(request, service, own, deadline)
+            pictures = await read_pictures(body, request.headers.get("content-type", ""), service)
+            del body
+            served = service.model(model)
+            request.scope["singleshot_log"] = {"model": served.name, "images": len(pictures)}
+            thresholds = Thresholds(
+                service.options.score if score is None else score,
+                nms_iou,
+                class_choice(classes, served.detector.class_names),
+                max_detections,
+            )
+            answer = await service.detect(request, served.name, pictures, thresholds, deadline)
+            names = names_of(pictures)
+            total_ms = 1000 * (monotonic() - request.scope["singleshot_start"])
+            if format == "json":
+                return render(answer, names, total_ms)
+            return await asyncio.to_thread(render, answer, names, total_ms)
+
+    @app.get("/models", summary="The models, the first one being the default", responses=PROBLEMS)
+    async def models() -> dict[str, Any]:
+        return {"models": [_described(served, service) for served in service.repository]}
+
+    @app.get("/metrics", summary="Counters for Prometheus", response_class=PlainTextResponse, responses=PROBLEMS)
+    async def metrics() -> Response:
+        return Response(service.metrics.text(_gauges(service)), media_type=CONTENT_TYPE)
+
+    @app.get("/docs", include_in_schema=False)
+    async def docs() -> Response:
+        return HTMLResponse(docs_page(app.openapi()), headers={"Content-Security-Policy": "default-src 'none'"})
+
+
+def _check_parameters(request: Request) -> None:
+    """Refuse what would be passed over: a misspelt threshold is none.
+
+    Raises:
+        HttpProblem: 400.
+    """
+    known = ("score", "nms_iou", "max_detections", "classes", "model", "format")
+    for name in request.query_params:
+        if name not in known:
+            raise HttpProblem(400, f"no parameter '{name}'; {similar(name, known)}")
+
+
+def _described(served: Served, service: Service) -> dict[str, Any]:
+    spec = served.detector.spec
+    return {
+        "name": served.name,
+        "architecture": spec.name,
+        "class_names": list(spec.class_names),
+        "size_hw": list(spec.preprocess.size_hw),
+        "score": service.options.score,
+        "nms_iou": spec.postprocess.nms_iou,
+        "max_detections": spec.postprocess.max_detections,
+        "backend": served.batcher.backend_name,
+    }
+
+
+def _gauges(service: Service) -> Mapping[str, Any]:
+    models = list(service.repository)
+    queued = {(("model", served.name),): served.batcher.queued for served in models}
+    info = {
+        (
+            ("model", served.name),
+            ("architecture", served.detector.spec.name),
+            ("backend", served.batcher.backend_name),
+        ): 1
+        for served in models
+    }
+    return {
+        "singleshot_queue_images": ("Images that are accepted and not computed yet.", queued),
+        "singleshot_queue_limit_images": ("Images that may wait for a model.", {(): service.options.queue}),
+        "singleshot_held_bytes": ("Bytes of requests in memory.", {(): service.held_bytes}),
+        "singleshot_model_info": ("The models.", info),
+    }
+
+
+def _answer(request: Request, problem: HttpProblem) -> Response:
+    return problem_response(problem, request.scope["singleshot_request_id"])
+
+
+async def _on_problem(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HttpProblem)
+    return Response(status_code=CLIENT_GONE) if error.code == CLIENT_GONE else _answer(request, error)
+
+
+async def _on_http(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    return _answer(request, HttpProblem(error.status_code, error.detail, dict(error.headers or {})))
+
+
+async def _on_invalid(request: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)
+    first = error.errors()[0]
+    return _answer(request, HttpProblem(400, f"{'.'.join(map(str, first['loc'][1:]))}: {first['msg']}"))

@@ -1,0 +1,136 @@
+"""Runs a service until a signal ends it: what was accepted is finished first."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import socket
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+import uvicorn
+from fastapi import FastAPI
+
+from singleshot.errors import ConfigError
+from singleshot.serving.connections import TimedConnection
+from singleshot.serving.logs import log_event
+from singleshot.serving.options import ServeOptions
+from singleshot.serving.repository import Repository
+
+_LINGER_S = 0.3
+"""Between the signal and the end of idle connections: answers that go out meanwhile tell clients to open no other."""
+
+_MOST_CONNECTIONS = 1000
+_SWITCH_S = 0.001
+
+
+def listen(options: ServeOptions) -> socket.socket:
+    """A socket that listens where the options say.
+
+    Raises:
+        ConfigError: the address is taken, or not this machine's.
+    """
+    try:
+        family = socket.getaddrinfo(options.host, options.port, type=socket.SOCK_STREAM)[0][0]
+        own = socket.socket(family)
+        own.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        own.bind((options.host, options.port))
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise ConfigError(f"`host={options.host}`, `port={options.port}`: {reason}") from None
+    own.listen(2048)
+    own.setblocking(False)
+    return own
+
+
+class GracefulServer(uvicorn.Server):
+    """Ends after a signal with what was accepted answered, and does not raise the signal again.
+
+    Args:
+        app: from `build_app`.
+        options: of the service.
+    """
+
+    def __init__(self, app: FastAPI, options: ServeOptions) -> None:
+        kind = type("Connection", (TimedConnection,), {"header_s": options.header_s})
+        super().__init__(
+            uvicorn.Config(
+                app,
+                http=kind,
+                ws="none",
+                log_config=None,
+                access_log=False,
+                server_header=False,
+                lifespan="off",
+                limit_concurrency=_MOST_CONNECTIONS,
+                timeout_keep_alive=int(max(1, options.header_s)),
+                h11_max_incomplete_event_size=2**16,
+            )
+        )
+        self._service = app.state.service
+        self.signals: list[int] = []
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """End; at the second Ctrl-C at once."""
+        self.signals.append(sig)
+        super().handle_exit(sig, frame)
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Signals end the server, and only that."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        before = {number: signal.signal(number, self.handle_exit) for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Take no new connection, answer what came, tell clients that stay to go, then end."""
+        log_event("stopping", signals=[signal.Signals(number).name for number in self.signals])
+        self._service.is_draining = True
+        for server in self.servers:
+            server.close()
+        await asyncio.sleep(_LINGER_S)
+        await super().shutdown(sockets)
+
+
+def run_server(
+    app: FastAPI, repository: Repository, listener: socket.socket, on_start: Callable[[str], object] | None = None
+) -> bool:
+    """Serve until SIGTERM or Ctrl-C, then finish what was accepted.
+
+    Args:
+        app: from `build_app`.
+        repository: its models, which are closed at the end.
+        listener: from `listen`.
+        on_start: is told the address once requests are taken.
+
+    Returns:
+        Whether all that was accepted was finished; a second Ctrl-C waits for nothing.
+    """
+    options = repository.options
+    server = GracefulServer(app, options)
+    host, port = listener.getsockname()[:2]
+    address = f"http://{f'[{host}]' if ':' in host else host}:{port}"
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(_SWITCH_S)  # a deadline must not wait for threads that compute
+    try:
+        if options.watch is not None:
+            repository.watch(options.watch)
+        if on_start is not None:
+            on_start(address)
+        log_event("started", address=address, models=[served.name for served in repository])
+        server.run(sockets=[listener])
+    finally:
+        sys.setswitchinterval(before)
+        if not server.force_exit:
+            repository.close()
+        log_event("stopped")
+    return not server.force_exit
