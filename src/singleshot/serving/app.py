@@ -23,6 +23,7 @@ from singleshot.serving.repository import Repository, Served
 from singleshot.serving.requests import class_choice, held, names_of, read_body, read_pictures
 from singleshot.serving.responses import check_format, problem_response
 from singleshot.serving.service import CLIENT_GONE, Service
+from singleshot.serving.site import add_page
 from singleshot.version import __version__
 
 
@@ -37,6 +38,7 @@ def build_app(repository: Repository) -> FastAPI:
     app.add_exception_handler(HTTPException, _on_http)
     app.add_exception_handler(RequestValidationError, _on_invalid)
     _add_routes(app, service)
+    add_page(app)
     return app
 
 
@@ -49,6 +51,7 @@ def _add_routes(app: FastAPI, service: Service) -> None:
             float | None, Query(ge=0, le=1, description="Overlap above which the weaker of two boxes goes.")
         ] = None,
         max_detections: Annotated[int | None, Query(ge=1, le=10_000, description="Most objects of an image.")] = None,
+        clip: Annotated[bool, Query(description="Let boxes end at the picture.")] = True,
         classes: Annotated[
             list[str] | None, Query(description="Names or ids of classes to report, separated by commas.")
         ] = None,
@@ -70,6 +73,7 @@ def _add_routes(app: FastAPI, service: Service) -> None:
                 nms_iou,
                 class_choice(classes, served.detector.class_names),
                 max_detections,
+                clip,
             )
             answer = await service.detect(request, served.name, pictures, thresholds, deadline)
             names = names_of(pictures)
@@ -97,7 +101,7 @@ def _check_parameters(request: Request) -> None:
     Raises:
         HttpProblem: 400.
     """
-    known = ("score", "nms_iou", "max_detections", "classes", "model", "format")
+    known = ("score", "nms_iou", "max_detections", "clip", "classes", "model", "format")
     for name in request.query_params:
         if name not in known:
             raise HttpProblem(400, f"no parameter '{name}'; {similar(name, known)}")
@@ -105,14 +109,14 @@ def _check_parameters(request: Request) -> None:
 
 def _described(served: Served, service: Service) -> dict[str, Any]:
     spec = served.detector.spec
+    rules = ("nms", "nms_iou", "nms_compare", "nms_union_eps", "class_agnostic", "max_per_class", "max_detections")
     return {
         "name": served.name,
         "architecture": spec.name,
         "class_names": list(spec.class_names),
         "size_hw": list(spec.preprocess.size_hw),
         "score": service.options.score,
-        "nms_iou": spec.postprocess.nms_iou,
-        "max_detections": spec.postprocess.max_detections,
+        **{name: getattr(spec.postprocess, name) for name in rules},
         "backend": served.batcher.backend_name,
     }
 

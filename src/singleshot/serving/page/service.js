@@ -2,6 +2,9 @@
 
 /** Candidates that score less are not asked for: the sliders begin here. */
 export const LEAST_SCORE = 0.05;
+/** How the service refuses settings that an exported file has built in. */
+const FIXED = /leave it out/;
+const MOST_CANDIDATES = 10_000;
 const TRIES = 4;
 const LONGEST_WAIT_S = 8;
 
@@ -71,11 +74,16 @@ export async function listModels() {
  * waiting: is called with the seconds that the service, being busy, asked to wait.
  */
 export async function detect(blob, model, { signal, waiting, patient = true }) {
-  const query = new URLSearchParams({ model: model.name, score: LEAST_SCORE, ...candidateSettings(model) });
   const options = { method: "POST", body: blob, headers: { "Content-Type": blob.type || "application/octet-stream" } };
   for (let tries = 1; ; tries++) {
+    const query = new URLSearchParams({ model: model.name, ...candidateSettings(model) });
     const response = await answer(`detect?${query}`, options, signal);
-    if (response.ok) return readAnswer(await response.json());
+    if (response.ok) return readAnswer(await response.json(), model);
+    if (response.status === 400 && !model.isFixed) {
+      if (!FIXED.test((await response.clone().json()).error?.message ?? "")) throw await failure(response);
+      model.isFixed = true;
+      continue;
+    }
     const seconds = Number(response.headers.get("Retry-After"));
     const again = response.status === 503 && patient && tries < TRIES && seconds <= LONGEST_WAIT_S;
     if (!again) throw await failure(response);
@@ -85,14 +93,29 @@ export async function detect(blob, model, { signal, waiting, patient = true }) {
 }
 
 /** Whether the page can suppress as the model does. */
-export const suppressesHere = (model) => (model.nms ?? "greedy") === "greedy";
+export const suppressesHere = (model) => !model.isFixed && model.nms === "greedy";
 
 function candidateSettings(model) {
-  return suppressesHere(model) ? { nms_iou: 1 } : {};
+  if (model.isFixed) return {};
+  const candidates = { nms_iou: 1, max_detections: MOST_CANDIDATES, clip: false };
+  return { score: LEAST_SCORE, ...(suppressesHere(model) ? candidates : {}) };
 }
 
-function readAnswer(body) {
+/** completeFrom: the list may lack candidates that score less, since there is a limit to how many are given. */
+function readAnswer(body, model) {
   const result = body.results[0];
   if (result.error) throw new ServiceError(`The service cannot read this picture: ${result.error}`, 400);
-  return { size_hw: result.image_size_hw, candidates: result.detections, ms: body.ms };
+  const candidates = result.detections;
+  return { size_hw: result.image_size_hw, candidates, ms: body.ms, completeFrom: completeFrom(candidates, model) };
+}
+
+function completeFrom(candidates, model) {
+  if (!suppressesHere(model)) return 0;
+  const counts = new Map();
+  let least = candidates.length >= MOST_CANDIDATES ? candidates.at(-1).score : 0;
+  for (const { class_id: id, score } of candidates) { // best first
+    counts.set(id, (counts.get(id) ?? 0) + 1);
+    if (counts.get(id) === model.max_per_class) least = Math.max(least, score);
+  }
+  return least;
 }

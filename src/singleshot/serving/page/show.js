@@ -65,7 +65,7 @@ function showPane(pane) {
   const again = entry?.error && make("button", { type: "button", class: "link", "data-do": "again" }, "Try again");
   pane.caption.replaceChildren(
     make("strong", {}, pane.model.name),
-    make("span", { class: entry?.error ? "error" : "" }, words),
+    make("span", { class: entry?.error ? "words error" : "words" }, words),
     ...[took && make("span", { class: "soft" }, took), again].filter(Boolean),
   );
   pane.describe(`${title}, ${pane.model.name}: ${words}. Plus and minus zoom, arrows move, 0 fits.`);
@@ -81,7 +81,7 @@ function summary(detections) {
   if (detections.length === 0) return "No detections at these settings";
   const counts = new Map();
   for (const { class_name: name } of detections) counts.set(name, (counts.get(name) ?? 0) + 1);
-  const parts = [...counts].sort((a, b) => b[1] - a[1]).slice(0, 6).map(([name, count]) => `${count} ${name}`);
+  const parts = [...counts].sort((a, b) => b[1] - a[1]).slice(0, panes.length > 1 ? 3 : 6).map(([name, count]) => `${count} ${name}`);
   const more = counts.size > parts.length ? ", …" : "";
   return `${detections.length} ${detections.length === 1 ? "detection" : "detections"}: ${parts.join(", ")}${more}`;
 }
@@ -111,6 +111,9 @@ function showControls() {
   const here = chosenModels().some(suppressesHere);
   $("overlap-row").hidden = !here;
   $("overlap-note").hidden = chosenModels().every(suppressesHere);
+  const complete = Math.max(0, ...chosenModels().map((model) => answerOf(model)?.completeFrom ?? 0));
+  $("score-note").hidden = state.score >= complete;
+  $("score-note").textContent = `Below ${complete.toFixed(2)} some boxes may be missing: the model gives so many of a class and no more.`;
   $("zoom").textContent = `${Math.round(100 * look.zoom)} %`;
   const answered = chosenModels().slice(0, 1).some(answerOf);
   for (const name of ["save-picture", "save-json", "save-crops"]) button(name).disabled = !answered;

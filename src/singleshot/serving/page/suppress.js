@@ -36,7 +36,7 @@ export function suppress(candidates, rules, size_hw, settings) {
   const eps = (rules.nms_union_eps ?? 0) * height * width;
   const rounded = (candidate) => ({ ...candidate, box_xyxy: candidate.box_xyxy.map(f) });
   const iou = settings.overlap === null ? Infinity : f(settings.overlap);
-  const order = candidates.map(rounded).filter((one) => one.score > settings.score);
+  const order = candidates.map(rounded).filter((one) => f(one.score) > f(settings.score));
   order.sort((a, b) => b.score - a.score); // stable: equal scores stay in the server's order
   const groups = new Map();
   const kept = [];
