@@ -22,6 +22,7 @@ PARALLEL = {
     "export": "the function; its verb",
     "graph": "networks described layer by layer: the layers, their backbone, their head",
     "layers": "ours; Caffe's",
+    "logs": "of a training run; of a service",
     "names": "names of parameters: MXNet's, TensorFlow's",
     "network": "the network; a network from a weights file",
     "pages": "what an evaluation shows; what a training run shows besides",

@@ -21,6 +21,8 @@ from singleshot.export.decoded import as_heads
 from singleshot.export.int8_file import int8_path
 from singleshot.export.readers import exported_kind, read_exported
 from singleshot.images.read import write_image
+from singleshot.prediction.frames import Frame
+from singleshot.runtime.base import predict_each
 from singleshot.runtime.postprocess import choose_form
 from singleshot.training.config import TrainConfig
 from singleshot.training.start import _source_file
@@ -80,6 +82,24 @@ def test_finds_what_torch_finds(name: str, folder: Path, detector: Detector) -> 
         assert np.allclose(ours.scores, theirs.scores, atol=1e-4)
         assert np.allclose(ours.boxes_xyxy, theirs.boxes_xyxy, atol=2e-2)
     assert len(model.predict([], SCORE)) == 0
+
+
+@pytest.mark.parametrize("name", [*FILES, "torch", "openvino"])
+def test_each_image_of_a_batch_may_have_thresholds_of_its_own(name: str, folder: Path, detector: Detector) -> None:
+    model, backend = (load(folder / name), "auto") if name in FILES else (detector, name)
+    asked = [{"score": 0.3}, {"score": 0.5}, {"score": 0.3, "classes": "dog"}, {"score": 0.3}]
+    if name not in ("pictures.xml",):  # whose thresholds are in the file
+        asked[1] |= {"nms_iou": 0.2, "max_detections": 3}
+    predictors = [model.predictor(backend=backend, images=4, **own) for own in asked]  # type: ignore[arg-type]
+    frames = [Frame(picture) for picture in pictures()]
+    inputs = predictors[0].input_of([frame.pixels for frame in frames])
+    found = predict_each([predictor.backend for predictor in predictors], inputs).found
+    assert (
+        len({len(predictor.finish(found, row, frames[row]).detections) for row, predictor in enumerate(predictors)}) > 1
+    )
+    for row, predictor in enumerate(predictors):
+        ours, alone = (predictor.finish(own, row, frames[row]).detections for own in (found, predictor.detect(inputs)))
+        assert ours == alone
 
 
 @pytest.mark.parametrize("change", [{"nms": "none"}, {"clip": "none"}])

@@ -34,6 +34,7 @@ VERBS = {
     "import": "singleshot.cli.import_:import_",
     "quantize": "singleshot.cli.quantize:quantize",
     "export": "singleshot.cli.export:export",
+    "serve": "singleshot.cli.serve:serve",
     "benchmark": "singleshot.cli.benchmark:benchmark",
 }
 

@@ -77,7 +77,7 @@ class TorchEngine:
 
         def run(rows: Rows, own: PostprocessConfig) -> PaddedArrays:
             index = rows if isinstance(rows, slice) else torch.from_numpy(rows).to(self._forward.device)
-            part = output._make(tensor[index] for tensor in output)
+            part = type(output)(*(tensor[index] for tensor in output))
             found = postprocess(part, self._anchors, own, self._coder, size_hw, self._num_classes)
             return PaddedDetections(*(tensor.cpu().numpy() for tensor in found))
 

@@ -69,7 +69,7 @@ def _add_routes(app: FastAPI, service: Service) -> None:
             served = service.model(model)
             request.scope["singleshot_log"] = {"model": served.name, "images": len(pictures)}
             thresholds = Thresholds(
-                service.options.score if score is None else score,
+                score,
                 nms_iou,
                 class_choice(classes, served.detector.class_names),
                 max_detections,
@@ -115,7 +115,7 @@ def _described(served: Served, service: Service) -> dict[str, Any]:
         "architecture": spec.name,
         "class_names": list(spec.class_names),
         "size_hw": list(spec.preprocess.size_hw),
-        "score": service.options.score,
+        "score": served.batcher.score,
         **{name: getattr(spec.postprocess, name) for name in rules},
         "backend": served.batcher.backend_name,
     }

@@ -18,11 +18,11 @@ from typing import Any
 import numpy as np
 
 from singleshot.core.memory import keep_freed_memory
-from singleshot.detector import Detector
+from singleshot.detector import SCORE_THRESHOLD, Detector
 from singleshot.errors import ImageError
 from singleshot.prediction.frames import Encoded, Failure, Frame, Result
 from singleshot.prediction.pipeline import Batch, Predictor
-from singleshot.runtime.base import cores, predict_each
+from singleshot.runtime.base import EngineBackend, cores, predict_each
 from singleshot.runtime.choose import COMPILE_FROM
 from singleshot.serving.options import ServeOptions
 from singleshot.serving.pace import Pace
@@ -40,14 +40,14 @@ class Thresholds:
     """What a request may ask for.
 
     Attributes:
-        score: least confidence.
+        score: least confidence; the service's default, else the model's own.
         nms_iou: overlap above which the weaker of two boxes goes; the model's own by default.
         classes: names or ids that are reported; ``None`` reports all.
         max_detections: most objects of an image; the model's own by default.
         clip: whether boxes end at the picture.
     """
 
-    score: float = 0.3
+    score: float | None = None
     nms_iou: float | None = None
     classes: tuple[str | int, ...] | None = None
     max_detections: int | None = None
@@ -97,12 +97,12 @@ class Batcher:
         self._options = options or ServeOptions()
         self._on_batch = on_batch or (lambda count: None)
         self.predictor = lru_cache(maxsize=256)(self._predictor)
-        usual = self.predictor(Thresholds(self._options.score))
+        self.usual = usual = self.predictor(Thresholds())
         self.parallel = usual.parallel
         device = getattr(usual.backend, "device", "cpu")
-        self.max_batch = self._options.max_batch or (1 if device == "cpu" else 8)
+        self.batch_size = self._options.batch_size or (1 if device == "cpu" else 8)
         self.backend_name = usual.backend.name
-        self.pace = Pace(self.parallel * self.max_batch)
+        self.pace = Pace(self.parallel * self.batch_size)
         keep_freed_memory(_KEPT_MEMORY)
         self._change = threading.Condition()
         self._waiting: deque[_Item] = deque()
@@ -110,7 +110,7 @@ class Batcher:
         self._preparing = self._running = 0
         self._is_closed = False
         self._warm_up(usual)
-        names = ["decode"] * min(cores(), self.parallel * self.max_batch + 1) + ["network"] * self.parallel
+        names = ["decode"] * min(cores(), self.parallel * self.batch_size + 1) + ["network"] * self.parallel
         loops = {"decode": self._decode, "network": self._compute}
         self._threads = [
             threading.Thread(target=loops[name], name=f"singleshot-{name}-{number}", daemon=True)
@@ -138,7 +138,7 @@ class Batcher:
             Closed: `close` was called.
             ConfigError: thresholds that make no sense.
         """
-        predictor = self.predictor(thresholds or Thresholds(self._options.score))
+        predictor = self.predictor(thresholds or Thresholds())
         end = monotonic() + self._options.deadline_s if deadline is None else deadline
         request = _Request(Future(), end, list(pictures), 0)
         items = [
@@ -166,6 +166,12 @@ class Batcher:
         return request.future
 
     @property
+    def score(self) -> float:
+        """Least confidence of what is reported, where a request does not say."""
+        backend = self.usual.backend
+        return backend.settings.score_threshold if isinstance(backend, EngineBackend) else SCORE_THRESHOLD
+
+    @property
     def queued(self) -> int:
         """Images that are accepted and not computed yet."""
         return len(self._waiting) + self._preparing + len(self._ready)
@@ -186,8 +192,9 @@ class Batcher:
 
     def _predictor(self, thresholds: Thresholds) -> Predictor:
         options = self._options
+        score = options.score if thresholds.score is None else thresholds.score
         return self.detector.predictor(
-            thresholds.score,
+            **({} if score is None else {"score": score}),
             nms_iou=thresholds.nms_iou,
             classes=thresholds.classes,
             max_detections=thresholds.max_detections,
@@ -202,7 +209,7 @@ class Batcher:
     def _warm_up(self, predictor: Predictor) -> None:
         """Run once, so that the first request waits for no compilation, and the time of a batch is known."""
         gray = np.full((*predictor.preprocess.size_hw, 3), 127, dtype=np.uint8)
-        for size in {self.max_batch, 1}:
+        for size in {self.batch_size, 1}:
             batch = predictor.input_of([gray] * size)
             predictor.detect(batch)
             start = monotonic()
@@ -230,7 +237,7 @@ class Batcher:
 
     def _next_to_decode(self) -> _Item | None:
         """The next picture, once there is room for another decoded one; ``None`` at the end."""
-        ahead = (self.parallel + 1) * self.max_batch
+        ahead = (self.parallel + 1) * self.batch_size
         with self._change:
             while True:
                 while self._waiting and self._preparing + len(self._ready) < ahead:
@@ -267,7 +274,7 @@ class Batcher:
         with self._change:
             while True:
                 batch: list[_Item] = []
-                while self._ready and len(batch) < self.max_batch:
+                while self._ready and len(batch) < self.batch_size:
                     item = self._ready.popleft()
                     if self._is_wanted(item):
                         batch.append(item)

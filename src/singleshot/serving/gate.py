@@ -66,8 +66,8 @@ class Gate:
         except Exception as fault:  # ours: it is logged, and the client is told no more than that
             error = fault
             if "code" not in seen:
-                problem = HttpProblem(500, "an error of the service; its log has it by this request_id")
-                await problem_response(problem, request_id)(scope, receive, send_on)
+                told = HttpProblem(500, "an error of the service; its log has it by this request_id")
+                await problem_response(told, request_id)(scope, receive, send_on)
         finally:
             self._note(scope, seen.get("code", CLIENT_GONE), monotonic() - start, error)
 

@@ -25,7 +25,6 @@ _WHY = {
     401: "A token is needed.",
     403: "Asked by a page of another site.",
     404: "No such model.",
-    408: "The request did not come in time.",
     413: "Too many bytes or images.",
     415: "Compressed bodies are not read.",
     421: "Another host was asked for.",

@@ -25,8 +25,8 @@ class ServeOptions(Frozen):
         max_held_bytes: bytes of all requests that are being received or wait, together.
         max_pixels: pixels of an image.
         max_images: images of a request.
-        max_batch: images that the network sees at once; ``None`` is 1 on a CPU, where that is quickest, else 8.
-        score: least confidence, where a request does not say.
+        batch_size: images that the network sees at once; ``None`` is 1 on a CPU, where that is quickest, else 8.
+        score: least confidence, where a request does not say; ``None`` is the model's own.
         backend, precision, device: as in `Detector.predict`.
         watch: a folder whose models are loaded, replaced and unloaded as its files come, change and go.
         header_s: seconds that a connection may take to send a request's header, and may be idle.
@@ -41,8 +41,8 @@ class ServeOptions(Frozen):
     max_held_bytes: Annotated[int, Field(gt=0)] = 2**29
     max_pixels: Annotated[int, Field(gt=0)] = 64_000_000
     max_images: Annotated[int, Field(gt=0)] = 32
-    max_batch: Annotated[int, Field(gt=0, le=1024)] | None = None
-    score: UnitFloat = 0.3
+    batch_size: Annotated[int, Field(gt=0, le=1024)] | None = None
+    score: UnitFloat | None = None
     backend: str = "auto"
     precision: str = "auto"
     device: str = "auto"

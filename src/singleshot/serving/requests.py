@@ -72,7 +72,7 @@ async def read_body(request: Request, service: Service, own: Held, deadline: flo
         deadline: by `time.monotonic`.
 
     Raises:
-        HttpProblem: 400 (no body), 408, 413, 415 (compressed), 503, or `CLIENT_GONE`.
+        HttpProblem: 400 (no body), 413, 415 (compressed), 503, 504, or `CLIENT_GONE`.
     """
     if request.headers.get("content-encoding", "identity").strip().lower() not in ("", "identity"):
         raise HttpProblem(415, "compressed bodies are not read: send the image as it is")
@@ -86,7 +86,7 @@ async def read_body(request: Request, service: Service, own: Held, deadline: flo
                 own.add(len(chunk))
                 body += chunk
     except TimeoutError:
-        raise HttpProblem(408, "the request did not come in time") from None
+        raise HttpProblem(504, "the deadline passed before the request had come whole") from None
     except ClientDisconnect:
         raise HttpProblem(CLIENT_GONE, "the client went away") from None
     if not body:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import signal
 import socket
 import sys
@@ -16,9 +17,11 @@ from fastapi import FastAPI
 
 from singleshot.errors import ConfigError
 from singleshot.serving.connections import TimedConnection
-from singleshot.serving.logs import log_event
+from singleshot.serving.logs import LOGGER, log_event
 from singleshot.serving.options import ServeOptions
 from singleshot.serving.repository import Repository
+
+_log = logging.getLogger(LOGGER)
 
 _LINGER_S = 0.3
 """Between the signal and the end of idle connections: answers that go out meanwhile tell clients to open no other."""
@@ -126,6 +129,8 @@ def run_server(
             repository.watch(options.watch)
         if on_start is not None:
             on_start(address)
+        if not options.is_local and options.token is None:
+            _log.warning("whoever reaches %s may use this service: it has no token", address)
         log_event("started", address=address, models=[served.name for served in repository])
         server.run(sockets=[listener])
     finally:
