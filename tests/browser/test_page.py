@@ -63,7 +63,9 @@ def page(browser: Any, address: str) -> Iterator[Page]:
     opened = with_settings.new_page()
     faults: list[str] = []
     opened.on("pageerror", lambda error: faults.append(str(error)))
-    opened.on("console", lambda told: told.type == "error" and "status of" not in told.text and faults.append(told.text))
+    opened.on(
+        "console", lambda told: told.type == "error" and "status of" not in told.text and faults.append(told.text)
+    )
     opened.goto(address)
     opened.wait_for_selector("#model option", state="attached")
     yield opened
@@ -85,13 +87,17 @@ def take_sample(page: Page, title: str = "A table") -> None:
 
 def set_slider(page: Page, name: str, value: float) -> None:
     page.locator(f"#{name}").fill(str(value))
-    page.wait_for_function("() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(() => done(true))))")
+    page.wait_for_function(
+        "() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(() => done(true))))"
+    )
 
 
 def listed(page: Page) -> list[tuple[str, float]]:
     """Class and score of each detection in the list."""
     rows = page.locator("#found li:has(button)")
-    texts = rows.evaluate_all("rows => rows.map(row => [row.querySelector('.name').textContent, row.querySelector('.number').textContent])")
+    texts = rows.evaluate_all(
+        "rows => rows.map(row => [row.querySelector('.name').textContent, row.querySelector('.number').textContent])"
+    )
     return [(name, float(score)) for name, score in texts]
 
 
@@ -106,7 +112,9 @@ def test_sliders_show_what_predict_gives_without_asking_again(page: Page, tmp_pa
     with page.expect_download() as waiting:
         page.get_by_role("button", name="Picture", exact=True).click()
     sample = tmp_path / "sample.jpg"
-    posted = page.evaluate("async () => (await import('/page/state.js')).state.current.blob.arrayBuffer().then(b => [...new Uint8Array(b)])")
+    posted = page.evaluate(
+        "async () => (await import('/page/state.js')).state.current.blob.arrayBuffer().then(b => [...new Uint8Array(b)])"
+    )
     sample.write_bytes(bytes(posted))
     assert len(addresses) == 1
     detector = singleshot.load("coco")

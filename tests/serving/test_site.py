@@ -12,16 +12,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import httpx
 import numpy as np
 import pytest
 import torch
 
 from singleshot.images.draw import class_colour
 from singleshot.multibox.nms import nms
-
-pytest.importorskip("fastapi", reason="the extra `serve` is not installed")
-httpx = pytest.importorskip("httpx")
-
 from singleshot.serving import ServeOptions, create_app
 from singleshot.serving.site import FOLDER, MEDIA_TYPES
 
@@ -115,9 +112,7 @@ def test_suppression_is_ours(count: int) -> None:
     boxes, scores, class_ids = candidates(np.random.default_rng(count), count)
     found = [
         {"box_xyxy": box, "score": score, "class_id": label, "class_name": f"c{label}", "at": at}
-        for at, (box, score, label) in enumerate(
-            zip(boxes.tolist(), scores.tolist(), class_ids.tolist(), strict=True)
-        )
+        for at, (box, score, label) in enumerate(zip(boxes.tolist(), scores.tolist(), class_ids.tolist(), strict=True))
     ]
     cases = [(rules, iou) for rules in RULES for iou in (0.25, 0.5, 1.0)]
     code = """import { suppress } from "./suppress.js";

@@ -84,7 +84,8 @@ def _add_routes(app: FastAPI, service: Service) -> None:
 
     @app.get("/models", summary="The models, the first one being the default", responses=PROBLEMS)
     async def models() -> dict[str, Any]:
-        return {"models": [_described(served, service) for served in service.repository]}
+        described = [_described(served, service) for served in service.repository]
+        return {"models": described, "max_bytes": service.options.max_bytes}
 
     @app.get("/metrics", summary="Counters for Prometheus", response_class=PlainTextResponse, responses=PROBLEMS)
     async def metrics() -> Response:

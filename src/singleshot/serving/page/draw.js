@@ -4,6 +4,7 @@ import { classColour, css, inkOn } from "./colours.js";
 
 const FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, sans-serif";
 const LONGEST_LABEL = 40;
+const MOST_LABELS = 200;
 
 /**
  * Draws detections, the surest on top.
@@ -20,7 +21,7 @@ export function drawDetections(context, detections, place, size, chosen = -1) {
   const taken = [];
   context.font = `600 ${size}px ${FONT}`;
   context.textBaseline = "middle";
-  for (const index of order.reverse()) drawLabel(context, detections[index], place, size, taken, chosen, index);
+  for (const index of order.reverse().slice(0, MOST_LABELS)) drawLabel(context, detections[index], place, size, taken, chosen, index);
 }
 
 const corners = ({ box_xyxy: box }, { scale, x, y }) => [box[0] * scale + x, box[1] * scale + y, box[2] * scale + x, box[3] * scale + y];

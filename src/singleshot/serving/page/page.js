@@ -175,6 +175,7 @@ async function loadModels() {
 
 function askForToken(message) {
   $("token-form").hidden = false;
+  $("links").hidden = true; // a link sends no token
   complain(message);
   $("token").focus();
 }
@@ -234,6 +235,8 @@ document.addEventListener("drop", (event) => {
   event.preventDefault();
   inside = 0;
   document.body.classList.remove("dropping");
+  const isFolder = (item) => item.webkitGetAsEntry?.()?.isDirectory;
+  if ([...event.dataTransfer.items].some(isFolder)) return complain("A folder cannot be dropped here: drop the pictures in it.");
   addPictures(event.dataTransfer.files);
 });
 

@@ -16,6 +16,9 @@ export class ServiceError extends Error {
   }
 }
 
+let mostBytes = Infinity;
+const inMegabytes = (bytes) => (bytes / 2 ** 20).toFixed(1);
+
 let token = sessionStorage.getItem("token") ?? "";
 
 /** Sends this token from now on, until the tab is closed. */
@@ -64,7 +67,9 @@ async function answer(address, options, signal) {
 export async function listModels() {
   const response = await answer("models", {}, undefined);
   if (!response.ok) throw await failure(response);
-  return (await response.json()).models;
+  const { models, max_bytes: most } = await response.json();
+  mostBytes = most ?? Infinity;
+  return models;
 }
 
 /**
@@ -74,10 +79,20 @@ export async function listModels() {
  * waiting: is called with the seconds that the service, being busy, asked to wait.
  */
 export async function detect(blob, model, { signal, waiting, patient = true }) {
+  if (blob.size > mostBytes) {
+    throw new ServiceError(`This picture has ${inMegabytes(blob.size)} MB; the service takes ${inMegabytes(mostBytes)} MB at most.`, 413);
+  }
   const options = { method: "POST", body: blob, headers: { "Content-Type": blob.type || "application/octet-stream" } };
   for (let tries = 1; ; tries++) {
     const query = new URLSearchParams({ model: model.name, ...candidateSettings(model) });
-    const response = await answer(`detect?${query}`, options, signal);
+    const response = await answer(`detect?${query}`, options, signal).catch((error) => error);
+    if (response instanceof Error) {
+      // also what a busy service's early refusal of a large upload looks like
+      if (response.status !== 0 || !patient || tries >= TRIES) throw response;
+      waiting?.(1);
+      await pause(1);
+      continue;
+    }
     if (response.ok) return readAnswer(await response.json(), model);
     if (response.status === 400 && !model.isFixed) {
       if (!FIXED.test((await response.clone().json()).error?.message ?? "")) throw await failure(response);

@@ -6,6 +6,7 @@ import { $, answerOf, button, chosenModels, chosenOf, state } from "./state.js";
 import { Look, Pane } from "./view.js";
 
 const SPEAK_AFTER_MS = 500;
+const MARK_AFTER_MS = 80;
 
 export const look = new Look(drawAll);
 export const panes = [];
@@ -31,10 +32,19 @@ export function refreshNow() {
   panes.forEach(showPane);
   showLists();
   showControls();
+  clearTimeout(waitingMarks);
+  waitingMarks = setTimeout(showMarks, MARK_AFTER_MS);
+}
+
+let waitingMarks = 0;
+
+/** What the strip says of each picture; while a slider moves it waits. */
+function showMarks() {
+  const [model] = chosenModels();
   for (const row of $("thumbnails").children) {
-    const model = chosenModels()[0];
     const entry = model && row.picture.answers.get(model.name);
-    markThumbnail(row, row.picture === state.current && !state.live, entry, model && entry?.answer ? chosenOf(entry.answer, model).length : 0);
+    const count = entry?.answer ? chosenOf(entry.answer, model).length : 0;
+    markThumbnail(row, row.picture === state.current && !state.live, entry, count);
   }
 }
 

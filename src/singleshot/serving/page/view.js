@@ -126,7 +126,7 @@ export class Pane {
     view.addEventListener("dblclick", (event) => (this.look.zoom > 1 ? this.look.fit() : this.zoomAt(event, 3)));
     view.addEventListener("pointerdown", (event) => this.press(event));
     view.addEventListener("pointermove", (event) => this.drag(event));
-    view.addEventListener("pointerleave", () => this.choose(this, -1));
+    view.addEventListener("pointerleave", (event) => event.pointerType === "mouse" && this.choose(this, -1));
     for (const kind of ["pointerup", "pointercancel"]) view.addEventListener(kind, (event) => this.fingers.delete(event.pointerId));
   }
 
