@@ -15,17 +15,16 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
+import uvicorn
 
+import singleshot
 from singleshot.images.read import read_image
+from singleshot.serving import ServeOptions, create_app
 
 playwright = pytest.importorskip("playwright.sync_api", reason="Playwright is not installed: `make browser`")
-uvicorn = pytest.importorskip("uvicorn", reason="the extra `serve` is not installed")
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 if CHROMIUM is None:
     pytest.skip("Chromium is not installed: `make browser`", allow_module_level=True)
-
-import singleshot
-from singleshot.serving import ServeOptions, create_app
 
 WAIT_MS = 60_000
 HOSTILE = '<img src=x onerror="document.title=`hacked`">&amp;.png'
@@ -63,14 +62,17 @@ def page(browser: Any, address: str) -> Iterator[Page]:
     opened = with_settings.new_page()
     faults: list[str] = []
     opened.on("pageerror", lambda error: faults.append(str(error)))
-    opened.on(
-        "console", lambda told: told.type == "error" and "status of" not in told.text and faults.append(told.text)
-    )
+    opened.on("console", lambda told: faults.append(told.text) if is_fault(told) else None)
     opened.goto(address)
     opened.wait_for_selector("#model option", state="attached")
     yield opened
     with_settings.close()
     assert faults == []
+
+
+def is_fault(told: Any) -> bool:
+    """Whether a line of the console is an error other than an answer's status."""
+    return bool(told.type == "error") and "status of" not in told.text
 
 
 def asked(page: Page) -> list[str]:
@@ -87,17 +89,14 @@ def take_sample(page: Page, title: str = "A table") -> None:
 
 def set_slider(page: Page, name: str, value: float) -> None:
     page.locator(f"#{name}").fill(str(value))
-    page.wait_for_function(
-        "() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(() => done(true))))"
-    )
+    page.evaluate("() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")
 
 
 def listed(page: Page) -> list[tuple[str, float]]:
     """Class and score of each detection in the list."""
     rows = page.locator("#found li:has(button)")
-    texts = rows.evaluate_all(
-        "rows => rows.map(row => [row.querySelector('.name').textContent, row.querySelector('.number').textContent])"
-    )
+    cells = "rows => rows.map(row => [...row.querySelectorAll('.name, .number')].map(cell => cell.textContent))"
+    texts = rows.evaluate_all(cells)
     return [(name, float(score)) for name, score in texts]
 
 
@@ -112,9 +111,8 @@ def test_sliders_show_what_predict_gives_without_asking_again(page: Page, tmp_pa
     with page.expect_download() as waiting:
         page.get_by_role("button", name="Picture", exact=True).click()
     sample = tmp_path / "sample.jpg"
-    posted = page.evaluate(
-        "async () => (await import('/page/state.js')).state.current.blob.arrayBuffer().then(b => [...new Uint8Array(b)])"
-    )
+    code = "import('/page/state.js').then(({ state }) => state.current.blob.arrayBuffer())"
+    posted = page.evaluate(f"{code}.then((buffer) => [...new Uint8Array(buffer)])")
     sample.write_bytes(bytes(posted))
     assert len(addresses) == 1
     detector = singleshot.load("coco")

@@ -1,6 +1,6 @@
-"""Values of a chart's lines that a page shows under the pointer, without a script: CSS reveals what is drawn here unseen.
+"""Values of a chart's lines that a page shows under the pointer, without a script.
 
-Elsewhere (a file on its own, print) they stay unseen.
+They are drawn unseen, and CSS reveals them. Elsewhere (a file on its own, print) they stay unseen.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def probes_svg(figure: Figure) -> str:
     Args:
         figure: its layout is final: it was drawn.
     """
-    lines = [(axes, line) for axes in figure.axes for line in axes.get_lines() if not str(line.get_label())[:1] == "_"]
+    lines = [(axes, line) for axes in figure.axes for line in axes.get_lines() if str(line.get_label())[:1] != "_"]
     if not lines:
         return ""
     first = figure.axes[0]
@@ -87,16 +87,21 @@ def _probe(figure: Figure, axes: Axes, place: float, edges: NDArray[np.float64],
     width = LETTER_SHARE * LETTER_PT * max(len(text) for _, text in rows) + 2 * PAD_PT + 8
     text_x = x + 8 if x + 8 + width < 72 * figure.get_size_inches()[0] else x - 8 - width
     dots = "".join(f'<circle cx="{p.x:.1f}" cy="{p.y:.1f}" r="2.5" fill="{p.colour}"/>' for p in points)
-    words = "".join(
-        f'<circle cx="{text_x + PAD_PT + 3:.1f}" cy="{top + PAD_PT + ROW_PT * (at + 0.5):.1f}" r="{3 * (at > 0)}" '
-        f'fill="{colour}"/><text x="{text_x + PAD_PT + 10 * (at > 0):.1f}" y="{top + PAD_PT + ROW_PT * (at + 0.78):.1f}" '
-        f'fill="currentColor" style="font-size: {LETTER_PT:g}px">{escape(printable(text, one_line=True))}</text>'
-        for at, (colour, text) in enumerate(rows)
-    )
+    words = "".join(_row(text_x + PAD_PT, top + PAD_PT + ROW_PT * at, *row) for at, row in enumerate(rows))
+    line = f'<path d="M{x:.1f} {top:.1f}V{bottom:.1f}" stroke="currentColor" stroke-width="0.7" stroke-opacity="0.5"/>'
     return (
         f'<g class="probe" opacity="0"><rect x="{left[0]:.1f}" y="{top:.1f}" width="{right[0] - left[0]:.1f}" '
-        f'height="{bottom - top:.1f}" fill="currentColor" fill-opacity="0"/><g pointer-events="none">'
-        f'<path d="M{x:.1f} {top:.1f}V{bottom:.1f}" stroke="currentColor" stroke-width="0.7" stroke-opacity="0.5"/>{dots}'
+        f'height="{bottom - top:.1f}" fill="currentColor" fill-opacity="0"/><g pointer-events="none">{line}{dots}'
         f'<rect class="card" x="{text_x:.1f}" y="{top:.1f}" width="{width:.1f}" '
         f'height="{ROW_PT * len(rows) + 2 * PAD_PT:.1f}" rx="4"/>{words}</g></g>'
+    )
+
+
+def _row(x: float, y: float, colour: str, text: str) -> str:
+    """A line of text, behind a dot of its colour."""
+    words = escape(printable(text, one_line=True))
+    dot = "" if colour == "currentColor" else f'<circle cx="{x + 3:.1f}" cy="{y + 6:.1f}" r="3" fill="{colour}"/>'
+    return (
+        f'{dot}<text x="{x + 10 * bool(dot):.1f}" y="{y + 9.4:.1f}" fill="currentColor" '
+        f'style="font-size: {LETTER_PT:g}px">{words}</text>'
     )
