@@ -53,22 +53,24 @@ export function listDetections(list, groups, choose) {
       const rows = pane.detections.slice(0, MOST_LISTED).map((one, index) => detectionRow(one, pane, index, choose));
       const more = pane.detections.length - rows.length;
       if (more > 0) rows.push(make("li", { class: "soft" }, `and ${more} more`));
-      return title ? [make("li", { class: "group" }, title), ...rows] : rows;
+      return title && rows.length ? [make("li", { class: "group" }, title), ...rows] : rows;
     }),
   );
 }
 
 function detectionRow(detection, pane, index, choose) {
   const [x1, y1, x2, y2] = detection.box_xyxy.map(Math.round);
-  const about = `${detection.class_name}, score ${detection.score.toFixed(2)}, ${x2 - x1} by ${y2 - y1} pixels at ${x1}, ${y1}`;
+  const where = `, ${x2 - x1} by ${y2 - y1} pixels at ${x1}, ${y1}`;
   const point = () => choose(pane, index);
   const away = () => choose(pane, -1);
   const button = make(
     "button",
-    { type: "button", "aria-label": about, onfocus: point, onblur: away, onmouseenter: point, onmouseleave: away, onclick: point },
+    { type: "button", onfocus: point, onblur: away, onmouseenter: point, onmouseleave: away, onclick: point },
     swatch(detection.class_id),
     make("span", { class: "name" }, detection.class_name),
+    " ",
     make("span", { class: "number" }, detection.score.toFixed(2)),
+    make("span", { class: "unseen" }, where),
   );
   const row = make("li", {}, button);
   row.spot = { pane, index };

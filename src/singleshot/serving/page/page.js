@@ -47,9 +47,14 @@ function showContent() {
     if (camera.on || !state.current) continue;
     const { shown, size } = state.current;
     if (shown && size && pane.picture !== state.current) pane.show(state.current.image(), size);
-    else if (!shown) pane.show(make("div", { class: "blank" }, "This browser cannot show this kind of file; its boxes are drawn all the same."), size ?? [4, 3]);
+    else if (!shown) pane.show(make("div", { class: "blank" }, blankWords(state.current)), size ?? [4, 3]);
     pane.picture = state.current;
   }
+}
+
+function blankWords(picture) {
+  const failed = chosenModels().some((model) => picture.answers.get(model.name)?.error);
+  return failed ? "Nothing to show" : "This browser cannot show this kind of file; its boxes are drawn all the same.";
 }
 
 function askChosen() {

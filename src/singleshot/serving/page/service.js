@@ -13,6 +13,7 @@ export class ServiceError extends Error {
   constructor(message, status) {
     super(message);
     this.status = status;
+    this.mayPass = status === 0 || status === 401 || status === 429 || status >= 500;
   }
 }
 

@@ -72,7 +72,7 @@ function showPane(pane) {
   const title = state.live ? "Camera" : (state.current?.name ?? "");
   const words = entry?.error ? entry.error.message : entry?.state === "waiting" ? waitingWords(entry) : summary(pane.detections);
   const took = answer && !state.live ? timeWords(answer.ms) : "";
-  const again = entry?.error && make("button", { type: "button", class: "link", "data-do": "again" }, "Try again");
+  const again = entry?.error?.mayPass && make("button", { type: "button", class: "link", "data-do": "again" }, "Try again");
   pane.caption.replaceChildren(
     make("strong", {}, pane.model.name),
     make("span", { class: entry?.error ? "words error" : "words" }, words),
