@@ -385,6 +385,11 @@ DESKS = {
         },
     ),
     "augmentation.md": Desk(augmenting, augmented, parsed={"singleshot train": AS_README}, settings=augment_settings),
+    "serve.md": Desk(
+        check=lambda names, printed: names["app"].state.service.repository.close(),
+        parsed={"singleshot serve": "runs until it is ended: tests/serving"},
+        extras=("fastapi", "uvicorn", "python_multipart"),
+    ),
     "export.md": Desk(
         lambda: photo("photos/a.jpg"),
         exported,

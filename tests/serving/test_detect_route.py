@@ -150,7 +150,10 @@ BAD: dict[str, tuple[int, str, dict[str, Any]]] = {
     "no form": (400, "form", {"content": b"hello", "headers": {"Content-Type": FORM}}),
     "half a form": (
         400, "cut off",
-        {"content": b'--b\r\nContent-Disposition: form-data; name="a"; filename="a"\r\n\r\nx', "headers": {"Content-Type": FORM}},
+        {
+            "content": b'--b\r\nContent-Disposition: form-data; name="a"; filename="a"\r\n\r\nx',
+            "headers": {"Content-Type": FORM},
+        },
     ),
     "a field": (400, "settings belong into the address", {"files": form(1), "data": {"score": "0.5"}}),
     "no JSON": (400, "no JSON", {"content": b"{", "headers": {"Content-Type": "application/json"}}),

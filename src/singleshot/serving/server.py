@@ -9,13 +9,14 @@ import socket
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType
 
 import uvicorn
 from fastapi import FastAPI
 
 from singleshot.errors import ConfigError
+from singleshot.images.read import quiet_decoders
 from singleshot.serving.connections import TimedConnection
 from singleshot.serving.logs import LOGGER, log_event
 from singleshot.serving.options import ServeOptions
@@ -98,10 +99,27 @@ class GracefulServer(uvicorn.Server):
         """Take no new connection, answer what came, tell clients that stay to go, then end."""
         log_event("stopping", signals=[signal.Signals(number).name for number in self.signals])
         self._service.is_draining = True
+        waiting = [connection for listener in sockets or [] for connection in _accept_all(listener)]
         for server in self.servers:
             server.close()
+        loop = asyncio.get_running_loop()
+        for connection in waiting:
+            await loop.connect_accepted_socket(self._protocol, connection)
         await asyncio.sleep(_LINGER_S)
         await super().shutdown(sockets)
+
+    def _protocol(self) -> asyncio.Protocol:
+        kind = self.config.http_protocol_class
+        return kind(config=self.config, server_state=self.server_state, app_state=self.lifespan.state)
+
+
+def _accept_all(listener: socket.socket) -> Iterator[socket.socket]:
+    """Connections that the system took for us, and would reset when nobody listens any more."""
+    with suppress(OSError):
+        while True:
+            connection, _ = listener.accept()
+            connection.setblocking(False)
+            yield connection
 
 
 def run_server(
@@ -132,7 +150,8 @@ def run_server(
         if not options.is_local and options.token is None:
             _log.warning("whoever reaches %s may use this service: it has no token", address)
         log_event("started", address=address, models=[served.name for served in repository])
-        server.run(sockets=[listener])
+        with quiet_decoders():
+            server.run(sockets=[listener])
     finally:
         sys.setswitchinterval(before)
         if not server.force_exit:
