@@ -200,8 +200,9 @@ class Batcher:
     def _predictor(self, thresholds: Thresholds) -> Predictor:
         options = self._options
         score = options.score if thresholds.score is None else thresholds.score
+        asked: dict[str, Any] = {} if score is None else {"score": score}  # without: the model's own
         return self.detector.predictor(
-            **({} if score is None else {"score": score}),
+            **asked,
             nms_iou=thresholds.nms_iou,
             classes=thresholds.classes,
             max_detections=thresholds.max_detections,

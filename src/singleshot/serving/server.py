@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import logging
 import signal
 import socket
@@ -11,6 +12,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from types import FrameType
+from typing import Any
 
 import uvicorn
 from fastapi import FastAPI
@@ -37,17 +39,27 @@ def listen(options: ServeOptions) -> socket.socket:
     Raises:
         ConfigError: the address is taken, or not this machine's.
     """
+    own: socket.socket | None = None
     try:
         family = socket.getaddrinfo(options.host, options.port, type=socket.SOCK_STREAM)[0][0]
         own = socket.socket(family)
         own.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         own.bind((options.host, options.port))
     except OSError as error:
+        if own is not None:
+            own.close()
         reason = error.strerror or str(error)
-        raise ConfigError(f"`host={options.host}`, `port={options.port}`: {reason}") from None
+        other = "port" if error.errno in (errno.EADDRINUSE, errno.EACCES) else "host"
+        raise ConfigError(f"`host={options.host}`, `port={options.port}`: {reason}: choose another `{other}`") from None
     own.listen(2048)
     own.setblocking(False)
     return own
+
+
+def warn_if_open(options: ServeOptions, address: str) -> None:
+    """Log that others may use the service, where that is so."""
+    if not options.is_local and options.token is None:
+        _log.warning("whoever reaches %s may use this service: it has no token", address)
 
 
 class GracefulServer(uvicorn.Server):
@@ -109,8 +121,9 @@ class GracefulServer(uvicorn.Server):
         await super().shutdown(sockets)
 
     def _protocol(self) -> asyncio.Protocol:
-        kind = self.config.http_protocol_class
-        return kind(config=self.config, server_state=self.server_state, app_state=self.lifespan.state)
+        kind: Any = self.config.http_protocol_class
+        made: asyncio.Protocol = kind(config=self.config, server_state=self.server_state, app_state=self.lifespan.state)
+        return made
 
 
 def _accept_all(listener: socket.socket) -> Iterator[socket.socket]:
@@ -147,8 +160,7 @@ def run_server(
             repository.watch(options.watch)
         if on_start is not None:
             on_start(address)
-        if not options.is_local and options.token is None:
-            _log.warning("whoever reaches %s may use this service: it has no token", address)
+        warn_if_open(options, address)
         log_event("started", address=address, models=[served.name for served in repository])
         with quiet_decoders():
             server.run(sockets=[listener])
