@@ -12,12 +12,17 @@ from xml.sax.saxutils import escape
 import numpy as np
 from numpy.typing import NDArray
 
+from singleshot.core.lazy import lazy_module
 from singleshot.core.wording import printable
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
-    from matplotlib.lines import Line2D
+    import matplotlib.axes as axes_module
+    import matplotlib.figure as figure_module
+    import matplotlib.lines as lines_module
+else:
+    axes_module = lazy_module("matplotlib.axes")
+    figure_module = lazy_module("matplotlib.figure")
+    lines_module = lazy_module("matplotlib.lines")
 
 COUNT = 41
 """Places along the x axis that have values."""
@@ -35,7 +40,7 @@ class _Point(NamedTuple):
     y: float
 
 
-def probes_svg(figure: Figure) -> str:
+def probes_svg(figure: figure_module.Figure) -> str:
     """SVG elements to put at the end of a drawn figure's: for each place of the x axis its values, unseen.
 
     Only lines with a name in the legend have values; NaN has none.
@@ -57,7 +62,9 @@ def probes_svg(figure: Figure) -> str:
     return "".join(boxes)
 
 
-def _points(figure: Figure, lines: Iterable[tuple[Axes, Line2D]], place: float) -> Iterator[_Point]:
+def _points(
+    figure: figure_module.Figure, lines: Iterable[tuple[axes_module.Axes, lines_module.Line2D]], place: float
+) -> Iterator[_Point]:
     for axes, line in lines:
         x, y = (np.asarray(values, dtype=float) for values in line.get_data())
         known = np.isfinite(x) & np.isfinite(y)
@@ -69,14 +76,16 @@ def _points(figure: Figure, lines: Iterable[tuple[Axes, Line2D]], place: float) 
             yield _Point(str(line.get_label()), str(line.get_color()), value, *at)
 
 
-def _in_points(figure: Figure, axes: Axes, x: float, y: float) -> NDArray[np.float64]:
+def _in_points(figure: figure_module.Figure, axes: axes_module.Axes, x: float, y: float) -> NDArray[np.float64]:
     """Data coordinates as the SVG's: 72 to the inch, from the upper left."""
     share = axes.transData.transform((x, y)) / figure.bbox.size
     width, height = 72 * figure.get_size_inches()
     return np.array([share[0] * width, (1 - share[1]) * height])
 
 
-def _probe(figure: Figure, axes: Axes, place: float, edges: NDArray[np.float64], points: list[_Point]) -> str:
+def _probe(
+    figure: figure_module.Figure, axes: axes_module.Axes, place: float, edges: NDArray[np.float64], points: list[_Point]
+) -> str:
     if not points:
         return ""
     left, right = (_in_points(figure, axes, float(edge), axes.get_ylim()[0]) for edge in edges)
