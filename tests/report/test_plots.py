@@ -142,3 +142,16 @@ def test_missing_letters_are_no_warning() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         plots.pr_curves({"猫": (LINE, LINE)})
+
+
+def test_values_of_lines_are_there_unseen() -> None:
+    """At 41 places of the x axis; where a line does not reach it has no value."""
+    lines = {"dog & <b>": (LINE, 1 - LINE), "cat": (LINE[:3], LINE[:3])}
+    svg = ElementTree.fromstring(plots.pr_curves(lines))
+    probes = [node for node in svg.iter() if node.get("class") == "probe"]
+    assert len(probes) == 41
+    assert {node.get("opacity") for node in probes} == {"0"}
+    words = [[text.text for text in node.iter() if text.tag.endswith("text")] for node in probes]
+    assert words[10] == ["recall 0.25", "dog & <b> 0.75", "cat 0.25"]
+    assert words[30] == ["recall 0.75", "dog & <b> 0.25"]
+    assert b"probe" not in plots.pr_curves({str(name): (LINE, LINE) for name in range(30)})

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from singleshot.core.lazy import lazy_module
 from singleshot.errors import MissingExtraError
+from singleshot.report.probes import probes_svg
 
 if TYPE_CHECKING:
     import matplotlib.axes as axes_module
@@ -75,7 +76,9 @@ def chart(width_px: float, height_px: float) -> Iterator[tuple[axes_module.Axes,
         figure = Figure(figsize=(width_px / PX_PER_INCH, height_px / PX_PER_INCH), layout="constrained")
         yield figure.add_subplot(), out
         figure.savefig(out, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
+        probes = probes_svg(figure).replace(f'"{INK}"', '"currentColor"')
     text = out.getvalue().replace(f": {INK}".encode(), b": currentColor")  # in styles, not in names
+    text = text[: text.rindex(b"</svg>")] + probes.encode() + b"</svg>\n"
     out.seek(0)
     out.truncate()
     out.write(text)

@@ -24,6 +24,7 @@ from singleshot.serving.repository import Repository, Served
 from singleshot.serving.requests import class_choice, held, names_of, read_body, read_pictures
 from singleshot.serving.responses import check_format, problem_response
 from singleshot.serving.service import CLIENT_GONE, Service
+from singleshot.serving.site import add_page
 from singleshot.version import __version__
 
 
@@ -39,6 +40,8 @@ def build_app(repository: Repository) -> FastAPI:
     app.add_exception_handler(RequestValidationError, _on_invalid)
     _add_routes(app, service)
     app.include_router(kserve_routes(service))
+
+    add_page(app)
     return app
 
 
@@ -51,6 +54,7 @@ def _add_routes(app: FastAPI, service: Service) -> None:
             float | None, Query(ge=0, le=1, description="Overlap above which the weaker of two boxes goes.")
         ] = None,
         max_detections: Annotated[int | None, Query(ge=1, le=10_000, description="Most objects of an image.")] = None,
+        clip: Annotated[bool, Query(description="Let boxes end at the picture.")] = True,
         classes: Annotated[
             list[str] | None, Query(description="Names or ids of classes to report, separated by commas.")
         ] = None,
@@ -72,6 +76,7 @@ def _add_routes(app: FastAPI, service: Service) -> None:
                 nms_iou,
                 class_choice(classes, served.detector.class_names),
                 max_detections,
+                clip,
             )
             answer = await service.detect(request, served.name, pictures, thresholds, deadline)
             names = names_of(pictures)
@@ -82,7 +87,8 @@ def _add_routes(app: FastAPI, service: Service) -> None:
 
     @app.get("/models", summary="The models, the first one being the default", responses=PROBLEMS)
     async def models() -> dict[str, Any]:
-        return {"models": [_described(served, service) for served in service.repository]}
+        described = [_described(served, service) for served in service.repository]
+        return {"models": described, "max_bytes": service.options.max_bytes}
 
     @app.get("/metrics", summary="Counters for Prometheus", response_class=PlainTextResponse, responses=PROBLEMS)
     async def metrics() -> Response:
@@ -99,7 +105,7 @@ def _check_parameters(request: Request) -> None:
     Raises:
         HttpProblem: 400.
     """
-    known = ("score", "nms_iou", "max_detections", "classes", "model", "format")
+    known = ("score", "nms_iou", "max_detections", "clip", "classes", "model", "format")
     for name in request.query_params:
         if name not in known:
             raise HttpProblem(400, f"no parameter '{name}'; {similar(name, known)}")
@@ -107,6 +113,7 @@ def _check_parameters(request: Request) -> None:
 
 def _described(served: Served, service: Service) -> dict[str, Any]:
     spec = served.detector.spec
+    rules = ("nms", "nms_iou", "nms_compare", "nms_union_eps", "class_agnostic", "max_per_class", "max_detections")
     return {
         "name": served.name,
         "architecture": spec.name,
@@ -114,8 +121,7 @@ def _described(served: Served, service: Service) -> dict[str, Any]:
         "category_ids": list(spec.class_ids),
         "size_hw": list(spec.preprocess.size_hw),
         "score": served.batcher.score,
-        "nms_iou": spec.postprocess.nms_iou,
-        "max_detections": spec.postprocess.max_detections,
+        **{name: getattr(spec.postprocess, name) for name in rules},
         "backend": served.batcher.backend_name,
     }
 

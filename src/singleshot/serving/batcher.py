@@ -44,12 +44,14 @@ class Thresholds:
         nms_iou: overlap above which the weaker of two boxes goes; the model's own by default.
         classes: names or ids that are reported; ``None`` reports all.
         max_detections: most objects of an image; the model's own by default.
+        clip: whether boxes end at the picture.
     """
 
     score: float | None = None
     nms_iou: float | None = None
     classes: tuple[str | int, ...] | None = None
     max_detections: int | None = None
+    clip: bool = True
 
 
 @dataclass(eq=False, slots=True)
@@ -206,6 +208,7 @@ class Batcher:
             nms_iou=thresholds.nms_iou,
             classes=thresholds.classes,
             max_detections=thresholds.max_detections,
+            clip=thresholds.clip,
             max_pixels=options.max_pixels,
             backend=options.backend,
             precision=options.precision,

@@ -16,10 +16,10 @@ from singleshot.serving.problems import HttpProblem
 from singleshot.serving.responses import problem_response
 from singleshot.serving.service import CLIENT_GONE, Service
 
-PUBLIC = ["/v2/health/live", "/v2/health/ready"]
-"""Paths that need no token: they tell nothing, and probes have none."""
+PUBLIC = ["/", "/v2/health/live", "/v2/health/ready"]
+"""Paths that need no token: they tell nothing; probes have none, and the page asks for it."""
 
-PUBLIC_PREFIXES: list[str] = []
+PUBLIC_PREFIXES: list[str] = ["/page/"]
 """Beginnings of such paths."""
 
 
