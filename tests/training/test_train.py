@@ -32,7 +32,7 @@ from singleshot.training import held_out
 from singleshot.training.logs import log_series
 from singleshot.training.recipes import read_config
 from singleshot.training.result import TrainResult
-from singleshot.training.run_folder import clear_results
+from singleshot.training.run_folder import clear_results, numbered
 from singleshot.training.train import train
 from singleshot.weights.bundled import bundled_path
 from singleshot.weights.file import read_spec, read_state, save_weights
@@ -551,6 +551,30 @@ def test_numbered_checkpoints_are_kept_and_gone_back_to(scenes: Path, tmp_path: 
     assert log_series(result.folder / "metrics.csv", "loss/total")[0] == [1, 2, 3, 4, 5]
     clear_results(result.folder)
     assert not [path.name for path in result.folder.iterdir() if path.name != ".lock"]
+
+
+@no_report
+def test_a_checkpoint_comes_with_each_evaluation(scenes: Path, tmp_path: Path) -> None:
+    settings = SMALL | {"checkpoints.keep": 2, "evaluation.every": 1}
+    result, _ = run(scenes, tmp_path / "run", settings=settings, steps=4, batch_size=2, val="none")
+    assert numbered(result.folder) == [3, 4]
+    with pytest.raises(ConfigError, match=r"checkpoints\.keep: .*`checkpoints\.every=5`"):
+        run(scenes, tmp_path / "other", settings=SMALL | {"checkpoints.keep": 2}, steps=4, batch_size=2, val="none")
+
+
+@no_report
+def test_a_run_that_no_longer_improves_ends_and_says_so(
+    scenes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(held_out.HeldOut, "measure", lambda self, network: {"coco_AP": 0.5})
+    settings = SMALL | {"evaluation.every": 1, "schedule.warmup_steps": 0}
+    result, text = run(scenes, tmp_path / "run", settings=settings, steps=12, batch_size=2)
+    assert (result.ending, result.steps) == ("early", 7)
+    assert text.count("early after 6 evaluations without a better coco_AP") == 2
+    free = {"evaluation.patience": None}
+    again, text = run(None, result.folder, settings=free, resume=True)
+    assert (again.ending, again.steps) == ("finished", 12)
+    assert "early" not in text
 
 
 @no_report

@@ -35,20 +35,13 @@ class CheckpointConfig(Frozen):
     """Numbered checkpoints beside the best and the last one: weights, and the state that ``resume=500`` goes back to.
 
     Attributes:
-        every: their distance in the unit of the run's length; ``None`` makes none.
+        every: their distance in the unit of the run's length; ``None`` makes one with each evaluation where ``keep`` is
+            given, else none.
         keep: so many of the latest stay; ``None`` keeps all.
     """
 
     every: PositiveFloat | None = None
     keep: PositiveInt | None = None
-
-    @model_validator(mode="after")
-    def _some_to_keep(self) -> Self:
-        if self.keep is not None and self.every is None:
-            raise ValueError(
-                "keep says how many numbered checkpoints stay, but every does not say how often one is made"
-            )
-        return self
 
 
 def _metric_name(name: Any) -> Any:
@@ -84,7 +77,10 @@ class EvaluationConfig(Frozen):
             0.15 where ``every`` is ``auto``, else 1.
         metric: which number decides the best checkpoint and early stopping: ``coco_AP`` (or ``AP``), ``voc_area`` ...
             Evaluations before the end of the warm-up do not count; of equal numbers the later one is the best.
-        patience: evaluations without a better number before the run stops; ``None`` never stops early.
+        patience: evaluations without a better number before the run stops; ``None`` never stops early. ``auto`` is
+            half of the run's, at least 5; but ``None`` in runs that follow a published recipe or have milestones, whose
+            last drop comes late, and in those of less than an hour given by ``minutes``.
+        min_delta: a number counts as better for ``patience`` if it is higher by more than this.
         batch_size: images per forward of the evaluation; ``auto`` takes the training batch.
         nms_iou, agnostic, max_detections, top_k, iou, strict, use_difficult: as `singleshot.evaluate` has them; they
             change what is measured, not the detector.
@@ -93,7 +89,8 @@ class EvaluationConfig(Frozen):
     every: NonNegative | Literal["auto"] = "auto"
     share: UnitFloat | Literal["auto"] = "auto"
     metric: Annotated[str, BeforeValidator(_metric_name)] = "coco_AP"
-    patience: PositiveInt | None = None
+    patience: PositiveInt | Literal["auto"] | None = "auto"
+    min_delta: NonNegative = 0.0
     batch_size: BatchSize = "auto"
     nms_iou: UnitFloat | None = None
     agnostic: bool = False

@@ -33,6 +33,8 @@ RESUMABLE = {
     "monitor_pattern",
     "checkpoints.every",
     "checkpoints.keep",
+    "evaluation.patience",
+    "evaluation.min_delta",
 }
 
 

@@ -157,8 +157,9 @@ def train(
             "use_difficult": use_difficult, "repeat_threshold": repeat_threshold, "channels_last": channels_last,
             "tiling.tile": None if tile is None else list(parse_size(tile, "tile")), "tiling.overlap": overlap,
             "compile": compile, "log_every": log_every, "also_log": also_log,
-            "save_minutes": save_minutes, **(settings or {}),
-        }
+            "save_minutes": save_minutes,
+        },
+        settings or {},
     )  # fmt: skip
     own = _registered(transform)
     at = None if isinstance(resume, bool) else resume
@@ -201,9 +202,13 @@ def _check_transform(config: TrainConfig, own: str, folder: Path) -> None:
         raise ConfigError(f"`transform`: the run in {folder} has {had}, not {own}; a resumed run keeps its settings")
 
 
-def _changes(options: Mapping[str, Any]) -> dict[str, Any]:
-    """Options that were given, as YAML has them; a file that describes a detector is read."""
-    changes = {key: _plain(value) for key, value in options.items() if value is not None}
+def _changes(options: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Options that were given, and settings (``None`` is a value of these), as YAML has them.
+
+    A file that describes a detector is read.
+    """
+    given = {key: value for key, value in options.items() if value is not None} | dict(settings)
+    changes = {key: _plain(value) for key, value in given.items()}
     if isinstance(changes.get("model"), str) and is_description(changes["model"]):
         changes["model"] = read_description(changes["model"])
     return changes
