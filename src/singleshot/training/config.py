@@ -6,7 +6,7 @@ import logging
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from singleshot.augment.config import AugmentConfig, parse_augment, preset
 from singleshot.core.setting_errors import explain_settings
@@ -22,6 +22,7 @@ from singleshot.training.optimizer_config import (
     PositiveInt,
     ScheduleConfig,
 )
+from singleshot.training.registry import LOGGERS
 
 BatchSize = Annotated[int | Literal["auto"], BeforeValidator(lambda value: parse_batch_size(value, auto=True))]
 Unit = Literal["epochs", "steps", "minutes"]
@@ -47,6 +48,12 @@ class CheckpointConfig(Frozen):
 def _metric_name(name: Any) -> Any:
     """COCO's numbers may be named without their prefix."""
     return f"coco_{name}" if isinstance(name, str) and name.startswith(("AP", "AR")) else name
+
+
+def _logger_names(names: Any) -> Any:
+    """``tensorboard,wandb`` is both. ``csv``, which is always written, may be named."""
+    words = [word.strip() for word in names.split(",")] if isinstance(names, str) else names
+    return [word for word in dict.fromkeys(words) if word not in ("csv", "")] if isinstance(words, list) else words
 
 
 def _bounded(description: Any) -> Any:
@@ -146,7 +153,7 @@ class TrainConfig(Frozen):
         monitor: optimiser steps between two looks at weights and gradients, written to ``monitor.csv``; 0 never looks.
         monitor_pattern: the parameters that it looks at, named as ``freeze`` names them; empty: all.
         save_minutes: time between two saves of the full training state.
-        tensorboard: write TensorBoard events, too.
+        log: where numbers go besides ``metrics.csv``: ``tensorboard``, ``mlflow``, ``wandb``, or another of `LOGGERS`.
         reference: what the recipe should reach; ``None`` where nothing is published.
     """
 
@@ -190,13 +197,18 @@ class TrainConfig(Frozen):
     monitor: Annotated[int, Field(ge=0)] = 0
     monitor_pattern: str = ""
     save_minutes: PositiveFloat = 2.0
-    tensorboard: bool = False
+    log: Annotated[tuple[Annotated[str, AfterValidator(LOGGERS.check)], ...], BeforeValidator(_logger_names)] = ()
     reference: Reference | None = None
 
     @model_validator(mode="before")
     @classmethod
     def _names_of_today(cls, data: Any) -> Any:
-        return renamed(data, "batch", "batch_size")
+        data = renamed(data, "batch", "batch_size")
+        if isinstance(data, Mapping) and isinstance(data.get("tensorboard"), bool):
+            wanted = ["tensorboard"] if data["tensorboard"] else []
+            others = {key: value for key, value in data.items() if key != "tensorboard"}
+            data = renamed({**others, "tensorboard": wanted}, "tensorboard", "log") if wanted else others
+        return data
 
     @model_validator(mode="after")
     def _one_length(self) -> Self:

@@ -27,7 +27,7 @@ RESUMABLE = {
     "log_every",
     "also_log",
     "save_minutes",
-    "tensorboard",
+    "log",
     "data.path",
     "monitor",
     "monitor_pattern",

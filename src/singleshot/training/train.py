@@ -19,6 +19,8 @@ from singleshot.models.config import ModelSpec
 from singleshot.models.description import describe, is_description, read_description
 from singleshot.runtime.device import choose_device
 from singleshot.training.config import TrainConfig
+from singleshot.training.loggers.guarded import require_loggers
+from singleshot.training.logs import Observer
 from singleshot.training.recipes import find_recipe, read_config
 from singleshot.training.result import TrainResult
 from singleshot.training.resume import check_number, resumed_settings, saved_settings
@@ -60,7 +62,8 @@ def train(
     workers: int | Literal["auto"] | None = None,
     seed: int | None = None,
     bad_data: Literal["skip", "error"] | None = None,
-    tensorboard: bool | None = None,
+    log: str | Sequence[str] | None = None,
+    callbacks: Sequence[Observer] = (),
     accumulate: int | None = None,
     batch_norm: Literal["train", "eval"] | None = None,
     batch_norm_momentum: float | None = None,
@@ -117,7 +120,9 @@ def train(
         workers: processes that prepare images.
         seed: of everything random.
         bad_data: ``skip`` or ``error``.
-        tensorboard: write TensorBoard events, too.
+        log: where numbers go besides ``metrics.csv``: ``tensorboard``, ``mlflow``, ``wandb``.
+        callbacks: what hears of steps and evaluations, with the methods of `singleshot.training.logs.Observer`. What
+            one raises ends the run.
         accumulate: forwards per optimiser step; the effective batch is ``batch_size * accumulate``.
         batch_norm: ``train`` updates statistics, ``eval`` keeps those of the starting point.
         batch_norm_momentum: share of a batch in the running statistics.
@@ -152,7 +157,7 @@ def train(
             "data.train": train, "data.val": val, "data.bad_data": bad_data, "data.format": format,
             "data.classes": classes, "data.lower_names": lower_names, "anchors": anchors,
             "anchor_scale": anchor_scale, "augment": augment, "freeze": freeze, "finetune": finetune, "amp": amp,
-            "workers": workers, "seed": seed, "tensorboard": tensorboard, "accumulate": accumulate,
+            "workers": workers, "seed": seed, "log": log, "accumulate": accumulate,
             "batch_norm": batch_norm, "batch_norm_momentum": batch_norm_momentum, "keep_empty": keep_empty,
             "use_difficult": use_difficult, "repeat_threshold": repeat_threshold, "channels_last": channels_last,
             "tiling.tile": None if tile is None else list(parse_size(tile, "tile")), "tiling.overlap": overlap,
@@ -177,9 +182,16 @@ def train(
         folder = new_folder(out, Path(config.data.path).resolve().stem, overwrite=overwrite)
     try:
         steps_by_name(config.augment.transforms)
+        require_loggers(config.log)
         with sole_use(folder):
             return run_session(
-                config, folder, choose_device(device), console or Console(), resume=resume is not False, at=at
+                config,
+                folder,
+                choose_device(device),
+                console or Console(),
+                resume=resume is not False,
+                at=at,
+                callbacks=callbacks,
             )
     finally:
         with suppress(OSError):
