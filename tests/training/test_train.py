@@ -583,15 +583,15 @@ def test_a_run_that_no_longer_improves_ends_and_says_so(
     scenes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(held_out.HeldOut, "measure", lambda self, network: {"coco_AP": 0.5})
-    settings = SMALL | {"evaluation.every": 1, "schedule.warmup_steps": 0}
+    settings = SMALL | {"evaluation.every": 1, "evaluation.patience": 1, "schedule.warmup_steps": 0}
     watch = Watch()
-    result, text = run(scenes, tmp_path / "run", settings=settings, steps=12, batch_size=2, callbacks=[watch])
-    assert watch.heard == [*(word for _ in range(7) for word in ("step", 0.5)), "closed"]
-    assert (result.ending, result.steps) == ("early", 7)
-    assert text.count("early after 6 evaluations without a better coco_AP") == 2
+    result, text = run(scenes, tmp_path / "run", settings=settings, steps=3, batch_size=2, callbacks=[watch])
+    assert watch.heard == ["step", 0.5, "step", 0.5, "closed"]
+    assert (result.ending, result.steps) == ("early", 2)
+    assert text.count("early after 1 evaluation without a better coco_AP") == 2
     free = {"evaluation.patience": None}
     again, text = run(None, result.folder, settings=free, resume=True)
-    assert (again.ending, again.steps) == ("finished", 12)
+    assert (again.ending, again.steps) == ("finished", 3)
     assert "early" not in text
 
 

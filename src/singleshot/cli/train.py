@@ -172,7 +172,7 @@ def train(
         bad_data=cast(Any, bad_data),
         compile=compile or None,
         log=[*(split_names(log) or []), *(["tensorboard"] if tensorboard else [])] or None,
-        settings=_assignments(set_ or []),
+        settings=assignments(set_ or []),
         console=open_console(),
     )
     if result.ending == "interrupted":
@@ -197,7 +197,7 @@ def _number_or_text(text: str | None) -> Any:
     return text
 
 
-def _assignments(texts: list[str]) -> dict[str, Any]:
+def assignments(texts: list[str]) -> dict[str, Any]:
     """``KEY=VALUE`` pairs; values are read as YAML."""
     import yaml
 

@@ -175,7 +175,7 @@ def train(
         config = resumed_settings(saved_settings(folder), changes, folder)
         _check_transform(config, own, folder)
     else:
-        config = _new_settings(recipe, changes)
+        config = new_settings(recipe, changes)
         if own:
             config = config.updated({"augment.transforms": [*config.augment.transforms, own]})
         assert config.data is not None
@@ -226,7 +226,7 @@ def _changes(options: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[st
     return changes
 
 
-def _new_settings(recipe: str | os.PathLike[str] | None, changes: Mapping[str, Any]) -> TrainConfig:
+def new_settings(recipe: str | os.PathLike[str] | None, changes: Mapping[str, Any]) -> TrainConfig:
     """The settings of a new run: a recipe's, if there is one, with what was asked for.
 
     Raises:
