@@ -123,7 +123,10 @@ def _run_state(saved: dict[str, Any]) -> RunState:
     """Of states of before the numbers were kept, too: these are in the weights file."""
     step, best = saved.pop("best_step", 0), saved.pop("best")
     best = {"value": best, "step": step} if isinstance(best, float) else best
-    return RunState(**{"bar": best["value"] if best else None} | saved, best=Best(**best) if best else None)
+    run = RunState(**saved, best=Best(**best) if best else None)
+    if "bar" not in saved and run.best:
+        run.bar = run.best.value
+    return run
 
 
 def _intact(path: Path) -> bytes:

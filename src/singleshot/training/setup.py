@@ -140,10 +140,9 @@ def _without_auto(
     config: TrainConfig, start: Start, images: int, device: torch.device, batch: int, rate: float
 ) -> TrainConfig:
     """Every ``auto`` replaced by what it means here, so that the run's settings say what was done."""
-    every = config.evaluation.every
-    if every == "auto":
-        epoch = {"epochs": 1.0, "steps": images / (batch * config.accumulate), "minutes": 0.0}[config.length[0]]
-        every = max(config.length[1] / AUTO_EVALUATIONS, epoch)
+    epoch = {"epochs": 1.0, "steps": images / (batch * config.accumulate), "minutes": 0.0}[config.length[0]]
+    asked = config.evaluation.every
+    every = max(config.length[1] / AUTO_EVALUATIONS, epoch) if asked == "auto" else asked
     is_plain_cpu = device.type == "cpu" and config.amp == "auto" and not config.compile
     share = winograd_share(start.network, start.spec.preprocess.size_hw) if is_plain_cpu else 0.0
     return config.updated(

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from importlib.util import find_spec
 
 from singleshot.errors import MissingExtraError
@@ -23,23 +24,31 @@ class GuardedLog:
         self._name = name
         self._say = say
         self._log: Observer | None = None
-        self._try(lambda: setattr(self, "_log", open()))
+        with self._telling():
+            self._log = open()
 
     def on_step(self, record: StepRecord) -> None:
         """Pass it on."""
-        self._try(lambda: self._log and self._log.on_step(record))
+        with self._telling():
+            if self._log:
+                self._log.on_step(record)
 
     def on_evaluation(self, record: EvaluationRecord) -> None:
         """Pass it on."""
-        self._try(lambda: self._log and self._log.on_evaluation(record))
+        with self._telling():
+            if self._log:
+                self._log.on_evaluation(record)
 
     def close(self) -> None:
         """Close it."""
-        self._try(lambda: self._log and self._log.close())
+        with self._telling():
+            if self._log:
+                self._log.close()
 
-    def _try(self, action: Callable[[], object]) -> None:
+    @contextmanager
+    def _telling(self) -> Iterator[None]:
         try:
-            action()
+            yield
         except Exception as error:  # of another package: any
             self._log = None
             reason = str(error).strip().partition("\n")[0][:200] or type(error).__name__
