@@ -20,10 +20,10 @@ from singleshot.training.recipes import read_config, write_config
 from singleshot.training.result import TrainResult
 from singleshot.training.run_folder import new_folder, sole_use
 from singleshot.training.train import new_settings, train
-from singleshot.tuning.telling import introduce, result_lines, trial_line
 from singleshot.tuning.proposals import Propose, propose_by_optuna, require_optuna
 from singleshot.tuning.space import OWN, SETTINGS, Defaults, changes_of, check_names, default_choices
 from singleshot.tuning.study import STUDY, Study, Trial, Verdict, judge, read_study, write_study
+from singleshot.tuning.telling import introduce, result_lines, trial_line
 from singleshot.tuning.trials import Runner, Train
 from singleshot.weights.file import read_spec
 
