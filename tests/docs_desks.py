@@ -376,6 +376,12 @@ DESKS = {
         settings_file,
         ("skimage",),
     ),
+    "tune.md": Desk(
+        parsed={
+            "singleshot tune": "many trainings: tests/training/test_tune.py",
+            "singleshot train photos --recipe": "it needs the study's best.yaml",
+        }
+    ),
     "evaluate.md": Desk(
         evaluation,
         evaluated,

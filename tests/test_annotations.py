@@ -78,6 +78,9 @@ HEAVY = {
         "litert_torch",
         "ai_edge_litert",
         "coremltools",
+        "mlflow",
+        "wandb",
+        "optuna",
     ),
 }
 """The torch line, and what extras bring."""

@@ -32,7 +32,7 @@ from docs_pages import (
 )
 from singleshot.augment.config import PRESETS
 from singleshot.cli import VERBS
-from singleshot.cli.train import _assignments
+from singleshot.cli.train import assignments
 from singleshot.models.catalogue import model_names
 from singleshot.training.config import TrainConfig
 
@@ -242,7 +242,7 @@ def test_recipes_that_commands_name_exist() -> None:
 def test_settings_that_a_page_of_migration_names_exist(page: Path) -> None:
     text = page.read_text(encoding="utf-8")
     for quoted, plain in re.findall(r'--set (?:"([^"`]+)"|([^\s`"]+))', text):
-        (key, value), *_ = _assignments([quoted or plain]).items()
+        (key, value), *_ = assignments([quoted or plain]).items()
         TrainConfig().updated({"epochs": 200, key: value})
     for section, name in re.findall(r"`(optimizer|schedule|loss|match|evaluation)\.(\w+)`", text):
         assert name in type(getattr(TrainConfig(), section)).model_fields, f"{section}.{name}"

@@ -35,6 +35,7 @@ PARALLEL = {
     "settings": "of the core, of a prediction; what MXNet's files say",
     "tdm": "the models; their neck",
     "train": "the function; its verb",
+    "tune": "the function; its verb",
     "video": "videos that are read; the sink that writes them",
     "voc": "VOC's metrics; VOC's labels",
     "writers": "of data formats; of export formats",

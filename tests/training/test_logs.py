@@ -1,13 +1,21 @@
 from __future__ import annotations
 
 import io
+import json
+import struct
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from rich.console import Console
 
-from singleshot.training.logs import CsvLog, EvaluationRecord, StepRecord, TensorBoardLog, log_series, read_log
+from singleshot.errors import ConfigError, MissingExtraError
+from singleshot.training.config import parse_config
+from singleshot.training.loggers.guarded import open_loggers, require_loggers
+from singleshot.training.logs import CsvLog, EvaluationRecord, LoggedRun, Observer, StepRecord, log_series, read_log
 from singleshot.training.progress import ProgressBar, clock
+from singleshot.training.registry import LOGGERS, LoggerKind
 
 
 def step(number: int, **losses: float) -> StepRecord:
@@ -92,17 +100,161 @@ def test_a_damaged_log_is_put_aside(tmp_path: Path, damage: bytes) -> None:
     assert len(list(tmp_path.iterdir())) == (3 if damage else 2)
 
 
-def test_tensorboard_gets_the_same_numbers(tmp_path: Path) -> None:
-    accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
-    log = TensorBoardLog(tmp_path / "events")
+SETTINGS = {"seed": 1, "optimizer": {"lr": 0.001}, "freeze": ["backbone"]}
+NUMBERS = {
+    "loss/total": [(10, 1.5)],
+    "lr": [(10, 0.001)],
+    "speed/images_per_s": [(10, 20.0)],
+    "speed/wait_share": [(10, 0.01)],
+    "metrics/AP50": [(20, 0.6)],
+    "metrics/AR_1": [(20, 0.1)],
+    "metrics/coco_AP": [(20, 0.3)],
+}
+Numbers = dict[str, list[tuple[int, float]]]
+
+
+def in_tensorboard(folder: Path) -> Numbers:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    events = EventAccumulator(str(folder / "tensorboard")).Reload()
+    return {tag: [(event.step, event.value) for event in events.Scalars(tag)] for tag in events.Tags()["scalars"]}
+
+
+def in_mlflow(folder: Path) -> Numbers:
+    from mlflow.tracking import MlflowClient
+
+    client = MlflowClient(tracking_uri=f"sqlite:///{folder / 'mlflow.db'}")
+    (run,) = client.search_runs([client.get_experiment_by_name("singleshot").experiment_id])
+    assert run.info.run_name == folder.name
+    assert run.info.status == "FINISHED"
+    assert run.data.params == {"seed": "1", "optimizer.lr": "0.001", "freeze": "['backbone']"}
+    return {
+        name: [(metric.step, metric.value) for metric in client.get_metric_history(run.info.run_id, name)]
+        for name in run.data.metrics
+    }
+
+
+def in_wandb(folder: Path) -> Numbers:
+    from wandb.proto.wandb_internal_pb2 import Record
+
+    (path,) = folder.glob("wandb/offline-run-*/*.wandb")
+    content, at, found = path.read_bytes(), 7, {}
+    assert len(content) < 32768  # within a block of its format (LevelDB's log): each record is whole
+    while at < len(content):
+        _, length, _ = struct.unpack_from("<IHB", content, at)
+        record = Record()
+        record.ParseFromString(content[at + 7 : at + 7 + length])
+        at += 7 + length
+        row = {item.key or item.nested_key[0]: json.loads(item.value_json) for item in record.history.item}
+        for name in row.keys() & NUMBERS.keys():
+            found.setdefault(name, []).append((row["step"], row[name]))
+    return found
+
+
+@pytest.mark.parametrize(
+    ("name", "numbers"), [("tensorboard", in_tensorboard), ("mlflow", in_mlflow), ("wandb", in_wandb)]
+)
+@pytest.mark.filterwarnings("ignore")
+def test_every_logger_gets_the_same_numbers(
+    name: str, numbers: Callable[[Path], Numbers], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for variable in ("MLFLOW_TRACKING_URI", "MLFLOW_EXPERIMENT_NAME", "WANDB_MODE", "WANDB_PROJECT"):
+        monkeypatch.delenv(variable, raising=False)
+    pytest.importorskip(name)
+    require_loggers([name])
+    said: list[str] = []
+    (log,) = open_loggers([name], LoggedRun(tmp_path, settings=SETTINGS, say=said.append))
     log.on_step(step(10))
     log.on_evaluation(EVALUATED)
     log.close()
-    events = accumulator.EventAccumulator(str(tmp_path / "events")).Reload()
-    values = {tag: [(e.step, e.value) for e in events.Scalars(tag)] for tag in events.Tags()["scalars"]}
-    assert values["loss/total"] == [(10, 1.5)]
-    assert values["metrics/AP50"] == [(20, pytest.approx(0.6))]
-    assert {"lr", "speed/images_per_s", "speed/wait_share"} <= set(values)
+    assert not [line for line in said if "any more" in line]
+    assert numbers(tmp_path) == {
+        name: [(at, pytest.approx(value)) for at, value in values] for name, values in NUMBERS.items()
+    }
+
+
+class Fails:
+    """A logger that fails at one of its calls, and counts them."""
+
+    def __init__(self, at: str) -> None:
+        self.at, self.calls = at, []
+
+    def _called(self, name: str) -> None:
+        self.calls.append(name)
+        if name == self.at:
+            raise OSError("no space left\non the server")
+
+    def on_step(self, record: StepRecord) -> None:
+        self._called("step")
+
+    def on_evaluation(self, record: EvaluationRecord) -> None:
+        self._called("evaluation")
+
+    def close(self) -> None:
+        self._called("close")
+
+
+@pytest.fixture
+def failing(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], list[str]]:
+    """Plays a run with a logger that fails at one call; what the run said, then the calls."""
+
+    def play(at: str) -> list[str]:
+        log, said = Fails(at), []
+
+        def build(run: LoggedRun) -> Observer:
+            log._called("open")
+            return log
+
+        monkeypatch.setitem(LOGGERS._objects, "fails", LoggerKind(build))
+        (opened,) = open_loggers(["fails"], LoggedRun(Path(), say=said.append))
+        opened.on_step(step(1))
+        opened.on_evaluation(EVALUATED)
+        opened.close()
+        return [*said, *log.calls]
+
+    return play
+
+
+@pytest.mark.parametrize(
+    ("at", "calls"),
+    [
+        ("open", ["open"]),
+        ("step", ["open", "step"]),
+        ("evaluation", ["open", "step", "evaluation"]),
+        ("close", ["open", "step", "evaluation", "close"]),
+    ],
+)
+def test_a_logger_that_fails_is_told_once_and_left_alone(
+    failing: Callable[[str], list[str]], at: str, calls: list[str]
+) -> None:
+    said, *heard = failing(at)
+    assert said == "fails: nothing is logged there any more: no space left. The run goes on, metrics.csv has all"
+    assert heard == calls
+    assert failing("never") == ["open", "step", "evaluation", "close"]
+
+
+def test_a_logger_that_is_not_installed_names_its_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    require_loggers([])
+    monkeypatch.setitem(LOGGERS._objects, "absent", LoggerKind(Fails, "no_such_package"))
+    with pytest.raises(MissingExtraError, match=r"`log='absent'` needs the package 'no_such_package'"):
+        require_loggers(["absent"])
+    with pytest.raises(ConfigError, match=r"log: no logger 'wandbb'; did you mean wandb\?"):
+        require_loggers(["wandbb"])
+
+
+@pytest.mark.parametrize(
+    ("given", "log"),
+    [
+        ({}, ()),
+        ({"log": "csv"}, ()),
+        ({"log": "tensorboard, wandb,csv"}, ("tensorboard", "wandb")),
+        ({"log": ["mlflow", "mlflow"]}, ("mlflow",)),
+        ({"tensorboard": True}, ("tensorboard",)),  # files of version 0.1
+        ({"tensorboard": False}, ()),
+    ],
+)
+def test_loggers_are_named_in_the_settings(given: dict[str, Any], log: tuple[str, ...]) -> None:
+    assert parse_config(given, "here").log == log
 
 
 def test_without_a_terminal_progress_is_lines() -> None:

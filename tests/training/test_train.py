@@ -29,10 +29,10 @@ from singleshot.errors import ConfigError, DataError, SingleshotError
 from singleshot.evaluation.metrics import DetectionTable, evaluate_detections
 from singleshot.evaluation.result import EvalResult
 from singleshot.training import held_out
-from singleshot.training.logs import log_series
+from singleshot.training.logs import EvaluationRecord, StepRecord, log_series
 from singleshot.training.recipes import read_config
 from singleshot.training.result import TrainResult
-from singleshot.training.run_folder import clear_results
+from singleshot.training.run_folder import clear_results, numbered
 from singleshot.training.train import train
 from singleshot.weights.bundled import bundled_path
 from singleshot.weights.file import read_spec, read_state, save_weights
@@ -554,6 +554,48 @@ def test_numbered_checkpoints_are_kept_and_gone_back_to(scenes: Path, tmp_path: 
 
 
 @no_report
+def test_a_checkpoint_comes_with_each_evaluation(scenes: Path, tmp_path: Path) -> None:
+    settings = SMALL | {"checkpoints.keep": 2, "evaluation.every": 1}
+    result, _ = run(scenes, tmp_path / "run", settings=settings, steps=4, batch_size=2, val="none")
+    assert numbered(result.folder) == [3, 4]
+    with pytest.raises(ConfigError, match=r"checkpoints\.keep: .*`checkpoints\.every=5`"):
+        run(scenes, tmp_path / "other", settings=SMALL | {"checkpoints.keep": 2}, steps=4, batch_size=2, val="none")
+
+
+class Watch:
+    """A callback that writes down what it hears."""
+
+    def __init__(self) -> None:
+        self.heard: list[object] = []
+
+    def on_step(self, record: StepRecord) -> None:
+        self.heard.append("step")
+
+    def on_evaluation(self, record: EvaluationRecord) -> None:
+        self.heard.append(record.metrics["coco_AP"])
+
+    def close(self) -> None:
+        self.heard.append("closed")
+
+
+@no_report
+def test_a_run_that_no_longer_improves_ends_and_says_so(
+    scenes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(held_out.HeldOut, "measure", lambda self, network: {"coco_AP": 0.5})
+    settings = SMALL | {"evaluation.every": 1, "evaluation.patience": 1, "schedule.warmup_steps": 0}
+    watch = Watch()
+    result, text = run(scenes, tmp_path / "run", settings=settings, steps=3, batch_size=2, callbacks=[watch])
+    assert watch.heard == ["step", 0.5, "step", 0.5, "closed"]
+    assert (result.ending, result.steps) == ("early", 2)
+    assert text.count("early after 1 evaluation without a better coco_AP") == 2
+    free = {"evaluation.patience": None}
+    again, text = run(None, result.folder, settings=free, resume=True)
+    assert (again.ending, again.steps) == ("finished", 3)
+    assert "early" not in text
+
+
+@no_report
 def test_resume_takes_a_number_on_the_command_line(scenes: Path, tmp_path: Path) -> None:
     settings = SMALL | {"checkpoints.every": 1}
     result, _ = run(scenes, tmp_path / "run", settings=settings, steps=2, batch_size=2, val="none")
@@ -611,7 +653,7 @@ def test_weights_and_gradients_are_monitored(scenes: Path, tmp_path: Path) -> No
 @no_report
 def test_tensorboard_shows_classes_and_pictures(scenes: Path, tmp_path: Path) -> None:
     accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
-    result, _ = run(scenes, tmp_path / "run", steps=1, batch_size=2, tensorboard=True)
+    result, _ = run(scenes, tmp_path / "run", steps=1, batch_size=2, log="tensorboard")
     events = accumulator.EventAccumulator(str(result.folder / "tensorboard")).Reload()
     names = singleshot.data.open(scenes).class_map.names
     classes = {tag.removeprefix("classes/") for tag in events.Tags()["scalars"] if tag.startswith("classes/")}

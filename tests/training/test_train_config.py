@@ -15,7 +15,7 @@ from singleshot.cli.console import in_flags
 from singleshot.errors import ConfigError
 from singleshot.training.config import TrainConfig, parse_config
 from singleshot.training.recipes import find_recipe, read_config, recipe_paths, write_config
-from singleshot.training.setup import prepare
+from singleshot.training.setup import patience_of, prepare
 
 
 def test_an_empty_file_is_the_defaults(tmp_path: Path) -> None:
@@ -34,7 +34,6 @@ def test_the_help_names_every_preset_of_augmentation() -> None:
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"checkpoints": {"keep": 2}}, "checkpoints: keep says how many"),
         ({"checkpoints.every": 0}, r"checkpoints\.every"),
         ({"start_step": 5, "steps": 5}, "start_step: 5 lies in no run of 5 steps"),
         ({"start_step": 5, "minutes": 5}, "start_step: 5 lies in no run of 5 minutes"),
@@ -174,3 +173,27 @@ def test_a_published_recipe_freezes_only_what_it_names() -> None:
     reference = {"train": "a", "test": "b", "metric": "AP", "value": 1, "tolerance": 1, "source": "c"}
     assert parse_config({"reference": reference}, "a file").freeze == ()
     assert parse_config({}, "a file").freeze == "auto"
+
+    ("settings", "every", "patience"),
+    [
+        ({}, 5, 5),
+        ({}, 1, 25),
+        ({"epochs": 8}, 1, 5),
+        ({"epochs": 5}, 1, None),  # it would never count
+        ({"steps": 1000}, 50, 10),
+        ({}, 0, None),
+        ({"minutes": 20}, 2, None),
+        ({"minutes": 120}, 12, 5),
+        ({"evaluation": {"patience": None}}, 1, None),
+        ({"minutes": 20, "evaluation": {"patience": 2}}, 2, 2),
+        ({"steps": 100, "schedule": {"kind": "multistep", "milestones": [80]}}, 5, None),
+    ],
+)
+def test_when_a_run_may_end_early(settings: dict[str, Any], every: float, patience: int | None) -> None:
+    assert patience_of(parse_config(settings, "here"), every) == patience
+
+
+def test_published_recipes_run_to_their_end() -> None:
+    published = [config for config in map(read_config, recipe_paths()) if config.reference]
+    assert len(published) > 20
+    assert all(patience_of(config, 1) is None for config in published)

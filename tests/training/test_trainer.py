@@ -221,6 +221,31 @@ def test_what_does_not_count(make_trainer: MakeTrainer, values: list[float], war
     assert [r.step for r in listener.evaluations if r.best][-1:] == ([best_step] if best_step else [])
 
 
+def test_small_gains_count_once_they_add_up(make_trainer: MakeTrainer) -> None:
+    values = [0.20, 0.24, 0.28, 0.32, 0.33, 0.34, 0.9]
+    trainer, _, ending = evaluated(make_trainer, values, patience=3, min_delta=0.1)
+    assert (ending, trainer.run.step) == ("finished", 7)
+    trainer, _, ending = evaluated(make_trainer, values, patience=2, min_delta=0.1)
+    assert (ending, trainer.run.step, trainer.run.best) == ("early", 3, Best(0.28, 3, {"AP50": 0.28}))
+
+
+def test_a_stopped_run_ends_early_where_an_unbroken_one_does(make_trainer: MakeTrainer) -> None:
+    values = [0.20, 0.24, 0.31, 0.32, 0.33, 0.34, 0.9, 0.95]
+    options: dict[str, Any] = {
+        "evaluate": lambda network: {"AP50": values[len(evaluations)]}, "intervals": Intervals(evaluate=0.4),
+        "patience": 3, "min_delta": 0.1, "schedule": NO_WARMUP, "epochs": 40,
+    }  # fmt: skip
+    for stop in (3, 4, 5):
+        evaluations: list[EvaluationRecord] = []
+        listener = Listener(evaluations=evaluations)
+        assert make_trainer(batches=StopsAt(stop), observers=[listener], **options).fit() == "interrupted"
+        trainer = make_trainer(resume=True, observers=[listener], **options)
+        assert trainer.fit() == "early"
+        assert (trainer.run.step, trainer.run.stale, trainer.run.bar) == (6, 3, 0.31)
+        again = make_trainer(resume=True, observers=[listener], **options)
+        assert (again.fit(), again.run.step, len(evaluations)) == ("early", 6, 6)
+
+
 def test_evaluations_keep_to_their_share_of_the_time(
     make_trainer: MakeTrainer, monkeypatch: pytest.MonkeyPatch
 ) -> None:

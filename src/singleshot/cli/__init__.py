@@ -27,6 +27,7 @@ VERBS = {
     "data": "singleshot.cli.data:data",
     "demo": "singleshot.cli.demo:demo",
     "train": "singleshot.cli.train:train",
+    "tune": "singleshot.cli.tune:tune",
     "models": "singleshot.cli.models:models",
     "explain": "singleshot.cli.explain:explain",
     "predict": "singleshot.cli.predict:predict",

@@ -110,7 +110,11 @@ def train(
     seed: Annotated[int | None, typer.Option(help="Seed of everything random.")] = None,
     bad_data: Annotated[str | None, typer.Option(help="Bad records: skip (default) or error.")] = None,
     compile: Annotated[bool, typer.Option("--compile", help="Compile the network with torch first.")] = False,
-    tensorboard: Annotated[bool, typer.Option("--tensorboard", help="Write TensorBoard events, too.")] = False,
+    log: Annotated[
+        list[str] | None,
+        typer.Option(help="Send numbers elsewhere, too: tensorboard, mlflow, wandb; several by commas."),
+    ] = None,
+    tensorboard: Annotated[bool, typer.Option("--tensorboard", help="The same as --log tensorboard.")] = False,
     monitor: Annotated[
         int | None, typer.Option(help="Write statistics of weights and gradients every so many steps.")
     ] = None,
@@ -169,8 +173,8 @@ def train(
         seed=seed,
         bad_data=cast(Any, bad_data),
         compile=compile or None,
-        tensorboard=tensorboard or None,
-        settings=_assignments(set_ or []),
+        log=[*(split_names(log) or []), *(["tensorboard"] if tensorboard else [])] or None,
+        settings=assignments(set_ or []),
         console=open_console(),
     )
     if result.ending == "interrupted":
@@ -195,7 +199,7 @@ def _number_or_text(text: str | None) -> Any:
     return text
 
 
-def _assignments(texts: list[str]) -> dict[str, Any]:
+def assignments(texts: list[str]) -> dict[str, Any]:
     """``KEY=VALUE`` pairs; values are read as YAML."""
     import yaml
 

@@ -48,6 +48,7 @@ def build_trainer(setup: Setup, loader: TrainLoader, store: Store, held_out: Hel
     assert config.amp != "auto"
     assert config.evaluation.every != "auto"
     assert config.evaluation.share != "auto"
+    assert config.evaluation.patience != "auto"
     torch.manual_seed(config.seed)
     layout = torch.channels_last if config.channels_last else torch.contiguous_format
     network = setup.start.network.to(device, memory_format=layout)  # type: ignore[call-overload]
@@ -79,6 +80,7 @@ def build_trainer(setup: Setup, loader: TrainLoader, store: Store, held_out: Hel
         held_out=len(held_out.images) if held_out else 0,
         metric=config.evaluation.metric,
         patience=config.evaluation.patience,
+        min_delta=config.evaluation.min_delta,
         precision=precision_of(config.amp, config.compile, has_small_maps(network, spec.preprocess.size_hw)),
         accumulate=config.accumulate,
         clip_norm=config.optimizer.clip_norm,

@@ -49,7 +49,8 @@ class RunState:
         elapsed_s: seconds of all sessions.
         next_evaluation: position (in the unit of the run's length) of the next evaluation.
         best: the best evaluation; ``None`` before the first one that counts.
-        stale: evaluations since then.
+        bar: the value that an evaluation must exceed to count as better; ``None`` before the first one that counts.
+        stale: evaluations since it was set.
         evaluation_s: duration of the latest evaluation.
         evaluations_s: of all of them.
         first_step: steps that the starting weights had made elsewhere; they took none of ``elapsed_s``.
@@ -63,6 +64,7 @@ class RunState:
     evaluation_s: float = 0.0
     evaluations_s: float = 0.0
     first_step: int = 0
+    bar: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +123,10 @@ def _run_state(saved: dict[str, Any]) -> RunState:
     """Of states of before the numbers were kept, too: these are in the weights file."""
     step, best = saved.pop("best_step", 0), saved.pop("best")
     best = {"value": best, "step": step} if isinstance(best, float) else best
-    return RunState(**saved, best=Best(**best) if best else None)
+    run = RunState(**saved, best=Best(**best) if best else None)
+    if "bar" not in saved and run.best:
+        run.bar = run.best.value
+    return run
 
 
 def _intact(path: Path) -> bytes:

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from singleshot.augment.config import AugmentConfig, parse_augment, preset
 from singleshot.core.setting_errors import explain_settings
@@ -22,6 +22,7 @@ from singleshot.training.optimizer_config import (
     PositiveInt,
     ScheduleConfig,
 )
+from singleshot.training.registry import LOGGERS
 
 BatchSize = Annotated[int | Literal["auto"], BeforeValidator(lambda value: parse_batch_size(value, auto=True))]
 Unit = Literal["epochs", "steps", "minutes"]
@@ -35,20 +36,13 @@ class CheckpointConfig(Frozen):
     """Numbered checkpoints beside the best and the last one: weights, and the state that ``resume=500`` goes back to.
 
     Attributes:
-        every: their distance in the unit of the run's length; ``None`` makes none.
+        every: their distance in the unit of the run's length; ``None`` makes one with each evaluation where ``keep`` is
+            given, else none.
         keep: so many of the latest stay; ``None`` keeps all.
     """
 
     every: PositiveFloat | None = None
     keep: PositiveInt | None = None
-
-    @model_validator(mode="after")
-    def _some_to_keep(self) -> Self:
-        if self.keep is not None and self.every is None:
-            raise ValueError(
-                "keep says how many numbered checkpoints stay, but every does not say how often one is made"
-            )
-        return self
 
 
 def _parts(names: Any) -> Any:
@@ -62,6 +56,12 @@ def _parts(names: Any) -> Any:
 def _metric_name(name: Any) -> Any:
     """COCO's numbers may be named without their prefix."""
     return f"coco_{name}" if isinstance(name, str) and name.startswith(("AP", "AR")) else name
+
+
+def _logger_names(names: Any) -> Any:
+    """``tensorboard,wandb`` is both. ``csv``, which is always written, may be named."""
+    words = [word.strip() for word in names.split(",")] if isinstance(names, str) else names
+    return [word for word in dict.fromkeys(words) if word not in ("csv", "")] if isinstance(words, list) else words
 
 
 def _bounded(description: Any) -> Any:
@@ -92,7 +92,10 @@ class EvaluationConfig(Frozen):
             0.15 where ``every`` is ``auto``, else 1.
         metric: which number decides the best checkpoint and early stopping: ``coco_AP`` (or ``AP``), ``voc_area`` ...
             Evaluations before the end of the warm-up do not count; of equal numbers the later one is the best.
-        patience: evaluations without a better number before the run stops; ``None`` never stops early.
+        patience: evaluations without a better number before the run stops; ``None`` never stops early. ``auto`` is
+            half of the run's, at least 5; but ``None`` in runs that follow a published recipe or have milestones, whose
+            last drop comes late, and in those of less than an hour given by ``minutes``.
+        min_delta: a number counts as better for ``patience`` if it is higher by more than this.
         batch_size: images per forward of the evaluation; ``auto`` takes the training batch.
         nms_iou, agnostic, max_detections, top_k, iou, strict, use_difficult: as `singleshot.evaluate` has them; they
             change what is measured, not the detector.
@@ -101,7 +104,8 @@ class EvaluationConfig(Frozen):
     every: NonNegative | Literal["auto"] = "auto"
     share: UnitFloat | Literal["auto"] = "auto"
     metric: Annotated[str, BeforeValidator(_metric_name)] = "coco_AP"
-    patience: PositiveInt | None = None
+    patience: PositiveInt | Literal["auto"] | None = "auto"
+    min_delta: NonNegative = 0.0
     batch_size: BatchSize = "auto"
     nms_iou: UnitFloat | None = None
     agnostic: bool = False
@@ -159,7 +163,7 @@ class TrainConfig(Frozen):
         monitor: optimiser steps between two looks at weights and gradients, written to ``monitor.csv``; 0 never looks.
         monitor_pattern: the parameters that it looks at, named as ``freeze`` names them; empty: all.
         save_minutes: time between two saves of the full training state.
-        tensorboard: write TensorBoard events, too.
+        log: where numbers go besides ``metrics.csv``: ``tensorboard``, ``mlflow``, ``wandb``, or another of `LOGGERS`.
         reference: what the recipe should reach; ``None`` where nothing is published.
     """
 
@@ -203,13 +207,17 @@ class TrainConfig(Frozen):
     monitor: Annotated[int, Field(ge=0)] = 0
     monitor_pattern: str = ""
     save_minutes: PositiveFloat = 2.0
-    tensorboard: bool = False
+    log: Annotated[tuple[Annotated[str, AfterValidator(LOGGERS.check)], ...], BeforeValidator(_logger_names)] = ()
     reference: Reference | None = None
 
     @model_validator(mode="before")
     @classmethod
     def _names_of_today(cls, data: Any) -> Any:
         data = renamed(data, "batch", "batch_size")
+        if isinstance(data, Mapping) and isinstance(data.get("tensorboard"), bool):
+            wanted = ["tensorboard"] if data["tensorboard"] else []
+            others = {key: value for key, value in data.items() if key != "tensorboard"}
+            data = renamed({**others, "tensorboard": wanted}, "tensorboard", "log") if wanted else others
         is_published = isinstance(data, Mapping) and data.get("reference") is not None
         return {"freeze": (), **data} if is_published else data
 

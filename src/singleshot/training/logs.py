@@ -6,18 +6,12 @@ import csv
 import math
 import os
 from collections.abc import Callable, Mapping
-from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, TextIO
 
 from singleshot.core.files import is_regular, write_atomically
-from singleshot.errors import ImageError, MissingExtraError
 from singleshot.evaluation.numbers import Measured
-from singleshot.evaluation.pictures import draw_comparison, find_mistakes
-
-SHOWN_IMAGES = 4
-"""Held-out images whose detections TensorBoard shows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +69,45 @@ class Observer(Protocol):
 
     def close(self) -> None:
         """Called once at the end, also after an error."""
+
+
+@dataclass(frozen=True, slots=True)
+class LoggedRun:
+    """What a logger is told of a run before its first step.
+
+    Attributes:
+        folder: of the run; its name is the run's.
+        step: where the run begins; above 0 it goes on, and records of later steps come again.
+        settings: as in ``config.yaml``.
+        latest: gives the whole result of the evaluation that was just made.
+        say: tells the user one line.
+    """
+
+    folder: Path
+    step: int = 0
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    latest: Callable[[], Measured | None] = lambda: None
+    say: Callable[[str], None] = lambda text: None
+
+
+def step_numbers(record: StepRecord) -> dict[str, float]:
+    """Numbers of a record by the names that loggers show: ``loss/total``, ``lr``, ``speed/images_per_s``."""
+    losses = {f"loss/{name}": value for name, value in record.losses.items()}
+    speed = {"speed/images_per_s": record.images_per_s, "speed/wait_share": record.wait_share}
+    return {**losses, "lr": record.lr, **speed}
+
+
+def evaluation_numbers(record: EvaluationRecord) -> dict[str, float]:
+    """Metrics that are numbers, as ``metrics/coco_AP``."""
+    return {f"metrics/{name}": value for name, value in record.metrics.items() if not math.isnan(value)}
+
+
+def flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Settings by dotted key, such as ``optimizer.lr``."""
+    found: dict[str, Any] = {}
+    for key, value in settings.items():
+        found |= flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
+    return found
 
 
 class CsvLog:
@@ -170,54 +203,3 @@ def log_series(path: Path, column: str) -> tuple[list[int], list[float]]:
     _, rows = read_log(path)
     present = [row for row in rows if column in row]
     return [int(row["step"]) for row in present], [float(row[column]) for row in present]
-
-
-class TensorBoardLog:
-    """TensorBoard events in a folder.
-
-    Args:
-        folder: where the event files go.
-        step: where the run begins; later events of a former session are hidden.
-        latest: gives the whole result of the evaluation that was just made, whose classes and pictures are shown, too.
-
-    Raises:
-        MissingExtraError: tensorboard is not installed.
-    """
-
-    def __init__(self, folder: Path, step: int = 0, latest: Callable[[], Measured | None] = lambda: None) -> None:
-        self._latest = latest
-        try:
-            from torch.utils.tensorboard import SummaryWriter
-        except ImportError as error:
-            raise MissingExtraError("tensorboard", "tensorboard", "a TensorBoard log") from error
-        self._writer: Any = SummaryWriter(str(folder), purge_step=step if step else None)
-
-    def on_step(self, record: StepRecord) -> None:
-        """Losses, learning rate and speed."""
-        for name, value in record.losses.items():
-            self._writer.add_scalar(f"loss/{name}", value, record.step)
-        self._writer.add_scalar("lr", record.lr, record.step)
-        self._writer.add_scalar("speed/images_per_s", record.images_per_s, record.step)
-        self._writer.add_scalar("speed/wait_share", record.wait_share, record.step)
-
-    def on_evaluation(self, record: EvaluationRecord) -> None:
-        """Metrics; the average precision of each class, and the first images with what was found and missed."""
-        for name, value in record.metrics.items():
-            self._writer.add_scalar(f"metrics/{name}", value, record.step)
-        result = self._latest()
-        if result is None:
-            return
-        for item in result.per_class:
-            if not math.isnan(item.voc_area):
-                self._writer.add_scalar(f"classes/{item.name}", item.voc_area, record.step)
-        mistakes = find_mistakes(
-            result.truth, result.detections, result.metrics.matching, result.metrics.best_threshold
-        )
-        for image in range(min(len(result.samples), SHOWN_IMAGES)):
-            with suppress(ImageError):  # gone since the run began
-                picture = draw_comparison(result, image, mistakes)
-                self._writer.add_image(f"predictions/{image}", picture, record.step, dataformats="HWC")
-
-    def close(self) -> None:
-        """Write what is left."""
-        self._writer.close()

@@ -49,6 +49,7 @@ class Trainer:
         metric: the metric that decides what is best. Equal values go to the later; evaluations before the end of the
             warm-up and values that are not numbers do not count.
         patience: evaluations without a better metric before the run ends.
+        min_delta: by more than so much it is better.
         held_out: images that an evaluation looks at.
         monitor: looks at weights and gradients.
         say: hears what the loop decides on its own.
@@ -73,6 +74,7 @@ class Trainer:
     evaluate: Callable[[nn.Module], Mapping[str, float]] | None = None
     metric: str = "AP50"
     patience: int | None = None
+    min_delta: float = 0.0
     held_out: int = 0
     monitor: Monitor | None = None
     say: Callable[[str], None] = lambda text: None
@@ -105,13 +107,13 @@ class Trainer:
         saved_s = self.run.elapsed_s
         with interruption() as stop_asked:
             while not self._finished():
+                if self.patience is not None and self.run.stale >= self.patience:
+                    self._record()
+                    return "early"
                 self._step(stream)
                 if self._evaluation_due():
                     self._evaluate()
                     saved_s = self.run.elapsed_s
-                    if self.patience is not None and self.run.stale >= self.patience:
-                        self._record()
-                        return "early"
                 self._keep_numbered()
                 if stop_asked():
                     self._record()
@@ -223,8 +225,10 @@ class Trainer:
         if not counts or math.isnan(value):
             return False
         before = self.run.best
-        improved = before is None or value > before.value
-        self.run.stale = 0 if improved else self.run.stale + 1
+        if self.run.bar is None or value > self.run.bar + self.min_delta:
+            self.run.bar, self.run.stale = value, 0
+        else:
+            self.run.stale += 1
         if before is not None and value < before.value:
             return False
         self.run.best = Best(value, self.run.step, {name: float(v) for name, v in metrics.items() if not math.isnan(v)})

@@ -41,6 +41,7 @@ def introduce(setup: Setup, warnings: Sequence[str]) -> RichText:
     config, spec, train_set = setup.config, setup.start.spec, setup.train_set
     height, width = spec.preprocess.size_hw
     fit = anchor_fit(setup.samples, train_set.class_map, setup.anchors_cxcywh, (height, width))
+    patience = config.evaluation.patience if setup.val_set is not None else None
     effective = int(config.batch_size) * config.accumulate
     unit, total = config.length
     parameters = sum(p.numel() for p in setup.start.network.parameters())
@@ -53,6 +54,7 @@ def introduce(setup: Setup, warnings: Sequence[str]) -> RichText:
         "boxes": "\n".join([*_scaled(setup.asked, fit.smallest_anchor), *fit.lines()]),
         "run": f"{total:g} {unit}{begin}, batch {effective}, {config.optimizer.name}, {setup.device}, {config.amp}",
         "lr": setup.rate.reason,
+        **({"stops": f"early after {_stale(config)} (`evaluation.patience=null`: never)"} if patience else {}),
     }
     if setup.frozen and setup.asked.freeze == "auto" and not setup.asked.finetune:
         facts["frozen"] = "the first layers, which take half of a CPU's time (`freeze=none` teaches them, too)"
@@ -73,7 +75,9 @@ def conclude(result: TrainResult, config: TrainConfig, held_out: HeldOut | None)
     if result.ending == "interrupted":
         again = f"singleshot train --resume --out {result.folder}"
         return text.append(f"stopped at step {result.steps:,}; everything is saved. Continue with: {again}\n")
-    early = " (stopped early: no longer improved)" if result.ending == "early" else ""
+    early = ""
+    if result.ending == "early":
+        early = f" (stopped early after {_stale(config)}; `evaluation.patience=null` with `resume=True` goes on)"
     text.append(f"{reached}{counted(result.steps, 'step')} in {clock(result.duration_s)}{early}\n", style="bold")
     command = f"singleshot predict IMAGES --model {result.best}"
     if config.tiling:
@@ -136,6 +140,13 @@ def _scaled(asked: TrainConfig, smallest: float) -> list[str]:
     how = "to the training objects" if asked.anchors == "auto" else f"by {asked.anchor_scale or 1:g}"
     changed = asked.anchors == "auto" or asked.anchor_scale
     return [f"the model's default boxes are scaled {how}: the smallest is now {smallest:.0f} px"] if changed else []
+
+
+def _stale(config: TrainConfig) -> str:
+    """``5 evaluations without a better coco_AP``."""
+    wanted = config.evaluation
+    by = f" by more than {wanted.min_delta:g}" if wanted.min_delta else ""
+    return f"{counted(int(wanted.patience or 0), 'evaluation')} without a better {wanted.metric}{by}"
 
 
 def _describe_data(train_set: DetectionDataset, val_set: DetectionDataset | None) -> str:

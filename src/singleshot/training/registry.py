@@ -1,6 +1,6 @@
-"""What an optimiser and a schedule are, and those that there are by name. No torch.
+"""What an optimiser, a schedule and a logger are, and those that there are by name. No torch.
 
-Another package adds one with an entry point of the group ``singleshot.optimizers`` or ``singleshot.schedules``.
+Another package adds one with an entry point of the group ``singleshot.optimizers``, ``.schedules`` or ``.loggers``.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from singleshot.core.registry import Registry
 if TYPE_CHECKING:
     import torch
 
+    from singleshot.training.logs import LoggedRun, Observer
     from singleshot.training.optimizer_config import OptimizerConfig, ScheduleConfig
 
 
@@ -41,6 +42,19 @@ class OptimizerKind:
     highest: float = math.inf
 
 
+@dataclass(frozen=True, slots=True)
+class LoggerKind:
+    """A place besides ``metrics.csv`` to which a run's numbers may go.
+
+    Attributes:
+        build: (what is known of the run) -> what hears its records; may raise anything.
+        package: the module that it needs, which is the name of our extra, too; empty: none.
+    """
+
+    build: Callable[[LoggedRun], Observer]
+    package: str = ""
+
+
 Schedule = Callable[["ScheduleConfig", float, float], float]
 """(settings, position in the run, its length in the same unit) -> multiple of the learning rate, before warm-up."""
 
@@ -50,4 +64,7 @@ OPTIMIZERS: Registry[OptimizerKind] = Registry(
 )
 SCHEDULES: Registry[Schedule] = Registry(
     "schedule", dict.fromkeys(("multistep", "cosine", "constant"), "singleshot.training.schedule")
+)
+LOGGERS: Registry[LoggerKind] = Registry(
+    "logger", {name: f"singleshot.training.loggers.{name}" for name in ("tensorboard", "mlflow", "wandb")}
 )

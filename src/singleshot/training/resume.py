@@ -27,12 +27,14 @@ RESUMABLE = {
     "log_every",
     "also_log",
     "save_minutes",
-    "tensorboard",
+    "log",
     "data.path",
     "monitor",
     "monitor_pattern",
     "checkpoints.every",
     "checkpoints.keep",
+    "evaluation.patience",
+    "evaluation.min_delta",
 }
 
 

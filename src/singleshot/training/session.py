@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -25,7 +25,8 @@ from singleshot.training.data_config import Reference
 from singleshot.training.fingerprint import check_classes, compare_fingerprint, fingerprint, keep_fingerprint
 from singleshot.training.held_out import HeldOut
 from singleshot.training.loader import TrainLoader, explaining_workers
-from singleshot.training.logs import CsvLog, Observer, TensorBoardLog
+from singleshot.training.loggers.guarded import open_loggers
+from singleshot.training.logs import CsvLog, LoggedRun, Observer
 from singleshot.training.loop import Trainer
 from singleshot.training.monitor import WeightMonitor
 from singleshot.training.narration import conclude, describe_run_data, introduce, write_report
@@ -48,7 +49,14 @@ PLAIN: dict[str, Any] = {"highlight": False, "markup": False, "soft_wrap": True}
 
 
 def run_session(
-    config: TrainConfig, folder: Path, device: torch.device, console: Console, *, resume: bool, at: int | None = None
+    config: TrainConfig,
+    folder: Path,
+    device: torch.device,
+    console: Console,
+    *,
+    resume: bool,
+    at: int | None = None,
+    callbacks: Sequence[Observer] = (),
 ) -> TrainResult:
     """Build everything, train, report.
 
@@ -59,6 +67,7 @@ def run_session(
         console: where progress goes.
         resume: go on with the run in ``folder``.
         at: the numbered checkpoint to go back to; ``None`` goes on from the last save.
+        callbacks: hear what happens, after everyone else.
     """
     with _memory_advice():
         setup, warnings = _set_up(config, folder, device, resume)
@@ -82,7 +91,10 @@ def run_session(
             transcript.log.print(introduction, soft_wrap=True)
             if resume:
                 transcript.say(f"continuing {folder} at step {trainer.run.step:,}", **PLAIN)
-            result = _fit(trainer, setup, folder, held_out, transcript)
+            trainer.say = lambda text: transcript.say(text, **PLAIN)
+            trainer.monitor = _monitor(setup, folder, trainer)
+            trainer.observers = _observers(setup, folder, trainer, held_out, transcript, callbacks)
+            result = _fit(trainer, setup, folder, trainer.monitor)
             if result.ending != "interrupted":
                 report = _report(result, trainer.run, setup, held_out, loader, transcript)
                 result = replace(result, report=report)
@@ -134,11 +146,8 @@ def _held_out(setup: Setup) -> HeldOut | None:
     return HeldOut(spec, setup.val_set, config.evaluation, views)
 
 
-def _fit(trainer: Trainer, setup: Setup, folder: Path, held_out: HeldOut | None, transcript: Transcript) -> TrainResult:
-    """Train, with everyone listening who shall."""
-    monitor = trainer.monitor = _monitor(setup, folder, trainer)
-    trainer.say = lambda text: transcript.say(text, **PLAIN)
-    trainer.observers = _observers(setup, folder, trainer.run, held_out, transcript)
+def _fit(trainer: Trainer, setup: Setup, folder: Path, monitor: WeightMonitor | None) -> TrainResult:
+    """Train, and close what listened."""
     try:
         with explaining_workers(setup.config.workers):
             ending = trainer.fit()
@@ -182,19 +191,21 @@ def _standing_still(setup: Setup) -> list[str]:
 
 
 def _observers(
-    setup: Setup, folder: Path, run: RunState, held_out: HeldOut | None, transcript: Transcript
+    setup: Setup,
+    folder: Path,
+    trainer: Trainer,
+    held_out: HeldOut | None,
+    transcript: Transcript,
+    callbacks: Sequence[Observer],
 ) -> list[Observer]:
-    config = setup.config
-    log = CsvLog(folder / "metrics.csv", run.step)
+    config, step = setup.config, trainer.run.step
+    log = CsvLog(folder / "metrics.csv", step)
     if log.damage:
         transcript.say(f"warning: {log.damage}", **PLAIN)
     bars = [ProgressBar(console, config.evaluation.metric) for console in (transcript.screen, transcript.log)]
-    observers: list[Observer] = [log, *bars]
-    if config.tensorboard:
-        observers.append(
-            TensorBoardLog(folder / "tensorboard", run.step, lambda: held_out.latest if held_out else None)
-        )
-    return [*observers, *([held_out] if held_out else [])]
+    settings = config.model_dump(mode="json")
+    told = LoggedRun(folder, step, settings, lambda: held_out.latest if held_out else None, trainer.say)
+    return [log, *bars, *open_loggers(config.log, told), *([held_out] if held_out else []), *callbacks]
 
 
 def _report(

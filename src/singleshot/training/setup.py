@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import chain
@@ -29,6 +30,12 @@ AUTO_EVALUATIONS = 10
 EVALUATION_SHARE = 0.15
 
 EARLY_STRIDE = 4
+
+# What ends a run that no longer improves: half of its evaluations, but not so few that chance decides.
+STALE_SHARE = 0.5
+LEAST_PATIENCE = 5
+# A run of so many minutes takes the time that it was given.
+SHORT_MINUTES = 60
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,10 +163,9 @@ def _without_auto(
     config: TrainConfig, start: Start, images: int, device: torch.device, batch: int, rate: float
 ) -> TrainConfig:
     """Every ``auto`` replaced by what it means here, so that the run's settings say what was done."""
-    every = config.evaluation.every
-    if every == "auto":
-        epoch = {"epochs": 1.0, "steps": images / (batch * config.accumulate), "minutes": 0.0}[config.length[0]]
-        every = max(config.length[1] / AUTO_EVALUATIONS, epoch)
+    epoch = {"epochs": 1.0, "steps": images / (batch * config.accumulate), "minutes": 0.0}[config.length[0]]
+    asked = config.evaluation.every
+    every = max(config.length[1] / AUTO_EVALUATIONS, epoch) if asked == "auto" else asked
     is_plain_cpu = device.type == "cpu" and config.amp == "auto" and not config.compile
     share = winograd_share(start.network, start.spec.preprocess.size_hw) if is_plain_cpu else 0.0
     return config.updated(
@@ -169,12 +175,42 @@ def _without_auto(
             "optimizer.lr_batch": None,
             "evaluation.every": every,
             "evaluation.share": share_of_time(config),
+            "evaluation.patience": patience_of(config, every),
+            "checkpoints.every": _distance_of_checkpoints(config, every),
             "anchors": start.spec.anchors.model_dump(mode="json") if config.anchors or config.anchor_scale else None,
             "anchor_scale": None,
             "evaluation.batch_size": batch if config.evaluation.batch_size == "auto" else config.evaluation.batch_size,
             "amp": choose_amp(config.amp, device, share),
         }
     )
+
+
+def patience_of(config: TrainConfig, every: float) -> int | None:
+    """Evaluations without a better number before the run stops; ``None`` never stops early.
+
+    Args:
+        config: the settings as given.
+        every: distance of evaluations, without ``auto``.
+    """
+    if config.evaluation.patience != "auto":
+        return config.evaluation.patience
+    unit, length = config.length
+    has_own_end = config.reference is not None or config.schedule.milestones
+    if has_own_end or not every or (unit == "minutes" and length < SHORT_MINUTES):
+        return None
+    patience = max(math.ceil(STALE_SHARE * length / every), LEAST_PATIENCE)
+    return patience if patience < length / every - 1 else None
+
+
+def _distance_of_checkpoints(config: TrainConfig, every: float) -> float | None:
+    """Of numbered ones: as asked for; where only ``keep`` is, that of the evaluations."""
+    asked = config.checkpoints
+    if asked.every is None and asked.keep is not None and not every:
+        raise ConfigError(
+            "checkpoints.keep: says how many numbered checkpoints stay, but nothing says how often one is made: give "
+            "`checkpoints.every=5`"
+        )
+    return every if asked.every is None and asked.keep is not None else asked.every
 
 
 def share_of_time(config: TrainConfig) -> float:

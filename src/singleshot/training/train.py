@@ -19,6 +19,8 @@ from singleshot.models.config import ModelSpec
 from singleshot.models.description import describe, is_description, read_description
 from singleshot.runtime.device import choose_device
 from singleshot.training.config import TrainConfig
+from singleshot.training.loggers.guarded import require_loggers
+from singleshot.training.logs import Observer
 from singleshot.training.recipes import find_recipe, read_config
 from singleshot.training.result import TrainResult
 from singleshot.training.resume import check_number, resumed_settings, saved_settings
@@ -60,7 +62,8 @@ def train(
     workers: int | Literal["auto"] | None = None,
     seed: int | None = None,
     bad_data: Literal["skip", "error"] | None = None,
-    tensorboard: bool | None = None,
+    log: str | Sequence[str] | None = None,
+    callbacks: Sequence[Observer] = (),
     accumulate: int | None = None,
     batch_norm: Literal["train", "eval"] | None = None,
     batch_norm_momentum: float | None = None,
@@ -117,7 +120,9 @@ def train(
         workers: processes that prepare images.
         seed: of everything random.
         bad_data: ``skip`` or ``error``.
-        tensorboard: write TensorBoard events, too.
+        log: where numbers go besides ``metrics.csv``: ``tensorboard``, ``mlflow``, ``wandb``.
+        callbacks: what hears of steps and evaluations, with the methods of `singleshot.training.logs.Observer`. What
+            one raises ends the run.
         accumulate: forwards per optimiser step; the effective batch is ``batch_size * accumulate``.
         batch_norm: ``train`` updates statistics, ``eval`` keeps those of the starting point.
         batch_norm_momentum: share of a batch in the running statistics.
@@ -152,13 +157,14 @@ def train(
             "data.train": train, "data.val": val, "data.bad_data": bad_data, "data.format": format,
             "data.classes": classes, "data.lower_names": lower_names, "anchors": anchors,
             "anchor_scale": anchor_scale, "augment": augment, "freeze": freeze, "finetune": finetune, "amp": amp,
-            "workers": workers, "seed": seed, "tensorboard": tensorboard, "accumulate": accumulate,
+            "workers": workers, "seed": seed, "log": log, "accumulate": accumulate,
             "batch_norm": batch_norm, "batch_norm_momentum": batch_norm_momentum, "keep_empty": keep_empty,
             "use_difficult": use_difficult, "repeat_threshold": repeat_threshold, "channels_last": channels_last,
             "tiling.tile": None if tile is None else list(parse_size(tile, "tile")), "tiling.overlap": overlap,
             "compile": compile, "log_every": log_every, "also_log": also_log,
-            "save_minutes": save_minutes, **(settings or {}),
-        }
+            "save_minutes": save_minutes,
+        },
+        settings or {},
     )  # fmt: skip
     own = _registered(transform)
     at = None if isinstance(resume, bool) else resume
@@ -169,16 +175,23 @@ def train(
         config = resumed_settings(saved_settings(folder), changes, folder)
         _check_transform(config, own, folder)
     else:
-        config = _new_settings(recipe, changes)
+        config = new_settings(recipe, changes)
         if own:
             config = config.updated({"augment.transforms": [*config.augment.transforms, own]})
         assert config.data is not None
         folder = new_folder(out, Path(config.data.path).resolve().stem, overwrite=overwrite)
     try:
         steps_by_name(config.augment.transforms)
+        require_loggers(config.log)
         with sole_use(folder):
             return run_session(
-                config, folder, choose_device(device), console or Console(), resume=resume is not False, at=at
+                config,
+                folder,
+                choose_device(device),
+                console or Console(),
+                resume=resume is not False,
+                at=at,
+                callbacks=callbacks,
             )
     finally:
         with suppress(OSError):
@@ -201,15 +214,19 @@ def _check_transform(config: TrainConfig, own: str, folder: Path) -> None:
         raise ConfigError(f"`transform`: the run in {folder} has {had}, not {own}; a resumed run keeps its settings")
 
 
-def _changes(options: Mapping[str, Any]) -> dict[str, Any]:
-    """Options that were given, as YAML has them; a file that describes a detector is read."""
-    changes = {key: _plain(value) for key, value in options.items() if value is not None}
+def _changes(options: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Options that were given, and settings (``None`` is a value of these), as YAML has them.
+
+    A file that describes a detector is read.
+    """
+    given = {key: value for key, value in options.items() if value is not None} | dict(settings)
+    changes = {key: _plain(value) for key, value in given.items()}
     if isinstance(changes.get("model"), str) and is_description(changes["model"]):
         changes["model"] = read_description(changes["model"])
     return changes
 
 
-def _new_settings(recipe: str | os.PathLike[str] | None, changes: Mapping[str, Any]) -> TrainConfig:
+def new_settings(recipe: str | os.PathLike[str] | None, changes: Mapping[str, Any]) -> TrainConfig:
     """The settings of a new run: a recipe's, if there is one, with what was asked for.
 
     Raises:

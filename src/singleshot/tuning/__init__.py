@@ -1,0 +1,1 @@
+"""``singleshot tune``: short trainings that look for better settings than the defaults."""
