@@ -29,6 +29,8 @@ VERBS = {
     "train": "singleshot.cli.train:train",
     "models": "singleshot.cli.models:models",
     "explain": "singleshot.cli.explain:explain",
+    "anchors": "singleshot.cli.anchors:anchors",
+    "doctor": "singleshot.cli.doctor:doctor",
     "predict": "singleshot.cli.predict:predict",
     "eval": "singleshot.cli.eval:evaluate",
     "import": "singleshot.cli.import_:import_",
