@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from singleshot.core.lazy import lazy_module
+from singleshot.core.postprocess import class_columns
 from singleshot.core.structures import HeadOutput, RefineOutput, Sample
 from singleshot.data import Problem
 from singleshot.detector import Detector
@@ -18,6 +19,7 @@ from singleshot.errors import ImageError
 from singleshot.evaluation.metrics.class_match import ClassMatch, match_classes
 from singleshot.evaluation.metrics.tables import DetectionTable, GroundTruth
 from singleshot.images.read import read_image
+from singleshot.runtime.device import choose_device
 
 if TYPE_CHECKING:
     import torch
@@ -93,8 +95,6 @@ def gather_evidence(
         DataError: model and data share no class.
         ConfigError: the device is not there, or the detector is an exported file.
     """
-    from singleshot.runtime.device import choose_device
-
     classes = match_classes(detector.class_names, data_names)
     network = _Judge(detector, choose_device(device))
     read: list[Sample] = []
@@ -169,7 +169,6 @@ class _Judge:
     ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Class shares ``[N, C]`` and objectness ``[N]`` of labelled boxes, in pixels of the network input."""
         from singleshot.core.boxes import pairwise_iou
-        from singleshot.core.postprocess import class_columns
         from singleshot.multibox.decode import decode_at
         from singleshot.multibox.scores import class_scores
 

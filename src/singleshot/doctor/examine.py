@@ -17,10 +17,9 @@ from singleshot.core.wording import counted
 from singleshot.data.check import DataReport, check
 from singleshot.detector import Detector, load
 from singleshot.doctor.drawn_findings import finding_sections
-from singleshot.doctor.evidence import gather_evidence
+from singleshot.doctor.evidence import Evidence, gather_evidence
 from singleshot.doctor.findings import Finding, Severity, from_problem, sort_findings
 from singleshot.doctor.label_faults import label_faults, twin_findings
-from singleshot.doctor.model_faults import detector_faults, label_suspects, uncovered_objects
 from singleshot.doctor.near_duplicates import find_twins, make_thumbnails
 from singleshot.errors import OutputError
 from singleshot.report.page import write_page
@@ -183,15 +182,12 @@ def examine(
     if detector is not None:
         usable = [s for s, digest in zip(samples, thumbnails.digests, strict=True) if digest]
         evidence = gather_evidence(detector, usable, names, device, lambda items: track(items, "Running the model"))
-        findings += map(from_problem, evidence.unreadable)
-        findings += label_suspects(evidence)
-        findings += detector_faults(evidence, where)
-        findings += uncovered_objects(detector, evidence, where)
+        findings += _with_model(detector, evidence, where)
         notes += _class_notes(evidence.classes.only_data, evidence.classes.loose)
     return Diagnosis(
         data=str(where),
         split=split,
-        model=detector.spec.name if isinstance(model, Detector) and detector else str(model or ""),
+        model=model.spec.name if isinstance(model, Detector) else str(model or ""),
         images=len(samples),
         objects=sum(map(len, samples)),
         findings=sort_findings(dict.fromkeys(findings)),
@@ -199,6 +195,15 @@ def examine(
         left_out=report.errors + len(thumbnails.problems),
         sources=tuple(dict.fromkeys(_sources(report))),
     )
+
+
+def _with_model(detector: Detector, evidence: Evidence, where: Path) -> Iterator[Finding]:
+    from singleshot.doctor.model_faults import detector_faults, label_suspects, uncovered_objects
+
+    yield from map(from_problem, evidence.unreadable)
+    yield from label_suspects(evidence)
+    yield from detector_faults(evidence, where)
+    yield from uncovered_objects(detector, evidence, where)
 
 
 def _class_notes(only_data: Sequence[str], loose: Sequence[tuple[str, str]]) -> Iterator[str]:

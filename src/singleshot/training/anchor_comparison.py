@@ -111,9 +111,8 @@ class AnchorComparison:
         folder = check_folder(out, overwrite=overwrite)
         folder.mkdir(parents=True, exist_ok=True)
         write_image(folder / PICTURE, self.picture)
-        text = (
-            f"# {self.headline}\n{yaml.safe_dump(self.settings, sort_keys=False, default_flow_style=None, width=120)}"
-        )
+        body = yaml.safe_dump(self.settings, sort_keys=False, default_flow_style=None, width=120)
+        text = f"# {printable(self.headline, one_line=True)}\n{body}"
         return write_atomically(folder / SETTINGS, text)
 
 
