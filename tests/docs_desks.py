@@ -130,6 +130,11 @@ def data_read(names: Names, printed: str) -> None:
     assert len(list(Path("photos_voc/JPEGImages").iterdir())) == 12
 
 
+def examined(names: Names, printed: str) -> None:
+    assert names["found"].images == 12
+    assert all(path.exists() for path in map(Path, ("diagnosis/diagnosis.html", "fitted/anchors.yaml")))
+
+
 def training() -> Names:
     make_scenes("photos", count=10)
     photo("new.jpg")
@@ -363,6 +368,15 @@ DESKS = {
         extras=("skimage", "matplotlib"),
     ),
     "data.md": Desk(scenes, data_read, parsed={"singleshot train": AS_README}),
+    "doctor.md": Desk(
+        scenes,
+        examined,
+        parsed={
+            "singleshot doctor runs/photos/best.safetensors": "takes a detector of these classes: tests/doctor",
+            "singleshot anchors photos  ": "the fitting is in the page once more",
+            "singleshot train photos --recipe": "the settings are read in tests/training/test_anchor_comparison.py",
+        },
+    ),
     "train.md": Desk(
         training,
         trained,

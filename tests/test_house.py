@@ -11,6 +11,7 @@ from source_trees import SOURCE, module_trees, source_trees
 TREES = source_trees()
 
 PARALLEL = {
+    "anchors": "default boxes; their verb",
     "base": "what all runtimes are; what all sinks are",
     "build": "from settings to a network; from settings to a training run",
     "classifier": "Caffe's, MXNet's",

@@ -77,10 +77,13 @@ def test_a_name_is_there_on_both_sides(name: str, functions: list[str], verbs: l
         assert {repr(default_of(parameter)) for parameter in on_line.values()} == {repr(expected)}
 
 
-SAME = {"eval": "evaluate", "import": "import_weights"}
+SAME = {"eval": "evaluate", "import": "import_weights", "doctor": "examine", "anchors": "compare_anchors"}
 
 
-@pytest.mark.parametrize("verb", ["predict", "eval", "benchmark", "quantize", "explain", "train", "import", "export"])
+@pytest.mark.parametrize(
+    "verb",
+    ["predict", "eval", "benchmark", "quantize", "explain", "train", "import", "export", "doctor", "anchors"],
+)
 def test_what_both_have_has_one_default(verb: str) -> None:
     """Also of names that the page leaves out; what the command line cannot write is ``None`` there."""
     ours = inspect.signature(function(SAME.get(verb, verb))).parameters

@@ -5,7 +5,8 @@
     model = singleshot.load("coco")
     detections = model.predict("street.jpg")
 
-Verbs: `load`, `train`, `evaluate`, `benchmark`, `quantize`, `import_weights`, `explain`.
+Verbs: `load`, `train`, `evaluate`, `benchmark`, `quantize`, `import_weights`, `explain`, `examine`,
+`compare_anchors`.
 What they take and give: `Detector`, `Predictor`, `Detections`, `Detection`, `Prediction`, `Failure`, `EvalResult`,
 `TrainResult`, `ClassMap`, `HeadOutput`, and the data sets of `singleshot.data`.
 Mistakes of a user are a `SingleshotError`: `ConfigError`, `DataError`, `ImageError`, `WeightsError`, `OutputError`,
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from singleshot import data
     from singleshot.core.structures import ClassMap, HeadOutput
     from singleshot.detector import Detector, import_weights, load
+    from singleshot.doctor.examine import examine
     from singleshot.errors import (
         ConfigError,
         DataError,
@@ -43,12 +45,14 @@ if TYPE_CHECKING:
     from singleshot.prediction.pipeline import Predictor
     from singleshot.prediction.quantize import quantize
     from singleshot.report.explanation import explain
+    from singleshot.training.anchor_comparison import compare_anchors
     from singleshot.training.result import TrainResult
     from singleshot.training.train import train
 
 _NAMES = {
     "core.structures": ("ClassMap", "HeadOutput"),
     "detector": ("Detector", "import_weights", "load"),
+    "doctor.examine": ("examine",),
     "errors": (
         *("ConfigError", "DataError", "ImageError", "MissingExtraError", "OutputError", "SingleshotError"),
         *("ServerError", "WeightsError"),
@@ -61,6 +65,7 @@ _NAMES = {
     "prediction.pipeline": ("Predictor",),
     "prediction.quantize": ("quantize",),
     "report.explanation": ("explain",),
+    "training.anchor_comparison": ("compare_anchors",),
     "training.result": ("TrainResult",),
     "training.train": ("train",),
 }
@@ -87,8 +92,10 @@ __all__ = [
     "WeightsError",
     "__version__",
     "benchmark",
+    "compare_anchors",
     "data",
     "evaluate",
+    "examine",
     "explain",
     "import_weights",
     "load",

@@ -30,6 +30,8 @@ VERBS = {
     "tune": "singleshot.cli.tune:tune",
     "models": "singleshot.cli.models:models",
     "explain": "singleshot.cli.explain:explain",
+    "anchors": "singleshot.cli.anchors:anchors",
+    "doctor": "singleshot.cli.doctor:doctor",
     "predict": "singleshot.cli.predict:predict",
     "eval": "singleshot.cli.eval:evaluate",
     "import": "singleshot.cli.import_:import_",

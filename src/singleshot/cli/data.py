@@ -68,7 +68,7 @@ def check(
     if json is not None:
         check_output(json, overwrite=overwrite, sources=[path])
     report = check_data(
-        path, split, format, bad_data, deep=deep, lower_names=lower_names, track=_progress("Decoding images")
+        path, split, format, bad_data, deep=deep, lower_names=lower_names, track=track_items("Decoding images")
     )
     if json is not None:  # a label file, a list or a photo of the data set is nothing to overwrite, either
         check_output(json, overwrite=overwrite, sources=_files_of(report))
@@ -151,7 +151,7 @@ def convert(
         bad_data=bad_data,
         classes=None if classes is None else [name.strip() for name in classes.split(",")],
         overwrite=overwrite,
-        track=_progress("Linking images" if link else "Copying images"),
+        track=track_items("Linking images" if link else "Copying images"),
     )
     console = open_console()
     console.print(
@@ -182,11 +182,11 @@ def scenes(
     """
     from singleshot.demo.scenes import make_scenes
 
-    make_scenes(destination, count, seed, difficulty=difficulty, track=_progress("Rendering scenes"))
+    make_scenes(destination, count, seed, difficulty=difficulty, track=track_items("Rendering scenes"))
     typer.echo(f"{counted(count, 'image')} -> {destination}")
 
 
-def _progress(text: str) -> Callable[[Sequence[T]], Iterable[T]]:
+def track_items(text: str) -> Callable[[Sequence[T]], Iterable[T]]:
     """A progress bar that stays off when the output is not a terminal."""
     from rich.progress import track
 

@@ -8,13 +8,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from singleshot.core.boxes import cxcywh_to_xyxy, pairwise_iou
 from singleshot.core.settings import AnchorConfig
 from singleshot.core.structures import Sample
 from singleshot.models.build import assemble_network
 from singleshot.models.config import ModelSpec
 from singleshot.models.network import trace_maps
 from singleshot.multibox.anchors import default_boxes
+from singleshot.training.anchor_clusters import best_boxes, cluster_anchors, cluster_sides, with_shapes
 from singleshot.training.checks import network_boxes
 
 # Enough to tell factors apart, few enough to take about a second.
@@ -45,15 +45,10 @@ def fit_anchors(spec: ModelSpec, samples: Sequence[Sample]) -> AnchorConfig:
         spec: the detector; its input size counts.
         samples: the training data.
     """
-    size_hw = spec.preprocess.size_hw
-    boxes, _ = network_boxes(samples, size_hw)
-    chosen = np.linspace(0, len(boxes) - 1, min(len(boxes), LOOKED_AT)).astype(int)
-    objects = torch.from_numpy(boxes[chosen])
+    size_hw, maps = spec.preprocess.size_hw, map_sizes(spec)
+    objects = spread_objects(samples, size_hw)
     if not len(objects):
         return spec.anchors
-    with torch.device("meta"):
-        network = assemble_network(spec.network)
-    maps = [(x.shape[2], x.shape[3]) for x in trace_maps(network.to_empty(device="cpu"), size_hw)]
     levels = len(maps)
     graded = [[factor ** (1 - k / max(levels - 1, 1)) for k in range(levels)] for factor in FACTORS]
     candidates = [scale_anchors(spec.anchors, factors) for factors in [[1.0] * levels, *graded]]
@@ -61,7 +56,41 @@ def fit_anchors(spec: ModelSpec, samples: Sequence[Sample]) -> AnchorConfig:
     return max(candidates, key=lambda anchors: _mean_iou(objects, default_boxes(anchors, maps, size_hw)))
 
 
+def cluster_fit(spec: ModelSpec, samples: Sequence[Sample], scaled: AnchorConfig) -> AnchorConfig:
+    """The default boxes of as many shapes as the model has that overlap the objects best, by k-means on their IoU.
+
+    It begins at the scaled ones, and at clusters of the objects' sides that are given to the levels by area.
+
+    Args:
+        spec: the detector; its input size counts.
+        samples: the training data.
+        scaled: what `fit_anchors` gives for them.
+    """
+    size_hw, maps = spec.preprocess.size_hw, map_sizes(spec)
+    objects = spread_objects(samples, size_hw)
+    if not len(objects):
+        return scaled
+    sides = (objects[:, 2:] - objects[:, :2]).numpy().astype(np.float64)
+    by_area = with_shapes(spec.anchors, cluster_sides(sides, sum(spec.anchors.boxes_per_cell)), maps, size_hw)
+    candidates = [scaled, by_area]
+    for start in (scaled, by_area):
+        candidates += cluster_anchors(start, objects, maps, size_hw)
+    return max(candidates, key=lambda anchors: _mean_iou(objects, default_boxes(anchors, maps, size_hw)))
+
+
+def map_sizes(spec: ModelSpec) -> list[tuple[int, int]]:
+    """(Height, width) of each feature map that a detector's heads read."""
+    with torch.device("meta"):
+        network = assemble_network(spec.network)
+    return [(x.shape[2], x.shape[3]) for x in trace_maps(network.to_empty(device="cpu"), spec.preprocess.size_hw)]
+
+
+def spread_objects(samples: Sequence[Sample], size_hw: tuple[int, int]) -> Tensor:
+    """At most ``LOOKED_AT`` objects, evenly spread, in pixels of the network input, ``[N, 4]``."""
+    boxes, _ = network_boxes(samples, size_hw)
+    chosen = np.linspace(0, len(boxes) - 1, min(len(boxes), LOOKED_AT)).astype(int)
+    return torch.from_numpy(boxes[chosen])
+
+
 def _mean_iou(objects_xyxy: Tensor, anchors_cxcywh: Tensor) -> float:
-    anchors_xyxy = cxcywh_to_xyxy(anchors_cxcywh)
-    best = [pairwise_iou(part, anchors_xyxy).amax(dim=1) for part in torch.split(objects_xyxy, 50)]
-    return float(torch.cat(best).mean())
+    return float(best_boxes(objects_xyxy, anchors_cxcywh)[0].mean())

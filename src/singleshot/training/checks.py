@@ -9,17 +9,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from singleshot.core.boxes import cxcywh_to_xyxy, pairwise_iou
 from singleshot.core.structures import ClassMap, Sample
 from singleshot.errors import DataError
 from singleshot.models.config import ObjectSizes
+from singleshot.training.anchor_clusters import best_boxes
 
 RECALL_IOU = 0.5
 LOW_RECALL = 0.8
 MIN_OBJECTS = 10
 # Enough for a share to the percent; all boxes of COCO against all anchors would take minutes.
 MAX_BOXES = 4000
-BOXES_AT_ONCE = 250
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,10 +124,7 @@ def anchor_fit(
     boxes, ids = network_boxes(samples, size_hw)
     chosen = np.linspace(0, len(boxes) - 1, min(len(boxes), MAX_BOXES)).astype(int)
     boxes, ids = boxes[chosen], ids[chosen]
-    anchors_xyxy = cxcywh_to_xyxy(anchors_cxcywh)
-    parts = torch.split(torch.from_numpy(boxes), BOXES_AT_ONCE)
-    best = [pairwise_iou(part, anchors_xyxy).amax(dim=1) for part in parts if len(part)]
-    best_iou = torch.cat(best).numpy() if best else np.zeros(0)
+    best_iou = best_ious(boxes, anchors_cxcywh)
     objects = np.bincount(ids, minlength=len(class_map))
     with np.errstate(invalid="ignore"):
         recall = np.bincount(ids, best_iou >= RECALL_IOU, len(class_map)) / objects
@@ -142,6 +138,16 @@ def anchor_fit(
         median_side=float(np.median(sides)) if len(sides) else float("nan"),
         smallest_anchor=float(anchors_cxcywh[:, 2:].prod(dim=1).sqrt().min()),
     )
+
+
+def best_ious(boxes_xyxy: np.ndarray, anchors_cxcywh: Tensor) -> np.ndarray:
+    """How much of each object its best default box covers: IoU, ``[N]``.
+
+    Args:
+        boxes_xyxy: objects in pixels of the network input, ``[N, 4]`` float32.
+        anchors_cxcywh: in the same pixels, ``[A, 4]``.
+    """
+    return best_boxes(torch.from_numpy(boxes_xyxy), anchors_cxcywh)[0].numpy() if len(boxes_xyxy) else np.zeros(0)
 
 
 def network_boxes(samples: Sequence[Sample], size_hw: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:

@@ -95,12 +95,10 @@ def build_start(config: TrainConfig, classes: ClassMap, samples: Sequence[Sample
         ConfigError: the model is unknown, or does not fit the input size.
         WeightsError: the starting point cannot be read, or is not of the network that it describes.
     """
-    source = _source_file(config)
-    old = read_spec(source) if source else None
+    source, spec, old = start_spec(config, classes)
     state = read_state(source) if source else {}
     if source and old:
         check_network(old, state, source)
-    spec = _target_spec(config, classes, old)
     if config.anchors == "auto":
         spec = spec.model_copy(update={"anchors": fit_anchors(spec, samples)})
     spec = spec.model_copy(update={"objects": object_sizes(samples)})
@@ -120,6 +118,17 @@ def build_start(config: TrainConfig, classes: ClassMap, samples: Sequence[Sample
     else:
         report = StartReport(reset=list(network.state_dict()))
     return Start(spec, network, report)
+
+
+def start_spec(config: TrainConfig, classes: ClassMap) -> tuple[Path | None, ModelSpec, ModelSpec | None]:
+    """The weights file that a run starts from, the detector that it trains, and the one in that file.
+
+    Raises:
+        ConfigError, WeightsError: as `build_start`.
+    """
+    source = _source_file(config)
+    old = read_spec(source) if source else None
+    return source, _target_spec(config, classes, old), old
 
 
 def resume_start(folder: Path) -> Start:

@@ -1,0 +1,162 @@
+"""Labels that a detector contradicts: which boxes, how strongly, and which of them to tell."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from singleshot.doctor.evidence import Evidence
+from singleshot.evaluation.metrics.overlaps import overlapping_pairs
+
+Rows = NDArray[np.int64]
+
+OTHER_CLASS = 0.5
+"""The other class has this share at the least, as a part of what objects of that class have on average."""
+OWN_CLASS = 0.05
+"""The labelled class has no more than this part of what its objects have on average."""
+SEEN = 0.05
+"""Objectness above which the detector sees something at all."""
+SURE = 0.5
+"""Least score of a detection that contradicts the labels."""
+SURE_PRECISION = 0.9
+"""So many of a class's detections above such a score are labelled objects."""
+ELSEWHERE_IOU = 0.3
+"""A detection that overlaps no labelled box by so much is of something without a label."""
+BESIDE_IOU, BESIDE_SCORE = 0.1, 0.7
+"""A detection that is so sure and overlaps a labelled box by at least so much, and by less than half, may be right."""
+USUALLY_SEEN, NOT_SEEN = 0.2, 0.02
+"""Objectness that most objects of a size have, and that of a box in which there is nothing."""
+UNSEEN_SHARE = 0.2
+ENOUGH_OF_A_SIZE = 20
+
+
+class Suspects(NamedTuple):
+    """Rows of the evidence, the likeliest fault first, and how likely each is, 0..1.
+
+    Attributes:
+        rows: of the objects, or of the detections.
+        suspicions: of each.
+        partners: the detection that contradicts each object, or -1.
+    """
+
+    rows: Rows
+    suspicions: NDArray[np.float64]
+    partners: Rows
+
+
+def class_suspicions(evidence: Evidence) -> NDArray[np.float64]:
+    """How likely each object has a wrong class, 0..1, ``[N]``; for ranking, whether it is told or not.
+
+    It is the share of the labelled class among all classes near the box, compared with what objects of the class have
+    on average: the self-confidence of confident learning (arXiv 1911.00068), given that there is an object.
+    """
+    return np.asarray(1 / (1 + _own_share(evidence)))
+
+
+def wrong_classes(evidence: Evidence) -> Suspects:
+    """Objects that look like another class and not at all like their own."""
+    truth, shares = evidence.truth, evidence.class_shares
+    relative = shares / _mean_share(evidence).clip(min=SEEN)
+    relative[np.arange(len(truth)), truth.class_ids] = 0
+    other = relative.max(axis=1, initial=0.0) >= OTHER_CLASS
+    told = ~truth.ignored & other & (_own_share(evidence) <= OWN_CLASS) & (evidence.objectness >= SEEN)
+    return _ranked(np.flatnonzero(told), class_suspicions(evidence))
+
+
+def likely_class(evidence: Evidence, row: int) -> int:
+    """The class that an object looks like most, besides its own."""
+    shares = evidence.class_shares[row].copy()
+    shares[evidence.truth.class_ids[row]] = -1
+    return int(shares.argmax())
+
+
+def missing_labels(evidence: Evidence) -> Suspects:
+    """Sure detections where nothing is labelled, whatever its class; nor a crowd."""
+    found = evidence.detections
+    sure = found.scores >= sure_scores(evidence)[found.class_ids]
+    return _ranked(np.flatnonzero(sure & ~_on_labels(evidence)), found.scores.astype(np.float64))
+
+
+def sure_scores(evidence: Evidence) -> NDArray[np.float64]:
+    """For each class the least score from which on nearly all of its detections are on something labelled, ``[S]``."""
+    found, labelled = evidence.detections, _on_labels(evidence)
+    least = np.full(len(evidence.classes.names), SURE)
+    for class_id in np.unique(found.class_ids):
+        own = found.class_ids == class_id
+        order = np.argsort(-found.scores[own], kind="stable")
+        precision = np.cumsum(labelled[own][order]) / np.arange(1, own.sum() + 1)
+        good = np.flatnonzero(precision >= SURE_PRECISION)
+        score = found.scores[own][order][good[-1]] if len(good) else 1.0
+        least[class_id] = max(SURE, float(score))
+    return least
+
+
+def _on_labels(evidence: Evidence) -> NDArray[np.bool_]:
+    """Which detections overlap a labelled object, a little for one of their class; or lie in a crowd, ``[D]``."""
+    truth, found = evidence.truth, evidence.detections
+    pairs = overlapping_pairs(truth, found, BESIDE_IOU, same_class=False, crowd_by_detection=True)
+    same = truth.class_ids[pairs.objects] == found.class_ids[pairs.detections]
+    there = np.zeros(len(found), dtype=bool)
+    there[pairs.detections[pairs.overlaps >= np.where(same, BESIDE_IOU, ELSEWHERE_IOU)]] = True
+    return there
+
+
+def misplaced_boxes(evidence: Evidence) -> Suspects:
+    """Objects that no detection fits, while a sure one of their class, of no other object, lies half beside them."""
+    truth, found = evidence.truth, evidence.detections
+    pairs = overlapping_pairs(truth, found, BESIDE_IOU)
+    best_of_object, best_of_detection = np.zeros(len(truth)), np.zeros(len(found))
+    np.maximum.at(best_of_object, pairs.objects, pairs.overlaps)
+    np.maximum.at(best_of_detection, pairs.detections, pairs.overlaps)
+    sure = found.scores >= BESIDE_SCORE
+    beside = (
+        sure[pairs.detections]
+        & (best_of_object[pairs.objects] < 0.5)
+        & (best_of_detection[pairs.detections] == pairs.overlaps)
+        & (evidence.objectness[pairs.objects] < found.scores[pairs.detections] / 2)
+        & ~truth.ignored[pairs.objects]
+    )
+    suspicion, partner = np.zeros(len(truth)), np.full(len(truth), -1)
+    order = np.flatnonzero(beside)[np.argsort(found.scores[pairs.detections[beside]], kind="stable")]
+    partner[pairs.objects[order]] = pairs.detections[order]
+    gap = found.scores[pairs.detections[order]] - evidence.objectness[pairs.objects[order]]
+    suspicion[pairs.objects[order]] = gap
+    return _ranked(np.flatnonzero(partner >= 0), suspicion, partner)
+
+
+def empty_boxes(evidence: Evidence) -> Suspects:
+    """Objects in which the detector sees nothing of any class, of a size that it nearly always sees."""
+    truth, objectness = evidence.truth, evidence.objectness
+    sizes = np.floor(np.log2(np.sqrt(truth.areas.astype(np.float64)).clip(min=1)) * 2).astype(np.int64)
+    usual = np.zeros(len(truth))
+    for size in np.unique(sizes):
+        own = sizes == size
+        if (own & ~truth.ignored).sum() >= ENOUGH_OF_A_SIZE:
+            usual[own] = np.quantile(objectness[own & ~truth.ignored], UNSEEN_SHARE)
+    told = ~truth.ignored & (usual >= USUALLY_SEEN) & (objectness <= NOT_SEEN)
+    return _ranked(np.flatnonzero(told), 1.0 - objectness)
+
+
+def _mean_share(evidence: Evidence) -> NDArray[np.float64]:
+    """The share that a class has near its own objects on average, ``[S]``; 1 for a class without objects."""
+    truth = evidence.truth
+    rows = np.flatnonzero(~truth.ignored)
+    own = evidence.class_shares[rows, truth.class_ids[rows]]
+    count = np.bincount(truth.class_ids[rows], minlength=len(evidence.classes.names))
+    total = np.bincount(truth.class_ids[rows], own, len(count))
+    return np.where(count > 0, total / np.maximum(count, 1), 1.0)
+
+
+def _own_share(evidence: Evidence) -> NDArray[np.float64]:
+    """The share of each object's class near it, as a part of that class's mean, ``[N]``."""
+    ids = evidence.truth.class_ids
+    share = evidence.class_shares[np.arange(len(ids)), ids]
+    return np.asarray(share / _mean_share(evidence)[ids].clip(min=1e-6))
+
+
+def _ranked(rows: Rows, suspicions: NDArray[np.floating], partners: Rows | None = None) -> Suspects:
+    order = rows[np.argsort(-suspicions[rows], kind="stable")]
+    with_whom = np.full(len(order), -1) if partners is None else partners[order]
+    return Suspects(order, suspicions[order].astype(np.float64).clip(0, 1), with_whom)
