@@ -22,6 +22,7 @@ from singleshot.core.settings import Frozen
 from singleshot.core.structures import Sample
 from singleshot.errors import DataError
 
+ACTIONS = ("drop", "keep", "relabel")
 MAX_FILE_BYTES = 256 * 2**20
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 
