@@ -12,11 +12,11 @@ import pytest
 from browsed import make_set, written
 
 from perfect import Perfect
-from singleshot.browsing.answers import Answers
-from singleshot.browsing.collection import Collection, Filter, chosen, open_collection
+from singleshot.browsing.collection import Collection, ImageFilter, chosen, open_collection
+from singleshot.browsing.contradictions import KINDS, find_contradictions
 from singleshot.browsing.decision_book import DecisionBook, default_file
+from singleshot.browsing.replies import Replies
 from singleshot.browsing.second_opinion import SecondOpinion
-from singleshot.browsing.suspects import KINDS, find_suspects
 from singleshot.data.decisions import write_decisions
 from singleshot.errors import ConfigError, DataError, ImageError, OutputError
 from singleshot.evaluation.metrics.tables import DetectionTable, GroundTruth
@@ -43,27 +43,27 @@ def book(collection: Collection, tmp_path: Path) -> DecisionBook:
 @pytest.mark.parametrize(
     ("wanted", "images"),
     [
-        (Filter(), [0, 1, 2, 3]),
-        (Filter(text="nowhere"), []),
-        (Filter(class_id=-1), [3]),
-        (Filter(class_id=0), [0, 2]),
-        (Filter(class_id=1, size=0), []),
-        (Filter(class_id=1, size=1), [0, 1]),
-        (Filter(size=0), [0]),
-        (Filter(size=2), [2]),
-        (Filter(split=0), [0, 1]),
-        (Filter(split=1, class_id=0), [2]),
-        (Filter(kind=-1), [1]),
-        (Filter(kind=0), [1]),
-        (Filter(text="VAL/"), [2, 3]),
-        (Filter(state="undecided"), [1, 3]),
-        (Filter(state="decided"), [0, 2]),
-        (Filter(state="relabel"), [0]),
-        (Filter(state="drop"), [2]),
-        (Filter(state="keep"), []),
+        (ImageFilter(), [0, 1, 2, 3]),
+        (ImageFilter(text="nowhere"), []),
+        (ImageFilter(class_id=-1), [3]),
+        (ImageFilter(class_id=0), [0, 2]),
+        (ImageFilter(class_id=1, size=0), []),
+        (ImageFilter(class_id=1, size=1), [0, 1]),
+        (ImageFilter(size=0), [0]),
+        (ImageFilter(size=2), [2]),
+        (ImageFilter(split=0), [0, 1]),
+        (ImageFilter(split=1, class_id=0), [2]),
+        (ImageFilter(kind=-1), [1]),
+        (ImageFilter(kind=0), [1]),
+        (ImageFilter(text="VAL/"), [2, 3]),
+        (ImageFilter(state="undecided"), [1, 3]),
+        (ImageFilter(state="decided"), [0, 2]),
+        (ImageFilter(state="relabel"), [0]),
+        (ImageFilter(state="drop"), [2]),
+        (ImageFilter(state="keep"), []),
     ],
 )
-def test_filters(collection: Collection, book: DecisionBook, wanted: Filter, images: list[int]) -> None:
+def test_filters(collection: Collection, book: DecisionBook, wanted: ImageFilter, images: list[int]) -> None:
     book.decide(0, 1, "relabel", 0)
     book.decide(2, None, "drop")
     assert np.flatnonzero(chosen(collection, wanted, book.images, book.objects)).tolist() == images
@@ -141,7 +141,7 @@ def table(*rows: tuple[int, int, tuple[float, ...], float]) -> DetectionTable:
 
 def test_suspects_of_nothing() -> None:
     nothing = GroundTruth(np.zeros(0, int), np.zeros(0, int), np.zeros((0, 4)), 0)
-    assert len(find_suspects(nothing, table(), np.ones(2, bool))) == 0
+    assert len(find_contradictions(nothing, table(), np.ones(2, bool))) == 0
 
 
 def test_each_kind_of_suspect_is_found_and_ranked() -> None:
@@ -154,7 +154,7 @@ def test_each_kind_of_suspect_is_found_and_ranked() -> None:
         (0, 1, (600, 0, 700, 100), 0.6),  # without a label
         (0, 1, (800, 0, 900, 100), 0.2),  # too weak to accuse
     )
-    ranked = find_suspects(truth, found, np.array([True, True, False]))
+    ranked = find_contradictions(truth, found, np.array([True, True, False]))
     kinds = [KINDS[kind] for kind in ranked.kinds]
     assert list(zip(kinds, ranked.objects.tolist(), ranked.detections.tolist(), strict=True)) == [
         ("class", 0, 0), ("missing", -1, 3), ("place", 3, 2), ("nothing there", 2, -1)
@@ -166,7 +166,7 @@ def test_neighbours_that_overlap_and_crowds_are_no_suspects() -> None:
     boxes = np.array([(0, 0, 100, 100), (0, 20, 100, 120), (300, 0, 500, 100)], float)
     truth = GroundTruth(np.zeros(3, int), np.array([0, 1, 0]), boxes, 1, iscrowd=np.array([False, False, True]))
     found = table((0, 1, (0, 20, 100, 120), 0.9), (0, 0, (0, 0, 100, 100), 0.4), (0, 0, (320, 10, 340, 40), 0.8))
-    assert len(find_suspects(truth, found, np.ones(2, bool))) == 0
+    assert len(find_contradictions(truth, found, np.ones(2, bool))) == 0
 
 
 class Doubter(Perfect):
@@ -186,7 +186,7 @@ class Doubter(Perfect):
 
 def test_a_model_beside_the_labels(collection: Collection, book: DecisionBook) -> None:
     opinion = SecondOpinion(Doubter(collection.dataset), collection, "doubter")
-    answers = Answers(collection, book, opinion)
+    answers = Replies(collection, book, opinion)
     assert answers.suspects({})["suspects"] == []
     assert answers.image({"id": "0"})["found"] is None
     opinion.start()

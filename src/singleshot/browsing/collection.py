@@ -64,7 +64,7 @@ class Collection:
 
 
 @dataclass(frozen=True)
-class Filter:
+class ImageFilter:
     """Which images to show; what is left as it is asks for nothing.
 
     Attributes:
@@ -122,7 +122,9 @@ def collect(whole: DetectionDataset, parts: dict[str, DetectionDataset]) -> Coll
     )
 
 
-def chosen(collection: Collection, wanted: Filter, decided: NDArray[np.int8], object_state: NDArray[np.int8]) -> Mask:
+def chosen(
+    collection: Collection, wanted: ImageFilter, decided: NDArray[np.int8], object_state: NDArray[np.int8]
+) -> Mask:
     """The images that a filter lets through, ``[I]`` bool.
 
     Args:

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from singleshot.browsing.collection import Collection
-from singleshot.browsing.suspects import Suspects, find_suspects
+from singleshot.browsing.contradictions import Contradictions, find_contradictions
 from singleshot.errors import SingleshotError
 from singleshot.evaluation.metrics.class_match import match_classes
 from singleshot.evaluation.metrics.tables import DetectionTable
@@ -20,7 +20,7 @@ from singleshot.prediction.frames import Failure, Result
 
 AT_ONCE = 8
 AGAIN = 1.25
-"""Suspects are ranked again when there are so many times the images that they were ranked for."""
+"""Contradictions are ranked again when there are so many times the images that they were ranked for."""
 
 
 class Finder(Protocol):
@@ -59,7 +59,7 @@ class SecondOpinion:
         self._wanted: deque[int] = deque(maxlen=256)
         self._lock = Lock()
         self._ended = Event()
-        self._ranked: tuple[int, Suspects, DetectionTable] | None = None
+        self._ranked: tuple[int, Contradictions, DetectionTable] | None = None
         self._thread = Thread(target=self._work, name="second opinion", daemon=True)
 
     @property
@@ -89,7 +89,7 @@ class SecondOpinion:
         """Detections of an image in the data's classes, the surest first; ``None`` where nobody has looked yet."""
         return self._found[image]
 
-    def suspects(self) -> tuple[Suspects, DetectionTable]:
+    def suspects(self) -> tuple[Contradictions, DetectionTable]:
         """The likeliest label mistakes of the images looked at so far, and the detections that they name."""
         with self._lock:
             done = self._done
@@ -98,7 +98,7 @@ class SecondOpinion:
                 self._ranked = (done, *self._rank())
             return self._ranked[1:]
 
-    def _rank(self) -> tuple[Suspects, DetectionTable]:
+    def _rank(self) -> tuple[Contradictions, DetectionTable]:
         found = list(self._found)
         looked = np.array([table is not None for table in found], dtype=bool)
         tables = [
@@ -107,9 +107,9 @@ class SecondOpinion:
             if table is not None and len(table)
         ]
         table = DetectionTable.concatenate(tables)
-        ranked = find_suspects(self._collection.truth, table, self._known)
+        ranked = find_contradictions(self._collection.truth, table, self._known)
         seen = looked[ranked.images]
-        return Suspects(*(column[seen] for column in ranked)), table
+        return Contradictions(*(column[seen] for column in ranked)), table
 
     def _work(self) -> None:
         try:

@@ -24,7 +24,7 @@ AROUND = 0.6
 LEAST_PX = 24.0
 
 
-class Thumbnails:
+class PictureCache:
     """Small pictures of a collection, the latest of them kept."""
 
     def __init__(self, collection: Collection) -> None:

@@ -16,11 +16,11 @@ from importlib.resources import files
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
-from singleshot.browsing.answers import Answers
 from singleshot.browsing.collection import Collection
 from singleshot.browsing.decision_book import DecisionBook
+from singleshot.browsing.replies import Replies
 from singleshot.browsing.second_opinion import SecondOpinion
-from singleshot.browsing.thumbnails import SIDES, Thumbnails
+from singleshot.browsing.thumbnails import SIDES, PictureCache
 from singleshot.errors import ConfigError, ImageError, OutputError
 
 MAX_BODY_BYTES = 4096
@@ -52,21 +52,21 @@ class BrowseServer(ThreadingHTTPServer):
     daemon_threads = True
     allow_reuse_address = False
 
-    def __init__(self, answers: Answers, pictures: Thumbnails, port: int) -> None:
+    def __init__(self, replies: Replies, pictures: PictureCache, port: int) -> None:
         super().__init__(("127.0.0.1", port), _Handler)
         token = secrets.token_urlsafe(24)
         self.root = f"/{token}/"
         self.hosts = {f"{name}:{self.server_port}" for name in ("127.0.0.1", "localhost")}
         self.address = f"http://127.0.0.1:{self.server_port}{self.root}"
         self.pictures = pictures
-        self.decide = answers.decide
+        self.decide = replies.decide
         self.questions: dict[str, Callable[[Mapping[str, str]], Any]] = {
-            "summary": lambda query: answers.summary(),
-            "state": lambda query: answers.state(),
-            "ids": answers.ids,
-            "items": answers.items,
-            "image": answers.image,
-            "suspects": answers.suspects,
+            "summary": lambda query: replies.summary(),
+            "state": lambda query: replies.state(),
+            "ids": replies.ids,
+            "items": replies.items,
+            "image": replies.image,
+            "suspects": replies.suspects,
         }
 
     def handle_error(self, request: Any, client_address: Any) -> None:
@@ -88,7 +88,7 @@ def open_server(
         OutputError: the port is taken.
     """
     try:
-        return BrowseServer(Answers(collection, book, opinion), Thumbnails(collection), port)
+        return BrowseServer(Replies(collection, book, opinion), PictureCache(collection), port)
     except (OSError, OverflowError) as error:
         raise OutputError(f"port {port} cannot be used: {error}; `port=0` takes a free one") from error
 

@@ -19,7 +19,7 @@ LARGE_PX = 96.0
 """A label of this side or more that no detection touches is half as suspicious as a sure contradiction."""
 
 
-class Suspects(NamedTuple):
+class Contradictions(NamedTuple):
     """Labels and places to look at, the likeliest mistakes first.
 
     Attributes:
@@ -40,7 +40,7 @@ class Suspects(NamedTuple):
         return len(self.kinds)
 
 
-def find_suspects(truth: GroundTruth, found: DetectionTable, known: NDArray[np.bool_]) -> Suspects:
+def find_contradictions(truth: GroundTruth, found: DetectionTable, known: NDArray[np.bool_]) -> Contradictions:
     """Rank the contradictions between labels and detections of the same images.
 
     A detection that fits an object of its own class explains itself and accuses nobody: a rider and a horse overlap.
@@ -79,7 +79,7 @@ def find_suspects(truth: GroundTruth, found: DetectionTable, known: NDArray[np.b
     kinds = np.concatenate([np.full(len(part[1]), part[0]) for part in parts])
     images, objects, detections, scores = (np.concatenate([part[at] for part in parts]) for at in (1, 2, 3, 4))
     order = np.argsort(-scores, kind="stable")
-    return Suspects(*(column[order] for column in (kinds, images, objects, detections, scores)))
+    return Contradictions(*(column[order] for column in (kinds, images, objects, detections, scores)))
 
 
 def _best(

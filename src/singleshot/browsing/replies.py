@@ -8,10 +8,10 @@ from typing import Annotated, Any, Literal, TypeVar
 import numpy as np
 from pydantic import Field, ValidationError
 
-from singleshot.browsing.collection import SIZES, Collection, Filter, State, chosen
+from singleshot.browsing.collection import SIZES, Collection, ImageFilter, State, chosen
+from singleshot.browsing.contradictions import KINDS
 from singleshot.browsing.decision_book import DecisionBook
 from singleshot.browsing.second_opinion import SecondOpinion
-from singleshot.browsing.suspects import KINDS
 from singleshot.browsing.thumbnails import part_around
 from singleshot.core.setting_errors import explain_settings
 from singleshot.core.settings import Frozen
@@ -40,7 +40,7 @@ class Question(Frozen):
     order: Literal["name", "doubt", "objects"] = "name"
 
 
-class Verdict(Frozen):
+class SentDecision(Frozen):
     """A decision as the page sends it."""
 
     image: int
@@ -49,7 +49,7 @@ class Verdict(Frozen):
     to: int | None = None
 
 
-class Answers:
+class Replies:
     """Everything the page can ask about a collection."""
 
     def __init__(self, collection: Collection, book: DecisionBook, opinion: SecondOpinion | None) -> None:
@@ -104,7 +104,7 @@ class Answers:
         for name, place, most in (("split", asked.split, len(c.splits)), ("kind", asked.kind, len(c.kinds))):
             if place is not None and place >= most:
                 raise ConfigError(f"there is no {name} {place}")
-        wanted = Filter(asked.class_id, asked.size, asked.split, asked.kind, asked.state, asked.text)
+        wanted = ImageFilter(asked.class_id, asked.size, asked.split, asked.kind, asked.state, asked.text)
         ids = np.flatnonzero(chosen(c, wanted, book.images, book.objects))
         if asked.order == "objects":
             ids = ids[np.argsort(-np.diff(c.starts)[ids], kind="stable")]
@@ -170,7 +170,7 @@ class Answers:
 
     def decide(self, body: object) -> dict[str, Any]:
         """Take a decision, or take it back."""
-        verdict = _validated(Verdict, body)
+        verdict = _validated(SentDecision, body)
         self._book.decide(verdict.image, verdict.row, verdict.action, verdict.to)
         return {"item": self._item(verdict.image, None)} | self.state()
 
