@@ -171,12 +171,11 @@ def _by_image(
     found: dict[int, list[Problem]] = {}
     elsewhere = []
     for problem in dict.fromkeys(p for part in (whole, *parts.values()) for p in part.problems):
-        index = place.get(problem.image or problem.file)
-        index = stems.get(problem.file.stem) if index is None else index
-        if index is None:
+        image = place.get(problem.image or problem.file, stems.get(problem.file.stem))
+        if image is None:
             elsewhere.append(problem)
         else:
-            found.setdefault(index, []).append(problem)
+            found.setdefault(image, []).append(problem)
     return found, tuple(elsewhere)
 
 

@@ -26,7 +26,9 @@ AGAIN = 1.25
 class Finder(Protocol):
     """What is asked of a `Predictor`."""
 
-    class_names: Sequence[str]
+    @property
+    def class_names(self) -> Sequence[str]:
+        """What it can find."""
 
     def stream(self, paths: Iterable[Path], batch_size: int) -> Iterable[Result]:
         """What is found in each image."""

@@ -78,7 +78,7 @@ def _encode(pixels: NDArray[np.uint8], side: int, part_xyxy: tuple[int, int, int
     scale = side / max(height, width)
     if scale < 1:
         size = (max(round(width * scale), 1), max(round(height * scale), 1))
-        pixels = cv2.resize(pixels, size, interpolation=cv2.INTER_AREA)  # type: ignore[assignment]
+        pixels = cv2.resize(pixels, size, interpolation=cv2.INTER_AREA)
     done, data = cv2.imencode(".jpg", cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, QUALITY])
     assert done
     return bytes(data.tobytes())
