@@ -24,6 +24,7 @@ import singleshot
 from interop.mxnet_writer import params_bytes
 from reference_data import reference_folder
 from singleshot.augment.config import PRESETS, parse_augment
+from singleshot.data.decisions import decision_about, write_decisions
 from singleshot.demo.detect import photo_folder
 from singleshot.demo.scenes import make_scenes
 from singleshot.images.read import read_image, write_image
@@ -292,6 +293,25 @@ def imported(names: Names, printed: str) -> None:
     assert Path("predictions/detections.json").exists()
 
 
+def browsing() -> Names:
+    """What the page shows, and a file of decisions."""
+    dogs("photos")
+    weights("runs/photos/best.safetensors")
+    train_set, _ = singleshot.data.open_training("photos")
+    names = train_set.class_map.names
+    entries = [
+        decision_about(train_set.path, train_set[0], names, None, "drop"),
+        decision_about(train_set.path, train_set[1], names, 0, "keep"),
+    ]
+    write_decisions("photos-decisions.json", entries)
+    return {}
+
+
+def browsed(names: Names, printed: str) -> None:
+    assert len(singleshot.data.open("clean")) == len(singleshot.data.open("photos")) - 1
+    assert "1 image left out" in printed
+
+
 def converted(names: Names, printed: str) -> None:
     assert Path("tao_coco/annotations/instances_train.json").exists()
 
@@ -367,6 +387,7 @@ DESKS = {
         (TRAIN, SCENES, ("train --resume  ", "train --resume --steps 3  ")),
         extras=("skimage", "matplotlib"),
     ),
+    "browse.md": Desk(browsing, browsed, (TRAIN,), {"singleshot browse": "a page that is served until Ctrl-C"}),
     "data.md": Desk(scenes, data_read, parsed={"singleshot train": AS_README}),
     "doctor.md": Desk(
         scenes,

@@ -22,8 +22,10 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 import singleshot
+from singleshot import data
 from singleshot.cli import app
 from singleshot.core.transforms import AUGMENTATIONS
+from singleshot.data.decisions import decision_about, write_decisions
 from singleshot.demo.scenes import make_scenes
 from singleshot.errors import ConfigError, DataError, SingleshotError
 from singleshot.evaluation.metrics import DetectionTable, evaluate_detections
@@ -287,14 +289,20 @@ def test_a_resumed_run_has_the_classes_that_it_began_with(tmp_path: Path) -> Non
 @no_report
 def test_a_resumed_run_tells_what_changed_in_its_data(tmp_path: Path) -> None:
     folder = make_scenes(tmp_path / "data", count=15, size_hw=(60, 80))
-    run(folder, tmp_path / "run", steps=1, batch_size=2)
+    opened = data.open(folder, "trainval")
+    entries = [decision_about(folder, sample, opened.class_map.names, None, "drop") for sample in opened.samples[2:4]]
+    decisions = write_decisions(tmp_path / "decided.json", entries[:1])
+    _, text = run(folder, tmp_path / "run", steps=1, batch_size=2, decisions=decisions)
+    assert f"{decisions}: in split 'trainval' 1 image left out" in text
+    write_decisions(decisions, entries)
     listed = folder / "ImageSets" / "Main" / "trainval.txt"
     names = listed.read_text().split()
     listed.write_text("\n".join(names[:-2]) + "\n")
     label = folder / "Annotations" / f"{names[0]}.xml"
     label.write_text(re.sub(r"<xmax>\d+</xmax>", "<xmax>78</xmax>", label.read_text()))
     _, text = run(None, tmp_path / "run", settings={}, resume=True, steps=2)
-    assert f"2 removed ({os.path.join('JPEGImages', names[-2])}" in text
+    assert "2 images left out" in text
+    assert f"3 removed ({os.path.join('JPEGImages', names[3])}" in text
     assert "1 changed in labels or content" in text
     (tmp_path / "run" / "data.json").unlink()
     _, text = run(None, tmp_path / "run", settings={}, resume=True, steps=3)

@@ -25,6 +25,7 @@ from singleshot.errors import SingleshotError
 # Verb -> where its function or Typer lives, in the order of ``singleshot --help``.
 VERBS = {
     "data": "singleshot.cli.data:data",
+    "browse": "singleshot.cli.browse:browse",
     "demo": "singleshot.cli.demo:demo",
     "train": "singleshot.cli.train:train",
     "tune": "singleshot.cli.tune:tune",

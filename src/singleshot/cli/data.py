@@ -35,6 +35,9 @@ BadDataOption = Annotated[
 LowerNamesOption = Annotated[
     bool, typer.Option("--lower-names", help="Take class names in lower case, without spaces at their ends.")
 ]
+DecisionsOption = Annotated[
+    Path | None, typer.Option(help="What was decided about labels: a file that singleshot browse wrote.")
+]
 T = TypeVar("T")
 EXAMPLES = 3
 SIZES_SHOWN = 5
@@ -50,6 +53,7 @@ def check(
     bad_data: BadDataOption = "skip",
     deep: Annotated[bool, typer.Option("--deep/--fast", help="Decode every image, or read only the headers.")] = True,
     lower_names: LowerNamesOption = False,
+    decisions: DecisionsOption = None,
     json: Annotated[Path | None, typer.Option(metavar="FILE", help="Also write everything to a JSON file.")] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace that file where it exists.")] = False,
 ) -> None:
@@ -68,7 +72,14 @@ def check(
     if json is not None:
         check_output(json, overwrite=overwrite, sources=[path])
     report = check_data(
-        path, split, format, bad_data, deep=deep, lower_names=lower_names, track=track_items("Decoding images")
+        path,
+        split,
+        format,
+        bad_data,
+        deep=deep,
+        lower_names=lower_names,
+        decisions=decisions,
+        track=track_items("Decoding images"),
     )
     if json is not None:  # a label file, a list or a photo of the data set is nothing to overwrite, either
         check_output(json, overwrite=overwrite, sources=_files_of(report))
@@ -127,6 +138,7 @@ def convert(
     link: Annotated[bool, typer.Option("--link/--copy", help="Link to the images, or copy them.")] = False,
     bad_data: BadDataOption = "skip",
     classes: Annotated[str | None, typer.Option(help="Keep these classes, in this order: a,b,c.")] = None,
+    decisions: DecisionsOption = None,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace a data set in the folder that a conversion wrote.")
     ] = False,
@@ -150,6 +162,7 @@ def convert(
         images="link" if link else "copy",
         bad_data=bad_data,
         classes=None if classes is None else [name.strip() for name in classes.split(",")],
+        decisions=decisions,
         overwrite=overwrite,
         track=track_items("Linking images" if link else "Copying images"),
     )

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from singleshot.cli.console import open_console, print_note, split_names
-from singleshot.cli.data import FormatOption, LowerNamesOption
+from singleshot.cli.data import DecisionsOption, FormatOption, LowerNamesOption
 from singleshot.cli.eval_tables import print_result
 from singleshot.cli.shared_options import (
     AgnosticOption,
@@ -105,6 +105,7 @@ def evaluate(
         list[str] | None, typer.Option(help="Measure only these classes of the data: person,dog; repeatable.")
     ] = None,
     lower_names: LowerNamesOption = False,
+    decisions: DecisionsOption = None,
     worst: Annotated[int, typer.Option(min=0, max=200, help="Worst images that the report draws.")] = 12,
 ) -> None:
     """Measure a detector on labelled images: VOC and COCO average precision, per class, curves, confusions, speed.
@@ -140,6 +141,7 @@ def evaluate(
         learnt=Path(model).is_file(),
         classes=split_names(classes),
         lower_names=lower_names,
+        decisions=decisions,
     )
     if out:
         check_outputs(out, dataset.samples, overwrite=overwrite)

@@ -11,7 +11,7 @@ import typer
 from typer.core import TyperCommand
 
 from singleshot.cli.console import open_console, split_names
-from singleshot.cli.data import LowerNamesOption
+from singleshot.cli.data import DecisionsOption, LowerNamesOption
 
 # What shells report of a command that Ctrl-C ended (128 + SIGINT): a script does not go on with half a training.
 INTERRUPTED = 130
@@ -64,6 +64,7 @@ def train(
         list[str] | None, typer.Option(help="Only these classes, in this order: person,dog; repeatable.")
     ] = None,
     lower_names: LowerNamesOption = False,
+    decisions: DecisionsOption = None,
     format: Annotated[str | None, typer.Option("--format", help="Format of the labels; default: by evidence.")] = None,
     out: Annotated[Path | None, typer.Option(help="Folder of the run; default: a new one below runs/.")] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the run in --out.")] = False,
@@ -153,6 +154,7 @@ def train(
         format=cast(Any, format),
         classes=split_names(classes),
         lower_names=lower_names or None,
+        decisions=decisions,
         out=out,
         overwrite=overwrite,
         recipe=recipe,

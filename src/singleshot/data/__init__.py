@@ -2,6 +2,17 @@
 
 from singleshot.data.bad_records import BadData, Problem
 from singleshot.data.dataset import DetectionDataset, open, splits
+from singleshot.data.decisions import Decisions, read_decisions, write_decisions
 from singleshot.data.train_val import open_training
 
-__all__ = ["BadData", "DetectionDataset", "Problem", "open", "open_training", "splits"]
+__all__ = [
+    "BadData",
+    "Decisions",
+    "DetectionDataset",
+    "Problem",
+    "open",
+    "open_training",
+    "read_decisions",
+    "splits",
+    "write_decisions",
+]

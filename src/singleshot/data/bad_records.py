@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
@@ -32,6 +32,7 @@ class Problem:
         kind: short name of the fault, the same for all faults of its sort (``"outside"``, ``"missing-image"`` ...).
         action: what was done.
         message: what is wrong, with the values.
+        image: the image that it is about, where that is known; no part of what the problem is.
     """
 
     file: Path
@@ -39,6 +40,7 @@ class Problem:
     kind: str
     action: Action
     message: str
+    image: Path | None = field(default=None, compare=False)
 
     @property
     def where(self) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import re
 import struct
 from collections import Counter
@@ -18,6 +19,7 @@ from singleshot.core.wording import counted
 from singleshot.data.bad_records import BadData, Problem, count_kinds
 from singleshot.data.class_list import alike_names
 from singleshot.data.dataset import DetectionDataset, open_found
+from singleshot.data.decisions import Decisions, as_decisions
 from singleshot.data.recognise import FoundSet, own_splits, recognise
 from singleshot.data.split_names import HELD_OUT, TRAINING, split_role
 from singleshot.data.splitting import PARTS, assign_splits
@@ -95,12 +97,13 @@ def check(
     *,
     deep: bool = True,
     lower_names: bool = False,
+    decisions: Decisions | str | os.PathLike[str] | None = None,
     track: Track = iter,
 ) -> DataReport:
     """Open a data set and look at everything.
 
     Args:
-        path, split, format, lower_names: see `singleshot.data.open`.
+        path, split, format, lower_names, decisions: see `singleshot.data.open`.
         bad_data: only decides what counts as an error; everything is listed either way.
         deep: decode every image, not only its header.
         track: wraps the list of images while they are decoded (a progress bar).
@@ -108,8 +111,8 @@ def check(
     Raises:
         DataError: the data set cannot be opened at all.
     """
-    found = recognise(Path(path), format)
-    dataset = open_found(found, split, lower_names=lower_names)
+    found, decided = recognise(Path(path), format), as_decisions(decisions)
+    dataset = open_found(found, split, lower_names=lower_names, decisions=decided)
     if not len(dataset):
         reason = "".join(f": {problem}" for problem in dataset.problems[:1])
         raise DataError(
@@ -117,7 +120,10 @@ def check(
         )
     names = own_splits(found) if split is None else ()
     classes = dataset.class_map.names
-    parts = {name: open_found(found, name, classes=classes, lenient=True, lower_names=lower_names) for name in names}
+    parts = {
+        name: open_found(found, name, classes=classes, lenient=True, lower_names=lower_names, decisions=decided)
+        for name in names
+    }
     problems = list(dataset.problems)
     for name, part in parts.items():
         problems += part.problems
@@ -164,7 +170,7 @@ def _members(dataset: DetectionDataset, parts: dict[str, DetectionDataset]) -> d
         shown = parts or {str(dataset.split): dataset}
         return {name: [str(sample.image_path) for sample in part.samples] for name, part in shown.items()}
     paths = [str(sample.image_path) for sample in dataset.samples]
-    places = assign_splits(paths)
+    places = assign_splits([*paths, *map(str, dataset.dropped)])[: len(paths)]
     return {name: [path for path, place in zip(paths, places, strict=True) if place == name] for name in PARTS}
 
 

@@ -33,7 +33,9 @@ class Columns:
         for row in np.flatnonzero(rows).tolist():
             image = self.records.images[self.owner[row]]
             line = self.records.lines[row] or None
-            self.problems.append(Problem(image.objects_file or image.file, line, kind, action, message(row)))
+            self.problems.append(
+                Problem(image.objects_file or image.file, line, kind, action, message(row), image.path)
+            )
         if action == "skipped":
             self.keep &= ~rows
 

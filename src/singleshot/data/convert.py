@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from singleshot.core.structures import Sample
 from singleshot.data.bad_records import BadData, Problem
 from singleshot.data.convert_names import check_class_names, describe_renamed, target_names
 from singleshot.data.dataset import DetectionDataset, open_splits
+from singleshot.data.decisions import Decisions, as_decisions
 from singleshot.data.formats.registry import FORMATS, Content, Writer, writer_of, writers
 from singleshot.data.split_names import names_split
 from singleshot.errors import OutputError
@@ -52,6 +54,7 @@ def convert(
     images: Literal["copy", "link"] = "copy",
     bad_data: BadData = "skip",
     classes: Sequence[str] | None = None,
+    decisions: Decisions | str | os.PathLike[str] | None = None,
     overwrite: bool = False,
     track: Track = iter,
 ) -> Conversion:
@@ -65,6 +68,7 @@ def convert(
         images: ``copy`` the image files, or ``link`` to them (symbolic links), which needs files on both sides.
         bad_data: policy for bad records of the source.
         classes: the classes to keep, in this order.
+        decisions: see `singleshot.data.open`.
         overwrite: whether a data set that a conversion wrote may be replaced.
         track: wraps the list of image files while they are copied (a progress bar).
 
@@ -77,7 +81,7 @@ def convert(
     writer = writer_of(to)
     replaceable = _is_ours if overwrite else None
     check_output_folder(destination, replaceable=replaceable, sources=[source])
-    whole, parts = open_splits(source, format, bad_data, classes)
+    whole, parts = open_splits(source, format, bad_data, classes, as_decisions(decisions))
     paths = list(dict.fromkeys(sample.image_path for sample in whole.samples))
     check_output_folder(destination, replaceable=replaceable, sources={path.parent for path in paths} - {source.parent})
     used = {whole.class_map.names[index] for sample in whole.samples for index in sample.class_ids.tolist()}

@@ -18,6 +18,8 @@ from singleshot.core.transforms import Transform
 from singleshot.core.wording import listed
 from singleshot.data.bad_records import BadData, Problem, count_kinds, refuse
 from singleshot.data.class_list import lower_class_names, named_by_order
+from singleshot.data.decided import apply_decisions
+from singleshot.data.decisions import Decisions, as_decisions
 from singleshot.data.recognise import FoundSet, own_splits, recognise, report_unexplained
 from singleshot.data.records import Records
 from singleshot.data.split_names import TRAINING, resolve_split, split_role
@@ -47,6 +49,7 @@ class DetectionDataset:
         unlabelled: images that the split lists and no label file speaks of: not among ``samples``, but an unlabelled
             test split has nothing else. Nobody has looked whether they are there.
         notes: what was decided without being asked, a sentence each: how a heap of images was divided ...
+        dropped: images that decisions leave out.
     """
 
     path: Path
@@ -59,6 +62,7 @@ class DetectionDataset:
     bad_data: BadData = "skip"
     notes: tuple[str, ...] = ()
     unlabelled: tuple[Path, ...] = ()
+    dropped: tuple[Path, ...] = ()
 
     def __len__(self) -> int:
         return len(self.samples)
@@ -118,6 +122,7 @@ def open(
     classes: Sequence[str] | None = None,
     *,
     lower_names: bool = False,
+    decisions: Decisions | str | os.PathLike[str] | None = None,
 ) -> DetectionDataset: ...
 
 
@@ -130,6 +135,7 @@ def open(
     classes: Sequence[str] | None = None,
     *,
     lower_names: bool = False,
+    decisions: Decisions | str | os.PathLike[str] | None = None,
     transform: Transform | None,
     size: int | str | Sequence[int] | None = None,
     preprocess: PreprocessConfig | None = None,
@@ -144,6 +150,7 @@ def open(
     classes: Sequence[str] | None = None,
     *,
     lower_names: bool = False,
+    decisions: Decisions | str | os.PathLike[str] | None = None,
     transform: Transform | None = None,
     size: int | str | Sequence[int] | None = None,
     preprocess: PreprocessConfig | None = None,
@@ -162,6 +169,7 @@ def open(
             evaluate it. ``None`` takes the data set's. Where nothing names those, these are their names by number.
         lower_names: whether class names are taken in lower case, without spaces at their ends, so that ``Person`` and
             ``person`` are one class (as in ssd.pytorch).
+        decisions: a file of decisions (``singleshot browse``): objects and images to leave out, other classes.
         transform, size, preprocess: any of them gives a torch data set for a training loop of one's own; see
             `DetectionDataset.torch`.
 
@@ -169,7 +177,14 @@ def open(
         DataError: the format or the split is unknown, a file is damaged, nothing is usable, or ``bad_data="error"``.
         ConfigError: as `DetectionDataset.torch`.
     """
-    dataset = open_found(recognise(Path(path), format), split, bad_data, classes, lower_names=lower_names)
+    dataset = open_found(
+        recognise(Path(path), format),
+        split,
+        bad_data,
+        classes,
+        lower_names=lower_names,
+        decisions=as_decisions(decisions),
+    )
     if transform is None and size is None and preprocess is None:
         return dataset
     return dataset.torch(transform, size, preprocess)
@@ -180,6 +195,7 @@ def open_splits(
     format: str = "auto",
     bad_data: BadData = "skip",
     classes: Sequence[str] | None = None,
+    decisions: Decisions | None = None,
 ) -> tuple[DetectionDataset, dict[str, DetectionDataset]]:
     """The whole data set, and each split that its files define; parts without a usable image are empty.
 
@@ -187,9 +203,11 @@ def open_splits(
         DataError: as `open`.
     """
     found = recognise(Path(path), format)
-    whole = open_found(found, None, bad_data, classes)
+    whole = open_found(found, None, bad_data, classes, decisions=decisions)
     names = whole.class_map.names  # a split's file alone may have fewer classes, or number them otherwise
-    return whole, {name: open_found(found, name, bad_data, names, lenient=True) for name in own_splits(found)}
+    return whole, {
+        name: open_found(found, name, bad_data, names, lenient=True, decisions=decisions) for name in own_splits(found)
+    }
 
 
 def open_found(
@@ -200,6 +218,7 @@ def open_found(
     *,
     lenient: bool = False,
     lower_names: bool = False,
+    decisions: Decisions | None = None,
 ) -> DetectionDataset:
     """Open a data set that was recognised; see `open`.
 
@@ -213,7 +232,11 @@ def open_found(
     if classes is not None:
         records = named_by_order(records, classes, found.path)
     class_map = _class_map(found.path, records, classes)
-    samples, problems = validate(records, class_map, classes)
+    read_map, asked = class_map, classes
+    if decisions and classes is not None:  # an object may be relabelled to one of the classes asked for
+        asked = tuple(dict.fromkeys((*classes, *records.class_names)))
+        read_map = ClassMap(asked)
+    samples, problems = validate(records, read_map, asked)
     problems += found.problems
     if base is None:
         problems += report_unexplained(found.path, records)
@@ -223,6 +246,12 @@ def open_found(
     if not samples and not lenient and any(problem.action == "skipped" for problem in problems):
         raise DataError(f"{found.path}: no usable image: {_summary(problems)}")
     known = own or PARTS
+    decided = None
+    if decisions:
+        lower = decisions.lowered() if lower_names else decisions
+        decided = apply_decisions(lower, found.path, samples, read_map.names, len(class_map), name)
+        samples = decided.samples
+        problems += decided.problems
     dataset = DetectionDataset(
         found.path,
         tuple(samples),
@@ -232,8 +261,12 @@ def open_found(
         found.format,
         tuple(dict.fromkeys(problems)),
         bad_data,
-        (f"class names are taken in lower case: {listed(lowered)}",) if lowered else (),
+        (
+            *([f"class names are taken in lower case: {listed(lowered)}"] if lowered else ()),
+            *(decided.notes if decided else ()),
+        ),
         unlabelled=tuple(records.unlabelled),
+        dropped=decided.dropped if decided else (),
     )
     return divide(dataset, parts, own) if parts else dataset
 
@@ -246,7 +279,8 @@ def divide(dataset: DetectionDataset, parts: Sequence[str], own: Sequence[str]) 
         parts: of ``train``, ``val``, ``test``.
         own: the splits that the files define.
     """
-    places = assign_splits([str(sample.image_path) for sample in dataset.samples], test=not own)
+    paths = [*(sample.image_path for sample in dataset.samples), *dataset.dropped]  # no decision moves other images
+    places = assign_splits(list(map(str, paths)), test=not own)[: len(dataset)]
     counts = Counter(places)
     shown = ", ".join(f"{name} {counts[name]}" for name in PARTS if name != "test" or not own)
     what = f"'{dataset.split}' has no part to measure on" if own else "the data set has no splits of its own"

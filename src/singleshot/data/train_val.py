@@ -11,6 +11,7 @@ from singleshot.core.wording import counted
 from singleshot.data.bad_records import BadData, summarise
 from singleshot.data.class_list import alike_names
 from singleshot.data.dataset import DetectionDataset, divide, open_found
+from singleshot.data.decisions import Decisions, as_decisions
 from singleshot.data.published import AUTO, ChosenSplits, PublishedSplits, choose_published
 from singleshot.data.recognise import FoundSet, own_splits, recognise
 from singleshot.data.split_names import HELD_OUT, TRAINING, Role, choose_split, split_role
@@ -30,6 +31,7 @@ def open_training(
     *,
     classes: Sequence[str] | None = None,
     lower_names: bool = False,
+    decisions: Decisions | str | os.PathLike[str] | None = None,
     published: PublishedSplits | None = None,
 ) -> tuple[DetectionDataset, DetectionDataset | None]:
     """The images to learn from and those to measure on; ``None`` where nothing is measured, and ``notes`` say why.
@@ -40,18 +42,26 @@ def open_training(
     Args:
         path: of the data set.
         train, val: splits; ``auto`` chooses by their names, ``val="none"`` measures nothing.
-        format, bad_data, classes, lower_names: see `singleshot.data.open`.
+        format, bad_data, classes, lower_names, decisions: see `singleshot.data.open`.
         published: the splits that ``auto`` takes where the data set is the one that they divide.
 
     Raises:
         DataError: the data cannot be read, no split is recognisable, one that was asked for is empty, or the two share
             images; VOC's devkit, or COCO, lacks a published split.
     """
-    found = recognise(Path(path), format)
+    found, decided = recognise(Path(path), format), as_decisions(decisions)
 
     def load(split: str | None, names: Sequence[str] | None) -> DetectionDataset:
         wanted = classes if names is None else names
-        return open_found(found, split, bad_data, wanted, lenient=split is not None, lower_names=lower_names)
+        return open_found(
+            found,
+            split,
+            bad_data,
+            wanted,
+            lenient=split is not None,
+            lower_names=lower_names,
+            decisions=decided,
+        )
 
     chosen = choose_published(found, published, train, val) if published else ChosenSplits(train, val)
     train_set, val_set = choose_training(found, load, chosen.train, chosen.val)
@@ -188,6 +198,7 @@ def open_held_out(
     learnt: bool = True,
     classes: Sequence[str] | None = None,
     lower_names: bool = False,
+    decisions: Decisions | str | os.PathLike[str] | None = None,
 ) -> DetectionDataset:
     """What to evaluate a detector on: the split asked for, else what training leaves out, best ``test``.
 
@@ -195,17 +206,17 @@ def open_held_out(
         path: of the data set.
         split: a split, or ``all`` for everything; ``None`` takes the first of ``test`` and ``val`` that has objects,
             else the part that training holds out.
-        format, classes, lower_names: see `singleshot.data.open`.
+        format, classes, lower_names, decisions: see `singleshot.data.open`.
         learnt: whether the detector may have been trained on this data; if not, a data set without splits is measured
             as a whole.
 
     Raises:
         DataError: the data cannot be read, has no such split, or the split asked for has no images.
     """
-    found = recognise(Path(path), format)
+    found, decided = recognise(Path(path), format), as_decisions(decisions)
 
     def read(name: str | None, *, lenient: bool = False) -> DetectionDataset:
-        return open_found(found, name, classes=classes, lenient=lenient, lower_names=lower_names)
+        return open_found(found, name, classes=classes, lenient=lenient, lower_names=lower_names, decisions=decided)
 
     if split is not None:
         dataset = read(None if split == "all" else split, lenient=split != "all")

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Literal, get_args
 from singleshot.core.lazy import lazy_module
 from singleshot.core.sizes import parse_batch_size
 from singleshot.core.wording import counted
-from singleshot.data import DetectionDataset
+from singleshot.data import Decisions, DetectionDataset
 from singleshot.data.train_val import open_held_out, remarks
 from singleshot.detector import BATCH_SIZE, Detector, load
 from singleshot.errors import ConfigError, DataError
@@ -69,6 +69,7 @@ def evaluate(
     use_difficult: bool = False,
     classes: Sequence[str] | None = None,
     lower_names: bool = False,
+    decisions: Decisions | str | os.PathLike[str] | None = None,
     on_progress: Progress | None = None,
     on_result: OnResult | None = None,
     on_note: Callable[[str], object] = warnings.warn,
@@ -99,6 +100,7 @@ def evaluate(
         use_difficult: objects marked difficult count as any others.
         classes: the classes to measure, when ``data`` is a path; ``None`` takes the data set's.
         lower_names: take the data set's class names in lower case, when ``data`` is a path.
+        decisions: about the labels, a file of ``singleshot browse``, when ``data`` is a path.
         on_progress: called after each image.
         on_result: called with each image's result, such as the ``write`` of a sink.
         on_note: is told which tiles ``tile="auto"`` chose, and what an exported file does differently.
@@ -115,7 +117,7 @@ def evaluate(
     dataset = (
         data
         if isinstance(data, DetectionDataset)
-        else open_held_out(data, split, format, classes=classes, lower_names=lower_names)
+        else open_held_out(data, split, format, classes=classes, lower_names=lower_names, decisions=decisions)
     )
     _check_measurable(dataset, detector.class_names, use_difficult)
     name = detector.spec.name if isinstance(model, Detector) else str(model)

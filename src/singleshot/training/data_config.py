@@ -53,6 +53,7 @@ class DataConfig(Frozen):
         format: of the labels; ``auto`` takes the one that explains most images.
         classes: the classes to learn, in this order; objects of others are left out. ``None`` takes the data's.
         lower_names: take class names in lower case, so that ``Person`` and ``person`` are one class.
+        decisions: a file that ``singleshot browse`` wrote: objects and images to leave out, other classes.
     """
 
     path: str
@@ -62,6 +63,7 @@ class DataConfig(Frozen):
     format: Annotated[str, AfterValidator(known_format)] = "auto"
     classes: Annotated[tuple[str, ...], BeforeValidator(_names), Field(min_length=1)] | None = None
     lower_names: bool = False
+    decisions: str | None = None
 
 
 class SplitConfig(Frozen):

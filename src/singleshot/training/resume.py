@@ -29,6 +29,7 @@ RESUMABLE = {
     "save_minutes",
     "log",
     "data.path",
+    "data.decisions",
     "monitor",
     "monitor_pattern",
     "checkpoints.every",

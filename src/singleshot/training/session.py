@@ -114,6 +114,7 @@ def _set_up(config: TrainConfig, folder: Path, device: torch.device, resume: boo
         data.bad_data,
         classes=data.classes,
         lower_names=data.lower_names,
+        decisions=data.decisions,
         published=_published(config.reference),
     )
     if resume:

@@ -45,6 +45,7 @@ def train(
     format: str | None = None,
     classes: Sequence[str] | None = None,
     lower_names: bool | None = None,
+    decisions: str | os.PathLike[str] | None = None,
     out: str | os.PathLike[str] | None = None,
     overwrite: bool = False,
     recipe: str | os.PathLike[str] | None = None,
@@ -101,6 +102,7 @@ def train(
         format: of the labels; ``None`` finds it by evidence.
         classes: the classes to learn, in this order; ``None`` takes the data's.
         lower_names: take class names in lower case, so that ``Person`` and ``person`` are one class.
+        decisions: a file of ``singleshot browse``: objects and images to leave out, other classes.
         out: folder of the run; ``None`` makes one below ``runs``.
         overwrite: let the run replace another one in ``out``.
         recipe: name or path of a YAML file with any of `TrainConfig`'s settings.
@@ -155,7 +157,7 @@ def train(
             "start_step": start_step, "monitor": monitor, "monitor_pattern": monitor_pattern,
             "batch_size": batch_size, "optimizer.lr": lr, "size_hw": None if size is None else list(parse_size(size)),
             "data.train": train, "data.val": val, "data.bad_data": bad_data, "data.format": format,
-            "data.classes": classes, "data.lower_names": lower_names, "anchors": anchors,
+            "data.classes": classes, "data.lower_names": lower_names, "data.decisions": decisions, "anchors": anchors,
             "anchor_scale": anchor_scale, "augment": augment, "freeze": freeze, "finetune": finetune, "amp": amp,
             "workers": workers, "seed": seed, "log": log, "accumulate": accumulate,
             "batch_norm": batch_norm, "batch_norm_momentum": batch_norm_momentum, "keep_empty": keep_empty,
