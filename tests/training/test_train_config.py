@@ -174,6 +174,8 @@ def test_a_published_recipe_freezes_only_what_it_names() -> None:
     assert parse_config({"reference": reference}, "a file").freeze == ()
     assert parse_config({}, "a file").freeze == "auto"
 
+
+@pytest.mark.parametrize(
     ("settings", "every", "patience"),
     [
         ({}, 5, 5),
