@@ -12,12 +12,13 @@ from singleshot.errors import MissingExtraError
 from singleshot.serving.options import ServeOptions
 
 if TYPE_CHECKING:
-    from fastapi import FastAPI
+    import fastapi
 
     import singleshot.detector as detectors
     import singleshot.serving.repository as repositories
 else:
     detectors = lazy_module("singleshot.detector")
+    fastapi = lazy_module("fastapi")
     repositories = lazy_module("singleshot.serving.repository")
 
 __all__ = ["ServeOptions", "create_app", "serve"]
@@ -26,7 +27,7 @@ Models = Mapping[str, "str | os.PathLike[str] | detectors.Detector"]
 """Models by the name that requests ask for; the first one is the default."""
 
 
-def create_app(models: Models | repositories.Repository, options: ServeOptions | None = None) -> FastAPI:
+def create_app(models: Models | repositories.Repository, options: ServeOptions | None = None) -> fastapi.FastAPI:
     """A service as an ASGI application, for a server of one's own; ``app.state.service`` is its `Service`.
 
     Args:
