@@ -163,8 +163,9 @@ def test_nms_without_a_fixed_form_is_refused_before_any_work(build: Build, tmp_p
 def test_a_torchscript_file_is_a_model(build: Build, tmp_path: Path) -> None:
     detector, picture = build(), toy.noise()
     for level in ("raw", "decoded", "end2end"):
+        score = {"score": SCORE} if level == "end2end" else {}
         done = detector.export(
-            tmp_path / f"{level}.pt", format="torchscript", level=level, score=SCORE, verify=False, note=str
+            tmp_path / f"{level}.pt", format="torchscript", level=level, verify=False, note=str, **score
         )
         model = load(done.path)
         ours, theirs = (one.predict(picture, SCORE) for one in (model, detector))

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import os
 import signal
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -32,6 +33,7 @@ from singleshot.training.sampler import CHANGES, REPLACEMENT, EpochOrder, repeat
 logger = logging.getLogger(__name__)
 
 MAX_WORKERS = 16
+DEATH_IS_TOLD_S = 0.2
 # So many images in a row without a readable one is a broken disk or path, not a bad image.
 MAX_REPLACEMENTS = 16
 NAMED_IMAGES = 3
@@ -142,13 +144,17 @@ class TrainLoader:
             multiprocessing_context=self.config.start_method if workers else None,
             worker_init_fn=_start_worker,
         )
-        for batch, skipped in loader:
-            _end_if_asked(skipped)
-            self._note(skipped)
-            if batch is None:
-                reasons = "\n".join(f"  {reason}" for reason in list(self.skipped.values())[:NAMED_IMAGES])
-                raise DataError(f"{MAX_REPLACEMENTS} images in a row cannot be read, such as:\n{reasons}")
-            yield batch
+        batches = iter(loader)
+        try:
+            for batch, skipped in batches:
+                _end_if_asked(skipped)
+                self._note(skipped)
+                if batch is None:
+                    reasons = "\n".join(f"  {reason}" for reason in list(self.skipped.values())[:NAMED_IMAGES])
+                    raise DataError(f"{MAX_REPLACEMENTS} images in a row cannot be read, such as:\n{reasons}")
+                yield batch
+        finally:
+            _abandon_if_one_died(batches)
 
     def preview(self, count: int) -> Batch:
         """The first ``count`` images of the stream as one batch, made in this process, to look at.
@@ -179,7 +185,11 @@ def explaining_workers(workers: int | Literal["auto"]) -> Iterator[None]:
         WorkerError: it was.
     """
     try:
-        yield
+        try:
+            yield
+        except (EOFError, ConnectionResetError):
+            time.sleep(DEATH_IS_TOLD_S)  # the signal, which says more, may come now or never
+            raise
     except (RuntimeError, EOFError, ConnectionResetError) as error:
         if isinstance(error, RuntimeError) and "DataLoader worker" not in str(error):
             raise
@@ -189,6 +199,15 @@ def explaining_workers(workers: int | Literal["auto"]) -> Iterator[None]:
             f"`resume=True` and fewer `workers` (now {auto_workers() if workers == 'auto' else workers}; 0 prepares "
             "images in the main process)"
         ) from error
+
+
+def _abandon_if_one_died(batches: Iterator[object]) -> None:
+    """End the other workers, without torch's farewell: it waits for locks, and the dead one may have held one."""
+    processes = getattr(batches, "_workers", ())
+    if any(process.exitcode for process in processes):
+        batches._shutdown = True  # type: ignore[attr-defined]
+        for process in processes:
+            process.kill()
 
 
 def auto_workers() -> int:
