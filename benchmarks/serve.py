@@ -4,8 +4,11 @@
 
 Everything runs in one go on one machine: first `predict` over the photos, then `singleshot serve` in a process of its
 own, with clients (threads with a connection each, in this process) that send one photo after the other. Every answer is
-compared with what `predict` found. Overload is four times as many clients as the queue has places; deadlines are asked of
-requests that must wait, and their error is how far from the deadline the 504 arrived here.
+compared with what `predict` found. Overload is four times as many clients as the queue has places. Deadlines are asked
+of requests that must wait, and their error is how far from the deadline the 504 arrived here.
+
+CPU milliseconds of a photo, of `predict` and of the service's process, also tell something on a machine that others
+use: where all cores are busy, photos a second are in their ratio.
 """
 
 from __future__ import annotations
@@ -13,12 +16,13 @@ from __future__ import annotations
 import argparse
 import http.client
 import json
+import os
 import subprocess
 import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -69,6 +73,11 @@ class Server:
         """Resident memory."""
         lines = Path(f"/proc/{self.process.pid}/status").read_text().splitlines()
         return next(int(line.split()[1]) / 1024 for line in lines if line.startswith("VmRSS"))
+
+    def cpu_s(self) -> float:
+        """Seconds of CPU of all its threads so far."""
+        fields = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 @contextmanager
@@ -132,17 +141,35 @@ def put_under_load(
     return whole
 
 
-def predict_rate(model: str, paths: Sequence[Path], seconds: float) -> tuple[float, list[Photo]]:
-    """Photos a second of `predict`, and what it finds."""
+def predict_rate(model: str, paths: Sequence[Path], seconds: float) -> tuple[float, float, list[Photo]]:
+    """Photos a second of `predict`, CPU seconds of a photo, and what it finds."""
     predictor = singleshot.load(model).predictor(images=1000)
     found = [result for result in predictor.stream(paths, 1) if isinstance(result, Prediction)]
-    rounds, begin = 0, time.perf_counter()
+    rounds, begin, cpu = 0, time.perf_counter(), time.process_time()
     while time.perf_counter() < begin + seconds:
         rounds += sum(1 for _ in predictor.stream(paths, 1))
     rate = rounds / (time.perf_counter() - begin)
-    return rate, [
-        Photo(Path(result.frame.name).read_bytes(), result.detections.to_dict()["detections"]) for result in found
-    ]
+    own_s = (time.process_time() - cpu) / rounds
+    return (
+        rate,
+        own_s,
+        [Photo(Path(result.frame.name).read_bytes(), result.detections.to_dict()["detections"]) for result in found],
+    )
+
+
+def overload(server: Server, photos: Sequence[Photo], seconds: float, tell: Callable[[str, Any], None]) -> None:
+    """More than it can do, and deadlines that it cannot keep."""
+    before = server.memory_mb()
+    tell("overload: 256 clients, a queue of 64", put_under_load(server.port, photos, 256, 2 * seconds).row())
+    tell("memory before and after overload, MB", (round(before), round(server.memory_mb())))
+    late = put_under_load(server.port, photos, 32, seconds, {"X-Deadline-Ms": str(DEADLINE_MS)})
+    tell(f"deadline {DEADLINE_MS} ms, 32 clients", late.row())
+    errors = [1000 * own - DEADLINE_MS for own in late.seconds.get(504, [])]
+    passed = [error for error in errors if error > 0]
+    if passed:
+        parts = [round(float(np.percentile(passed, part)), 1) for part in (50, 99)]
+        tell("504 after the deadline by, ms (p50, p99)", parts)
+    tell("504 before the deadline (it could not be met)", sum(error <= 0 for error in errors))
 
 
 def main() -> None:
@@ -153,6 +180,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=10.0)
     parser.add_argument("--clients", type=int, nargs="+", default=[1, 8, 32, 128])
     parser.add_argument("--count", type=int, default=64, help="photos that are taken from the folder")
+    parser.add_argument("--short", action="store_true", help="no overload and no deadlines")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     paths = sorted(options.photos.glob("*.jpg"))[: options.count]
@@ -162,31 +190,21 @@ def main() -> None:
         results[name] = value
         print(f"{name}: {value}", flush=True)
 
-    rate, photos = predict_rate(options.model, paths, options.seconds)
-    tell("predict, photos/s", round(rate, 2))
+    rate, cpu_s, photos = predict_rate(options.model, paths, options.seconds)
+    tell("predict", {"photos_per_s": round(rate, 2), "cpu_ms": round(1000 * cpu_s, 1)})
     begin = time.perf_counter()
     with serving(options.model, "--queue", "64") as server:
         put_under_load(server.port, photos, 1, 0.001)
-        tell("first answer after, s", round(time.perf_counter() - begin, 2))
+        tell("first answer after, s", {"wall": round(time.perf_counter() - begin, 2), "cpu": server.cpu_s()})
         tell("idle memory, MB", round(server.memory_mb()))
         for clients in options.clients:
-            row = put_under_load(server.port, photos, clients, options.seconds).row()
-            tell(f"{clients} clients", row | {"of predict": round(row["photos_per_s"] / rate, 3)})
-        before = server.memory_mb()
-        tell(
-            "overload: 256 clients, a queue of 64", put_under_load(server.port, photos, 256, 2 * options.seconds).row()
-        )
-        tell("memory before and after overload, MB", (round(before), round(server.memory_mb())))
-        late = put_under_load(server.port, photos, 32, options.seconds, {"X-Deadline-Ms": str(DEADLINE_MS)})
-        errors = [1000 * seconds - DEADLINE_MS for seconds in late.seconds.get(504, [])]
-        passed = [error for error in errors if error > 0]
-        tell(f"deadline {DEADLINE_MS} ms, 32 clients", late.row())
-        if errors:
-            tell(
-                "504 after the deadline by, ms (p50, p99)",
-                [round(float(np.percentile(passed, part)), 1) for part in (50, 99)] if passed else "never",
-            )
-            tell("504 before the deadline (it could not be met)", sum(error <= 0 for error in errors))
+            cpu = server.cpu_s()
+            load = put_under_load(server.port, photos, clients, options.seconds)
+            own_s = (server.cpu_s() - cpu) / max(1, len(load.seconds.get(200, [])))
+            shares = {"of predict": round(load.row()["photos_per_s"] / rate, 3), "cpu_ms": round(1000 * own_s, 1)}
+            tell(f"{clients} clients", load.row() | shares | {"predict's cpu by its own": round(cpu_s / own_s, 3)})
+        if not options.short:
+            overload(server, photos, options.seconds, tell)
     if options.json:
         options.json.write_text(json.dumps(results, indent=2) + "\n")
 

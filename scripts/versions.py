@@ -24,7 +24,7 @@ import tomllib
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-EXTRAS = ("train", "runtime", "report", "tensorboard", "openvino", "onnx", "video", "parquet", "demo")
+EXTRAS = ("train", "runtime", "report", "tensorboard", "openvino", "onnx", "video", "parquet", "serve", "demo")
 OF_TORCH = ("torch", "triton", "sympy", "nvidia-")
 """What comes with a PyTorch, by the beginnings of names."""
 OF_NNCF = ("nncf", "networkx", "ninja", "pydot", "scipy")

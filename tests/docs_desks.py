@@ -7,6 +7,7 @@ import re
 import shutil
 import zipfile
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -147,6 +148,22 @@ def settings_file(text: str) -> None:
         return detector_file(text)
     Path("settings.yaml").write_text(text)
     assert read_config("settings.yaml").weights == yaml.safe_load(text)["weights"]
+
+
+def service() -> Names:
+    """A service that runs, with a detector that needs no time."""
+    from serving.toys import ToyDetector, running
+
+    open_until_the_end = ExitStack()
+    live = open_until_the_end.enter_context(running({"toy": ToyDetector()}))
+    return photo("street.jpg") | {"url": live.url, "open": open_until_the_end}
+
+
+def served(names: Names, printed: str) -> None:
+    names["open"].close()
+    names["app"].state.service.repository.close()
+    assert (len(names["found"]), len(names["several"])) == (1, 2)
+    assert printed == "['toy'] True\n"
 
 
 def evaluation() -> Names:
@@ -385,6 +402,16 @@ DESKS = {
         },
     ),
     "augmentation.md": Desk(augmenting, augmented, parsed={"singleshot train": AS_README}, settings=augment_settings),
+    "serve.md": Desk(
+        service,
+        served,
+        shortened=(('Client("http://127.0.0.1:8000")', "Client(url)"),),
+        parsed={
+            "singleshot serve": "runs until it is ended: tests/serving",
+            "singleshot predict": "asks a service: tests/client/test_remote.py",
+        },
+        extras=("fastapi", "uvicorn", "python_multipart"),
+    ),
     "export.md": Desk(
         lambda: photo("photos/a.jpg"),
         exported,

@@ -6,6 +6,7 @@ import re
 import shlex
 import tomllib
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -83,6 +84,11 @@ def run_command(line: str, *, only_parse: bool = False) -> None:
             assert result.exit_code == 0, f"{line}: {result.output}"
         case ["pip", "install", *arguments]:
             _check_install(arguments)
+        case ["curl", *arguments]:
+            _check_curl(arguments)
+        case ["docker", *arguments]:
+            files = [word for option, word in pairwise(arguments) if option == "-f"]
+            assert all((ROOT / file).is_file() for file in files), line
         case ["make", target]:
             assert re.search(rf"^{target}:", (ROOT / "Makefile").read_text(), flags=re.MULTILINE), line
         case ["python", "-m", "venv", _] | ["source", _] | ["trtexec", *_]:  # tests/export/test_export_table.py
@@ -143,6 +149,17 @@ def check_entry_points(text: str) -> None:
     """A ``pyproject.toml`` in part: its groups of entry points are those of our registries."""
     asked = set(tomllib.loads(text)["project"]["entry-points"])
     assert asked <= entry_point_groups(), f"no registry looks into {asked}"
+
+
+def _check_curl(arguments: list[str]) -> None:
+    """A request to a route of the service, with parameters that it has."""
+    from singleshot.serving import create_app
+    from singleshot.serving.repository import Repository
+
+    path, _, query = arguments[-1].removeprefix("http://localhost:8000").partition("?")
+    (operation,) = create_app(Repository()).openapi()["paths"][path].values()
+    known = {parameter["name"] for parameter in operation["parameters"]}
+    assert {part.partition("=")[0] for part in query.split("&") if part} <= known, arguments
 
 
 def _check_install(arguments: list[str]) -> None:

@@ -13,26 +13,41 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
+from serving.toys import Running, running
 from singleshot.cli import app
 from singleshot.client import Client
 from singleshot.client.calls import Wanted
 from singleshot.client.remote import connect
+from singleshot.detector import Detector, load
 from singleshot.errors import ServerError
 from singleshot.images.read import write_image
+from singleshot.models.registry import BACKBONES
 from singleshot.prediction.frames import Failure, Prediction
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "serving"))
-
-from live_service import Live, live_service
 
 TOKEN = "0123456789abcdef"
 HOW: dict[str, Any] = {"backend": "torch", "device": "cpu"}
 
 
 @pytest.fixture(scope="module")
-def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
-    with live_service(tmp_path_factory.mktemp("service"), token=TOKEN, max_pixels=50_000) as running:
-        yield running
+def toy_file(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A small network that computes, and can be loaded by its file meanwhile."""
+    sys.path.insert(0, str(Path(__file__).parents[1] / "runtime"))
+    import toy
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(BACKBONES._objects, "toy", toy.toy_backbone)
+        yield toy.save_toy(tmp_path_factory.mktemp("weights") / "toy.safetensors")
+
+
+@pytest.fixture(scope="module")
+def detector(toy_file: Path) -> Detector:
+    return load(toy_file)
+
+
+@pytest.fixture(scope="module")
+def live(detector: Detector) -> Iterator[Running]:
+    with running({"toy": detector}, token=TOKEN, max_pixels=50_000, **HOW) as service:
+        yield service
 
 
 @pytest.fixture(scope="module")
@@ -48,12 +63,12 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def documents(live: Live, photos: Path, tmp_path: Path, *arguments: str) -> tuple[Any, Any, str, str]:
+def documents(live: Running, toy_file: Path, photos: Path, tmp_path: Path, *arguments: str) -> tuple[Any, Any, str]:
     """What ``predict`` writes and prints: here, and by the service."""
     (tmp_path / "token.txt").write_text(TOKEN)
     found = []
     for name, how in {
-        "here": ["--model", str(live.folder / "toy.safetensors"), "--backend", "torch", "--device", "cpu"],
+        "here": ["--model", str(toy_file), "--backend", "torch", "--device", "cpu"],
         "there": ["--server", live.url, "--token-file", str(tmp_path / "token.txt")],
     }.items():
         out = tmp_path / name
@@ -61,11 +76,11 @@ def documents(live: Live, photos: Path, tmp_path: Path, *arguments: str) -> tupl
         found.append((json.loads((out / "detections.json").read_text()), result))
     (here, first), (there, second) = found
     assert first.exit_code == second.exit_code, second.output
-    return here, there, first.output, second.output
+    return here, there, second.output
 
 
-def test_a_folder_is_detected_in_as_here(live: Live, photos: Path, tmp_path: Path) -> None:
-    here, there, _, said = documents(live, photos, tmp_path)
+def test_a_folder_is_detected_in_as_here(live: Running, toy_file: Path, photos: Path, tmp_path: Path) -> None:
+    here, there, said = documents(live, toy_file, photos, tmp_path)
     assert sum(len(image["detections"]) for image in here["images"]) > 5
     assert len(here["failed"]) == 1
     assert there == here
@@ -75,10 +90,10 @@ def test_a_folder_is_detected_in_as_here(live: Live, photos: Path, tmp_path: Pat
     )
 
 
-def test_settings_go_along(live: Live, photos: Path, tmp_path: Path) -> None:
+def test_settings_go_along(live: Running, toy_file: Path, photos: Path, tmp_path: Path) -> None:
     settings = ["--save", "json", "--score", "0.55", "--classes", "dog,bird"]
     settings += ["--nms-iou", "0.2", "--max-detections", "4", "--min-size", "3"]
-    here, there, _, _ = documents(live, photos, tmp_path, *settings)
+    here, there, _ = documents(live, toy_file, photos, tmp_path, *settings)
     assert there == here
 
 
@@ -91,11 +106,11 @@ def test_settings_go_along(live: Live, photos: Path, tmp_path: Path) -> None:
         (["--no-clip"], "--no-clip is decided by the --server"),
         (["--model", "other"], "no model 'other': there are toy"),
         (["--classes", "dgo"], "did you mean 'dog'?"),
-        ([], "a token is needed: Authorization: Bearer TOKEN: give its token by --token-file"),
+        ([], "a token is needed: Authorization: Bearer TOKEN: give the service's token"),
     ],
 )
 def test_what_cannot_be_is_refused_at_once(
-    live: Live, photos: Path, tmp_path: Path, arguments: list[str], said: str
+    live: Running, photos: Path, tmp_path: Path, arguments: list[str], said: str
 ) -> None:
     (tmp_path / "token.txt").write_text(TOKEN)
     token = ["--token-file", str(tmp_path / "token.txt")] if arguments else []
@@ -110,21 +125,21 @@ def test_a_token_is_of_a_server(photos: Path, tmp_path: Path) -> None:
     assert (result.exit_code, "--token-file is of a --server: name one" in result.output) == (2, True), result.output
 
 
-def test_arrays_and_files_by_the_client(live: Live, photos: Path) -> None:
+def test_arrays_and_files_by_the_client(live: Running, detector: Detector, photos: Path) -> None:
     image = np.random.default_rng(1).integers(0, 256, (30, 50, 3), dtype=np.uint8)
     with Client(live.url, TOKEN) as client:
         (model,) = client.models()
-        assert (model.name, model.class_names, model.size_hw) == ("toy", live.detector.class_names, (96, 128))
+        assert (model.name, model.class_names, model.size_hw) == ("toy", detector.class_names, (96, 128))
         assert client.ready()
         assert client.ready("toy")
         assert not client.ready("other")
         by_array, by_file = client.detect(image, 0.3), client.detect([photos / "0.jpg"], 0.3, classes="dog")
-    assert by_array.to_dict() == live.detector.predict(image, 0.3, **HOW).to_dict()
-    assert by_file[0].to_dict() == live.detector.predict(photos / "0.jpg", 0.3, classes="dog", **HOW).to_dict()
+    assert by_array.to_dict() == detector.predict(image, 0.3, **HOW).to_dict()
+    assert by_file[0].to_dict() == detector.predict(photos / "0.jpg", 0.3, classes="dog", **HOW).to_dict()
     assert by_array.image is image
 
 
-def test_an_image_that_the_service_refuses_ends_nothing(live: Live, photos: Path) -> None:
+def test_an_image_that_the_service_refuses_ends_nothing(live: Running, photos: Path) -> None:
     large = np.zeros((300, 300, 3), np.uint8)
     with Client(live.url, TOKEN) as client:
         results = list(connect(client, Wanted()).stream([large, photos / "0.jpg", large], live=True))
@@ -132,7 +147,7 @@ def test_an_image_that_the_service_refuses_ends_nothing(live: Live, photos: Path
     assert "over the limit of 50,000" in str(results[0].error)
 
 
-def test_a_service_that_went_away_ends_the_run(live: Live, photos: Path) -> None:
+def test_a_service_that_went_away_ends_the_run(live: Running, photos: Path) -> None:
     with Client(live.url, TOKEN, retries=0) as client:
         remote = connect(client, Wanted())
         stream = remote.stream([photos / "0.jpg"] * 20)

@@ -5,30 +5,29 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import cv2
 import httpx
 import numpy as np
 import pytest
-from live_service import Live, live_service
-from toys import ToyDetector
 
+from serving.toys import Running, ToyDetector, running
 from singleshot.prediction.detections import Detections
 
+TOY = ToyDetector()
 PICTURES = np.stack([np.full((40, 60, 3), value, np.uint8) for value in (90, 240)])
 
 
 @pytest.fixture(scope="module")
-def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
-    with live_service(tmp_path_factory.mktemp("none"), ToyDetector(), max_images=4, max_pixels=100_000) as running:
-        yield running
+def live() -> Iterator[Running]:
+    with running({"toy": TOY}, max_images=4, max_pixels=100_000) as service:
+        yield service
 
 
 @pytest.fixture(scope="module")
-def local(live: Live) -> list[Detections]:
-    return live.detector.predict(list(PICTURES), 0.3)
+def local() -> list[Detections]:
+    return TOY.predict(list(PICTURES), 0.3)
 
 
 def png(picture: np.ndarray) -> bytes:
@@ -45,7 +44,7 @@ def assert_same(outputs: dict[str, np.ndarray], local: list[Detections]) -> None
 
 
 @pytest.fixture(scope="module")
-def triton(live: Live) -> Iterator[Any]:
+def triton(live: Running) -> Iterator[Any]:
     client = pytest.importorskip("tritonclient.http", reason="tritonclient[http] is not installed")
     with client.InferenceServerClient(f"127.0.0.1:{live.port}") as own:
         yield own
@@ -104,12 +103,12 @@ def image(**changes: Any) -> dict[str, Any]:
 FILE = {"name": "file", "datatype": "BYTES"}
 
 
-def ask(live: Live, body: Any, path: str = "toy/infer", **headers: str) -> httpx.Response:
+def ask(live: Running, body: Any, path: str = "toy/infer", **headers: str) -> httpx.Response:
     content = body if isinstance(body, bytes) else json.dumps(body).encode()
     return httpx.post(f"{live.url}/v2/models/{path}", content=content, headers=headers, timeout=20)
 
 
-def test_no_picture_has_no_detections(live: Live) -> None:
+def test_no_picture_has_no_detections(live: Running) -> None:
     answer = ask(live, {"inputs": [image(shape=[0, 4, 5, 3], data=[])]})
     assert answer.status_code == 200
     assert {output["name"]: output["shape"] for output in answer.json()["outputs"]} == {
@@ -117,7 +116,7 @@ def test_no_picture_has_no_detections(live: Live) -> None:
     }  # fmt: skip
 
 
-def test_json_by_hand(live: Live, local: list[Detections]) -> None:
+def test_json_by_hand(live: Running, local: list[Detections]) -> None:
     answer = ask(live, {"id": "7", "inputs": [image()], "parameters": {"score": 0.3}}, "toy/versions/1/infer").json()
     assert answer["id"] == "7"
     kinds = {"FP32": np.float32, "INT64": np.int64}
@@ -125,13 +124,13 @@ def test_json_by_hand(live: Live, local: list[Detections]) -> None:
     assert_same(outputs, local)
 
 
-def test_settings_are_followed(live: Live) -> None:
+def test_settings_are_followed(live: Running) -> None:
     def counts(**parameters: Any) -> list[int]:
         answer = ask(live, {"inputs": [image()], "outputs": [{"name": "counts"}], "parameters": parameters})
         return answer.json()["outputs"][0]["data"]
 
     def by_predict(score: float = 0.3, **how: Any) -> list[int]:
-        found = live.detector.predict(list(PICTURES), score, **how)
+        found = TOY.predict(list(PICTURES), score, **how)
         return [len(own) for own in found]
 
     assert counts(score=0.6) == by_predict(0.6)
@@ -155,20 +154,20 @@ def test_settings_are_followed(live: Live) -> None:
         ("toy/nothing", {}, 404, "Not Found"),
     ],
 )  # fmt: skip
-def test_refusals_are_the_protocols(live: Live, path: str, body: Any, status: int, said: str) -> None:
+def test_refusals_are_the_protocols(live: Running, path: str, body: Any, status: int, said: str) -> None:
     answer = ask(live, body, path)
     assert (answer.status_code, set(answer.json())) == (status, {"error"})
     assert said in answer.json()["error"]
 
 
-def test_one_bad_file_refuses_all(live: Live) -> None:
+def test_one_bad_file_refuses_all(live: Running) -> None:
     texts = [base64.b64encode(data).decode() for data in (png(PICTURES[0]), png(PICTURES[1])[:-20])]
     answer = ask(live, {"inputs": [FILE | {"shape": [2], "data": texts}]})
     assert answer.status_code == 400
     assert "image 2" in answer.json()["error"]
 
 
-def test_a_service_that_ends_is_not_ready(live: Live) -> None:
+def test_a_service_that_ends_is_not_ready(live: Running) -> None:
     assert httpx.get(f"{live.url}/v2/health/ready").status_code == 200
     live.service.is_draining = True
     try:
@@ -178,8 +177,8 @@ def test_a_service_that_ends_is_not_ready(live: Live) -> None:
         live.service.is_draining = False
 
 
-def test_a_token_is_wanted_for_all_but_health(tmp_path: Path) -> None:
-    with live_service(tmp_path, ToyDetector(), token="secret") as live:
+def test_a_token_is_wanted_for_all_but_health() -> None:
+    with running({"toy": TOY}, token="secret") as live:
         assert httpx.get(f"{live.url}/v2/health/ready").status_code == 200
         for path in ("/v2", "/v2/models/toy", "/v2/models/toy/ready"):
             refused = httpx.get(live.url + path)

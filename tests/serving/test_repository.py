@@ -145,7 +145,7 @@ class SlowEngine(ToyEngine):
 start_logging()
 options = ServeOptions(port=0, queue=100)
 whole = serve({"toy": ToyDetector(SlowEngine())}, options, lambda address: print(address, flush=True))
-sys.exit(0 if whole else 3)
+sys.exit(0 if whole and "torch" not in sys.modules else 3)
 """
 
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, cast
+from urllib.parse import urlsplit
 
 import typer
 
@@ -178,7 +179,7 @@ def predict(
     from singleshot.cli.signals import interrupt_code
     from singleshot.core.sizes import parse_batch_size
     from singleshot.detector import load
-    from singleshot.errors import ConfigError
+    from singleshot.errors import ConfigError, ServerError
     from singleshot.prediction.job import Output, detect_and_save, find_images_of_job
     from singleshot.prediction.live import LiveConfig
     from singleshot.prediction.refinement import Refinement
@@ -278,10 +279,14 @@ def predict(
         total = _total(len(found.images), moving)
         viewer = _viewer(labels, line_width) if show else None
         with _progress(total, moving is not None) as on_result:
-            summary = detect_and_save(
-                predictor, found.images, output, batch_size, on_result, notes.append,
-                moving=moving, refinement=refinement, viewer=viewer,
-            )  # fmt: skip
+            try:
+                summary = detect_and_save(
+                    predictor, found.images, output, batch_size, on_result, notes.append,
+                    moving=moving, refinement=refinement, viewer=viewer,
+                )  # fmt: skip
+            except ServerError as error:  # it went away during the run
+                typer.echo(f"{shown(error)}: what was found until then is kept, and --resume continues", err=True)
+                raise typer.Exit(1) from error
     told = _tell(summary, computed_by, total, times)
     _print_notes(notes)
     _print_problems(summary, found.missed)
@@ -302,9 +307,14 @@ def _connection(server: str | None, token_file: Path | None, computed_here: Sequ
     if computed_here:
         raise ConfigError(f"`{computed_here[0]}` is decided by the `server`, where the network runs: leave it out")
     from singleshot.client import Client
+    from singleshot.serving.options import LOOPBACK
     from singleshot.serving.token import read_token
 
-    return Client(server, None if token_file is None else read_token(token_file).get_secret_value())
+    client = Client(server, None if token_file is None else read_token(token_file).get_secret_value())
+    address = urlsplit(server)
+    if token_file is not None and address.scheme == "http" and address.hostname not in LOOPBACK:
+        _note(f"the token goes to {address.hostname} as it is: whoever is on the way can read it (https hides it)")
+    return client
 
 
 def _score_of(client: Client, model: str | None) -> float:

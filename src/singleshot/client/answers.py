@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from singleshot.client.transport import Answer
+from singleshot.client.transport import Reply
 from singleshot.core.wording import printable
 from singleshot.errors import ServerError
 from singleshot.prediction.detections import Detections
@@ -35,7 +35,7 @@ class ServedModel:
     score: float
 
 
-def document_of(url: str, answer: Answer) -> Mapping[str, Any]:
+def document_of(url: str, answer: Reply) -> Mapping[str, Any]:
     """The JSON object of an answer.
 
     Args:
@@ -96,7 +96,7 @@ def _understood(url: str) -> Iterator[None]:
         ) from None
 
 
-def _refusal(url: str, answer: Answer) -> ServerError:
+def _refusal(url: str, answer: Reply) -> ServerError:
     """Why a request was refused, in the service's words where it is one."""
     request_id = printable(answer.headers.get("x-request-id", ""), one_line=True)[:_MOST_SAID]
     if 300 <= answer.status < 400:
@@ -108,5 +108,5 @@ def _refusal(url: str, answer: Answer) -> ServerError:
         said = printable(str(said), one_line=True)[:_MOST_SAID]
     except (ValueError, KeyError, TypeError, RecursionError):
         said = f"answers {answer.status}"
-    remedy = ": give its token by `token`" if answer.status == 401 else ""
+    remedy = ": give the service's token" if answer.status == 401 else ""
     return ServerError(f"{url}: {said}{remedy}", answer.status, request_id)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+import os
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self, TypedDict, Unpack, overload
 from urllib.parse import quote, urlencode
 
 import numpy as np
@@ -16,11 +17,19 @@ from singleshot.client.answers import ServedModel, document_of, found_in, models
 from singleshot.client.encoding import png_bytes
 from singleshot.client.in_order import in_order
 from singleshot.client.transport import Transport
+from singleshot.core.lazy import lazy_module
 from singleshot.errors import ServerError
 from singleshot.images.read import image_bytes
 from singleshot.prediction.detections import Detections
 from singleshot.prediction.inputs import images_of
 from singleshot.prediction.settings import check_score, check_whole
+
+if TYPE_CHECKING:
+    import PIL.Image as pillow
+    import torch
+else:
+    pillow = lazy_module("PIL.Image")
+    torch = lazy_module("torch")
 
 PARALLEL = 8
 """Requests under way at once: more than a service computes, so that it never waits for the network."""
@@ -56,8 +65,10 @@ class Wanted:
     @property
     def query(self) -> str:
         """The same as a query."""
-        one = isinstance(self.classes, (str, int))
-        classes = [self.classes] if one else None if self.classes is None else [str(item) for item in self.classes]
+        classes: list[str] | None = None
+        if self.classes is not None:
+            several = [self.classes] if isinstance(self.classes, (str, int, np.integer)) else self.classes
+            classes = [str(item) for item in several]
         fields = {
             "model": self.model,
             "score": self.score,
@@ -66,6 +77,15 @@ class Wanted:
             "classes": classes,
         }
         return urlencode({name: value for name, value in fields.items() if value is not None}, doseq=True)
+
+
+class Asked(TypedDict, total=False):
+    """The options of `Client.detect`, which explains them."""
+
+    nms_iou: float | None
+    max_detections: int | None
+    classes: Collection[str | int] | str | int | None
+    model: str | None
 
 
 class Client:
@@ -123,6 +143,21 @@ class Client:
             ServerError: there is no service, or it refuses.
         """
         return models_in(document_of(self.url, self._transport.send("GET", "/models")), self.url)
+
+    @overload
+    def detect(
+        self, image: NDArray[np.uint8] | pillow.Image | torch.Tensor, score: float | None = ..., **how: Unpack[Asked]
+    ) -> Detections: ...
+
+    @overload
+    def detect(
+        self, image: str | os.PathLike[str], score: float | None = ..., **how: Unpack[Asked]
+    ) -> Detections | list[Detections]: ...
+
+    @overload
+    def detect(
+        self, image: list[Any] | tuple[Any, ...] | Iterator[Any], score: float | None = ..., **how: Unpack[Asked]
+    ) -> list[Detections]: ...
 
     def detect(
         self,

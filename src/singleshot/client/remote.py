@@ -14,8 +14,8 @@ from singleshot.client.in_order import in_order
 from singleshot.errors import ConfigError, ImageError, ServerError
 from singleshot.images.read import MAX_PIXELS, image_bytes
 from singleshot.prediction.frames import Failure, Prediction, Result
-from singleshot.prediction.inputs import as_iterable, is_one
-from singleshot.prediction.pipeline import StageTimes, load_frame
+from singleshot.prediction.inputs import as_iterable, is_one, load_frame
+from singleshot.prediction.pipeline import StageTimes
 from singleshot.prediction.settings import class_ids_of
 from singleshot.prediction.views import ViewPlan
 

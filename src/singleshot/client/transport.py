@@ -26,7 +26,7 @@ LONGEST_WAIT_S = 60.0
 MAX_ANSWER_BYTES = 2**26
 
 
-class Answer(NamedTuple):
+class Reply(NamedTuple):
     """What a service answered.
 
     Attributes:
@@ -81,7 +81,7 @@ class Transport:
         body: bytes | None = None,
         headers: Mapping[str, str] | None = None,
         retries: int | None = None,
-    ) -> Answer:
+    ) -> Reply:
         """Send a request, again where the service is busy or away, and return its answer, whatever the status.
 
         Args:
@@ -119,7 +119,7 @@ class Transport:
         for connection in idle:
             connection.close()
 
-    def _exchange(self, method: str, target: str, body: bytes | None, headers: Mapping[str, str]) -> Answer:
+    def _exchange(self, method: str, target: str, body: bytes | None, headers: Mapping[str, str]) -> Reply:
         """One try. A kept connection that the service has closed by now costs none."""
         with self._lock:
             kept = self._idle.pop() if self._idle else None
@@ -137,7 +137,7 @@ class Transport:
         target: str,
         body: bytes | None,
         headers: Mapping[str, str],
-    ) -> Answer:
+    ) -> Reply:
         keep = False
         try:
             with suppress(BrokenPipeError, ConnectionResetError):  # a refusal may come before the body is through
@@ -147,7 +147,7 @@ class Transport:
             if data is None:
                 raise ServerError(f"{self._shown}: the answer is longer than {MAX_ANSWER_BYTES:,} bytes")
             keep = not response.will_close and response.isclosed()
-            return Answer(response.status, {name.lower(): value for name, value in response.getheaders()}, data)
+            return Reply(response.status, {name.lower(): value for name, value in response.getheaders()}, data)
         finally:
             if keep:
                 with self._lock:
@@ -163,7 +163,7 @@ class Transport:
         if isinstance(error, ServerError):
             return error
         if isinstance(error, TimeoutError):
-            return ServerError(f"{self._shown}: no answer in {self.timeout_s:g} s: raise `timeout_s`, or ask later")
+            return ServerError(f"{self._shown}: no answer in {self.timeout_s:g} s: ask later, or wait longer")
         why = getattr(error, "strerror", None) or str(error) or type(error).__name__
         return ServerError(f"{self._shown}: cannot be reached: {why}: is 'singleshot serve' running there?")
 
@@ -190,9 +190,9 @@ def _body_of(response: http.client.HTTPResponse) -> bytes | None:
     """The body of an answer; ``None`` where it is too long."""
     if response.length is None:  # sent in chunks
         data = response.read(MAX_ANSWER_BYTES + 1)
-    else:  # all of it: asked for a number of bytes, `read` would not tell that it ended too soon
-        data = response.read() if response.length <= MAX_ANSWER_BYTES else None
-    return data if data is not None and len(data) <= MAX_ANSWER_BYTES else None
+        return data if len(data) <= MAX_ANSWER_BYTES else None
+    # All of it: asked for a number of bytes, `read` would not tell that it ended too soon.
+    return response.read() if response.length <= MAX_ANSWER_BYTES else None
 
 
 def _retry_after_s(value: str) -> float:

@@ -176,6 +176,13 @@ class Batcher:
         """Images that are accepted and not computed yet."""
         return len(self._waiting) + self._preparing + len(self._ready)
 
+    def is_full(self) -> bool:
+        """Whether not one more image has a place."""
+        with self._change:
+            if self.queued >= self._options.queue:
+                self._drop_what_is_over()
+            return self.queued >= self._options.queue
+
     def close(self, timeout: float | None = None) -> None:
         """Take nothing more, finish what was accepted, and end the threads.
 
@@ -193,8 +200,9 @@ class Batcher:
     def _predictor(self, thresholds: Thresholds) -> Predictor:
         options = self._options
         score = options.score if thresholds.score is None else thresholds.score
+        asked: dict[str, Any] = {} if score is None else {"score": score}  # without: the model's own
         return self.detector.predictor(
-            **({} if score is None else {"score": score}),
+            **asked,
             nms_iou=thresholds.nms_iou,
             classes=thresholds.classes,
             max_detections=thresholds.max_detections,

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import reprlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, NoReturn
 
@@ -27,7 +27,9 @@ VERSION = "1"
 MAX_JSON_BYTES = 2**24
 """Python's objects take up to 25 times the memory of the JSON that they are read from."""
 
-READERS = {"image": ("UINT8", read_pixels), "file": ("BYTES", read_files)}
+_Read = Callable[[Sequence[int], Any, memoryview | None], Sequence[Picture]]
+
+READERS: Mapping[str, tuple[str, _Read]] = {"image": ("UINT8", read_pixels), "file": ("BYTES", read_files)}
 _SHAPES = {
     "image": [-1, -1, -1, 3],
     "file": [-1],
@@ -115,9 +117,7 @@ def read_infer(body: bytes, header_length: str | None = None, *, max_images: int
     head, binary = _split_body(body, header_length)
     request = _object(_parsed(head), "the request")
     parameters = _parameters(request)
-    pictures = _pictures(request.get("inputs"), binary)
-    if len(pictures) > max_images:
-        raise ConfigError(f"{len(pictures):,} pictures in one request are over the limit of {max_images:,}: send fewer")
+    pictures = _pictures(request.get("inputs"), binary, max_images)
     return InferRequest(
         pictures,
         _outputs(request.get("outputs"), parameters.get("binary_data_output", False)),
@@ -197,7 +197,7 @@ def _parameters(request: Mapping[str, Any]) -> Mapping[str, Any]:
     return parameters
 
 
-def _pictures(inputs: Any, binary: memoryview | None) -> Sequence[Picture]:
+def _pictures(inputs: Any, binary: memoryview | None, max_images: int) -> Sequence[Picture]:
     if not isinstance(inputs, list) or len(inputs) != 1:
         raise ConfigError("`inputs` is a list of one tensor: 'image' or 'file'")
     tensor = _object(inputs[0], "an input")
@@ -208,6 +208,8 @@ def _pictures(inputs: Any, binary: memoryview | None) -> Sequence[Picture]:
     if datatype != wanted:
         raise ConfigError(f"input '{name}' is of datatype {wanted}, not {shortened(datatype)}")
     shape = read_shape(tensor.get("shape"), name)
+    if shape[0] > max_images:
+        raise ConfigError(f"{shape[0]:,} pictures in one request are over the limit of {max_images:,}: send fewer")
     return read(shape, tensor.get("data"), _raw(tensor, name, binary))
 
 

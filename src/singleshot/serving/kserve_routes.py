@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from time import monotonic
 from typing import Any
 
 from fastapi import APIRouter, Request
@@ -23,6 +25,7 @@ from singleshot.serving.kserve import (
     server_metadata,
     write_infer,
 )
+from singleshot.serving.openapi import INFER, KSERVE_PROBLEMS
 from singleshot.serving.problems import HttpProblem
 from singleshot.serving.requests import class_choice, held, read_body
 from singleshot.serving.service import Service
@@ -31,10 +34,14 @@ from singleshot.serving.tensors import padded
 _THREAD_BYTES = 2**18
 """Larger bodies are parsed in a thread: the others' deadlines do not wait for it."""
 
+_PARSED_AT_ONCE = 2
+"""Of such bodies; each may take the memory of `kserve.MAX_JSON_BYTES` as Python's objects."""
+
 
 def kserve_routes(service: Service) -> APIRouter:
     """The routes under ``/v2``."""
-    router = APIRouter(prefix="/v2", tags=["KServe V2"])
+    parsing = asyncio.Semaphore(_PARSED_AT_ONCE)
+    router = APIRouter(prefix="/v2", tags=["KServe V2"], responses=KSERVE_PROBLEMS)
 
     @router.get("", summary="The service")
     async def server() -> dict[str, Any]:
@@ -51,56 +58,47 @@ def kserve_routes(service: Service) -> APIRouter:
 
     @router.get("/models/{model}", summary="Inputs and outputs of a model")
     @router.get("/models/{model}/versions/{version}", include_in_schema=False)
-    async def metadata(model: str, version: str = VERSION) -> dict[str, Any]:
-        _check_version(version)
+    async def metadata(request: Request, model: str) -> dict[str, Any]:
+        _check_version(request)
         return model_metadata(service.model(model).name)
 
     @router.get("/models/{model}/ready", summary="Whether a model takes requests")
     @router.get("/models/{model}/versions/{version}/ready", include_in_schema=False)
-    async def model_ready(model: str, version: str = VERSION) -> dict[str, Any]:
-        _check_version(version)
+    async def model_ready(request: Request, model: str) -> dict[str, Any]:
+        _check_version(request)
         return {"name": service.model(model).name, "ready": True}
 
-    @router.post("/models/{model}/infer", summary="Detect objects", openapi_extra=_INFER)
+    @router.post("/models/{model}/infer", summary="Detect objects", openapi_extra=INFER)
     @router.post("/models/{model}/versions/{version}/infer", include_in_schema=False)
-    async def infer(request: Request, model: str, version: str = VERSION) -> Response:
-        _check_version(version)
-        return await _infer(service, request, model)
+    async def infer(request: Request, model: str) -> Response:
+        _check_version(request)
+        return await _infer(service, request, model, parsing)
 
     return router
 
 
-_INFER: dict[str, Any] = {
-    "requestBody": {
-        "required": True,
-        "content": {
-            "application/json": {"schema": {"type": "object", "required": ["inputs"]}},
-            "application/octet-stream": {"schema": {"type": "string", "format": "binary"}},
-        },
-    },
-    "parameters": [
-        {
-            "name": HEADER_LENGTH,
-            "in": "header",
-            "required": False,
-            "description": "Bytes of the JSON, where binary tensors follow it.",
-            "schema": {"type": "integer", "minimum": 1},
-        }
-    ],
-}
+def _check_version(request: Request) -> None:
+    """Refuse a version in the path that there is not.
 
-
-def _check_version(version: str) -> None:
+    Raises:
+        HttpProblem: 404.
+    """
+    version = request.path_params.get("version", VERSION)
     if version != VERSION:
         raise HttpProblem(404, f"no version '{version}': a model has the version '{VERSION}'")
 
 
-async def _infer(service: Service, request: Request, model: str) -> Response:
+async def _infer(service: Service, request: Request, model: str, parsing: asyncio.Semaphore) -> Response:
     deadline = service.deadline(request)
     service.check_room(model)
     with held(service) as own:
         body = await read_body(request, service, own, deadline)
-        wanted, pictures = await _read(body, request.headers.get(HEADER_LENGTH), service)
+        header_length = request.headers.get(HEADER_LENGTH)
+        if len(body) < _THREAD_BYTES:
+            wanted, pictures = _read(body, header_length, service)
+        else:
+            async with _in_time(parsing, deadline):
+                wanted, pictures = await asyncio.to_thread(_read, body, header_length, service)
         del body
         if wanted.timeout_s is not None:
             deadline = min(deadline, request.scope["singleshot_start"] + wanted.timeout_s)
@@ -119,17 +117,37 @@ async def _infer(service: Service, request: Request, model: str) -> Response:
     )
 
 
-async def _read(body: bytes, header_length: str | None, service: Service) -> tuple[InferRequest, list[Picture]]:
+@asynccontextmanager
+async def _in_time(parsing: asyncio.Semaphore, deadline: float) -> AsyncIterator[None]:
+    """Waits for its turn, no longer than until the deadline.
+
+    Raises:
+        HttpProblem: 504.
+    """
     try:
-        if len(body) < _THREAD_BYTES:
-            return _read_now(body, header_length, service)
-        return await asyncio.to_thread(_read_now, body, header_length, service)
+        async with asyncio.timeout(max(0.0, deadline - monotonic())):
+            await parsing.acquire()
+    except TimeoutError:
+        raise HttpProblem(504, "the deadline passed") from None
+    try:
+        yield
+    finally:
+        parsing.release()
+
+
+def _read(body: bytes, header_length: str | None, service: Service) -> tuple[InferRequest, list[Picture]]:
+    """A request, and its pictures, whose sizes are checked; nothing is decoded.
+
+    Raises:
+        HttpProblem: 400.
+    """
+    try:
+        return _checked(body, header_length, service)
     except (ConfigError, ImageError) as error:
         raise HttpProblem(400, str(error)) from None
 
 
-def _read_now(body: bytes, header_length: str | None, service: Service) -> tuple[InferRequest, list[Picture]]:
-    """A request, and its pictures, whose sizes are checked; nothing is decoded."""
+def _checked(body: bytes, header_length: str | None, service: Service) -> tuple[InferRequest, list[Picture]]:
     options = service.options
     wanted = read_infer(body, header_length, max_images=options.max_images)
     pictures: list[Picture] = []

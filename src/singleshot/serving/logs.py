@@ -36,7 +36,8 @@ def start_logging() -> None:
     """Write what the service logs, and what its server warns of, to standard error."""
     handler = logging.StreamHandler()
     handler.setFormatter(JsonLines())
-    for name, level in ((LOGGER, logging.INFO), ("singleshot", logging.WARNING), ("uvicorn", logging.WARNING)):
+    levels = {LOGGER: logging.INFO, "singleshot": logging.WARNING, "uvicorn": logging.WARNING}
+    for name, level in (levels | {"python_multipart": logging.ERROR}).items():
         logger = logging.getLogger(name)
         logger.handlers, logger.propagate = [handler], False
         logger.setLevel(level)

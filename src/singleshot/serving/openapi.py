@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from singleshot.serving.kserve import HEADER_LENGTH
+
 _PROBLEM = {
     "type": "object",
     "required": ["error"],
@@ -35,6 +37,18 @@ _WHY = {
 
 PROBLEMS: dict[int | str, dict[str, Any]] = {
     code: {"description": why, "content": {"application/json": {"schema": _PROBLEM}}} for code, why in _WHY.items()
+}
+
+KSERVE_PROBLEMS: dict[int | str, dict[str, Any]] = {
+    code: {
+        "description": why,
+        "content": {
+            "application/json": {
+                "schema": {"type": "object", "required": ["error"], "properties": {"error": {"type": "string"}}}
+            }
+        },
+    }
+    for code, why in _WHY.items()
 }
 
 _BINARY = {"schema": {"type": "string", "format": "binary"}}
@@ -125,4 +139,44 @@ DETECT: dict[str, Any] = {
             "content": {"application/json": {"schema": _ANSWER}, "image/jpeg": _BINARY},
         }
     },
+}
+
+_TENSOR = {
+    "type": "object",
+    "required": ["name", "datatype", "shape"],
+    "properties": {
+        "name": {"enum": ["image", "file"]},
+        "datatype": {"enum": ["UINT8", "BYTES"]},
+        "shape": {"type": "array", "minItems": 1, "maxItems": 4, "items": {"type": "integer", "minimum": 0}},
+        "data": {"type": "array"},
+        "parameters": {"type": "object", "properties": {"binary_data_size": {"type": "integer", "minimum": 0}}},
+    },
+}
+
+_INFER_JSON = {
+    "type": "object",
+    "required": ["inputs"],
+    "properties": {
+        "id": {"type": "string", "maxLength": 1000},
+        "inputs": {"type": "array", "minItems": 1, "maxItems": 1, "items": _TENSOR},
+        "outputs": {"type": "array", "items": {"type": "object", "required": ["name"]}},
+        "parameters": {"type": "object"},
+    },
+}
+
+INFER: dict[str, Any] = {
+    "requestBody": {
+        "required": True,
+        "content": {"application/json": {"schema": _INFER_JSON}, "application/octet-stream": _BINARY},
+    },
+    "parameters": [
+        {
+            "name": HEADER_LENGTH,
+            "in": "header",
+            "required": False,
+            "description": "Bytes of the JSON, where binary tensors follow it.",
+            "schema": {"type": "integer", "minimum": 1},
+        },
+        *DETECT["parameters"],
+    ],
 }

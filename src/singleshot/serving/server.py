@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import logging
 import signal
 import socket
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType
+from typing import Any
 
 import uvicorn
 from fastapi import FastAPI
 
 from singleshot.errors import ConfigError
+from singleshot.images.read import quiet_decoders
 from singleshot.serving.connections import TimedConnection
 from singleshot.serving.logs import LOGGER, log_event
 from singleshot.serving.options import ServeOptions
@@ -36,17 +39,27 @@ def listen(options: ServeOptions) -> socket.socket:
     Raises:
         ConfigError: the address is taken, or not this machine's.
     """
+    own: socket.socket | None = None
     try:
         family = socket.getaddrinfo(options.host, options.port, type=socket.SOCK_STREAM)[0][0]
         own = socket.socket(family)
         own.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         own.bind((options.host, options.port))
     except OSError as error:
+        if own is not None:
+            own.close()
         reason = error.strerror or str(error)
-        raise ConfigError(f"`host={options.host}`, `port={options.port}`: {reason}") from None
+        other = "port" if error.errno in (errno.EADDRINUSE, errno.EACCES) else "host"
+        raise ConfigError(f"`host={options.host}`, `port={options.port}`: {reason}: choose another `{other}`") from None
     own.listen(2048)
     own.setblocking(False)
     return own
+
+
+def warn_if_open(options: ServeOptions, address: str) -> None:
+    """Log that others may use the service, where that is so."""
+    if not options.is_local and options.token is None:
+        _log.warning("whoever reaches %s may use this service: it has no token", address)
 
 
 class GracefulServer(uvicorn.Server):
@@ -98,10 +111,28 @@ class GracefulServer(uvicorn.Server):
         """Take no new connection, answer what came, tell clients that stay to go, then end."""
         log_event("stopping", signals=[signal.Signals(number).name for number in self.signals])
         self._service.is_draining = True
+        waiting = [connection for listener in sockets or [] for connection in _accept_all(listener)]
         for server in self.servers:
             server.close()
+        loop = asyncio.get_running_loop()
+        for connection in waiting:
+            await loop.connect_accepted_socket(self._protocol, connection)
         await asyncio.sleep(_LINGER_S)
         await super().shutdown(sockets)
+
+    def _protocol(self) -> asyncio.Protocol:
+        kind: Any = self.config.http_protocol_class
+        made: asyncio.Protocol = kind(config=self.config, server_state=self.server_state, app_state=self.lifespan.state)
+        return made
+
+
+def _accept_all(listener: socket.socket) -> Iterator[socket.socket]:
+    """Connections that the system took for us, and would reset when nobody listens any more."""
+    with suppress(OSError):
+        while True:
+            connection, _ = listener.accept()
+            connection.setblocking(False)
+            yield connection
 
 
 def run_server(
@@ -129,10 +160,10 @@ def run_server(
             repository.watch(options.watch)
         if on_start is not None:
             on_start(address)
-        if not options.is_local and options.token is None:
-            _log.warning("whoever reaches %s may use this service: it has no token", address)
+        warn_if_open(options, address)
         log_event("started", address=address, models=[served.name for served in repository])
-        server.run(sockets=[listener])
+        with quiet_decoders():
+            server.run(sockets=[listener])
     finally:
         sys.setswitchinterval(before)
         if not server.force_exit:

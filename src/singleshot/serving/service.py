@@ -76,7 +76,7 @@ class Service:
             HttpProblem: 404, 503.
         """
         batcher = self.model(name).batcher
-        if batcher.queued >= self.options.queue:
+        if batcher.is_full():
             raise _busy(QueueFull(batcher.pace.expected(batcher.queued)))
 
     async def detect(

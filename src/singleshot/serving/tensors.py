@@ -88,29 +88,25 @@ def read_files(shape: Sequence[int], data: Any, raw: memoryview | None) -> list[
     """
     if len(shape) > 2 or shape[1:] not in ((), (1,)):
         raise ConfigError(f"input 'file': the shape is [N], not {list(shape)}")
-    files = _decoded(data) if raw is None else _split(raw)
-    if len(files) != shape[0]:
-        raise ConfigError(f"input 'file': the shape {list(shape)} wants {shape[0]:,} files, not {len(files):,}")
-    return files
+    return _decoded(data, shape[0]) if raw is None else _split(raw, shape[0])
 
 
-def _decoded(data: Any) -> list[bytes]:
-    texts = list(chain.from_iterable(data)) if _is_nested(data) else data
+def _decoded(data: Any, count: int) -> list[bytes]:
+    is_nested = isinstance(data, list) and all(isinstance(row, list) and len(row) == 1 for row in data)
+    texts = list(chain.from_iterable(data)) if is_nested else data
     if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
         raise ConfigError("input 'file': `data` is a list of image files in base64")
+    _check_count(len(texts), count)
     try:
         return [base64.b64decode(text, validate=True) for text in texts]
     except (binascii.Error, ValueError):
         raise ConfigError("input 'file': `data` is not base64: or send the files as a binary tensor") from None
 
 
-def _is_nested(data: Any) -> bool:
-    return isinstance(data, list) and all(isinstance(row, list) and len(row) == 1 for row in data)
-
-
-def _split(raw: memoryview) -> list[bytes]:
-    files, at = [], 0
-    while at < len(raw):
+def _split(raw: memoryview, count: int) -> list[bytes]:
+    files: list[bytes] = []
+    at = 0
+    while at < len(raw) and len(files) < count:
         begin = at + _LENGTH_BYTES
         if begin > len(raw):
             raise ConfigError("input 'file': the tensor ends within a length")
@@ -119,7 +115,15 @@ def _split(raw: memoryview) -> list[bytes]:
         if at > len(raw):
             raise ConfigError(f"input 'file': a file of {length:,} bytes is cut off after {len(raw) - begin:,}")
         files.append(bytes(raw[begin:at]))
+    _check_count(len(files), count)
+    if at < len(raw):
+        raise ConfigError(f"input 'file': {len(raw) - at:,} bytes follow the last of {count:,} files")
     return files
+
+
+def _check_count(have: int, wanted: int) -> None:
+    if have != wanted:
+        raise ConfigError(f"input 'file': the shape wants {wanted:,} files, not {have:,}")
 
 
 def padded(found: Sequence[Detections]) -> PaddedArrays:
