@@ -6,8 +6,10 @@ import json
 import os
 import pickle
 import shutil
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -31,7 +33,7 @@ from singleshot.training.config import TrainConfig
 from singleshot.training.start import _source_file
 from singleshot.weights.file import read_spec, read_state
 
-pytest.importorskip("onnx")
+onnx = pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")
 
 SCORE = 0.3
@@ -320,3 +322,33 @@ def test_what_is_changed_after_the_look_is_an_error(folder: Path, tmp_path: Path
     path.write_bytes(b"\x08\x08\x12\x00")
     with pytest.raises(WeightsError, match=r"pictures.onnx: cannot be run: .*export it again"):
         model.predict(noise())
+
+
+def swapped_channels(graph: Any) -> None:
+    first = next(one for one in graph.initializer if len(one.dims) == 4 and one.dims[1] == 3)
+    first.dims[:] = [first.dims[1], first.dims[0], *first.dims[2:]]
+
+
+def boxes_without_numbers(graph: Any) -> None:
+    for node in graph.node:
+        node.output[:] = ["true" if name == "boxes" else name for name in node.output]
+    graph.initializer.append(onnx.numpy_helper.from_array(np.float32("nan"), "nan"))
+    graph.node.append(onnx.helper.make_node("Mul", ["true", "nan"], ["boxes"]))
+
+
+@pytest.mark.parametrize(
+    ("name", "damage", "message"),
+    [
+        ("raw.onnx", swapped_channels, r"raw.onnx: cannot be run: .*damaged or foreign: export it again"),
+        ("decoded.onnx", boxes_without_numbers, r"decoded.onnx: gives boxes that are not finite: it is damaged"),
+    ],
+)
+def test_a_graph_that_is_wrong_when_it_runs_is_an_error(
+    name: str, damage: Callable[[Any], None], message: str, folder: Path, tmp_path: Path
+) -> None:
+    model = onnx.load(folder / name)
+    assert model.metadata_props.pop().key == "singleshot_sha256"
+    damage(model.graph)
+    onnx.save(model, tmp_path / name)
+    with pytest.raises(WeightsError, match=message):
+        load(tmp_path / name).predict(noise())

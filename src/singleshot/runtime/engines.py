@@ -16,7 +16,7 @@ from singleshot.kernels import prepare
 from singleshot.models.config import ModelSpec
 from singleshot.runtime.base import Engine
 from singleshot.runtime.choose import choose_plan, refuse_int8
-from singleshot.runtime.exported import open_file
+from singleshot.runtime.exported import FileEngine, open_file
 from singleshot.runtime.registry import AUTO, RUNTIMES, Plan, Wish
 from singleshot.runtime.source import Source, StoredNetwork
 
@@ -168,6 +168,8 @@ def build_engine(source: Source, plan: Plan) -> Engine:
     Raises:
         WeightsError: the weights, or the int8 file, cannot be read or converted.
     """
-    if source.file is None or (source.file.info.level == "raw" and plan.runtime in source.file.backends):
+    file = source.file
+    if file is None:
         return RUNTIMES.get(plan.runtime).open(source, plan)
-    return open_file(source.file)
+    is_package = file.info.level == "raw" and plan.runtime in file.backends
+    return FileEngine(RUNTIMES.get(plan.runtime).open(source, plan) if is_package else open_file(file), file)

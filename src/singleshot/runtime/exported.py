@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from time import perf_counter
 from typing import Any, cast
 
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from singleshot.core.once import ForkSafeLock
 from singleshot.core.postprocess import HeadGeometry, Heads, PaddedArrays
 from singleshot.core.settings import ALL_DETECTIONS, PostprocessConfig, PreprocessConfig
-from singleshot.errors import ConfigError, SingleshotError
+from singleshot.errors import ConfigError, SingleshotError, WeightsError
 from singleshot.export.decoded import as_heads, geometry_of_decoded, settings_of_decoded
 from singleshot.export.readers import ExportedFile, FileRun, unreadable
 from singleshot.images.preprocess import preprocess_image
@@ -24,6 +24,37 @@ from singleshot.runtime.postprocess import FirstFitting, Rows, by_settings, choo
 Pictures = Sequence[NDArray[np.uint8]]
 
 _log = logging.getLogger(__name__)
+
+
+class FileEngine:
+    """An engine of an exported file: what its runtime raises, and boxes that are no numbers, are the file's mistakes.
+
+    Args:
+        engine: of whatever runs the file.
+        file: the file.
+    """
+
+    def __init__(self, engine: Engine, file: ExportedFile) -> None:
+        self.name, self.device, self.parallel = engine.name, engine.device, engine.parallel
+        self.takes_pictures = getattr(engine, "takes_pictures", False)
+        self._engine = engine
+        self._file = file
+
+    def predict(self, batch: NDArray[np.float32], settings: Settings) -> TimedDetections:
+        """As `Engine`.
+
+        Raises:
+            WeightsError: the file cannot be run, or gives no boxes.
+        """
+        try:
+            result = self._engine.predict(batch, settings)
+        except SingleshotError:
+            raise
+        except Exception as error:  # runtimes' errors have no base of their own
+            raise unreadable(self._file.path, error) from error
+        if not np.isfinite(result.found.boxes_xyxy).all():
+            raise WeightsError(f"{self._file.path}: gives boxes that are not finite: it is damaged: export it again")
+        return result
 
 
 class BatchEngine:
@@ -51,7 +82,7 @@ class BatchEngine:
         """Detect in a batch ``[B, 3, H, W]``; may be called from several threads, which wait for each other."""
         start = perf_counter()
         with self._lock:
-            found = _called(self._file, lambda: self._run(batch, {}))
+            found = self._run(batch, {})
         middle = perf_counter()
         heads: Heads = [np.ascontiguousarray(part, dtype=np.float32) for part in found]
         if not self._is_raw:
@@ -126,7 +157,7 @@ class PictureEngine:
         for _, places in _by_size(batch, self._file):
             parts = self._stacked([batch[place] for place in places])
             with self._lock:
-                outputs = _called(self._file, lambda: self._run(parts, thresholds))  # noqa: B023
+                outputs = self._run(parts, thresholds)
             if settings.max_detections == ALL_DETECTIONS and (outputs[3] >= most).any():
                 self._tell_full(most)
             for row, place in enumerate(places):
@@ -216,16 +247,6 @@ def engine_name(file: ExportedFile) -> str:
     if file.opened is not None and not len(file.anchors_cxcywh):
         return f"{file.kind} {file.spec.name}"
     return f"{file.kind} {file.info.level} {file.info.precision}"
-
-
-def _called(file: ExportedFile, run: Callable[[], Sequence[NDArray[Any]]]) -> Sequence[NDArray[Any]]:
-    """Outputs of a file; what its runtime raises is a `WeightsError`."""
-    try:
-        return run()
-    except SingleshotError:
-        raise
-    except Exception as error:  # runtimes' errors have no base of their own
-        raise unreadable(file.path, error) from error
 
 
 def _rows_of(pictures: Pictures, rows: Rows) -> Pictures:
