@@ -202,7 +202,7 @@ def _with_model(detector: Detector, evidence: Evidence, where: Path) -> Iterator
 
     yield from map(from_problem, evidence.unreadable)
     yield from label_suspects(evidence)
-    yield from detector_faults(evidence, where)
+    yield from detector_faults(evidence, where, detector.spec.default_score)
     yield from uncovered_objects(detector, evidence, where)
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from singleshot.core.wording import counted
-from singleshot.detector import SCORE_THRESHOLD, Detector
+from singleshot.detector import Detector
 from singleshot.doctor.evidence import Evidence
 from singleshot.doctor.findings import Finding, Place, finding, place_of
 from singleshot.doctor.suspects import (
@@ -78,12 +78,13 @@ def _unlabelled(evidence: Evidence) -> Iterator[Finding]:
         yield finding("unlabelled-image", message, sample.image_path, (shown,), float(found.scores[rows].max()))
 
 
-def detector_faults(evidence: Evidence, where: Path) -> Iterator[Finding]:
+def detector_faults(evidence: Evidence, where: Path, usual_score: float) -> Iterator[Finding]:
     """Which classes the detector confuses, which sizes it misses, and which scores suit it.
 
     Args:
         evidence: of all images that are measured on.
         where: the data set.
+        usual_score: least confidence of a detection where nobody asks for one.
     """
     truth, found, names = evidence.truth, evidence.detections, evidence.classes.names
     metrics = evaluate_detections(truth, found, len(names), coco=False)
@@ -93,7 +94,7 @@ def detector_faults(evidence: Evidence, where: Path) -> Iterator[Finding]:
         yield finding("low-ap", sentence, where)
     yield from _confused(metrics, names, where)
     yield from _missed_sizes(evidence, metrics, where)
-    yield from _thresholds(metrics, names, where)
+    yield from _thresholds(metrics, names, where, usual_score)
 
 
 def _confused(metrics: DetectionMetrics, names: Sequence[str], where: Path) -> Iterator[Finding]:
@@ -121,12 +122,12 @@ def _missed_sizes(evidence: Evidence, metrics: DetectionMetrics, where: Path) ->
             )
 
 
-def _thresholds(metrics: DetectionMetrics, names: Sequence[str], where: Path) -> Iterator[Finding]:
+def _thresholds(metrics: DetectionMetrics, names: Sequence[str], where: Path, usual_score: float) -> Iterator[Finding]:
     if not metrics.best_f1 > 0:
         return
     common = metrics.best_threshold
-    if abs(common - SCORE_THRESHOLD) >= THRESHOLD_GAIN:
-        message = f"all classes: {common:.2f} gives the best mean F1 ({metrics.best_f1:.2f}), not {SCORE_THRESHOLD:g}"
+    if abs(common - usual_score) >= THRESHOLD_GAIN:
+        message = f"all classes: {common:.2f} gives the best mean F1 ({metrics.best_f1:.2f}), not {usual_score:g}"
         yield finding("threshold", message, where)
     for name, point, curve in zip(names, metrics.points, metrics.curves, strict=True):
         kept = int((curve.scores >= common).sum())
