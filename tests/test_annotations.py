@@ -27,7 +27,7 @@ def modules() -> Iterator[str]:
 
 def functions(module: Any) -> Iterator[tuple[str, Callable[..., Any]]]:
     """Public functions of a module, and public methods of its public classes."""
-    for name, value in vars(module).items():
+    for name, value in list(vars(module).items()):  # a lazy name is kept when it is looked at
         if name.startswith("_") or getattr(value, "__module__", None) != module.__name__:
             continue
         if inspect.isfunction(value):
