@@ -387,6 +387,7 @@ DESKS = {
     "augmentation.md": Desk(augmenting, augmented, parsed={"singleshot train": AS_README}, settings=augment_settings),
     "serve.md": Desk(
         check=lambda names, printed: names["app"].state.service.repository.close(),
+        shortened=(('create_app({"coco": "coco"}', "create_app({}"),),
         parsed={"singleshot serve": "runs until it is ended: tests/serving"},
         extras=("fastapi", "uvicorn", "python_multipart"),
     ),
