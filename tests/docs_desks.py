@@ -447,7 +447,10 @@ DESKS = {
     "serve.md": Desk(
         service,
         served,
-        shortened=(('Client("http://127.0.0.1:8000")', "Client(url)"),),
+        shortened=(
+            ('Client("http://127.0.0.1:8000")', "Client(url)"),
+            ('create_app({"coco": "coco"}', "create_app({}"),
+        ),
         parsed={
             "singleshot serve": "runs until it is ended: tests/serving",
             "singleshot predict": "asks a service: tests/client/test_remote.py",
