@@ -109,7 +109,7 @@ def collect(whole: DetectionDataset, parts: dict[str, DetectionDataset]) -> Coll
     splits, in_split = _membership(parts, place)
     return Collection(
         whole,
-        tuple(os.path.relpath(path, root) for path in paths),
+        tuple(_below(path, root) for path in paths),
         truth,
         np.searchsorted(truth.image_index, np.arange(len(paths) + 1)),
         np.digitize(sides.prod(axis=1), (SMALL_AREA, MEDIUM_AREA)),
@@ -159,6 +159,12 @@ def chosen(
         text = wanted.text.casefold()
         keep &= np.fromiter((text in name.casefold() for name in collection.names), dtype=bool, count=images)
     return keep
+
+
+def _below(path: Path, root: Path) -> str:
+    """The path below a folder; of 100,000 images ``relpath`` alone would take seconds."""
+    text, start = str(path), f"{root}{os.sep}"
+    return text[len(start) :] if text.startswith(start) else os.path.relpath(text, root)
 
 
 def _by_image(
