@@ -40,7 +40,7 @@ def finding_sections(
     sections = [Section("Overview", blocks)]
     for severity, kind, title, remedy, own in kinds:
         rows = [[item.where, item.message] for item in own[:MOST_ROWS]]
-        more = f"The first {MOST_ROWS} of {len(own)}; --json FILE has all." if len(own) > MOST_ROWS else ""
+        more = f"The first {MOST_ROWS} of {len(own)}; the JSON has all." if len(own) > MOST_ROWS else ""
         parts: list[Block] = [Text(f"{remedy}.")]
         figures = _figures(own)
         if figures:
