@@ -127,7 +127,7 @@ _add(
     "missed-size",
     "note",
     "sizes of objects that are mostly missed",
-    "small objects need a larger `size`, or tiles: `tile=auto`; large ones coarser default boxes",
+    "small objects need a larger `size`, or tiles: `tile='auto'`; large ones coarser default boxes",
 )
 _add("threshold", "note", "score thresholds with the best F1", "give the detector this `score` in `predict`")
 
