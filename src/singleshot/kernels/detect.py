@@ -49,7 +49,11 @@ class CompiledForm(NamedTuple):
 
     geometry: HeadGeometry
     threads: int = 1
-    orders_ties = True
+
+    @property
+    def orders_ties(self) -> bool:
+        """It does."""
+        return True
 
     def fits(self, settings: PostprocessConfig) -> bool:
         """As the function."""

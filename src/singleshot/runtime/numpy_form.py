@@ -24,7 +24,11 @@ class NumpyForm(NamedTuple):
     """
 
     geometry: HeadGeometry
-    orders_ties = True
+
+    @property
+    def orders_ties(self) -> bool:
+        """It does."""
+        return True
 
     def fits(self, settings: PostprocessConfig) -> bool:
         """All but soft-NMS and what other packages add."""

@@ -27,7 +27,11 @@ class TorchForm(NamedTuple):
     """
 
     geometry: HeadGeometry
-    orders_ties = True
+
+    @property
+    def orders_ties(self) -> bool:
+        """It does."""
+        return True
 
     def fits(self, settings: PostprocessConfig) -> bool:
         """Always."""
