@@ -33,13 +33,15 @@ def finding_sections(
         head: what was looked at.
     """
     kinds = list(kinds)
-    overview = [[severity, kind, title, len(own), remedy] for severity, kind, title, remedy, own in kinds]
+    overview: list[list[str | int | float | None]] = [
+        [severity, kind, title, len(own), remedy] for severity, kind, title, remedy, own in kinds
+    ]
     blocks: list[Block] = [Text("\n\n".join(head))]
     if overview:
         blocks.append(Table(["severity", "kind", "what", "findings", "remedy"], overview))
     sections = [Section("Overview", blocks)]
     for severity, kind, title, remedy, own in kinds:
-        rows = [[item.where, item.message] for item in own[:MOST_ROWS]]
+        rows: list[list[str | int | float | None]] = [[item.where, item.message] for item in own[:MOST_ROWS]]
         more = f"The first {MOST_ROWS} of {len(own)}; the JSON has all." if len(own) > MOST_ROWS else ""
         parts: list[Block] = [Text(f"{remedy}.")]
         figures = _figures(own)
@@ -52,7 +54,7 @@ def finding_sections(
 
 
 def _figures(findings: Sequence[Finding]) -> list[Figure]:
-    figures = []
+    figures: list[Figure] = []
     for item in findings:
         for place in item.places:
             if len(figures) >= MOST_PICTURES:
@@ -74,7 +76,7 @@ def draw_place(place: Place) -> NDArray[np.uint8] | None:
     part = pixels[top:bottom, left:right]
     scale = SIDE_PX / max(part.shape[:2])
     kind = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
-    part = cv2.resize(part, None, fx=scale, fy=scale, interpolation=kind).astype(np.uint8)
+    part = np.asarray(cv2.resize(part, None, fx=scale, fy=scale, interpolation=kind), dtype=np.uint8)
     drawn = (boxes - [left, top, left, top]) * scale
     for index, (box, text) in enumerate(zip(drawn, place.labels, strict=True)):
         draw_box(part, box, COLOURS[index % len(COLOURS)], dashed=index > 0)

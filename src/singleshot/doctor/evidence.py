@@ -157,7 +157,7 @@ class _Judge:
             shares, objectness = self._speak(output, torch.from_numpy(labelled_xyxy * scale).to(self.device))
         rows = int(found.counts[0])
         return _Opinion(
-            found.boxes_xyxy[0, :rows].cpu().numpy() / scale,
+            (found.boxes_xyxy[0, :rows].cpu().numpy() / scale).astype(np.float32),
             found.scores[0, :rows].cpu().numpy(),
             found.class_ids[0, :rows].cpu().numpy(),
             shares,

@@ -40,7 +40,7 @@ def label_suspects(evidence: Evidence) -> Iterator[Finding]:
         return place_of(sample, (truth.boxes_xyxy[row], names[truth.class_ids[row]] + note), *boxes)
 
     def source(row: int) -> str:
-        return evidence.samples[truth.image_index[row]].source
+        return str(evidence.samples[truth.image_index[row]].source)
 
     for row, suspicion, _ in zip(*wrong_classes(evidence), strict=True):
         other = names[likely_class(evidence, int(row))]

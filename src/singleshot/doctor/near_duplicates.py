@@ -106,12 +106,12 @@ def find_twins(thumbnails: Thumbnails) -> list[Twins]:
     blocks = thumbnails.grey.reshape(-1, COARSE, FINE // COARSE, COARSE, FINE // COARSE)
     coarse, has_content = _standardise(blocks.mean(axis=(2, 4)).reshape(-1, COARSE * COARSE))
     coarse[~(readable & has_content)] = 0
-    found = [Twins(*pair, exact=True, likeness=1.0) for pair in sorted(exact)]
+    found = [Twins(one, other, True, 1.0) for one, other in sorted(exact)]
     for pairs in _like_pairs(coarse):
         likeness = _likeness(grey[pairs[:, 0]], grey[pairs[:, 1]])
-        for pair, value in zip(pairs.tolist(), likeness.tolist(), strict=True):
-            if value >= SAME_FINE and tuple(pair) not in exact:
-                found.append(Twins(*pair, exact=False, likeness=value))
+        for (one, other), value in zip(pairs.tolist(), likeness.tolist(), strict=True):
+            if value >= SAME_FINE and (one, other) not in exact:
+                found.append(Twins(one, other, False, value))
     return sorted(found, key=lambda pair: -pair.likeness)
 
 

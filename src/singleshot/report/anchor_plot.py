@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import cv2
@@ -44,7 +45,7 @@ def _panel(
     low, high = span
 
     def place(value: float) -> int:
-        return round((np.log(value) - low) / (high - low) * SIDE)
+        return round((math.log(value) - low) / (high - low) * SIDE)
 
     bottom = HEADING + SIDE
     for tick in (tick for tick in DECADE_TICKS if low < np.log(tick) < high):

@@ -41,7 +41,9 @@ def cluster_sides(sides_wh: NDArray[np.float64], count: int, rounds: int = 30) -
         nearest = chosen
         for index in np.unique(nearest):
             centres[index] = np.median(sides_wh[nearest == index], axis=0)
-    return centres[np.argsort(centres.prod(axis=1), kind="stable")]
+    order = np.argsort(centres.prod(axis=1), kind="stable")
+    ordered: NDArray[np.float64] = centres[order]
+    return ordered
 
 
 def with_shapes(
