@@ -21,7 +21,8 @@ from singleshot.data.convert import convert
 from singleshot.data.decided import find_objects
 from singleshot.data.decisions import Decision, decision_about, image_key, read_decisions, write_decisions
 from singleshot.data.train_val import open_held_out
-from singleshot.errors import DataError
+from singleshot.errors import ConfigError, DataError
+from singleshot.evaluation.evaluate import evaluate
 
 CAT, DOG = voc_object("cat", (1, 1, 30, 20)), voc_object("dog", (11, 11, 50, 40), 1)
 
@@ -151,7 +152,8 @@ def test_what_is_no_longer_there_is_said_once(photos: Path, tmp_path: Path) -> N
         f"{file}: in split 'train' nothing to leave out or to relabel",
         f"{file}: in split 'train' 1 decision about boxes that the labels no longer have, such as 'cat' in "
         "JPEGImages/a.jpg: without effect",
-        f"{file}: 2 decided images not in the data, such as JPEGImages/x.jpg: without effect",
+        f"{file}: 2 decided images not in the data, such as JPEGImages/x.jpg: without effect (images are named below "
+        "the folder that was browsed: open the same folder or label file)",
     )
     assert val is not None
 
@@ -227,3 +229,24 @@ def test_verbs_take_them(photos: Path, tmp_path: Path) -> None:
     )
     assert (done.exit_code, objects(data.open(tmp_path / "new"))) == (0, {"a": ["cat", "dog"], "c": []})
     assert "1 image left out" in done.stdout
+
+
+def test_boxes_that_nearly_lie_on_each_other_stay_apart(tmp_path: Path) -> None:
+    boxes = np.array([(10, 10, 40, 40), (10.004, 10, 40, 40), (10.3, 10, 40, 40)], dtype=np.float32)
+    sample = Sample(Path("set/x.jpg"), (60, 60), boxes, np.zeros(3, dtype=np.int64))
+    entries = [decision_about(Path("set"), sample, ("a",), row, "drop") for row in range(3)]
+    file = write_decisions(tmp_path / "d.json", entries)
+    assert read_decisions(file).entries == tuple(entries)
+    fewer = dataclasses.replace(sample, boxes_xyxy=boxes[2:], class_ids=sample.class_ids[2:])
+    assert find_objects(fewer, ("a",), entries) == [-1, -1, 0]  # the nearest decides, not the first
+
+
+def test_one_image_spelt_twice_is_decided_once(tmp_path: Path) -> None:
+    wanted = [Decision(image="a.jpg", action="drop"), Decision(image="./a.jpg", action="keep")]
+    with pytest.raises(DataError, match="about the same image"):
+        read_decisions(write_decisions(tmp_path / "d.json", wanted))
+
+
+def test_decisions_are_not_ignored_where_data_is_open_already(photos: Path) -> None:
+    with pytest.raises(ConfigError, match="`decisions` are for data that is given by its path"):
+        evaluate("coco", data.open(photos), decisions="none.json")

@@ -49,12 +49,11 @@ def find_objects(sample: Sample, names: Sequence[str], entries: Sequence[Decisio
     boxes = np.array([entry.box_xyxy for entry in entries], dtype=np.float64)
     far = np.abs(boxes[:, None] - sample.boxes_xyxy[None].astype(np.float64)).max(axis=2)  # [D, N]
     far[ids[:, None] != sample.class_ids[None]] = np.inf
-    found = []
-    for distances in far:
-        row = int(distances.argmin())
-        found.append(row if distances[row] <= SAME_BOX_PX else -1)
-        if found[-1] >= 0:
-            far[:, row] = np.inf
+    found = [-1] * len(entries)
+    close = np.argwhere(far <= SAME_BOX_PX)
+    for entry, row in close[np.argsort(far[tuple(close.T)], kind="stable")].tolist():  # the nearest have each other
+        if found[entry] < 0 and row not in found:
+            found[entry] = row
     return found
 
 
@@ -120,7 +119,8 @@ class _Tally:
             )
         if absent:
             lines.append(
-                f"{file}: {counted(len(absent), 'decided image')} not in the data, such as {absent[0]}: without effect"
+                f"{file}: {counted(len(absent), 'decided image')} not in the data, such as {absent[0]}: without effect "
+                "(images are named below the folder that was browsed: open the same folder or label file)"
             )
         return lines
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import posixpath
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -146,7 +147,7 @@ def decision_about(
     image = _as_text(Path(os.path.relpath(sample.image_path, folder_of(data))).as_posix())
     box = name = None
     if row is not None:
-        box = tuple(round(value, 2) for value in sample.boxes_xyxy[row].tolist())
+        box = tuple(float(str(value)) for value in sample.boxes_xyxy[row])  # as short as float32 can be told apart
         name = names[sample.class_ids[row]]
     return Decision.model_validate({"image": image, "action": action, "box_xyxy": box, "class_name": name, "to": to})
 
@@ -169,7 +170,7 @@ def folder_of(data: Path) -> Path:
 def _refuse_repeated(path: Path, entries: Sequence[Decision]) -> None:
     seen: dict[object, int] = {}
     for place, entry in enumerate(entries):
-        first = seen.setdefault((entry.image, entry.box_xyxy, entry.class_name), place)
+        first = seen.setdefault((posixpath.normpath(entry.image), entry.box_xyxy, entry.class_name), place)
         if first != place:
             what = "image" if entry.box_xyxy is None else "object"
             raise DataError(

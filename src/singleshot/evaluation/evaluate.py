@@ -113,6 +113,10 @@ def evaluate(
         WeightsError: the model cannot be read.
         ConfigError: a setting makes no sense.
     """
+    if isinstance(data, DetectionDataset) and decisions is not None:
+        raise ConfigError(
+            "`decisions` are for data that is given by its path; pass them to data.open(path, decisions=...) instead"
+        )
     detector = model if isinstance(model, Detector) else load(model)
     dataset = (
         data
