@@ -111,6 +111,30 @@ def test_decisions_about_what_is_not_there_stay_in_the_file(collection: Collecti
     }  # fmt: skip
 
 
+def test_a_decision_about_a_class_that_is_not_shown_is_replaced_by_the_next(
+    collection: Collection, book: DecisionBook
+) -> None:
+    book.decide(0, 1, "relabel", 0)
+    dogs = open_collection(collection.dataset.path, classes=("dog",))
+    again = DecisionBook(book.file, dogs)
+    assert (again.counts()["relabel"], again.to.max(), again.strangers) == (1, -1, [])
+    again.decide(0, 0, "drop")
+    assert written(book.file) == [("photos/train/a.jpg", "drop", None)]
+
+
+def test_crowds_that_are_labelled_twice_alike_are_decided_once(tmp_path: Path) -> None:
+    root = make_set(tmp_path / "set", [("a.jpg", [(0, (1, 1, 30, 30))] * 2)], ("cat",))
+    labels = root / "instances.json"
+    labels.write_text(labels.read_text().replace('"bbox"', '"iscrowd": 1, "bbox"'))
+    crowds = open_collection(root)
+    assert len(crowds.truth) == 2
+    book = DecisionBook(tmp_path / "d.json", crowds)
+    book.decide(0, 0, "drop")
+    with pytest.raises(ConfigError, match="object 0 of this image has the same box"):
+        book.decide(0, 1, "keep")
+    assert len(DecisionBook(book.file, crowds)) == 1
+
+
 def test_the_data_and_foreign_files_stay_as_they_are(collection: Collection, tmp_path: Path) -> None:
     with pytest.raises(OutputError, match="lies in the data set"):
         DecisionBook(collection.dataset.path / "photos" / "d.json", collection)
@@ -192,6 +216,7 @@ def test_a_model_beside_the_labels(collection: Collection, book: DecisionBook) -
     opinion.start()
     opinion.wait(30)
     assert (opinion.done, opinion.unreadable, opinion.error) == (4, 1, "")
+    assert all(entry["image"] != 1 for entry in answers.suspects({})["suspects"])  # it could not be read
     only = [entry for entry in answers.suspects({})["suspects"] if entry["kind"] == "class"]
     assert [(entry["image"], entry["row"], entry["seen"][4:]) for entry in only] == [(0, 1, [0, 0.9])]
     assert answers.ids({"order": "doubt"})["ids"][0] == 0

@@ -86,6 +86,13 @@ def test_wrong_questions_are_answered_as_such(client: Client, place: str) -> Non
     assert answer.json["error"]
 
 
+def test_what_fails_is_said(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert client.get("ask/ids?" + "&".join(f"a{k}=1" for k in range(30))).status == 400
+    monkeypatch.setitem(client.server.questions, "state", lambda query: 1 / 0)
+    answer = client.get("ask/state")
+    assert (answer.status, answer.json) == (500, {"error": "ZeroDivisionError: division by zero"})
+
+
 def test_pictures_are_made_anew(client: Client, root: Path) -> None:
     whole = client.get("picture/0?large=1")
     assert (whole.status, whole.headers["Content-Type"]) == (200, "image/jpeg")

@@ -33,7 +33,7 @@ class DecisionBook:
     Attributes:
         images: 1 + the action's position in `ACTIONS`, 0 without a decision, ``[I]`` int8.
         objects: the same of each object, ``[N]`` int8.
-        to: the new class of each relabelled object, else -1, ``[N]`` int64.
+        to: the new class of each relabelled object, else -1, also where that class is not shown, ``[N]`` int64.
         strangers: decisions about images or boxes that the collection lacks; they stay in the file.
 
     Raises:
@@ -87,7 +87,9 @@ class DecisionBook:
             else:
                 name = None if to is None else self._names[to]
                 data = self._collection.dataset.path
-                self._entries[image, row] = decision_about(data, sample, self._names, row, action, name)
+                decided = decision_about(data, sample, self._names, row, action, name)
+                self._refuse_twin(image, row, decided)
+                self._entries[image, row] = decided
             try:
                 self._save()
             except BaseException:
@@ -107,6 +109,16 @@ class DecisionBook:
             raise ConfigError("an image as a whole has no class")
         if to is not None and not 0 <= to < len(self._names):
             raise ConfigError(f"there is no class {to}")
+
+    def _refuse_twin(self, image: int, row: int | None, decided: Decision) -> None:
+        """Crowds may be labelled twice alike: a file cannot tell them apart."""
+        rows = self._collection.objects(image)
+        for other in range(rows.stop - rows.start):
+            entry = None if row is None or other == row else self._entries.get((image, other))
+            if entry and (entry.box_xyxy, entry.class_name) == (decided.box_xyxy, decided.class_name):
+                raise ConfigError(
+                    f"object {other} of this image has the same box and class, and is decided: take that back first"
+                )
 
     def _mark(self, image: int, row: int | None, action: str | None, to: int | None) -> None:
         code = 0 if action is None else 1 + ACTIONS.index(action)
@@ -135,12 +147,12 @@ class DecisionBook:
 
     def _place_in(self, image: int, entries: Sequence[Decision], rows: Sequence[int | None]) -> None:
         for entry, row in zip(entries, rows, strict=False):
-            to = None if entry.to is None else {name: i for i, name in enumerate(self._names)}.get(entry.to, -1)
-            if row == -1 or to == -1:
+            if row == -1:
                 self.strangers.append(entry)
             else:
                 self._entries[image, row] = entry
-                self._mark(image, row, entry.action, to)
+                known = entry.to is None or entry.to in self._names
+                self._mark(image, row, entry.action, self._names.index(entry.to) if entry.to and known else None)
 
 
 def default_file(data: str | os.PathLike[str]) -> Path:

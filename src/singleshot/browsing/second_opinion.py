@@ -57,6 +57,7 @@ class SecondOpinion:
         self._to_data = np.append(match.data_ids, -1)[match.model_to_shared(len(finder.class_names))]
         self._known = np.isin(np.arange(len(data_names)), match.data_ids)
         self._found: list[DetectionTable | None] = [None] * len(collection)
+        self._seen = np.zeros(len(collection), dtype=bool)
         self._done = 0
         self._wanted: deque[int] = deque(maxlen=256)
         self._lock = Lock()
@@ -102,7 +103,6 @@ class SecondOpinion:
 
     def _rank(self) -> tuple[Contradictions, DetectionTable]:
         found = list(self._found)
-        looked = np.array([table is not None for table in found], dtype=bool)
         tables = [
             DetectionTable(np.full(len(table), image), table.class_ids, table.boxes_xyxy, table.scores)
             for image, table in enumerate(found)
@@ -110,7 +110,7 @@ class SecondOpinion:
         ]
         table = DetectionTable.concatenate(tables)
         ranked = find_contradictions(self._collection.truth, table, self._known)
-        seen = looked[ranked.images]
+        seen = self._seen[ranked.images]  # of what nobody has looked at, or could, no label is refuted
         return Contradictions(*(column[seen] for column in ranked)), table
 
     def _work(self) -> None:
@@ -144,6 +144,7 @@ class SecondOpinion:
     def _look_at(self, images: Sequence[int]) -> None:
         paths = [self._collection.dataset.samples[image].image_path for image in images]
         for image, result in zip(images, self._finder.stream(paths, AT_ONCE), strict=True):
+            self._seen[image] = not isinstance(result, Failure)
             self._found[image] = self._table(result)
             self._done += 1
 

@@ -21,6 +21,7 @@ from singleshot.browsing.decision_book import DecisionBook
 from singleshot.browsing.replies import Replies
 from singleshot.browsing.second_opinion import SecondOpinion
 from singleshot.browsing.thumbnails import SIDES, PictureCache
+from singleshot.core.wording import printable
 from singleshot.errors import ConfigError, ImageError, OutputError
 
 MAX_BODY_BYTES = 4096
@@ -127,6 +128,9 @@ class _Handler(BaseHTTPRequestHandler):
             status, kind, body = HTTPStatus.BAD_REQUEST, *_as_json({"error": str(error)})
         except (ImageError, OSError) as error:  # OutputError is one: the file of decisions
             status, kind, body = HTTPStatus.CONFLICT, *_as_json({"error": str(error)})
+        except Exception as error:  # the page says so; it would take silence for an end of the server
+            message = printable(f"{type(error).__name__}: {error}")
+            status, kind, body = HTTPStatus.INTERNAL_SERVER_ERROR, *_as_json({"error": message})
         if status != HTTPStatus.OK:
             self.close_connection = True  # what is left of its body would be taken for the next request
         self.send_response(status)
@@ -153,7 +157,10 @@ class _Handler(BaseHTTPRequestHandler):
         root = self.server.root
         if not secrets.compare_digest(url.path[: len(root)].encode(), root.encode()):
             raise _Refused(HTTPStatus.NOT_FOUND)
-        return url.path[len(root) :], dict(parse_qsl(url.query, max_num_fields=20))
+        try:
+            return url.path[len(root) :], dict(parse_qsl(url.query, max_num_fields=20))
+        except ValueError as error:
+            raise _Refused(HTTPStatus.BAD_REQUEST, str(error)) from error
 
     def _get(self, place: str, query: Mapping[str, str]) -> tuple[str, bytes]:
         if place in PAGE:

@@ -32,6 +32,10 @@ function rectangle([x0, y0, x1, y1], colour, kind) {
   return [svg("rect", { ...place, class: "halo" }), line];
 }
 
+// The class of an object after a decision; the server writes -1 for one that is not shown.
+export const after = (classes, label, action, to) =>
+  (action === "relabel" ? classes[to] ?? { name: "a class that is not shown", colour: "#888888" } : classes[label]);
+
 // Boxes of an item over its picture. `part` shows a piece of it, `chosen` is the row of the object at hand.
 export function overlay(item, classes, show, { part = [0, 0, item.width, item.height], chosen = -1, choose = null } = {}) {
   const [x0, y0, x1, y1] = part;
@@ -39,7 +43,7 @@ export function overlay(item, classes, show, { part = [0, 0, item.width, item.he
   if (show.labels) {
     item.boxes.forEach((box, row) => {
       const [, , , , label, action, to] = box;
-      const colour = classes[action === "relabel" ? to : label].colour;
+      const { colour } = after(classes, label, action, to);
       view.append(...rectangle(box, colour, `${action ?? ""} ${row === chosen ? "chosen" : ""}`));
     });
   }

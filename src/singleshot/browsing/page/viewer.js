@@ -1,6 +1,6 @@
 // One image: its objects, what the model sees, and the decisions about them.
 
-import { badge, chip, counted, make, number, overlay, partAround, picture } from "./drawing.js";
+import { after, badge, chip, counted, make, number, overlay, partAround, picture } from "./drawing.js";
 
 const MOST_CLASSES = 9;
 
@@ -188,10 +188,10 @@ export class Viewer {
 
   line([x0, y0, x1, y1, label, action, to, flags], row) {
     const { classes } = this.state.summary;
-    const name = action === "relabel" ? `${classes[label].name} → ${classes[to].name}` : classes[label].name;
+    const name = action === "relabel" ? `${classes[label].name} → ${after(classes, label, action, to).name}` : classes[label].name;
     const marks = ["", "difficult", "crowd", "difficult, crowd"][flags];
     return make("button", { type: "button", "aria-current": String(row === this.row), onclick: () => this.choose(row) },
-      chip(classes[action === "relabel" ? to : label].colour), name, marks ? make("span", { class: "size" }, marks) : null,
+      chip(after(classes, label, action, to).colour), name, marks ? make("span", { class: "size" }, marks) : null,
       action ? badge(action) : null, make("span", { class: "size" }, `${Math.round(x1 - x0)} × ${Math.round(y1 - y0)}`));
   }
 
