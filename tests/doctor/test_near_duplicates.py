@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from singleshot.demo.scenes import make_scenes
+from singleshot.doctor import near_duplicates
 from singleshot.doctor.near_duplicates import find_twins, make_thumbnails
 from singleshot.images.read import read_image, write_image
 
@@ -67,3 +68,12 @@ def test_plain_and_broken_pictures_are_no_copies(tmp_path: Path) -> None:
     thumbnails = make_thumbnails([tmp_path / f"{name}.png" for name in "abc"])
     assert [problem.file.name for problem in thumbnails.problems] == ["c.png"]
     assert find_twins(thumbnails) == []
+
+
+def test_a_camera_that_stands_still_fills_no_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(near_duplicates, "MOST_PAIRS", 5)
+    monkeypatch.setattr(near_duplicates, "PAIRS_AT_ONCE", 2)
+    frame = np.random.default_rng(0).integers(0, 255, (32, 32), dtype=np.uint8)
+    digests = tuple(bytes([index]) for index in range(30))
+    still = near_duplicates.Thumbnails(np.stack([frame] * 30), digests, ())
+    assert 5 <= len(near_duplicates.find_twins(still)) <= 7

@@ -36,6 +36,7 @@ def evidence(count: int = COUNT) -> Evidence:
         samples=samples,
         truth=GroundTruth.from_samples(samples) if count else GroundTruth(ids, ids, boxes, 0),
         objects=np.zeros(count, np.int64),
+        unknown=GroundTruth.from_samples([]),
         detections=DetectionTable(np.arange(count), ids, boxes + 2, np.full(count, 0.9)),
         class_shares=shares,
         objectness=np.full(count, 0.9, np.float32),
@@ -59,7 +60,8 @@ def test_nothing_is_suspected_of_nothing() -> None:
 def test_clean_labels_are_believed() -> None:
     view = evidence()
     assert named(view) == []
-    assert [item.kind for item in detector_faults(view, Path("data"))] == ["threshold"]  # not the usual 0.3
+    assert list(detector_faults(view, Path("data"), 0.3)) == []  # all are found at 0.9, so at 0.3
+    assert [item.kind for item in detector_faults(view, Path("data"), 0.95)] == ["threshold"]
 
 
 def test_swapped_labels_are_ranked_first() -> None:
@@ -86,6 +88,8 @@ def test_an_unlabelled_object_is_missed_and_one_in_a_crowd_is_not() -> None:
         objects=view.objects[keep],
     )
     assert view.detections.image_index[missing_labels(fewer).rows].tolist() == [7]
+    moth = GroundTruth(np.array([7]), np.array([0]), truth.boxes_xyxy[7:8], COUNT)
+    assert len(missing_labels(replace(fewer, unknown=moth)).rows) == 0  # it has a label, of a class nobody taught
     boxes, crowd = truth.boxes_xyxy.copy(), np.zeros(COUNT, dtype=bool)
     boxes[7], crowd[7] = (0, 0, 300, 300), True
     assert len(missing_labels(changed(view, boxes_xyxy=boxes, iscrowd=crowd)).rows) == 0
@@ -119,7 +123,7 @@ def test_confused_classes_are_told(share: float) -> None:
     ids = view.detections.class_ids.copy()
     ants = np.flatnonzero(ids == 0)
     ids[ants[: int(share * len(ants)) + 2]] = 1
-    found = list(detector_faults(replace(view, detections=replace(view.detections, class_ids=ids)), Path("data")))
+    found = list(detector_faults(replace(view, detections=replace(view.detections, class_ids=ids)), Path("data"), 0.3))
     assert [item.message.partition(" (")[0] for item in found if item.kind == "confused-classes"] == [
         f"{int(share * len(ants)) + 2} of {len(ants)} ant"
     ]

@@ -29,6 +29,7 @@ else:
 LEAST_SCORE = 0.05
 NEAR_IOU = 0.5
 """A predicted box that overlaps a labelled one by so much speaks of it."""
+OBJECTS_AT_ONCE = 256
 SPEAKERS = 10
 """So many predicted boxes, those that overlap it most, say what is in a labelled box."""
 
@@ -58,6 +59,7 @@ class Evidence:
         samples: images that could be read.
         truth: their labelled objects of shared classes.
         objects: the place of each of them in its sample, ``[N]``.
+        unknown: labelled objects of classes that the model does not know; their class ids mean nothing.
         detections: those of shared classes.
         class_shares: for each object, how the predicted boxes near it share out the classes, ``[N, S]``; rows sum to 1,
             or are 0 where the model sees nothing at all.
@@ -69,6 +71,7 @@ class Evidence:
     samples: tuple[Sample, ...]
     truth: GroundTruth
     objects: NDArray[np.int64]
+    unknown: GroundTruth
     detections: DetectionTable
     class_shares: NDArray[np.float32]
     objectness: NDArray[np.float32]
@@ -126,6 +129,7 @@ def gather_evidence(
         samples=tuple(read),
         truth=truth.relabel(to_shared),
         objects=places[kept],
+        unknown=truth.relabel(np.where(to_shared < 0, 0, -1)),
         detections=found.relabel(classes.model_to_shared(len(detector.class_names))),
         class_shares=shares / shares.sum(axis=1, keepdims=True).clip(min=1e-9),
         objectness=np.concatenate([np.zeros(0, np.float32), *(o.objectness for o in opinions)])[kept],
@@ -176,7 +180,11 @@ class _Judge:
         scores = class_scores(output, self.config)[0][:, list(columns)]  # [A, C]
         rows = torch.arange(len(self.anchors), device=self.device)
         predicted = decode_at(output, self.anchors, torch.zeros_like(rows), rows, self.detector.spec.coder)
-        overlaps, near = pairwise_iou(labelled_xyxy, predicted).topk(min(SPEAKERS, len(rows)), dim=1)  # [N, k]
+        best = [
+            pairwise_iou(part, predicted).topk(min(SPEAKERS, len(rows)), dim=1)
+            for part in labelled_xyxy.split(OBJECTS_AT_ONCE)
+        ]
+        overlaps, near = (torch.cat([part[at] for part in best]) for at in (0, 1))  # [N, k] each
         weight = torch.where(overlaps >= torch.clamp(overlaps[:, :1], max=NEAR_IOU), overlaps, 0.0)
         votes = (scores[near] * weight[..., None]).sum(dim=1)  # [N, C]
         shares = votes / votes.sum(dim=1, keepdim=True).clamp(min=1e-9)

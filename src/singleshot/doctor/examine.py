@@ -20,7 +20,7 @@ from singleshot.doctor.drawn_findings import finding_sections
 from singleshot.doctor.evidence import Evidence, gather_evidence
 from singleshot.doctor.findings import Finding, Severity, from_problem, sort_findings
 from singleshot.doctor.label_faults import label_faults, twin_findings
-from singleshot.doctor.near_duplicates import find_twins, make_thumbnails
+from singleshot.doctor.near_duplicates import MOST_PAIRS, find_twins, make_thumbnails
 from singleshot.errors import OutputError
 from singleshot.report.page import write_page
 
@@ -103,7 +103,7 @@ class Diagnosis:
 
     def to_json(self) -> str:
         """JSON text of `to_dict`."""
-        return json.dumps(self.to_dict(), indent=1, ensure_ascii=False)
+        return json.dumps(self.to_dict(), indent=1)  # in ASCII: a file's name may be no text
 
     def save(self, out: str | os.PathLike[str], *, overwrite: bool = False) -> Path:
         """Write ``diagnosis.html``: every kind of finding with its remedy and the first pictures.
@@ -177,8 +177,14 @@ def examine(
     )
     findings = [from_problem(problem) for problem in (*report.problems, *thumbnails.problems)]
     findings += label_faults(samples, names, report.members, where)
-    findings += twin_findings(find_twins(thumbnails), samples, report.members)
+    twins = find_twins(thumbnails)
+    findings += twin_findings(twins, samples, report.members)
     notes: list[str] = []
+    if len(twins) >= MOST_PAIRS:
+        notes.append(
+            f"more than {MOST_PAIRS:,} pairs of pictures look alike (a camera that stands still?): only the first are "
+            "told; sort out these before you trust any split"
+        )
     if detector is not None:
         usable = [s for s, digest in zip(samples, thumbnails.digests, strict=True) if digest]
         evidence = gather_evidence(detector, usable, names, device, lambda items: track(items, "Running the model"))

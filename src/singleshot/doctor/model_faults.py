@@ -20,13 +20,15 @@ from singleshot.doctor.suspects import (
 )
 from singleshot.evaluation.metrics import DetectionMetrics, evaluate_detections
 from singleshot.evaluation.metrics.diagnosis import diagnose
+from singleshot.evaluation.metrics.voc import Curve
 from singleshot.training.anchor_comparison import SIZES
 from singleshot.training.checks import RECALL_IOU, best_ious, network_boxes
 
 CONFUSED_SHARE, CONFUSED_OBJECTS = 0.1, 5
 """So many of a class's objects that are found as another class are worth telling."""
 LOW_RECALL, ENOUGH_OBJECTS = 0.5, 10
-THRESHOLD_GAIN = 0.05
+THRESHOLD_GAIN, COMMON_GAIN = 0.05, 0.01
+"""F1 that another score must gain to be worth telling: of one class, and on average over all."""
 SHOWN_PLACES = 6
 
 
@@ -126,15 +128,22 @@ def _thresholds(metrics: DetectionMetrics, names: Sequence[str], where: Path, us
     if not metrics.best_f1 > 0:
         return
     common = metrics.best_threshold
-    if abs(common - usual_score) >= THRESHOLD_GAIN:
-        message = f"all classes: {common:.2f} gives the best mean F1 ({metrics.best_f1:.2f}), not {usual_score:g}"
+    usual_f1 = float(np.mean([_f1_at(curve, usual_score) for curve in metrics.curves if curve.objects]))
+    if metrics.best_f1 - usual_f1 >= COMMON_GAIN:
+        message = (
+            f"all classes: {common:.2f} gives the best mean F1 ({metrics.best_f1:.2f}), {usual_score:g} {usual_f1:.2f}"
+        )
         yield finding("threshold", message, where)
     for name, point, curve in zip(names, metrics.points, metrics.curves, strict=True):
-        kept = int((curve.scores >= common).sum())
-        usual = 2 * curve.right[kept - 1] / (kept + curve.objects) if kept else 0.0
+        usual = _f1_at(curve, common)
         if curve.objects >= ENOUGH_OBJECTS and point.f1 - usual >= THRESHOLD_GAIN:
             message = f"{name}: {point.threshold:.2f} gives F1 {point.f1:.2f}, the common {common:.2f} {usual:.2f}"
             yield finding("threshold", message, where, suspicion=float(point.f1 - usual))
+
+
+def _f1_at(curve: Curve, score: float) -> float:
+    kept = int((curve.scores >= score).sum())
+    return float(2 * curve.right[kept - 1] / (kept + curve.objects)) if kept else 0.0
 
 
 def uncovered_objects(detector: Detector, evidence: Evidence, where: Path) -> Iterator[Finding]:

@@ -30,6 +30,8 @@ LEAST_SHOWN = 1 / 3
 PLAIN = 2.0
 """Standard deviation in grey levels; a picture with less has nothing to compare."""
 ROWS_AT_ONCE, PAIRS_AT_ONCE = 1024, 4096
+MOST_PAIRS = 100_000
+"""Frames of a camera that stands still are all alike: their pairs would fill the memory, and nobody would read them."""
 
 
 class Twins(NamedTuple):
@@ -98,7 +100,7 @@ def find_twins(thumbnails: Thumbnails) -> list[Twins]:
     """All pairs of equal or nearly equal pictures, the likest first.
 
     Two pictures are nearly equal when their grey thumbnails correlate, whatever brightness and contrast, and no place
-    differs much, as it would where something has moved between two frames.
+    differs much, as it would where something has moved between two frames. After ``MOST_PAIRS`` it looks no further.
     """
     exact = set(_equal_digests(thumbnails.digests))
     readable = np.array([bool(digest) for digest in thumbnails.digests], dtype=bool)
@@ -112,6 +114,8 @@ def find_twins(thumbnails: Thumbnails) -> list[Twins]:
         for (one, other), value in zip(pairs.tolist(), likeness.tolist(), strict=True):
             if value >= SAME_FINE and (one, other) not in exact:
                 found.append(Twins(one, other, False, value))
+        if len(found) >= MOST_PAIRS:
+            break
     return sorted(found, key=lambda pair: -pair.likeness)
 
 

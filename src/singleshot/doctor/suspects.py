@@ -94,12 +94,17 @@ def sure_scores(evidence: Evidence) -> NDArray[np.float64]:
 
 
 def _on_labels(evidence: Evidence) -> NDArray[np.bool_]:
-    """Which detections overlap a labelled object, a little for one of their class; or lie in a crowd, ``[D]``."""
+    """Which detections overlap a labelled object, a little for one of their class; or lie in a crowd, ``[D]``.
+
+    An object of a class that the model does not know is labelled, too: it takes it for what it knows.
+    """
     truth, found = evidence.truth, evidence.detections
     pairs = overlapping_pairs(truth, found, BESIDE_IOU, same_class=False, crowd_by_detection=True)
     same = truth.class_ids[pairs.objects] == found.class_ids[pairs.detections]
     there = np.zeros(len(found), dtype=bool)
     there[pairs.detections[pairs.overlaps >= np.where(same, BESIDE_IOU, ELSEWHERE_IOU)]] = True
+    others = overlapping_pairs(evidence.unknown, found, ELSEWHERE_IOU, same_class=False, crowd_by_detection=True)
+    there[others.detections] = True
     return there
 
 
