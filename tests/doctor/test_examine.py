@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import sys
 from pathlib import Path
 
 import pytest
@@ -80,6 +81,14 @@ def test_which_is_the_model(paths: list[str], message: str) -> None:
     assert done.exit_code == 2
     assert message in done.output
     assert "--model" in done.output
+
+
+def test_what_a_page_needs_is_asked_first(scenes: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "jinja2", None)
+    monkeypatch.setattr("singleshot.doctor.examine.examine", lambda *_, **__: pytest.fail("hours of work are lost"))
+    done = CliRunner().invoke(app, ["doctor", str(scenes)])
+    assert done.exit_code == 2, done.output
+    assert "jinja2" in done.output
 
 
 def test_pages_replace_nothing(tmp_path: Path, scenes: Path) -> None:

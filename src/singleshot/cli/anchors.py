@@ -55,6 +55,7 @@ def anchors(
     console.print(_table(result))
     typer.echo(f"Picture: {shown(folder / PICTURE)}")
     command = f"singleshot train {quote(str(data))} --recipe {quote(str(settings))}"
+    command += f" --format {format}" if format != "auto" else ""
     typer.echo(f"Train with them: {shown(command)}")
 
 

@@ -57,7 +57,9 @@ def doctor(
     from singleshot.core.files import check_output, write_atomically
     from singleshot.doctor.examine import check_page, examine
     from singleshot.prediction.output_folder import check_not_sources, new_folder
+    from singleshot.report.page import require_pages
 
+    require_pages()
     model, data = _model_and_data(paths, model)
     if out is not None:
         check_page(out, overwrite=overwrite)

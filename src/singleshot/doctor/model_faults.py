@@ -9,7 +9,7 @@ import numpy as np
 
 from singleshot.core.wording import counted
 from singleshot.detector import Detector
-from singleshot.doctor.evidence import Evidence
+from singleshot.doctor.evidence import LEAST_SCORE, Evidence
 from singleshot.doctor.findings import Finding, Place, finding, place_of
 from singleshot.doctor.suspects import (
     empty_boxes,
@@ -127,7 +127,7 @@ def _missed_sizes(evidence: Evidence, metrics: DetectionMetrics, where: Path) ->
 def _thresholds(metrics: DetectionMetrics, names: Sequence[str], where: Path, usual_score: float) -> Iterator[Finding]:
     if not metrics.best_f1 > 0:
         return
-    common = metrics.best_threshold
+    common = max(metrics.best_threshold, LEAST_SCORE)  # nothing weaker was looked at
     usual_f1 = float(np.mean([_f1_at(curve, usual_score) for curve in metrics.curves if curve.objects]))
     if metrics.best_f1 - usual_f1 >= COMMON_GAIN:
         message = (

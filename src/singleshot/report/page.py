@@ -13,6 +13,7 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -153,12 +154,23 @@ class Section:
     blocks: Sequence[Block] = field(default=())
 
 
-def render_page(title: str, sections: Iterable[Section], *, subtitle: str = "") -> str:
-    """A report as HTML text; see `write_page`."""
+def require_pages() -> None:
+    """Refuse before long work what `write_page` would refuse after it.
+
+    Raises:
+        MissingExtraError: jinja2 is not installed.
+    """
     try:
-        import jinja2
+        import_module("jinja2")
     except ImportError as error:
         raise MissingExtraError("jinja2", "report", "an HTML report") from error
+
+
+def render_page(title: str, sections: Iterable[Section], *, subtitle: str = "") -> str:
+    """A report as HTML text; see `write_page`."""
+    require_pages()
+    import jinja2
+
     folder = jinja2.FileSystemLoader(Path(__file__).parent)
     environment = jinja2.Environment(loader=folder, autoescape=True, trim_blocks=True, lstrip_blocks=True)
     environment.filters["with_code"] = _with_code
