@@ -111,7 +111,10 @@ class SecondOpinion:
         table = DetectionTable.concatenate(tables)
         ranked = find_contradictions(self._collection.truth, table, self._known)
         seen = self._seen[ranked.images]  # of what nobody has looked at, or could, no label is refuted
-        return Contradictions(*(column[seen] for column in ranked)), table
+        kept = Contradictions(
+            ranked.kinds[seen], ranked.images[seen], ranked.objects[seen], ranked.detections[seen], ranked.scores[seen]
+        )
+        return kept, table
 
     def _work(self) -> None:
         try:

@@ -182,7 +182,7 @@ class _Judge:
         predicted = decode_at(output, self.anchors, torch.zeros_like(rows), rows, self.detector.spec.coder)
         best = [
             pairwise_iou(part, predicted).topk(min(SPEAKERS, len(rows)), dim=1)
-            for part in labelled_xyxy.split(OBJECTS_AT_ONCE)
+            for part in torch.split(labelled_xyxy, OBJECTS_AT_ONCE)
         ]
         overlaps, near = (torch.cat([part[at] for part in best]) for at in (0, 1))  # [N, k] each
         weight = torch.where(overlaps >= torch.clamp(overlaps[:, :1], max=NEAR_IOU), overlaps, 0.0)
