@@ -59,7 +59,7 @@ def test_nothing_is_suspected_of_nothing() -> None:
 def test_clean_labels_are_believed() -> None:
     view = evidence()
     assert named(view) == []
-    assert [item.kind for item in detector_faults(view, Path("data"))] == ["threshold"]  # not the usual 0.3
+    assert [item.kind for item in detector_faults(view, Path("data"), 0.3)] == ["threshold"]  # not the usual 0.3
 
 
 def test_swapped_labels_are_ranked_first() -> None:
@@ -119,7 +119,7 @@ def test_confused_classes_are_told(share: float) -> None:
     ids = view.detections.class_ids.copy()
     ants = np.flatnonzero(ids == 0)
     ids[ants[: int(share * len(ants)) + 2]] = 1
-    found = list(detector_faults(replace(view, detections=replace(view.detections, class_ids=ids)), Path("data")))
+    found = list(detector_faults(replace(view, detections=replace(view.detections, class_ids=ids)), Path("data"), 0.3))
     assert [item.message.partition(" (")[0] for item in found if item.kind == "confused-classes"] == [
         f"{int(share * len(ants)) + 2} of {len(ants)} ant"
     ]
