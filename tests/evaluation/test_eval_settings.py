@@ -232,6 +232,7 @@ def test_a_training_opens_what_was_asked_for(tmp_path: Path, monkeypatch: pytest
         "classes": ("dog", "cat", "cow"),
         "lower_names": True,
         "published": PublishedSplits("2007_trainval+2012_trainval", "2007_test", "VOC2007 test"),
+        "decisions": None,
     }
 
 
