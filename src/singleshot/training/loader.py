@@ -212,7 +212,7 @@ def _abandon_if_one_died(batches: Iterator[object]) -> None:
     if any(process.exitcode for process in processes):
         if batches._worker_pids_set:  # type: ignore[attr-defined]
             batches._worker_pids_set = False  # type: ignore[attr-defined]
-            signal_handling._remove_worker_pids(id(batches))
+            signal_handling._remove_worker_pids(id(batches))  # type: ignore[attr-defined]
         batches._shutdown = True  # type: ignore[attr-defined]
         for process in processes:
             process.kill()
