@@ -7,6 +7,7 @@ from unittest.mock import patch
 
 import pytest
 import torch
+import torch.fx
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
@@ -117,19 +118,29 @@ def test_any_threads_compute_the_same_sums(threads: int, monkeypatch: pytest.Mon
 
 
 @pytest.mark.parametrize(
-    "changed", ["double", "eval that learns", "no_grad", "not channels last", "hook", "no momentum", "one value"]
-)
+    "changed",
+    [
+        "double", "eval that learns", "eval with a bias that learns", "no_grad", "not channels last", "hook",
+        "hook of the convolution", "no momentum", "numbers of another size", "one value",
+    ],
+)  # fmt: skip
 def test_what_it_does_not_fit_is_left_to_the_modules(changed: str, monkeypatch: pytest.MonkeyPatch) -> None:
     block, images = block_of(4, "relu").train(), images_of(2, 4, 3, 3)
     if changed == "double":
         block, images = block.double(), images.double()
     elif changed == "eval that learns":
         block.eval()
+    elif changed == "eval with a bias that learns":
+        block.eval().requires_grad_(False).bn.bias.requires_grad_()
     elif changed == "not channels last":
         images = images.contiguous()
         block = block.to(memory_format=torch.contiguous_format)
     elif changed == "hook":
         block.bn.register_forward_hook(lambda *_: None)
+    elif changed == "hook of the convolution":
+        block.eval().requires_grad_(False).conv.register_forward_hook(lambda *_: None)
+    elif changed == "numbers of another size":
+        block.eval().requires_grad_(False).bn = nn.BatchNorm2d(1).eval().requires_grad_(False)
     elif changed == "no momentum":
         block.bn.momentum = None
     elif changed == "one value":
@@ -139,12 +150,24 @@ def test_what_it_does_not_fit_is_left_to_the_modules(changed: str, monkeypatch: 
         raise AssertionError("the kernel was taken")
 
     monkeypatch.setattr(fast_norm._Call, "__call__", refuse)
-    if changed == "one value":
-        with pytest.raises(ValueError, match="more than 1 value per channel"):
+    if changed in ("one value", "numbers of another size"):
+        with pytest.raises((ValueError, RuntimeError), match=r"more than 1 value per channel|contain 4 elements"):
             block(images)
     else:
         with torch.set_grad_enabled(changed != "no_grad"):
-            assert block(images).shape == images.shape
+            output = block(images)
+        assert output.shape == images.shape
+        assert output.requires_grad == any(p.requires_grad for p in block.parameters() if changed != "no_grad")
+
+
+@needs_kernel
+def test_a_block_that_was_cut_or_grew_computes_all_its_children() -> None:
+    block, images = block_of(4, "relu").train(), images_of(2, 4, 3, 3)
+    assert block[1:](images).equal(block.act(copy.deepcopy(block.bn)(images)))
+    halved = copy.deepcopy(block).append(nn.AvgPool2d(3))
+    assert halved(images).shape == (2, 4, 1, 1)
+    symbolic = torch.fx.symbolic_trace(block.eval())
+    assert symbolic(images).equal(block(images))
 
 
 def test_not_finite_numbers_stay_so() -> None:

@@ -293,11 +293,18 @@ try:
     with explaining_workers(1):
         stream = loader_of(pickle.loads({pickle.dumps(samples)!r}), workers=1).stream()
         next(stream)
+        known = id(stream.gi_frame.f_locals["batches"])
         for child in multiprocessing.active_children():
             child.kill()
         list(itertools.islice(stream, 100))
 except WorkerError as error:
     print(error)
+from torch._C import _remove_worker_pids
+try:
+    _remove_worker_pids(known)
+except ValueError:
+    print("torch waits for no worker any more")
 """
     done = subprocess.run([sys.executable, "-c", code], check=False, capture_output=True, text=True, timeout=200)
     assert "`resume=True` and fewer `workers` (now 1" in done.stdout, done.stderr
+    assert "torch waits for no worker any more" in done.stdout

@@ -603,6 +603,22 @@ def test_a_run_that_no_longer_improves_ends_and_says_so(
     assert "early" not in text
 
 
+class Deaf:
+    """A callback that was not finished."""
+
+    def on_step(self, record: object) -> None:
+        pass
+
+
+@pytest.mark.parametrize(
+    ("callback", "words"), [(Deaf(), "Deaf has no on_evaluation and no close"), (Watch, "Watch is a class")]
+)
+def test_callbacks_that_cannot_hear_are_refused_at_once(callback: Any, words: str, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=words):
+        run(tmp_path, tmp_path / "run", callbacks=[callback])
+    assert not (tmp_path / "run").exists()
+
+
 @no_report
 def test_resume_takes_a_number_on_the_command_line(scenes: Path, tmp_path: Path) -> None:
     settings = SMALL | {"checkpoints.every": 1}

@@ -133,6 +133,8 @@ def test_a_study_that_was_stopped_goes_on_with_the_run_that_was_cut_short(tmp_pa
         study(tmp_path / "study", Trainings(reach))
     with pytest.raises(ConfigError, match="continued as it was"):
         study(tmp_path / "study", Trainings(reach), resume=True, vary=["size"])
+    with pytest.raises(ConfigError, match="-5 is no time"):
+        study(tmp_path / "study", Trainings(reach), resume=True, minutes=-5)
     again, _ = study(tmp_path / "study", Trainings(reach), resume=True)
     assert again.verdict == whole.verdict
     assert read_study(again.folder) == read_study(whole.folder)
@@ -155,12 +157,36 @@ def test_a_trial_that_fails_is_told_and_the_defaults_must_not(tmp_path: Path) ->
 
     with pytest.raises(DataError, match="no images"):
         study(tmp_path / "other", Trainings(fails))
+    assert not any((tmp_path / "other").glob("*.*"))
+
+
+def test_a_search_that_only_fails_ends(tmp_path: Path) -> None:
+    def reach(factor: float, seed: int) -> float:
+        if factor != 1:
+            raise SingleshotError("the disk is full")
+        return 0.3
+
+    result, text = study(tmp_path / "study", Trainings(reach), minutes=60)
+    assert len(read_study(result.folder).of("search")) == 5
+    assert "keep the defaults: none of 5 trials came to its end" in text
+
+
+def test_published_recipes_are_tuned_without_their_milestones(tmp_path: Path) -> None:
+    settings = {"schedule.kind": "cosine", "schedule.milestones": [], "evaluation.metric": "AP"} | {
+        "data.path": "photos"
+    }
+    result, _ = study(tmp_path / "study", Trainings(lambda f, s: 0.3), recipe="ssd300_voc0712", settings=settings)
+    assert read_config(result.folder / "base.yaml").model == "ssd300_vgg16"
 
 
 @pytest.mark.parametrize(
     ("options", "words"),
     [
         ({"minutes": None}, "`minutes`: how long may it take"),
+        ({"minutes": float("inf")}, "`minutes`: inf is no time"),
+        ({"minutes": -1}, "`minutes`: -1 is no time"),
+        ({"settings": {"data.path": "photos", "steps": 100}}, "steps: how long each run is follows"),
+        ({"recipe": "ssd300_voc0712"}, r"give `schedule\.kind=cosine`, `schedule\.milestones=\[\]`"),
         ({"vary": ["rate"]}, "`vary`: no setting 'rate' to tune"),
         ({"vary": []}, "names no setting"),
         ({"settings": {}}, r"data\.path: what is there to learn from"),

@@ -14,14 +14,12 @@
 #define BLOCK 64
 #define CHUNK 256 /* channels whose sums stay in the nearest cache */
 
-#define INLINE static inline __attribute__((always_inline))
-
 typedef struct {
     int64_t rows, channels;
     float low, high; /* of the clamp */
 } sizes_t;
 
-INLINE int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
+static inline int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
 
 static int64_t first_row(int64_t rows, int64_t part, int64_t parts)
 {
@@ -71,7 +69,7 @@ void batch_statistics(const sizes_t *s, const float *x, float *mean, float *vari
     }
 }
 
-/* y = clamp(x * scale + shift). */
+/* y = clamp(x * scale + shift); y may be x itself, so neither is restrict. */
 void normalise(const sizes_t *s, const float *x, const float *scale, const float *shift, float *y, int parts)
 {
     const int64_t channels = s->channels;
@@ -80,8 +78,9 @@ void normalise(const sizes_t *s, const float *x, const float *scale, const float
     for (int part = 0; part < parts; part++) {
         const int64_t first = first_row(s->rows, part, parts), last = first_row(s->rows, part + 1, parts);
         for (int64_t row = first; row < last; row++) {
-            const float *restrict from = x + row * channels;
-            float *restrict to = y + row * channels;
+            const float *from = x + row * channels;
+            float *to = y + row * channels;
+#pragma omp simd
             for (int64_t c = 0; c < channels; c++) {
                 float value = from[c] * scale[c] + shift[c];
                 value = value < low ? low : value;

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
+from torch.nn.modules.module import _global_forward_hooks, _global_forward_pre_hooks
 
 from singleshot.kernels.batch_norm import RowSizes, c_sizes, kernel
 
@@ -25,41 +26,54 @@ CLAMPS: dict[type[nn.Module] | None, tuple[float, float]] = {
 
 
 class ConvBlock(nn.Sequential):
-    """Convolution, BatchNorm, activation, as children ``conv``, ``bn``, ``act``; absent parts have no child."""
+    """Convolution, BatchNorm, activation, as children ``conv``, ``bn``, ``act``; absent parts have no child.
+
+    Children that are changed, taken away or added compute as in any `torch.nn.Sequential`.
+    """
 
     def forward(self, x: Tensor) -> Tensor:
         """``[B, C, H, W]`` to ``[B, C', H', W']``."""
-        children = self._modules
-        norm, activation = children.get("bn"), children.get("act")
-        x = children["conv"](x)
-        if isinstance(norm, nn.BatchNorm2d) and _fits(norm, activation, x):
+        conv, norm, activation = (*self, None, None, None)[:3]
+        if len(self) > 3 or not isinstance(conv, nn.Conv2d) or not isinstance(norm, nn.BatchNorm2d):
+            for part in self:
+                x = part(x)
+            return x
+        x = conv(x)
+        if _fits(norm, activation, x) and not _is_watched(conv, norm, activation):
             clamp = CLAMPS[type(activation) if activation is not None else None]
             return _by_batch(norm, clamp, x) if norm.training else _by_running(norm, clamp, x)
-        if norm is not None:
-            x = norm(x)
+        x = norm(x)
         return x if activation is None else activation(x)
 
 
 def _fits(norm: nn.BatchNorm2d, activation: nn.Module | None, x: Tensor) -> bool:
     """Whether the kernel computes just what the two modules would, in a step of training."""
     return (
-        torch.is_grad_enabled()
+        type(x) is Tensor
+        and torch.is_grad_enabled()
         and x.dtype == torch.float32
         and x.device.type == "cpu"
         and x.is_contiguous(memory_format=torch.channels_last)
+        and _takes_batch(x)
         and type(norm) is nn.BatchNorm2d
         and (activation is None or type(activation) in CLAMPS)
         and norm.momentum is not None
-        and norm.weight is not None
-        and norm.weight.dtype == torch.float32
-        and norm.running_mean is not None
-        and (_takes_batch(x) if norm.training else not (x.requires_grad or norm.weight.requires_grad))
+        and all(_is_a_row(numbers, x.shape[1]) for numbers in (*_learnt(norm), norm.running_mean, norm.running_var))
+        and (norm.training or not any(numbers.requires_grad for numbers in (x, *_learnt(norm))))
         and not torch.compiler.is_compiling()
         and not torch._C._get_tracing_state()
-        and type(x) is Tensor
-        and not _is_watched(norm, activation)
+        and not torch._C._are_functorch_transforms_active()
         and kernel() is not None
     )
+
+
+def _learnt(norm: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
+    return norm.weight, norm.bias
+
+
+def _is_a_row(numbers: Tensor | None, channels: int) -> bool:
+    """Whether it is what the kernel may read: a float32 number for each channel. (BatchNorm may have none at all.)"""
+    return numbers is not None and numbers.dtype == torch.float32 and numbers.shape == (channels,)
 
 
 def _takes_batch(x: Tensor) -> bool:
@@ -69,7 +83,10 @@ def _takes_batch(x: Tensor) -> bool:
 
 def _is_watched(*modules: nn.Module | None) -> bool:
     """Whether somebody wants to see what passes between the modules."""
-    return any(m is not None and (m._forward_hooks or m._forward_pre_hooks or m._backward_hooks) for m in modules)
+    return bool(_global_forward_hooks or _global_forward_pre_hooks) or any(
+        m is not None and (m._forward_hooks or m._forward_pre_hooks or m._backward_hooks or m._backward_pre_hooks)
+        for m in modules
+    )
 
 
 def _by_batch(norm: nn.BatchNorm2d, clamp: tuple[float, float], x: Tensor) -> Tensor:

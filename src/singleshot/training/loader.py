@@ -21,6 +21,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data._utils import signal_handling
 
 from singleshot.augment.pipeline import Augmenter
 from singleshot.core.structures import Batch, Sample
@@ -202,9 +203,16 @@ def explaining_workers(workers: int | Literal["auto"]) -> Iterator[None]:
 
 
 def _abandon_if_one_died(batches: Iterator[object]) -> None:
-    """End the other workers, without torch's farewell: it waits for locks, and the dead one may have held one."""
+    """End the other workers, without torch's farewell: it waits for locks, and the dead one may have held one.
+
+    Torch forgets them first: it would raise what we do to them, whenever the signal comes, and could not begin another
+    iterator at the address of this one.
+    """
     processes = getattr(batches, "_workers", ())
     if any(process.exitcode for process in processes):
+        if batches._worker_pids_set:  # type: ignore[attr-defined]
+            batches._worker_pids_set = False  # type: ignore[attr-defined]
+            signal_handling._remove_worker_pids(id(batches))  # type: ignore[attr-defined]
         batches._shutdown = True  # type: ignore[attr-defined]
         for process in processes:
             process.kill()

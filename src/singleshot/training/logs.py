@@ -58,6 +58,10 @@ class EvaluationRecord:
     duration_s: float
 
 
+OBSERVED = ("on_step", "on_evaluation", "close")
+"""What an `Observer` has."""
+
+
 class Observer(Protocol):
     """Hears what happens in a run."""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -148,15 +148,13 @@ def _held_out(setup: Setup) -> HeldOut | None:
 
 
 def _fit(trainer: Trainer, setup: Setup, folder: Path, monitor: WeightMonitor | None) -> TrainResult:
-    """Train, and close what listened."""
-    try:
+    """Train, and close everything that listened, whatever one of them raises."""
+    with ExitStack() as closing_all:
+        closers = [*(observer.close for observer in trainer.observers), *([monitor.close] if monitor else [])]
+        for close in reversed(closers):
+            closing_all.callback(close)
         with explaining_workers(setup.config.workers):
             ending = trainer.fit()
-    finally:
-        for observer in trainer.observers:
-            observer.close()
-        if monitor:
-            monitor.close()
     return result_of(folder, ending, trainer.run)
 
 

@@ -20,7 +20,7 @@ from singleshot.models.description import describe, is_description, read_descrip
 from singleshot.runtime.device import choose_device
 from singleshot.training.config import TrainConfig
 from singleshot.training.loggers.guarded import require_loggers
-from singleshot.training.logs import Observer
+from singleshot.training.logs import OBSERVED, Observer
 from singleshot.training.recipes import find_recipe, read_config
 from singleshot.training.result import TrainResult
 from singleshot.training.resume import check_number, resumed_settings, saved_settings
@@ -168,6 +168,7 @@ def train(
         },
         settings or {},
     )  # fmt: skip
+    _check_callbacks(callbacks)
     own = _registered(transform)
     at = None if isinstance(resume, bool) else resume
     if resume is not False:
@@ -214,6 +215,18 @@ def _check_transform(config: TrainConfig, own: str, folder: Path) -> None:
     if own and own not in config.augment.transforms:
         had = ", ".join(config.augment.transforms) or "none"
         raise ConfigError(f"`transform`: the run in {folder} has {had}, not {own}; a resumed run keeps its settings")
+
+
+def _check_callbacks(callbacks: Sequence[Observer]) -> None:
+    """A method that is not there would end the run at its first evaluation, or at its end."""
+    for callback in callbacks:
+        missing = [name for name in OBSERVED if not callable(getattr(callback, name, None))]
+        if missing or isinstance(callback, type):
+            lacks = f"has no {' and no '.join(missing)}" if missing else "is a class: give an object of it"
+            raise ConfigError(
+                f"`callbacks`: {getattr(callback, '__name__', type(callback).__name__)} {lacks}; a callback has the "
+                f"methods {', '.join(OBSERVED)}"
+            )
 
 
 def _changes(options: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 import os
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -13,7 +14,7 @@ from typing import Any
 from rich.console import Console
 
 from singleshot.augment.config import PRESETS
-from singleshot.errors import ConfigError, DataError
+from singleshot.errors import ConfigError, DataError, SingleshotError
 from singleshot.training.config import TrainConfig
 from singleshot.training.logs import read_log
 from singleshot.training.recipes import read_config, write_config
@@ -37,6 +38,8 @@ WHOLE_RUNS = 8
 TRIALS_BEFORE_REPEAT = 3
 # A trial is begun where so much of a whole run is left for it.
 LEAST_OF_A_RUN = 0.5
+# So many trials in a row that fail end the search.
+FAILURES = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,8 +95,10 @@ def tune(
     """
     if propose is None:
         require_optuna()
+    if minutes is not None and not 0 < minutes < math.inf:
+        raise ConfigError(f"`minutes`: {minutes:g} is no time: give a number above 0, such as `minutes=60`")
     if resume:
-        if out is None or vary or recipe or settings:
+        if out is None or vary or recipe or settings or overwrite:
             raise ConfigError("a study is continued as it was: `resume=True` with `out`, and at most other `minutes`")
         folder, study = Path(out), read_study(Path(out))
         study = study.model_copy(update={"minutes": minutes or study.minutes})
@@ -112,6 +117,11 @@ def tune(
                 propose or propose_by_optuna, say,
             )  # fmt: skip
             return session.play(base)
+    except SingleshotError:
+        if not resume and not overwrite and not _has_trials(folder):
+            for name in (STUDY, BASE):
+                (folder / name).unlink(missing_ok=True)
+        raise
     finally:
         with suppress(OSError):
             folder.rmdir()  # if nothing was written
@@ -123,13 +133,29 @@ def _new_study(
     recipe: str | os.PathLike[str] | None,
     settings: Mapping[str, Any] | None,
 ) -> tuple[TrainConfig, Study]:
-    if minutes is None or not minutes > 0:
+    if minutes is None:
         raise ConfigError("`minutes`: how long may it take? All runs together, such as `minutes=60`")
     names = check_names(DEFAULT_VARY if vary is None else vary)
-    base = new_settings(recipe, settings or {}).updated({"epochs": None})
+    base = _without_length(recipe, settings or {})
     if base.data is not None and base.data.val == "none":
         raise ConfigError("data.val: none, but settings are compared on held-out images: name a split by `val`")
     return base, Study(vary=names, minutes=minutes, metric=base.evaluation.metric, seed=base.seed)
+
+
+def _without_length(recipe: str | os.PathLike[str] | None, settings: Mapping[str, Any]) -> TrainConfig:
+    """The settings that all runs share: how long each is, `tune` decides."""
+    length = next((unit for unit in ("epochs", "steps", "minutes") if settings.get(unit) is not None), None)
+    if length:
+        raise ConfigError(
+            f"{length}: how long each run is follows from the time of all, `minutes`; leave it out of the settings"
+        )
+    base = new_settings(recipe, settings)
+    if base.schedule.milestones or base.start_step:
+        raise ConfigError(
+            "schedule.milestones, start_step: are places in a long run, and these are short: give "
+            "`schedule.kind=cosine`, `schedule.milestones=[]` and `start_step=0`"
+        )
+    return base.updated({"epochs": None})
 
 
 def _folder(out: str | os.PathLike[str] | None, name: str, overwrite: bool) -> Path:
@@ -139,6 +165,10 @@ def _folder(out: str | os.PathLike[str] | None, name: str, overwrite: bool) -> P
             "another `out`"
         )
     return new_folder(out, name, overwrite=overwrite)
+
+
+def _has_trials(folder: Path) -> bool:
+    return any(folder.glob("trial-*/*"))
 
 
 class _Session:
@@ -159,7 +189,7 @@ class _Session:
         self._say(introduce(self.study))
         try:
             self._defaults()
-            while self._has_time():
+            while self._has_time() and not self._only_fails():
                 self._search()
                 if len(self.study.of("search")) >= TRIALS_BEFORE_REPEAT:
                     self._repeat()
@@ -189,6 +219,11 @@ class _Session:
         whole_s = self.study.of("default")[0].duration_s
         to_come = 1 + (not self.study.of("repeat"))
         return self.study.left_s >= (to_come + LEAST_OF_A_RUN) * whole_s
+
+    def _only_fails(self) -> bool:
+        """Whether something is wrong that other choices do not mend, such as a full disk."""
+        latest = self.study.of("search")[-FAILURES:]
+        return len(latest) == FAILURES and all(trial.state == "failed" for trial in latest)
 
     def _search(self) -> None:
         study, defaults = self.study, self._known
