@@ -37,7 +37,7 @@ def test_a_form_is_read() -> None:
     ],
 )
 def test_parameters_whose_parsing_takes_the_square_of_their_length(body: bytes, kind: str) -> None:
-    with pytest.raises(HttpProblem, match="over 4,096 characters|Maximum header size") as caught:
+    with pytest.raises(HttpProblem, match=r"over 4,096 characters|Maximum header size") as caught:
         pictures_of(body, kind, SERVICE)
     assert caught.value.code == 400
 
