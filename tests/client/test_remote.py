@@ -6,6 +6,7 @@ import json
 import sys
 import zipfile
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -155,3 +156,11 @@ def test_a_service_that_went_away_ends_the_run(live: Running, photos: Path) -> N
         remote.client._transport.token = "another token 12"
         with pytest.raises(ServerError, match="a token is needed"):
             list(stream)
+
+
+def test_a_model_that_was_replaced_by_one_of_other_classes_ends_the_run(live: Running, photos: Path) -> None:
+    with Client(live.url, TOKEN) as client:
+        predictor = connect(client, Wanted())
+        before = replace(predictor, model=replace(predictor.model, class_names=("something", "else")))
+        with pytest.raises(ServerError, match="was replaced by one of other classes"):
+            list(before.stream([photos / "0.jpg"]))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 import threading
 import time
 from collections.abc import Iterator
@@ -15,6 +16,7 @@ import numpy as np
 import pytest
 
 from singleshot.client import Client, transport
+from singleshot.client.calls import Wanted
 from singleshot.client.in_order import in_order
 from singleshot.client.transport import Transport
 from singleshot.errors import ConfigError, ImageError, ServerError
@@ -109,7 +111,7 @@ def test_an_image_goes_there_and_detections_come_back(played: Played) -> None:
         "model=my+model&score=0.5&nms_iou=0.4&max_detections=9&classes=dog&classes=0&classes=a%2Cb"
     )
     assert headers["Authorization"] == "Bearer secret"
-    assert headers["X-Deadline-Ms"] == "30000"
+    assert headers["X-Deadline-Ms"] == "28500"
     assert body.startswith(b"\x89PNG")
 
 
@@ -199,6 +201,18 @@ def test_other_answers_are_errors_that_name_the_service(
     assert "\n" not in str(caught.value)
     assert "\x1b" not in str(caught.value)
     assert len(played.asked) <= 2
+
+
+def test_an_answer_that_does_not_come_is_not_waited_for_twice(waits: list[float]) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        client = Client(f"http://127.0.0.1:{silent.getsockname()[1]}", timeout_s=0.05)
+        with pytest.raises(ServerError, match=r"no answer in 0\.05 s"):
+            client.detect(GRAY)
+    assert waits == []
+
+
+def test_no_class_is_not_every_class() -> None:
+    assert Wanted(classes=[]).query == "classes="
 
 
 def test_nobody_there(waits: list[float]) -> None:

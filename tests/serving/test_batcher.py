@@ -50,6 +50,14 @@ def held_up(batcher: Batcher, value: int = 200) -> Future[list[Result]]:
     return future
 
 
+def test_what_was_cancelled_is_let_go_at_once(batcher: Batcher) -> None:
+    held_up(batcher)
+    waiting = batcher.submit(encoded(1, 2, 3, 4, 5))
+    wait_until_ready(batcher, 5)
+    assert waiting.cancel()
+    assert batcher.queued == 0
+
+
 def wait_until_ready(batcher: Batcher, count: int) -> None:
     """Until so many images are decoded and wait for the network."""
     end = time.monotonic() + 20

@@ -157,7 +157,7 @@ BAD: dict[str, tuple[int, str, dict[str, Any]]] = {
     ),
     "a field": (400, "settings belong into the address", {"files": form(1), "data": {"score": "0.5"}}),
     "no JSON": (400, "no JSON", {"content": b"{", "headers": {"Content-Type": "application/json"}}),
-    "deep JSON": (400, "no JSON", {"content": b"[" * 90_000, "headers": {"Content-Type": "application/json"}}),
+    "deep JSON": (400, "10,000 values", {"content": b"[" * 90_000, "headers": {"Content-Type": "application/json"}}),
     "other JSON": (400, "must be", {"json": [1]}),
     "more JSON": (400, "'score' is not read here", {"json": as_json(1) | {"score": 1}}),
     "no base64": (400, r"images[0] is no base64", {"json": {"images": ["%%%"]}}),

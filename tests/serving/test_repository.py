@@ -18,6 +18,7 @@ from singleshot.detector import Detector
 from singleshot.errors import ConfigError, WeightsError
 from singleshot.prediction.frames import Encoded
 from singleshot.serving import repository as repositories
+from singleshot.serving import serve
 from singleshot.serving.options import ServeOptions
 from singleshot.serving.repository import Repository, repository_of
 
@@ -122,13 +123,47 @@ def test_a_file_that_is_still_written_is_not_loaded(tmp_path: Path) -> None:
     seen = repositories._Seen(tmp_path)
     path = tmp_path / "a.onnx"
     path.write_text("ha")
-    assert seen.look() == ({}, [])
+    assert seen.look() == ({}, {})
     path.write_text("half")
-    assert seen.look() == ({}, [])
-    assert seen.look() == ({"a": path}, [])
-    assert seen.look() == ({}, [])
+    assert seen.look() == ({}, {})
+    assert seen.look() == ({"a": path}, {})
+    assert seen.look() == ({}, {})
     path.unlink()
-    assert seen.look() == ({}, ["a"])
+    assert seen.look() == ({}, {"a": path})
+
+
+def test_openvinos_second_file_counts(tmp_path: Path) -> None:
+    seen = repositories._Seen(tmp_path)
+    path = tmp_path / "a.xml"
+    path.write_text("graph")
+    seen.look()
+    assert seen.look() == ({"a": path}, {})
+    (tmp_path / "a.bin").write_text("weights")
+    seen.look()
+    assert seen.look() == ({"a": path}, {})
+
+
+def test_what_a_watched_folder_never_served_it_does_not_unload(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def load(source: str | os.PathLike[str]) -> Detector:
+        raise RuntimeError("of a runtime")
+
+    monkeypatch.setattr(repositories, "load", load)
+    bad = tmp_path / "a.onnx"
+    bad.write_text("no model")
+    with repository_of({"a": ToyDetector()}, ServeOptions()) as repository:
+        seen = repositories._Seen(tmp_path)
+        repository._follow(seen)
+        assert "model 'a' is not loaded" in caplog.text
+        bad.unlink()
+        repository._follow(seen)
+        assert [served.name for served in repository] == ["a"]
+
+
+def test_a_folder_to_watch_is_looked_for_before_models_are_loaded(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="no such folder"):
+        serve({"a": tmp_path / "missing.onnx"}, ServeOptions(port=0, watch=tmp_path / "missing"))
 
 
 SERVER = """

@@ -75,6 +75,7 @@ def serve(
         batch_size=batch_size,
         score=None if score is None else check_score(score),
         max_bytes=max_mb * 2**20,
+        max_held_bytes=max(2**29, max_mb * 2**20),
         max_pixels=max_pixels,
         backend=backend,
         precision=precision,

@@ -68,7 +68,7 @@ class Wanted:
         classes: list[str] | None = None
         if self.classes is not None:
             several = [self.classes] if isinstance(self.classes, (str, int, np.integer)) else self.classes
-            classes = [str(item) for item in several]
+            classes = [str(item) for item in several] or [""]  # none at all is not all of them
         fields = {
             "model": self.model,
             "score": self.score,
@@ -200,7 +200,8 @@ class Client:
         """
         headers = {
             "Content-Type": "application/octet-stream",
-            "X-Deadline-Ms": str(int(1000 * self._transport.timeout_s)),  # later, nobody waits for it
+            # A little before nobody waits any more, so that the service's word of it comes in time.
+            "X-Deadline-Ms": str(int(950 * self._transport.timeout_s)),
         }
         answer = self._transport.send("POST", f"/detect?{wanted.query}", data, headers)
         return found_in(document_of(self.url, answer), self.url)

@@ -91,6 +91,8 @@ class RemotePredictor:
             return Failure(frame.path, error)
         finally:
             self.times.add("network", start)
+        if found.class_names != self.class_names:
+            raise ServerError(f"{self.client.url}: the model {self.model.name!r} was replaced by one of other classes")
         if found.image_size_hw != frame.pixels.shape[:2]:
             raise ServerError(f"{self.client.url}: reads {frame.name or 'an array'} in another size than this machine")
         return Prediction(frame, replace(found, path=frame.path))

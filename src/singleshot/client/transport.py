@@ -103,7 +103,7 @@ class Transport:
             try:
                 answer = self._exchange(method, self._parts.path.rstrip("/") + path, body, all_headers)
             except (OSError, http.client.HTTPException) as error:
-                if attempt == last or isinstance(error, ServerError):
+                if attempt == last or isinstance(error, (ServerError, TimeoutError)):
                     raise self._unreachable(error) from None
             else:
                 wait_s = max(wait_s, _retry_after_s(answer.headers.get("retry-after", "")))
@@ -201,7 +201,7 @@ def _retry_after_s(value: str) -> float:
         return float(value[:9])
     try:
         at = parsedate_to_datetime(value)
-    except ValueError:
+    except (ValueError, OverflowError):
         return 0.0
     at = at if at.tzinfo else at.replace(tzinfo=UTC)
     return max(0.0, (at - datetime.now(UTC)).total_seconds())

@@ -62,13 +62,16 @@ def serve(models: Models, options: ServeOptions | None = None, on_start: Callabl
 
     Raises:
         MissingExtraError: FastAPI or uvicorn is not installed.
-        ConfigError: it cannot listen there.
+        ConfigError: it cannot listen there, or there is no folder to watch.
         SingleshotError: a model cannot be loaded.
     """
     check_extra()
+    from singleshot.serving.repository import check_folder
     from singleshot.serving.server import listen, run_server
 
     chosen = options or ServeOptions()
+    if chosen.watch is not None:
+        check_folder(chosen.watch)
     listener = listen(chosen)
     with listener:
         app = create_app(models, chosen)

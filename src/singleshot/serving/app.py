@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
+from functools import partial
 from time import monotonic
 from typing import Annotated, Any
 
@@ -21,11 +22,14 @@ from singleshot.serving.metrics import CONTENT_TYPE
 from singleshot.serving.openapi import DETECT, PROBLEMS
 from singleshot.serving.problems import HttpProblem
 from singleshot.serving.repository import Repository, Served
-from singleshot.serving.requests import class_choice, held, names_of, read_body, read_pictures
+from singleshot.serving.requests import class_choice, held, names_of, parse, pictures_of, read_body
 from singleshot.serving.responses import check_format, problem_response
 from singleshot.serving.service import CLIENT_GONE, Service
 from singleshot.serving.site import add_page
 from singleshot.version import __version__
+
+_INLINE_DETECTIONS = 500
+"""More are written in a thread: the others' deadlines do not wait for it."""
 
 
 def build_app(repository: Repository) -> FastAPI:
@@ -67,7 +71,8 @@ def _add_routes(app: FastAPI, service: Service) -> None:
         service.check_room(model)
         with held(service) as own:
             body = await read_body(request, service, own, deadline)
-            pictures = await read_pictures(body, request.headers.get("content-type", ""), service)
+            content_type = request.headers.get("content-type", "")
+            pictures = await parse(body, service, deadline, partial(pictures_of, body, content_type, service))
             del body
             served = service.model(model)
             request.scope["singleshot_log"] = {"model": served.name, "images": len(pictures)}
@@ -81,7 +86,7 @@ def _add_routes(app: FastAPI, service: Service) -> None:
             answer = await service.detect(request, served.name, pictures, thresholds, deadline)
             names = names_of(pictures)
             total_ms = 1000 * (monotonic() - request.scope["singleshot_start"])
-            if format == "json":
+            if format == "json" and answer.detections <= _INLINE_DETECTIONS:
                 return render(answer, names, total_ms)
             return await asyncio.to_thread(render, answer, names, total_ms)
 

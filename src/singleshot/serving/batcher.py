@@ -163,6 +163,7 @@ class Batcher:
                 raise DeadlineMissed
             self._waiting += items
             self._change.notify_all()
+        request.future.add_done_callback(self._forget)
         return request.future
 
     @property
@@ -316,6 +317,13 @@ class Batcher:
             self._fail(item.request, DeadlineMissed())
             return False
         return True
+
+    def _forget(self, future: Future[list[Result]]) -> None:
+        """Give back the memory of images that nobody waits for any more."""
+        if future.cancelled():
+            with self._change:
+                self._drop_what_is_over()
+                self._change.notify_all()
 
     def _drop_what_is_over(self) -> None:
         self._waiting = deque(item for item in self._waiting if not item.request.is_over)

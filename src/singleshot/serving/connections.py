@@ -7,6 +7,9 @@ from typing import Any
 
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+_MOST_WAITS = 6
+"""Of ``header_s`` each, for a client that still reads its answer."""
+
 
 class TimedConnection(H11Protocol):
     """Closes when no request's header has come whole ``header_s`` seconds after it opened or gave its last answer.
@@ -16,6 +19,7 @@ class TimedConnection(H11Protocol):
 
     header_s = 10.0
     _timer: asyncio.TimerHandle | None = None
+    _unread = 0
 
     def connection_made(self, transport: Any) -> None:
         """Begin to count."""
@@ -42,15 +46,19 @@ class TimedConnection(H11Protocol):
         if self.cycle is not before:
             self._stop()
 
-    def _count(self) -> None:
+    def _count(self, waits: int = _MOST_WAITS) -> None:
         self._stop()
-        self._timer = self.loop.call_later(self.header_s, self._expire)
+        self._unread = self.transport.get_write_buffer_size()
+        self._timer = self.loop.call_later(self.header_s, self._expire, waits)
 
     def _stop(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
 
-    def _expire(self) -> None:
-        if not self.transport.is_closing():
+    def _expire(self, waits: int) -> None:
+        """End, unless the client still reads its answer, over a slow line perhaps."""
+        if waits and 0 < self.transport.get_write_buffer_size() < self._unread:
+            self._count(waits - 1)
+        elif self._unread or not self.transport.is_closing():
             self.transport.abort()

@@ -82,7 +82,7 @@ class Gate:
             # A page of another site whose name leads to 127.0.0.1.
             raise HttpProblem(421, "this service answers to localhost only: start it with another `host`")
         origin = headers.get("origin")
-        if origin is not None and self._token is None and urlsplit(origin).netloc != host:
+        if origin is not None and self._token is None and _host_of(origin) != host:
             raise HttpProblem(403, "pages of other sites may not use this service")
         path = scope["path"]
         if self._token is None or path in PUBLIC or path.startswith(tuple(PUBLIC_PREFIXES)):
@@ -104,6 +104,14 @@ class Gate:
             **scope.get("singleshot_log", {}),
         }
         log_request(fields, error)
+
+
+def _host_of(origin: str) -> str | None:
+    """``Origin`` without its scheme; ``None`` where it is none."""
+    try:
+        return urlsplit(origin).netloc
+    except ValueError:
+        return None
 
 
 def _name_of(host: str) -> str:

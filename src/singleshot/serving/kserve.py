@@ -40,7 +40,10 @@ _SHAPES = {
 }
 _SETTINGS = {"score": (int, float), "nms_iou": (int, float), "max_detections": (int,), "classes": (str,)}
 _PARAMETERS: Mapping[str, tuple[type, ...]] = {**_SETTINGS, "binary_data_output": (bool,), "timeout": (int,)}
+_RANGES = {"score": (0, 1), "nms_iou": (0, 1), "max_detections": (1, 10_000)}
 _MAX_ID = 1000
+_MAX_LISTS = 2**18
+"""Of a request's JSON: its parser, which stops all else, takes far longer for lists than for numbers in one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,6 +175,9 @@ def _split_body(body: bytes, header_length: str | None) -> tuple[bytes, memoryvi
 
 
 def _parsed(head: bytes) -> Any:
+    if head.count(b"[") + head.count(b"{") > _MAX_LISTS:
+        raise ConfigError(f"the request has over {_MAX_LISTS:,} lists: send `data` flat, or as a binary tensor")
+
     def refuse(constant: str) -> NoReturn:
         raise ValueError(f"{constant} is no JSON")
 
@@ -194,6 +200,10 @@ def _parameters(request: Mapping[str, Any]) -> Mapping[str, Any]:
             raise ConfigError(f"no parameter {shortened(name)}; there are {', '.join(_PARAMETERS)}")
         if type(value) not in _PARAMETERS[name]:
             raise ConfigError(f"`{name}` is not to be {shortened(value)}")
+        if name in _RANGES:
+            least, most = _RANGES[name]
+            if not least <= value <= most:
+                raise ConfigError(f"`{name}` must lie in {least}..{most}, not {shortened(value)}")
     return parameters
 
 

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
-from time import monotonic
+from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 from fastapi import APIRouter, Request
@@ -27,20 +26,13 @@ from singleshot.serving.kserve import (
 )
 from singleshot.serving.openapi import INFER, KSERVE_PROBLEMS
 from singleshot.serving.problems import HttpProblem
-from singleshot.serving.requests import class_choice, held, read_body
+from singleshot.serving.requests import class_choice, held, parse, read_body
 from singleshot.serving.service import Service
 from singleshot.serving.tensors import padded
-
-_THREAD_BYTES = 2**18
-"""Larger bodies are parsed in a thread: the others' deadlines do not wait for it."""
-
-_PARSED_AT_ONCE = 2
-"""Of such bodies; each may take the memory of `kserve.MAX_JSON_BYTES` as Python's objects."""
 
 
 def kserve_routes(service: Service) -> APIRouter:
     """The routes under ``/v2``."""
-    parsing = asyncio.Semaphore(_PARSED_AT_ONCE)
     router = APIRouter(prefix="/v2", tags=["KServe V2"], responses=KSERVE_PROBLEMS)
 
     @router.get("", summary="The service")
@@ -72,7 +64,7 @@ def kserve_routes(service: Service) -> APIRouter:
     @router.post("/models/{model}/versions/{version}/infer", include_in_schema=False)
     async def infer(request: Request, model: str) -> Response:
         _check_version(request)
-        return await _infer(service, request, model, parsing)
+        return await _infer(service, request, model)
 
     return router
 
@@ -88,17 +80,13 @@ def _check_version(request: Request) -> None:
         raise HttpProblem(404, f"no version '{version}': a model has the version '{VERSION}'")
 
 
-async def _infer(service: Service, request: Request, model: str, parsing: asyncio.Semaphore) -> Response:
+async def _infer(service: Service, request: Request, model: str) -> Response:
     deadline = service.deadline(request)
     service.check_room(model)
     with held(service) as own:
         body = await read_body(request, service, own, deadline)
         header_length = request.headers.get(HEADER_LENGTH)
-        if len(body) < _THREAD_BYTES:
-            wanted, pictures = _read(body, header_length, service)
-        else:
-            async with _in_time(parsing, deadline):
-                wanted, pictures = await asyncio.to_thread(_read, body, header_length, service)
+        wanted, pictures = await parse(body, service, deadline, partial(_read, body, header_length, service))
         del body
         if wanted.timeout_s is not None:
             deadline = min(deadline, request.scope["singleshot_start"] + wanted.timeout_s)
@@ -109,30 +97,13 @@ async def _infer(service: Service, request: Request, model: str, parsing: asynci
             thresholds = _thresholds(wanted, served.detector.class_names)
             results = (await service.detect(request, served.name, pictures, thresholds, deadline)).results
     found = _all_found(results)
-    answer = write_infer(wanted, served.name, padded(found))
+    # In a thread: of thousands of objects this takes long enough for others to miss their deadlines.
+    answer = await asyncio.to_thread(write_infer, wanted, served.name, padded(found))
     if answer.header_length is None:
         return Response(answer.body, media_type="application/json")
     return Response(
         answer.body, media_type="application/octet-stream", headers={HEADER_LENGTH: str(answer.header_length)}
     )
-
-
-@asynccontextmanager
-async def _in_time(parsing: asyncio.Semaphore, deadline: float) -> AsyncIterator[None]:
-    """Waits for its turn, no longer than until the deadline.
-
-    Raises:
-        HttpProblem: 504.
-    """
-    try:
-        async with asyncio.timeout(max(0.0, deadline - monotonic())):
-            await parsing.acquire()
-    except TimeoutError:
-        raise HttpProblem(504, "the deadline passed") from None
-    try:
-        yield
-    finally:
-        parsing.release()
 
 
 def _read(body: bytes, header_length: str | None, service: Service) -> tuple[InferRequest, list[Picture]]:

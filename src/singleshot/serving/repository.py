@@ -21,6 +21,9 @@ _log = logging.getLogger(__name__)
 MODEL_SUFFIXES = (".safetensors", ".onnx", ".xml", ".pt2", ".pte", ".torchscript", ".tflite")
 """Files of a watched folder that are taken for models."""
 
+State = tuple[tuple[int, int], ...]
+"""When files changed, in nanoseconds, and their bytes."""
+
 
 @dataclass(frozen=True, slots=True)
 class Served:
@@ -130,8 +133,7 @@ class Repository:
         Raises:
             ConfigError: it is no folder, or one is watched already.
         """
-        if not folder.is_dir():
-            raise ConfigError(f"`watch={folder}`: no such folder")
+        check_folder(folder)
         if self._watcher is not None:
             raise ConfigError(f"`watch={folder}`: one folder is watched already")
         seen = _Seen(folder)
@@ -154,14 +156,18 @@ class Repository:
             try:
                 self.load(name, path)
                 _log.warning("model '%s' is served from %s", name, path)
-            except (SingleshotError, OSError) as error:
+            except SingleshotError as error:
                 _log.warning("model '%s' is not loaded: %s", name, error)
-        for name in gone:
-            try:
-                self.unload(name)
-                _log.warning("model '%s' is unloaded: its file is gone", name)
-            except KeyError:
-                pass
+            except Exception:  # whatever a runtime raises: the others are followed on
+                _log.exception("model '%s' is not loaded", name)
+        for name, path in gone.items():
+            with self._lock:
+                old = self._models.get(name)
+                if old is None or old.source != str(path):  # it never was loaded
+                    continue
+                del self._models[name]
+            self._retire(old)
+            _log.warning("model '%s' is unloaded: its file is gone", name)
 
     def _retire(self, old: Served | None) -> None:
         if old is None:
@@ -171,16 +177,26 @@ class Repository:
         self._retired = [*(other for other in self._retired if other.is_alive()), thread]
 
 
+def check_folder(folder: Path) -> None:
+    """Refuse to watch what is no folder.
+
+    Raises:
+        ConfigError: it is none.
+    """
+    if not folder.is_dir():
+        raise ConfigError(f"`watch={folder}`: no such folder")
+
+
 class _Seen:
     """What a watched folder held when it was looked at last."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self._last: Mapping[Path, tuple[int, int]] = _files(folder)
-        self._loaded: dict[Path, tuple[int, int]] = {}
+        self._last: Mapping[Path, State] = _files(folder)
+        self._loaded: dict[Path, State] = {}
 
-    def look(self) -> tuple[dict[str, Path], list[str]]:
-        """Models that came or changed and are whole, and names of those that are gone."""
+    def look(self) -> tuple[dict[str, Path], dict[str, Path]]:
+        """Models by name: those that came or changed and are whole, and those that are gone."""
         now = _files(self.folder)
         changed = {
             path: state for path, state in now.items() if self._last.get(path) == state != self._loaded.get(path)
@@ -189,15 +205,17 @@ class _Seen:
         self._last = now
         self._loaded = {path: state for path, state in self._loaded.items() if path in now} | changed
         kept = {path.stem for path in self._loaded}
-        return {path.stem: path for path in changed}, [path.stem for path in gone if path.stem not in kept]
+        return {path.stem: path for path in changed}, {path.stem: path for path in gone if path.stem not in kept}
 
 
-def _files(folder: Path) -> dict[Path, tuple[int, int]]:
-    found = {}
+def _files(folder: Path) -> dict[Path, State]:
+    """The models of a folder and when they changed; of OpenVINO's two files it is both."""
+    found: dict[Path, State] = {}
     for entry in sorted(os.scandir(folder), key=lambda entry: entry.name):
         if entry.name.endswith(MODEL_SUFFIXES) and not entry.name.startswith(".") and entry.is_file():
-            state = entry.stat()
-            found[Path(entry.path)] = (state.st_mtime_ns, state.st_size)
+            path = Path(entry.path)
+            stats = [own.stat() for own in (path, path.with_suffix(".bin")) if own == path or own.is_file()]
+            found[path] = tuple((own.st_mtime_ns, own.st_size) for own in stats)
     return found
 
 

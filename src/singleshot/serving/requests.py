@@ -6,12 +6,12 @@ import asyncio
 import base64
 import binascii
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from email.message import Message
 from pathlib import Path
 from time import monotonic
-from typing import Any
+from typing import Any, TypeVar
 
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser
@@ -21,6 +21,7 @@ from singleshot.errors import ImageError
 from singleshot.images.read import check_encoded
 from singleshot.prediction.frames import Encoded, Failure
 from singleshot.serving.batcher import Picture
+from singleshot.serving.kserve import shortened
 from singleshot.serving.problems import HttpProblem
 from singleshot.serving.service import CLIENT_GONE, Service
 
@@ -28,6 +29,17 @@ _INLINE_BYTES = 2**18
 """Larger bodies are parsed in a thread: the others' deadlines do not wait for it."""
 
 _LONGEST_NAME = 255
+
+_LONGEST_HEADER = 4096
+"""Characters of a form's header: the time that Python takes for its parameters grows with their square."""
+
+_MOST_VALUES = 10_000
+"""Values in JSON, whose parser stops all else meanwhile; images are few and long."""
+
+_MOST_DIGITS = 9
+"""Of a class id."""
+
+Read = TypeVar("Read")
 
 
 class Held:
@@ -94,7 +106,26 @@ async def read_body(request: Request, service: Service, own: Held, deadline: flo
     return bytes(body)
 
 
-async def read_pictures(body: bytes, content_type: str, service: Service) -> list[Picture]:
+async def parse(body: bytes, service: Service, deadline: float, read: Callable[[], Read]) -> Read:
+    """What ``read`` makes of a body; of large ones few at a time, since each may take many times its own memory.
+
+    Raises:
+        HttpProblem: 504: its turn did not come in time; or what ``read`` raises.
+    """
+    if len(body) < _INLINE_BYTES:
+        return read()
+    try:
+        async with asyncio.timeout(max(0.0, deadline - monotonic())):
+            await service.parsing.acquire()
+    except TimeoutError:
+        raise HttpProblem(504, "the deadline passed") from None
+    try:
+        return await asyncio.to_thread(read)
+    finally:
+        service.parsing.release()
+
+
+def pictures_of(body: bytes, content_type: str, service: Service) -> list[Picture]:
     """The images of a body; what is no image, or too large, is a `Failure` in its place.
 
     Args:
@@ -106,19 +137,7 @@ async def read_pictures(body: bytes, content_type: str, service: Service) -> lis
     Raises:
         HttpProblem: 400: the form or JSON is damaged. 413: too many images.
     """
-    if len(body) < _INLINE_BYTES:
-        return _pictures(body, content_type, service.options.max_images, service.options.max_pixels)
-    return await asyncio.to_thread(
-        _pictures, body, content_type, service.options.max_images, service.options.max_pixels
-    )
-
-
-def too_large(most: int) -> HttpProblem:
-    """A request of too many bytes."""
-    return HttpProblem(413, f"over the limit of {most:,} bytes for a request")
-
-
-def _pictures(body: bytes, content_type: str, most: int, max_pixels: int) -> list[Picture]:
+    most = service.options.max_images
     kind = content_type.partition(";")[0].strip().lower()
     if kind == "multipart/form-data":
         files = _files_of_form(body, content_type, most)
@@ -126,7 +145,12 @@ def _pictures(body: bytes, content_type: str, most: int, max_pixels: int) -> lis
         files = _files_of_json(body, most)
     else:
         files = [Encoded(body, "image")]
-    return [_checked(file, max_pixels) for file in files]
+    return [_checked(file, service.options.max_pixels) for file in files]
+
+
+def too_large(most: int) -> HttpProblem:
+    """A request of too many bytes."""
+    return HttpProblem(413, f"over the limit of {most:,} bytes for a request")
 
 
 def _checked(file: Encoded, max_pixels: int) -> Picture:
@@ -202,7 +226,13 @@ class _Form:
 
 
 def _parameter(header: str, name: str) -> str | None:
-    """A parameter of a MIME header such as ``form-data; name="image"; filename="a.jpg"``."""
+    """A parameter of a MIME header such as ``form-data; name="image"; filename="a.jpg"``.
+
+    Raises:
+        HttpProblem: 400: it is too long.
+    """
+    if len(header) > _LONGEST_HEADER:
+        raise HttpProblem(400, f"a header of the form has over {_LONGEST_HEADER:,} characters")
     message = Message()
     message["Content-Disposition"] = header.replace("\r", " ").replace("\n", " ")
     value = message.get_param(name, header="Content-Disposition")
@@ -210,6 +240,8 @@ def _parameter(header: str, name: str) -> str | None:
 
 
 def _files_of_json(body: bytes, most: int) -> list[Encoded]:
+    if sum(map(body.count, (b"[", b"{", b","))) > _MOST_VALUES:
+        raise HttpProblem(400, f"the JSON has over {_MOST_VALUES:,} values: it holds images as base64, and no pixels")
     try:
         document = json.loads(body)
     except (ValueError, RecursionError):
@@ -218,7 +250,9 @@ def _files_of_json(body: bytes, most: int) -> list[Encoded]:
     if not isinstance(images, list) or not images:
         raise HttpProblem(400, 'JSON must be {"images": [BASE64, ...]}')
     if others := sorted(set(document) - {"images"}):
-        raise HttpProblem(400, f"'{others[0]}' is not read here: settings belong into the address, as in ?score=0.5")
+        raise HttpProblem(
+            400, f"{shortened(others[0])} is not read here: settings belong into the address, as in ?score=0.5"
+        )
     if len(images) > most:
         raise HttpProblem(413, f"{len(images)} images: a request may have {most}")
     return [_file_of_json(image, number) for number, image in enumerate(images)]
@@ -252,4 +286,8 @@ def class_choice(classes: Sequence[str] | None, class_names: Sequence[str]) -> t
     if not classes:
         return None
     words = [word.strip() for item in classes for word in ([item] if item in class_names else item.split(","))]
-    return tuple(int(word) if word.isdecimal() and word not in class_names else word for word in words if word)
+    return tuple(int(word) if _is_id(word) and word not in class_names else word for word in words if word)
+
+
+def _is_id(word: str) -> bool:
+    return word.isdecimal() and len(word) <= _MOST_DIGITS

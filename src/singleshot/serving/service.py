@@ -24,6 +24,9 @@ from singleshot.serving.repository import Repository, Served
 CLIENT_GONE = 499
 """What is logged of a request whose client went away; nobody reads it (nginx's number)."""
 
+_PARSED_AT_ONCE = 2
+"""Large bodies; each may take the memory of `kserve.MAX_JSON_BYTES` as Python's objects."""
+
 
 @dataclass(frozen=True, slots=True)
 class Answer:
@@ -39,6 +42,11 @@ class Answer:
     results: Sequence[Result]
     compute_s: float
 
+    @property
+    def detections(self) -> int:
+        """How many there are in all."""
+        return sum(0 if isinstance(result, Failure) else len(result.detections) for result in self.results)
+
 
 @dataclass(slots=True)
 class Service:
@@ -49,6 +57,7 @@ class Service:
         options: its limits.
         metrics: what is counted.
         held_bytes: of request bodies in memory.
+        parsing: is held while a large body is parsed.
         is_draining: whether it takes no new connections and is about to end.
     """
 
@@ -56,6 +65,7 @@ class Service:
     options: ServeOptions
     metrics: Metrics = field(default_factory=Metrics)
     held_bytes: int = 0
+    parsing: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(_PARSED_AT_ONCE))
     is_draining: bool = False
 
     def model(self, name: str | None) -> Served:

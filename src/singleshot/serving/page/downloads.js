@@ -2,6 +2,7 @@
 
 import { ask } from "./pictures.js";
 import { asJson, crops, download, pictureWithBoxes, stem } from "./save.js";
+import { suppressesHere } from "./service.js";
 import { complain, panes } from "./show.js";
 import { answerOf, chosenModels, chosenOf, settings, state } from "./state.js";
 
@@ -38,7 +39,8 @@ export async function saveJson() {
   entries.forEach(({ answer }, at) => (answer ? results : failed).push(record(state.pictures[at].name, answer, model)));
   if (failed.length) complain(`Not in the file, since they failed: ${failed.map(({ name }) => name).join(", ")}`);
   const name = results.length === 1 ? `${stem(results[0].name)}.json` : "detections.json";
-  if (results.length) download(asJson(model, results, settings()), name);
+  const overlap = suppressesHere(model) ? state.overlap : null; // null: the model's own
+  if (results.length) download(asJson(model, results, { ...settings(), overlap }), name);
 }
 
 const record = (name, answer, model) => ({ name, image_size_hw: answer?.size_hw, detections: chosenOf(answer, model) });
