@@ -244,7 +244,8 @@ def open_container(source: str, name: str, **options: Any) -> Iterator[InputCont
     """
     if find_spec("av") is None:
         raise MissingExtraError("av", "video", "reading videos")
-    av.logging.set_level(av.logging.PANIC)  # what is damaged is told in one line, by us
+    # No callback: PyAV's waits for the GIL in a thread that a closing decoder, which holds it, waits for.
+    av.logging.set_level(None)
     try:
         container = av.open(source, **options)
     except (av.FFmpegError, OSError, ValueError) as error:
