@@ -183,7 +183,9 @@ def main() -> None:
     parser.add_argument("--short", action="store_true", help="no overload and no deadlines")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
-    paths = sorted(options.photos.glob("*.jpg"))[: options.count]
+    paths = sorted(options.photos.rglob("*.jpg"))[: options.count]
+    if not paths:
+        parser.error(f"no .jpg below {options.photos}")
     results: dict[str, Any] = {}
 
     def tell(name: str, value: Any) -> None:
