@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import CancelledError, Future
 
 import numpy as np
@@ -58,12 +58,16 @@ def test_what_was_cancelled_is_let_go_at_once(batcher: Batcher) -> None:
     assert batcher.queued == 0
 
 
-def wait_until_ready(batcher: Batcher, count: int) -> None:
-    """Until so many images are decoded and wait for the network."""
+def wait_until(happened: Callable[[], bool]) -> None:
     end = time.monotonic() + 20
-    while len(batcher._ready) < count:
+    while not happened():
         assert time.monotonic() < end
         time.sleep(0.001)
+
+
+def wait_until_ready(batcher: Batcher, count: int) -> None:
+    """Until so many images are decoded and wait for the network."""
+    wait_until(lambda: len(batcher._ready) >= count)
 
 
 def test_no_image(batcher: Batcher) -> None:
@@ -118,6 +122,7 @@ def test_what_was_cancelled_is_not_computed_and_gives_its_place_back(batcher: Ba
     running = held_up(batcher)
     for future in [batcher.submit(encoded(value)) for value in range(1, 7)]:
         assert future.cancel()
+    wait_until(lambda: batcher.queued == 0)  # a picture that is being decoded keeps its place until that is done
     waiting = batcher.submit(encoded(50, 51, 52, 53, 54, 55))
     engine_of(batcher).go.set()
     assert len(scores(running)) + len(scores(waiting)) == 7

@@ -241,7 +241,7 @@ class Batcher:
                 self._preparing -= 1
                 if isinstance(frame, Failure):
                     self._put(item, frame)
-                else:
+                elif not item.request.is_over:  # it may have been cancelled meanwhile
                     item.frame = frame
                     self._ready.append(item)
                 self._change.notify_all()
