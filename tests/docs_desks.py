@@ -477,6 +477,7 @@ DESKS = {
             "SINGLESHOT_KERNELS=off": HOURS,
             "singleshot quantize": HOURS,
             "singleshot export": "docs/export.md runs it",
+            "singleshot benchmark": "takes its seconds: tests/evaluation",
         }
     ),
     "architecture.md": Desk(),
