@@ -42,7 +42,8 @@ from singleshot.models.summary import count_flops, count_parameters
 from singleshot.multibox.loss import multibox_loss
 from singleshot.runtime.torch_engine import TorchEngine
 from singleshot.runtime.torch_forward import EagerForward, Forward, build_forward, prepare_network
-from singleshot.training.loader import LoaderConfig, TrainLoader
+from singleshot.training.loader import TrainLoader
+from singleshot.training.loader_config import LoaderConfig
 from singleshot.training.optimizer import build_optimizer
 from singleshot.training.optimizer_config import OptimizerConfig
 

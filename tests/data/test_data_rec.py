@@ -27,7 +27,7 @@ from singleshot.images.read import image_size, read_image
 from singleshot.images.recordio import read_records
 from singleshot.prediction.sources import find_images, is_many, search_images
 from singleshot.training.fingerprint import fingerprint
-from singleshot.training.loader import read_encoded
+from singleshot.training.training_images import read_encoded
 
 CAT = (2, 5, 1, 0.25, 0.25, 0.5, 0.75)
 DOG_AND_HARD_CAT = (2, 6, 0, 0, 0, 0.5, 0.5, 0, 1, 0.1, 0.2, 0.9, 0.8, 1)

@@ -17,8 +17,11 @@ import torch
 from singleshot.augment.pipeline import Augmenter
 from singleshot.core.structures import Sample
 from singleshot.errors import DataError
-from singleshot.training.loader import LoaderConfig, TrainLoader, auto_workers, read_encoded
+from singleshot.training.loader import TrainLoader
+from singleshot.training.loader_config import LoaderConfig
 from singleshot.training.sampler import EpochOrder, repeat_weights
+from singleshot.training.training_images import read_encoded
+from singleshot.training.worker_processes import auto_workers
 
 # Python 3.12 and later warn of every fork in a process with threads, and torch has threads.
 pytestmark = pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
@@ -288,7 +291,7 @@ def test_a_killed_worker_is_explained(samples):
 import itertools, multiprocessing, pickle, sys
 sys.path[:0] = {sys.path!r}
 from test_loader import loader_of
-from singleshot.training.loader import WorkerError, explaining_workers
+from singleshot.training.worker_processes import WorkerError, explaining_workers
 try:
     with explaining_workers(1):
         stream = loader_of(pickle.loads({pickle.dumps(samples)!r}), workers=1).stream()

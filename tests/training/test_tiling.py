@@ -21,7 +21,8 @@ from singleshot.prediction.views import View, ViewPlan
 from singleshot.training.checks import object_sizes
 from singleshot.training.config import TrainConfig
 from singleshot.training.data_config import TilingConfig
-from singleshot.training.loader import LoaderConfig, TrainLoader
+from singleshot.training.loader import TrainLoader
+from singleshot.training.loader_config import LoaderConfig
 from singleshot.training.sampler import EpochOrder, thin_out
 from singleshot.training.tiling import Tiled, cut_into_tiles, view_plan_of
 

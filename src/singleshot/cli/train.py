@@ -5,11 +5,12 @@ from __future__ import annotations
 from contextlib import suppress
 from itertools import pairwise
 from pathlib import Path
-from typing import Annotated, Any, cast
+from typing import Any, cast
 
 import typer
 from typer.core import TyperCommand
 
+from singleshot.cli import train_options as options
 from singleshot.cli.console import open_console, split_names
 from singleshot.cli.data import DecisionsOption, LowerNamesOption
 
@@ -30,101 +31,46 @@ class Command(TyperCommand):
 
 
 def train(
-    data: Annotated[
-        str | None,
-        typer.Argument(
-            help="Labelled images: a VOC or YOLO folder, a COCO .json, a YOLO .yaml or a .csv.", show_default=False
-        ),
-    ] = None,
-    model: Annotated[
-        str | None,
-        typer.Option(help="Architecture, or a .yaml that describes a detector; default: that of the weights."),
-    ] = None,
-    weights: Annotated[
-        str | None,
-        typer.Option(help="Where to start: coco (default), imagenet, imagenet:FILE, a weights file, none."),
-    ] = None,
-    basenet: Annotated[
-        Path | None,
-        typer.Option(help="A classifier (.pth, .params, .caffemodel) for the backbone: --weights imagenet:FILE."),
-    ] = None,
-    epochs: Annotated[float | None, typer.Option(help="Length: times that the data is seen (default 50).")] = None,
-    steps: Annotated[int | None, typer.Option(help="Length in optimiser steps.")] = None,
-    minutes: Annotated[float | None, typer.Option(help="Length in minutes, evaluations included.")] = None,
-    batch_size: Annotated[
-        str | None, typer.Option("--batch-size", "--batch", help="Images per step, or auto (default).")
-    ] = None,
-    lr: Annotated[str | None, typer.Option(help="Learning rate, or auto (default).")] = None,
-    size: Annotated[str | None, typer.Option(help="Network input: 300, or HEIGHTxWIDTH.")] = None,
-    train: Annotated[
-        str | None, typer.Option(help="Split to learn from; join several by +. Default: the data's, or the recipe's.")
-    ] = None,
-    val: Annotated[str | None, typer.Option(help="Split to measure on, or none.")] = None,
-    classes: Annotated[
-        list[str] | None, typer.Option(help="Only these classes, in this order: person,dog; repeatable.")
-    ] = None,
+    data: options.Data = None,
+    model: options.Model = None,
+    weights: options.Weights = None,
+    basenet: options.Basenet = None,
+    epochs: options.Epochs = None,
+    steps: options.Steps = None,
+    minutes: options.Minutes = None,
+    batch_size: options.BatchSize = None,
+    lr: options.Lr = None,
+    size: options.Size = None,
+    train: options.Train = None,
+    val: options.Val = None,
+    classes: options.Classes = None,
     lower_names: LowerNamesOption = False,
     decisions: DecisionsOption = None,
-    format: Annotated[str | None, typer.Option("--format", help="Format of the labels; default: by evidence.")] = None,
-    out: Annotated[Path | None, typer.Option(help="Folder of the run; default: a new one below runs/.")] = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the run in --out.")] = False,
-    recipe: Annotated[str | None, typer.Option(help="A recipe's name, or a YAML file of settings.")] = None,
-    resume: Annotated[
-        bool,
-        typer.Option(
-            "--resume", help="Continue the run in --out, or the latest; --resume 500 from its checkpoint of step 500."
-        ),
-    ] = False,
-    resume_step: Annotated[int | None, typer.Option(hidden=True)] = None,
-    start_step: Annotated[
-        int | None,
-        typer.Option("--start-step", "--start-iter", help="Steps that the weights have learnt elsewhere."),
-    ] = None,
-    anchors: Annotated[
-        str | None, typer.Option(help="Default boxes: auto scales the model's to the training objects.")
-    ] = None,
-    anchor_scale: Annotated[
-        float | None, typer.Option(help="Factor for the sizes of the default boxes, such as 0.5 for small objects.")
-    ] = None,
-    augment: Annotated[
-        str | None, typer.Option(help="Random changes: ssd, ssd_pytorch, mxnet_ssd, ssdlite, light, none.")
-    ] = None,
-    tile: Annotated[
-        str | None,
-        typer.Option(help="Learn from tiles, too, for small objects: their side, or HEIGHTxWIDTH, in pixels."),
-    ] = None,
-    overlap: Annotated[
-        float | None, typer.Option(help="Of neighbouring tiles, as a share of their side (0.2).")
-    ] = None,
-    freeze: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="Part that stays as it is: backbone, a regular expression, none (default: auto); repeatable."
-        ),
-    ] = None,
-    finetune: Annotated[
-        bool, typer.Option("--finetune", help="Learn only the predictors, and what the weights do not hold.")
-    ] = False,
-    amp: Annotated[str | None, typer.Option(help="Number format: auto (default), fp32, bf16, fp16.")] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 ...")] = "auto",
-    workers: Annotated[str | None, typer.Option(help="Processes that prepare images, or auto (default).")] = None,
-    seed: Annotated[int | None, typer.Option(help="Seed of everything random.")] = None,
-    bad_data: Annotated[str | None, typer.Option(help="Bad records: skip (default) or error.")] = None,
-    compile: Annotated[bool, typer.Option("--compile", help="Compile the network with torch first.")] = False,
-    log: Annotated[
-        list[str] | None,
-        typer.Option(help="Send numbers elsewhere, too: tensorboard, mlflow, wandb; several by commas."),
-    ] = None,
-    tensorboard: Annotated[bool, typer.Option("--tensorboard", help="The same as --log tensorboard.")] = False,
-    monitor: Annotated[
-        int | None, typer.Option(help="Write statistics of weights and gradients every so many steps.")
-    ] = None,
-    monitor_pattern: Annotated[
-        str | None, typer.Option("--monitor-pattern", "--pattern", help="Which of them, as --freeze names parts.")
-    ] = None,
-    set_: Annotated[
-        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Any other setting; repeatable.")
-    ] = None,
+    format: options.Format = None,
+    out: options.Out = None,
+    overwrite: options.Overwrite = False,
+    recipe: options.Recipe = None,
+    resume: options.Resume = False,
+    resume_step: options.ResumeStep = None,
+    start_step: options.StartStep = None,
+    anchors: options.Anchors = None,
+    anchor_scale: options.AnchorScale = None,
+    augment: options.Augment = None,
+    tile: options.Tile = None,
+    overlap: options.Overlap = None,
+    freeze: options.Freeze = None,
+    finetune: options.Finetune = False,
+    amp: options.Amp = None,
+    device: options.Device = "auto",
+    workers: options.Workers = None,
+    seed: options.Seed = None,
+    bad_data: options.BadData = None,
+    compile: options.Compile = False,
+    log: options.Log = None,
+    tensorboard: options.Tensorboard = False,
+    monitor: options.Monitor = None,
+    monitor_pattern: options.MonitorPattern = None,
+    set_: options.Set = None,
 ) -> None:
     """Train a detector on labelled images; by default from the bundled COCO detector.
 

@@ -113,21 +113,12 @@ def evaluate(
         WeightsError: the model cannot be read.
         ConfigError: a setting makes no sense.
     """
-    if isinstance(data, DetectionDataset) and decisions is not None:
-        raise ConfigError(
-            "`decisions` are for data that is given by its path; pass them to data.open(path, decisions=...) instead"
-        )
     detector = model if isinstance(model, Detector) else load(model)
-    dataset = (
-        data
-        if isinstance(data, DetectionDataset)
-        else open_held_out(data, split, format, classes=classes, lower_names=lower_names, decisions=decisions)
-    )
+    dataset = _opened(data, split, format, classes, lower_names, decisions)
     _check_measurable(dataset, detector.class_names, use_difficult)
     name = detector.spec.name if isinstance(model, Detector) else str(model)
-    file = detector.exported
-    clips = file is not None and file.info.level == "end2end" and detector.spec.postprocess.clip == "none"
-    if clips:
+    ends_at_picture = _ends_at_picture(detector)
+    if ends_at_picture:
         on_note(f"{name}: the file ends boxes at the picture, which its weights do not: AP may differ from theirs")
     predictor = detector.predictor(
         score,
@@ -135,7 +126,7 @@ def evaluate(
         max_detections=max_detections,
         agnostic=agnostic,
         top_k=top_k,
-        clip=True if clips else None,
+        clip=True if ends_at_picture else None,
         backend=backend,
         precision=precision,
         device=device,
@@ -274,6 +265,30 @@ def evaluate_predictor(
         use_difficult=use_difficult,
         notes=(*remarks(dataset), *predictor.views.lines()),
     )
+
+
+def _opened(
+    data: DetectionDataset | str | os.PathLike[str],
+    split: str | None,
+    format: str,
+    classes: Sequence[str] | None,
+    lower_names: bool,
+    decisions: Decisions | str | os.PathLike[str] | None,
+) -> DetectionDataset:
+    """The data set, if it is not one already."""
+    if not isinstance(data, DetectionDataset):
+        return open_held_out(data, split, format, classes=classes, lower_names=lower_names, decisions=decisions)
+    if decisions is not None:
+        raise ConfigError(
+            "`decisions` are for data that is given by its path; pass them to data.open(path, decisions=...) instead"
+        )
+    return data
+
+
+def _ends_at_picture(detector: Detector) -> bool:
+    """Whether an exported file cuts boxes that its weights would let reach beyond the picture."""
+    file = detector.exported
+    return file is not None and file.info.level == "end2end" and detector.spec.postprocess.clip == "none"
 
 
 def _check_measurable(dataset: DetectionDataset, class_names: Sequence[str], use_difficult: bool) -> None:

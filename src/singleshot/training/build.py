@@ -21,7 +21,8 @@ from singleshot.training.config import TrainConfig
 from singleshot.training.ema import Ema
 from singleshot.training.guards import LossGuard
 from singleshot.training.held_out import HeldOut
-from singleshot.training.loader import LoaderConfig, TrainLoader
+from singleshot.training.loader import TrainLoader
+from singleshot.training.loader_config import LoaderConfig
 from singleshot.training.loop import Trainer
 from singleshot.training.optimizer import build_optimizer, set_norm_momentum, still_norms
 from singleshot.training.parts import Criterion, Intervals, Store

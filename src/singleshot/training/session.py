@@ -24,7 +24,7 @@ from singleshot.training.config import TrainConfig
 from singleshot.training.data_config import Reference
 from singleshot.training.fingerprint import check_classes, compare_fingerprint, fingerprint, keep_fingerprint
 from singleshot.training.held_out import HeldOut
-from singleshot.training.loader import TrainLoader, explaining_workers
+from singleshot.training.loader import TrainLoader
 from singleshot.training.loggers.guarded import open_loggers
 from singleshot.training.logs import CsvLog, LoggedRun, Observer
 from singleshot.training.loop import Trainer
@@ -40,6 +40,7 @@ from singleshot.training.setup import Setup, prepare
 from singleshot.training.start import build_start, resume_start
 from singleshot.training.tiling import cut_into_tiles, view_plan_of
 from singleshot.training.transcript import Transcript
+from singleshot.training.worker_processes import explaining_workers
 from singleshot.weights.file import read_spec
 
 # So few held-out objects choose by chance.

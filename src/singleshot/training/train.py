@@ -8,20 +8,17 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel
 from rich.console import Console
 
 from singleshot.core.settings import AnchorConfig
 from singleshot.core.sizes import parse_size
-from singleshot.core.transforms import AUGMENTATIONS, Transform, step, steps_by_name
-from singleshot.errors import ConfigError
+from singleshot.core.transforms import Transform, steps_by_name
 from singleshot.models.config import ModelSpec
-from singleshot.models.description import describe, is_description, read_description
 from singleshot.runtime.device import choose_device
 from singleshot.training.config import TrainConfig
 from singleshot.training.loggers.guarded import require_loggers
-from singleshot.training.logs import OBSERVED, Observer
-from singleshot.training.recipes import find_recipe, read_config
+from singleshot.training.logs import Observer
+from singleshot.training.request import asked_settings, check_callbacks, check_transform, new_settings, registered
 from singleshot.training.result import TrainResult
 from singleshot.training.resume import check_number, resumed_settings, saved_settings
 from singleshot.training.run_folder import existing_folder, new_folder, sole_use
@@ -151,7 +148,7 @@ def train(
         WeightsError: the starting point or the state cannot be read.
         NonFiniteLossError: the run went wrong; the message names the images.
     """
-    changes = _changes(
+    changes = asked_settings(
         {
             "data.path": data, "model": model, "weights": weights, "epochs": epochs, "steps": steps, "minutes": minutes,
             "start_step": start_step, "monitor": monitor, "monitor_pattern": monitor_pattern,
@@ -168,21 +165,8 @@ def train(
         },
         settings or {},
     )  # fmt: skip
-    _check_callbacks(callbacks)
-    own = _registered(transform)
-    at = None if isinstance(resume, bool) else resume
-    if resume is not False:
-        folder = existing_folder(out)
-        if at is not None:
-            check_number(folder, at)
-        config = resumed_settings(saved_settings(folder), changes, folder)
-        _check_transform(config, own, folder)
-    else:
-        config = new_settings(recipe, changes)
-        if own:
-            config = config.updated({"augment.transforms": [*config.augment.transforms, own]})
-        assert config.data is not None
-        folder = new_folder(out, Path(config.data.path).resolve().stem, overwrite=overwrite)
+    check_callbacks(callbacks)
+    config, folder = _settings_and_folder(changes, out, recipe, resume, transform, overwrite=overwrite)
     try:
         steps_by_name(config.augment.transforms)
         require_loggers(config.log)
@@ -193,7 +177,7 @@ def train(
                 choose_device(device),
                 console or Console(),
                 resume=resume is not False,
-                at=at,
+                at=None if isinstance(resume, bool) else resume,
                 callbacks=callbacks,
             )
     finally:
@@ -201,66 +185,26 @@ def train(
             folder.rmdir()  # if nothing was written
 
 
-def _registered(transform: Transform | None) -> str:
-    """The name by which settings know a transform from now on; empty without one."""
-    if transform is None:
-        return ""
-    name = step(transform).name
-    AUGMENTATIONS.replace(name, transform)
-    return name
-
-
-def _check_transform(config: TrainConfig, own: str, folder: Path) -> None:
-    """A run that goes on has the transform that it had."""
-    if own and own not in config.augment.transforms:
-        had = ", ".join(config.augment.transforms) or "none"
-        raise ConfigError(f"`transform`: the run in {folder} has {had}, not {own}; a resumed run keeps its settings")
-
-
-def _check_callbacks(callbacks: Sequence[Observer]) -> None:
-    """A method that is not there would end the run at its first evaluation, or at its end."""
-    for callback in callbacks:
-        missing = [name for name in OBSERVED if not callable(getattr(callback, name, None))]
-        if missing or isinstance(callback, type):
-            lacks = f"has no {' and no '.join(missing)}" if missing else "is a class: give an object of it"
-            raise ConfigError(
-                f"`callbacks`: {getattr(callback, '__name__', type(callback).__name__)} {lacks}; a callback has the "
-                f"methods {', '.join(OBSERVED)}"
-            )
-
-
-def _changes(options: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Options that were given, and settings (``None`` is a value of these), as YAML has them.
-
-    A file that describes a detector is read.
-    """
-    given = {key: value for key, value in options.items() if value is not None} | dict(settings)
-    changes = {key: _plain(value) for key, value in given.items()}
-    if isinstance(changes.get("model"), str) and is_description(changes["model"]):
-        changes["model"] = read_description(changes["model"])
-    return changes
-
-
-def new_settings(recipe: str | os.PathLike[str] | None, changes: Mapping[str, Any]) -> TrainConfig:
-    """The settings of a new run: a recipe's, if there is one, with what was asked for.
-
-    Raises:
-        ConfigError: a setting is wrong, the detector cannot be built, or there is nothing to learn from.
-    """
-    config = (read_config(find_recipe(str(recipe))) if recipe else TrainConfig()).updated(changes)
-    if isinstance(config.model, str) and is_description(config.model):
-        config = config.updated({"model": read_description(config.model)})
-    elif isinstance(config.model, dict):
-        describe(config.model, ("object",), config.size_hw, "model")
-    if config.data is None:
-        raise ConfigError("data.path: what is there to learn from? Give a folder of labelled images")
-    return config
-
-
-def _plain(value: Any) -> Any:
-    """Values as YAML has them. A detector's classes are the data's, and its origin is the run's to say."""
-    if isinstance(value, os.PathLike):
-        return os.fspath(value)
-    if isinstance(value, ModelSpec):
-        return value.model_dump(mode="json", exclude={"class_names", "class_ids", "provenance"})
-    return value.model_dump(mode="json") if isinstance(value, BaseModel) else value
+def _settings_and_folder(
+    changes: Mapping[str, Any],
+    out: str | os.PathLike[str] | None,
+    recipe: str | os.PathLike[str] | None,
+    resume: bool | int,
+    transform: Transform | None,
+    *,
+    overwrite: bool,
+) -> tuple[TrainConfig, Path]:
+    """Of a new run, whose folder is made, or of the one that goes on."""
+    own = registered(transform)
+    if resume is not False:
+        folder = existing_folder(out)
+        if not isinstance(resume, bool):
+            check_number(folder, resume)
+        config = resumed_settings(saved_settings(folder), changes, folder)
+        check_transform(config, own, folder)
+        return config, folder
+    config = new_settings(recipe, changes)
+    if own:
+        config = config.updated({"augment.transforms": [*config.augment.transforms, own]})
+    assert config.data is not None
+    return config, new_folder(out, Path(config.data.path).resolve().stem, overwrite=overwrite)

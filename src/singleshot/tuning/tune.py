@@ -18,9 +18,10 @@ from singleshot.errors import ConfigError, DataError, SingleshotError
 from singleshot.training.config import TrainConfig
 from singleshot.training.logs import read_log
 from singleshot.training.recipes import read_config, write_config
+from singleshot.training.request import new_settings
 from singleshot.training.result import TrainResult
 from singleshot.training.run_folder import new_folder, sole_use
-from singleshot.training.train import new_settings, train
+from singleshot.training.train import train
 from singleshot.tuning.proposals import Propose, propose_by_optuna, require_optuna
 from singleshot.tuning.space import OWN, SETTINGS, Defaults, changes_of, check_names, default_choices
 from singleshot.tuning.study import STUDY, Study, Trial, Verdict, judge, read_study, write_study
