@@ -1,14 +1,12 @@
-"""`Detector`: a description, its numbers, and everything to use them. `load` gives one."""
+"""`Detector`: a description, its numbers, and everything to use them."""
 
 from __future__ import annotations
 
-import logging
-import os
 import warnings
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypedDict, Unpack, cast, overload
+from typing import TYPE_CHECKING, Any, Unpack, cast, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,8 +17,9 @@ from singleshot.core.once import away_from_fork
 from singleshot.core.settings import PostprocessConfig
 from singleshot.core.sizes import parse_size
 from singleshot.core.wording import counted
+from singleshot.detector.how import BATCH_SIZE, Classes, How, ImageLike, PathLike
 from singleshot.errors import ConfigError
-from singleshot.export.readers import ExportedFile, no_network, read_exported
+from singleshot.export.readers import ExportedFile, no_network
 from singleshot.export.writers import ExportWish
 from singleshot.images.preprocess import preprocess_image
 from singleshot.images.read import MAX_PIXELS, check_rgb, read_image
@@ -40,8 +39,7 @@ from singleshot.runtime.base import Backend, EngineBackend
 from singleshot.runtime.choose import COMPILE_FROM
 from singleshot.runtime.engines import Engines
 from singleshot.runtime.registry import Wish
-from singleshot.weights.file import is_weights_file, read_spec, save_weights
-from singleshot.weights.find import find_weights
+from singleshot.weights.file import is_weights_file, save_weights
 
 if TYPE_CHECKING:
     import PIL.Image as pillow
@@ -52,32 +50,6 @@ else:
     networks = lazy_module("singleshot.models.network")
     pillow = lazy_module("PIL.Image")
     torch = lazy_module("torch")
-
-PathLike = str | os.PathLike[str]
-ImageLike = PathLike | NDArray[np.uint8]
-Classes = Collection[str | int] | str | int
-
-
-_log = logging.getLogger(__name__)
-
-# On a CPU one image at a time is quickest: the maps of more leave its caches (SSDLite: 32 ms an image at 1, 59 at 8).
-BATCH_SIZE = 1
-
-
-class How(TypedDict, total=False):
-    """The options of `Detector.predict`, which explains them."""
-
-    nms_iou: float | None
-    max_detections: int | None
-    agnostic: bool
-    top_k: int | None
-    classes: Classes | None
-    clip: bool | None
-    batch_size: int
-    backend: str
-    precision: str
-    device: str
-    compile: bool
 
 
 class Detector:
@@ -432,62 +404,3 @@ class Detector:
 
     def _backend(self, wish: Wish, settings: PostprocessConfig) -> Backend:
         return EngineBackend(self._engines.open(wish), settings)
-
-
-def load(model: PathLike = "coco") -> Detector:
-    """Load a detector.
-
-    Args:
-        model: name of bundled weights (``coco``, ``coco-v3``), a weights file of singleshot, or an exported file: an
-            ONNX file, OpenVINO's ``.xml`` ... (docs/backends.md). Which it is, its content tells.
-
-    Raises:
-        WeightsError: no such name or file, or the file is damaged or foreign.
-    """
-    path = find_weights(model)
-    file = read_exported(path)
-    if file is None:
-        return Detector(read_spec(path), path)
-    for line in file.notes:
-        _log.warning(line)
-    return Detector(file.spec, file)
-
-
-def import_weights(
-    path: PathLike,
-    source: str = "auto",
-    out: PathLike | None = None,
-    *,
-    classes: Sequence[str] | None = None,
-    mean: Sequence[float] | None = None,
-    scale: float | None = None,
-    size: int | str | Sequence[int] | None = None,
-    overwrite: bool = False,
-) -> Detector:
-    """Load weights of another system.
-
-    Args:
-        path: its file or folder.
-        source: which system; ``auto`` finds out.
-        out: also write them as a weights file of singleshot.
-        classes: names of the classes without background; by default what their number is known to mean (20: VOC;
-            80 and COCO's 90 ids: COCO), else ``class_1``, ...
-        mean: what to subtract from pixels of 0..255, in the network's channel order; by default the system's.
-        scale: what to multiply pixels with after that; by default the system's.
-        size: the network's input, for files that do not tell it (MXNet's): a side, HEIGHTxWIDTH or (height, width).
-        overwrite: ``out`` may be an existing file, though never the one that is read.
-
-    Raises:
-        WeightsError: not recognised, damaged, or incomplete.
-        OutputError: ``out`` is the checkpoint, or exists and may not be replaced.
-    """
-    require_torch("reading another system's weights")
-    from singleshot.interop.read import read_foreign
-
-    if out is not None:
-        check_output(out, overwrite=overwrite, sources=[path])
-    spec, state, _ = read_foreign(Path(path), source, classes, mean, scale, None if size is None else parse_size(size))
-    detector = Detector(spec, state)
-    if out is not None:
-        detector.save(out)
-    return detector
