@@ -25,7 +25,7 @@ from rich.console import Console
 from rich.table import Table
 
 from singleshot.core.structures import Sample
-from singleshot.data.dataset import open as open_dataset
+from singleshot.data.opening import open as open_dataset
 from singleshot.detector import Detector, load
 from singleshot.doctor.evidence import gather_evidence
 from singleshot.doctor.examine import examine

@@ -35,7 +35,7 @@ def test_collation_of_images_without_objects() -> None:
 
 
 def test_an_item_is_the_networks_input_and_the_objects_in_its_pixels(scenes: Path) -> None:
-    photos = data.open(scenes, "trainval", transform=same, size=(80, 25))
+    photos = data.open(scenes, "trainval").torch(transform=same, size=(80, 25))
     samples = data.open(scenes, "trainval")
     assert isinstance(photos, TorchDataset)
     assert len(photos) == len(samples)
@@ -60,7 +60,7 @@ def test_a_transform_changes_image_and_objects(scenes: Path) -> None:
 
 
 def test_batches_are_padded(scenes: Path) -> None:
-    photos = data.open(scenes, "trainval", transform=same, size=32)
+    photos = data.open(scenes, "trainval").torch(transform=same, size=32)
     batch = next(iter(DataLoader(photos, batch_size=4, collate_fn=photos.collate)))
     counts = [len(photos[index][1].class_ids) for index in range(4)]
     assert batch.images.shape == (4, 3, 32, 32)
@@ -73,7 +73,7 @@ def test_randomness_follows_torchs_seed(scenes: Path) -> None:
     def noise(image, boxes_xyxy, class_ids, rng):
         return rng.integers(0, 256, image.shape, np.uint8), boxes_xyxy, class_ids
 
-    photos = data.open(scenes, transform=noise, size=16)
+    photos = data.open(scenes).torch(transform=noise, size=16)
     torch.manual_seed(1)
     first, second = photos[0][0], photos[0][0]
     torch.manual_seed(1)
@@ -86,9 +86,9 @@ def test_a_failing_transform_names_itself_and_the_image(scenes: Path) -> None:
         return image / 2, boxes_xyxy, class_ids
 
     with pytest.raises(TransformError, match=r"halves.*must stay uint8, not float64.*\.(jpg|png)"):
-        data.open(scenes, transform=halves, size=16)[0]
+        data.open(scenes).torch(transform=halves, size=16)[0]
 
 
 def test_one_place_says_the_size(scenes: Path) -> None:
     with pytest.raises(ConfigError, match="`size` and `preprocess`"):
-        data.open(scenes, transform=same, size=16, preprocess=PreprocessConfig(size_hw=(16, 16)))
+        data.open(scenes).torch(transform=same, size=16, preprocess=PreprocessConfig(size_hw=(16, 16)))

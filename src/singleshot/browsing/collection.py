@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 
 from singleshot.data.bad_records import Problem
 from singleshot.data.check import MEDIUM_AREA, SMALL_AREA
-from singleshot.data.dataset import DetectionDataset, open_splits
+from singleshot.data.dataset import DetectionDataset
 from singleshot.data.decisions import ACTIONS, folder_of
+from singleshot.data.opening import open_splits
 from singleshot.data.splitting import PARTS, assign_splits
 from singleshot.evaluation.metrics.tables import GroundTruth
 

@@ -18,8 +18,9 @@ import numpy as np
 from singleshot.core.wording import counted
 from singleshot.data.bad_records import BadData, Problem, count_kinds
 from singleshot.data.class_list import alike_names
-from singleshot.data.dataset import DetectionDataset, open_found
+from singleshot.data.dataset import DetectionDataset
 from singleshot.data.decisions import Decisions, as_decisions
+from singleshot.data.opening import open_found
 from singleshot.data.recognise import FoundSet, own_splits, recognise
 from singleshot.data.split_names import HELD_OUT, TRAINING, split_role
 from singleshot.data.splitting import PARTS, assign_splits

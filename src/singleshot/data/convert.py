@@ -13,9 +13,10 @@ from singleshot.core.files import check_output_folder, filled_folder
 from singleshot.core.structures import Sample
 from singleshot.data.bad_records import BadData, Problem
 from singleshot.data.convert_names import check_class_names, describe_renamed, target_names
-from singleshot.data.dataset import DetectionDataset, open_splits
+from singleshot.data.dataset import DetectionDataset
 from singleshot.data.decisions import Decisions, as_decisions
 from singleshot.data.formats.registry import FORMATS, Content, Writer, writer_of, writers
+from singleshot.data.opening import open_splits
 from singleshot.data.split_names import names_split
 from singleshot.errors import OutputError
 from singleshot.images.packed import find_container, image_bytes

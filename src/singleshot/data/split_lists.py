@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from singleshot.core.files import check_output, write_atomically
-from singleshot.data.dataset import open_found
+from singleshot.data.opening import open_found
 from singleshot.data.recognise import own_splits, recognise
 from singleshot.data.splitting import PARTS
 from singleshot.images.packed import find_container

@@ -10,8 +10,9 @@ from pathlib import Path
 from singleshot.core.wording import counted
 from singleshot.data.bad_records import BadData, summarise
 from singleshot.data.class_list import alike_names
-from singleshot.data.dataset import DetectionDataset, divide, open_found
+from singleshot.data.dataset import DetectionDataset, divide
 from singleshot.data.decisions import Decisions, as_decisions
+from singleshot.data.opening import open_found
 from singleshot.data.published import AUTO, ChosenSplits, PublishedSplits, choose_published
 from singleshot.data.recognise import FoundSet, own_splits, recognise
 from singleshot.data.split_names import HELD_OUT, TRAINING, Role, choose_split, split_role

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from singleshot.data.dataset import open_found
+from singleshot.data.opening import open_found
 from singleshot.data.recognise import recognise
 from singleshot.errors import ImageError
 from singleshot.prediction.sources import FoundImages

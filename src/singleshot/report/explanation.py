@@ -18,7 +18,7 @@ from singleshot.core.settings import LossConfig, MatchConfig, PostprocessConfig
 from singleshot.core.structures import HeadOutput, RefineOutput, Sample
 from singleshot.core.wording import counted
 from singleshot.data import DetectionDataset
-from singleshot.data.dataset import open as open_dataset
+from singleshot.data.opening import open as open_dataset
 from singleshot.detector import Detector, load
 from singleshot.errors import ConfigError, DataError, OutputError
 from singleshot.images.draw import draw_detections
