@@ -83,3 +83,20 @@ def test_boxes_are_placed_in_the_picture(layout: Any) -> None:
     feeds = {"boxes": np.float32([[[0, 12, 64, 48]]]), "pictures": np.zeros(shape, np.uint8)}
     (boxes,) = onnxruntime.InferenceSession(model.SerializeToString()).run(None, feeds)
     np.testing.assert_array_equal(boxes, [[[0, 24, 32, 96]]])
+
+
+@pytest.mark.parametrize("resize", ["linear", "linear_float"])
+def test_openvino_gives_the_same_pictures(resize: Any) -> None:
+    """It multiplies by reciprocals: where a quotient is a bit off, so are whole columns."""
+    pytest.importorskip("openvino")
+    from singleshot.export.openvino_core import openvino_core
+
+    graph = Nodes("test")
+    images = picture_nodes(graph, "pictures", PreprocessConfig(size_hw=TO, resize=resize, mean=(0, 0, 0)), "nhwc", True)
+    ends = [("pictures", np.uint8, ("b", "h", "w", 3))], [(images, np.float32, ("b", 3, *TO))]
+    model = openvino_core().read_model(make_model(graph.nodes, graph.constants, *ends).SerializeToString())
+    compiled = openvino_core().compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    for size_hw in [(31, 200), (426, 500)]:
+        pictures = noise(size_hw, 1)
+        found = compiled([pictures])[0]
+        np.testing.assert_allclose(found, run(pictures, resize=resize, mean=(0, 0, 0)), rtol=0, atol=5e-3)

@@ -72,15 +72,15 @@ def placed_nodes(graph: Nodes, boxes: str, pictures: str, layout: Layout, size_h
 def axis_nodes(graph: Nodes, size_in: str, size_out: int, resize: str) -> tuple[str, str, str]:
     """Low place, high place and share of the high one along one axis, each ``[size_out]``; in float32.
 
-    OpenCV computes positions in float64 and rounds them; a quotient of two whole numbers is rounded to the same.
+    OpenCV computes positions in float64 and rounds them to float32, which is the rounded quotient of whole numbers.
     """
     size = graph.cast(size_in, np.float32)
     positions = np.arange(size_out, dtype=np.float32)
     if resize == "linear":
         above = graph.op("Sub", graph.op("Mul", 2 * positions + 1, size), np.float32(size_out))
-        exact = graph.op("Div", above, np.float32(2 * size_out))
+        exact = _quotient(graph, above, 2 * size_out)
     else:
-        scale = graph.op("Div", size, np.float32(size_out))
+        scale = _quotient(graph, size, size_out)
         if resize == "linear_float":
             exact = graph.op("Sub", graph.op("Mul", positions + np.float32(0.5), scale), np.float32(0.5))
             exact = graph.op("Max", exact, np.float32(0))
@@ -97,6 +97,21 @@ def axis_nodes(graph: Nodes, size_in: str, size_out: int, resize: str) -> tuple[
         share = graph.op("Sub", exact, low)
         high = graph.op("Min", graph.op("Add", low, np.float32(1)), last)
     return graph.cast(low, np.int64), graph.cast(high, np.int64), share
+
+
+def _quotient(graph: Nodes, number: str, by: int) -> str:
+    """Whole numbers below 2**24 by one of at most 2**11, rounded once.
+
+    A runtime may multiply by the reciprocal (OpenVINO does), and its last bit decides the last bit of OpenCV's weights.
+    So the quotient is found by digits: a whole part, 12 bits, and a rest; whatever one misses is in the next.
+    """
+    whole = graph.op("Floor", graph.op("Div", number, np.float32(by)))
+    rest = graph.op("Mul", graph.op("Sub", number, graph.op("Mul", whole, np.float32(by))), np.float32(2**12))
+    bits = graph.op("Floor", graph.op("Div", rest, np.float32(by)))
+    rest = graph.op("Sub", rest, graph.op("Mul", bits, np.float32(by)))
+    unit = np.float32(2.0**-12)
+    known = graph.op("Add", whole, graph.op("Mul", bits, unit))
+    return graph.op("Add", known, graph.op("Mul", graph.op("Div", rest, np.float32(by)), unit))
 
 
 def _between(graph: Nodes, low: str, high: str, share: str) -> str:

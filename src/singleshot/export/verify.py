@@ -127,7 +127,12 @@ class _Meaning(NamedTuple):
 
 
 def verify(
-    origin: Origin, info: ExportInfo, open_file: Callable[[float], Run], pictures: Sequence[Picture], words: str
+    origin: Origin,
+    info: ExportInfo,
+    open_file: Callable[[float], Run],
+    pictures: Sequence[Picture],
+    words: str,
+    batches: Sequence[int] = (BATCH,),
 ) -> Verification:
     """Run the detector (torch, and the plain form of heads-to-boxes) and its file, and compare what they find.
 
@@ -137,11 +142,12 @@ def verify(
         open_file: opens the file, or one that is equal but for this least score.
         pictures: RGB uint8 ``[H, W, 3]`` of any sizes.
         words: what they are.
+        batches: the first so many pictures go in once more, together.
     """
     from singleshot.models.build import build_anchors
 
     network, spec = origin.network.copy(), info.spec
-    groups = _groups(pictures, info)
+    groups = _groups(pictures, info, batches)
     with torch.inference_mode():
         outputs = [network(torch.from_numpy(_inputs(group, info))) for group in groups]
     score = min(info.score, _crowded_score(outputs, spec.postprocess))
@@ -158,14 +164,14 @@ def verify(
     return tally.result(len(pictures), words, score, BARS[info.precision])
 
 
-def _groups(pictures: Sequence[Picture], info: ExportInfo) -> list[list[Picture]]:
-    """Each alone, and the first few as a batch; brought to one size, or to the input's where the file wants that."""
+def _groups(pictures: Sequence[Picture], info: ExportInfo, batches: Sequence[int]) -> list[list[Picture]]:
+    """Each alone, and the first few as batches; brought to one size, or to the input's where the file wants that."""
     height, width = info.spec.preprocess.size_hw
     if info.level == "end2end" and not info.dynamic:
         pictures = [_to_size(picture, (width, height)) for picture in pictures]
     size = (pictures[0].shape[1], pictures[0].shape[0])
-    together = [_to_size(picture, size) for picture in pictures[:BATCH]]
-    return [[picture] for picture in pictures] + [together] * (len(together) > 1)
+    together = [[_to_size(picture, size) for picture in pictures[:count]] for count in batches]
+    return [[picture] for picture in pictures] + [batch for batch in together if len(batch) > 1]
 
 
 def _to_size(picture: Picture, size_wh: tuple[int, int]) -> Picture:
