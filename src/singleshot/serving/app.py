@@ -23,7 +23,7 @@ from singleshot.serving.problems import HttpProblem
 from singleshot.serving.query import read_query
 from singleshot.serving.repository import Repository, Served
 from singleshot.serving.requests import class_choice, held, names_of, parse, pictures_of, read_body
-from singleshot.serving.responses import check_format, problem_response
+from singleshot.serving.responses import check_count, check_format, problem_response
 from singleshot.serving.service import CLIENT_GONE, Service
 from singleshot.serving.site import add_page
 from singleshot.version import __version__
@@ -61,6 +61,7 @@ def _add_routes(app: FastAPI, service: Service) -> None:
             content_type = request.headers.get("content-type", "")
             pictures = await parse(body, service, deadline, partial(pictures_of, body, content_type, service))
             del body
+            check_count(query.format, len(pictures))
             served = service.model(query.model)
             request.scope["singleshot_log"] = {"model": served.name, "images": len(pictures)}
             thresholds = Thresholds(
