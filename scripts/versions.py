@@ -30,7 +30,7 @@ OF_TORCH = ("torch", "triton", "sympy", "nvidia-")
 OF_NNCF = ("nncf", "networkx", "ninja", "pydot", "scipy")
 """NNCF and what it brings."""
 
-BOUND = re.compile(r"^([A-Za-z0-9_.-]+)>=([0-9][0-9A-Za-z.]*)$")
+BOUND = re.compile(r"^([A-Za-z0-9_.-]+)>=([0-9][0-9A-Za-z.]*)(; .+)?$")
 
 
 def lower_bounds() -> dict[str, str]:

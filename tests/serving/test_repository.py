@@ -170,16 +170,16 @@ SERVER = """
 import sys, time
 from serving.toys import ToyDetector, ToyEngine
 from singleshot.serving import ServeOptions, serve
-from singleshot.serving.logs import start_logging
+from singleshot.serving.logs import json_logs
 
 class SlowEngine(ToyEngine):
     def predict(self, batch, settings):
         time.sleep(0.02)
         return super().predict(batch, settings)
 
-start_logging()
 options = ServeOptions(port=0, queue=100)
-whole = serve({"toy": ToyDetector(SlowEngine())}, options, lambda address: print(address, flush=True))
+with json_logs():
+    whole = serve({"toy": ToyDetector(SlowEngine())}, options, lambda address: print(address, flush=True))
 sys.exit(0 if whole and "torch" not in sys.modules else 3)
 """
 

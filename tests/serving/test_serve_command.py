@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import socket
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +17,7 @@ from typer.testing import CliRunner
 import singleshot.serving
 from singleshot.cli import app
 from singleshot.serving import ServeOptions
-from singleshot.serving.logs import JsonLines
+from singleshot.serving.logs import LOGGER, JsonLines, json_logs
 from singleshot.serving.server import warn_if_open
 
 runner = CliRunner()
@@ -32,7 +34,7 @@ def served(monkeypatch: pytest.MonkeyPatch) -> list[tuple[dict[str, str], ServeO
         return options.port != 1
 
     monkeypatch.setattr(singleshot.serving, "serve", serve)
-    monkeypatch.setattr("singleshot.serving.logs.start_logging", lambda: None)
+    monkeypatch.setattr("singleshot.serving.logs.json_logs", nullcontext)
     return asked
 
 
@@ -69,7 +71,7 @@ def test_a_token_that_is_none(text: str, tmp_path: Path) -> None:
 
 
 def test_an_address_that_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("singleshot.serving.logs.start_logging", lambda: None)
+    monkeypatch.setattr("singleshot.serving.logs.json_logs", nullcontext)
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])
         result = runner.invoke(app, ["serve", "--port", port])
@@ -99,3 +101,15 @@ def test_a_line_of_the_log_is_json() -> None:
     line = json.loads(JsonLines().format(record))
     assert (line["event"], line["code"], line["level"]) == ('an "event"\nü', 200, "info")
     assert "\n" not in JsonLines().format(record)
+
+
+def test_all_of_standard_error_is_json(capfd: pytest.CaptureFixture[str]) -> None:
+    with json_logs():
+        os.write(2, b"libpng warning: caf\xc3\xa9\n\nlibpng error: \xff\n")  # as a C library does
+        logging.getLogger(LOGGER).info("request")
+    os.write(2, b"after\n")
+    *lines, after = capfd.readouterr().err.splitlines()
+    events = [(line["event"], line.get("text")) for line in map(json.loads, lines)]
+    told = [("request", None), ("stderr", "libpng error: \\xff"), ("stderr", "libpng warning: caf\xe9")]
+    assert sorted(events, key=str) == told
+    assert after == "after"

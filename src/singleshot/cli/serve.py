@@ -62,7 +62,7 @@ def serve(
     from singleshot.serving import serve as run
 
     check_extra()
-    from singleshot.serving.logs import start_logging
+    from singleshot.serving.logs import json_logs
     from singleshot.serving.token import read_token
 
     options = ServeOptions(
@@ -82,10 +82,10 @@ def serve(
         device=device,
     )
     models = _by_name(model or ([] if watch else ["coco"]))
-    start_logging()
-    whole = run(
-        models, options, lambda address: typer.echo(f"Serving at {address} (how: {address}/docs). Ctrl-C ends it.")
-    )
+    with json_logs():
+        whole = run(
+            models, options, lambda address: typer.echo(f"Serving at {address} (how: {address}/docs). Ctrl-C ends it.")
+        )
     if not whole:
         raise typer.Exit(130)
 

@@ -6,14 +6,13 @@ import asyncio
 from collections.abc import Mapping
 from functools import partial
 from time import monotonic
-from typing import Annotated, Any
+from typing import Any
 
-from fastapi import FastAPI, Query, Request
+from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import HTMLResponse, PlainTextResponse, Response
 
-from singleshot.core.wording import similar
 from singleshot.serving.batcher import Thresholds
 from singleshot.serving.docs import docs_page
 from singleshot.serving.gate import Gate
@@ -21,9 +20,10 @@ from singleshot.serving.kserve_routes import kserve_routes
 from singleshot.serving.metrics import CONTENT_TYPE
 from singleshot.serving.openapi import DETECT, PROBLEMS
 from singleshot.serving.problems import HttpProblem
+from singleshot.serving.query import read_query
 from singleshot.serving.repository import Repository, Served
 from singleshot.serving.requests import class_choice, held, names_of, parse, pictures_of, read_body
-from singleshot.serving.responses import check_format, problem_response
+from singleshot.serving.responses import check_count, check_format, problem_response
 from singleshot.serving.service import CLIENT_GONE, Service
 from singleshot.serving.site import add_page
 from singleshot.version import __version__
@@ -51,42 +51,30 @@ def build_app(repository: Repository) -> FastAPI:
 
 def _add_routes(app: FastAPI, service: Service) -> None:
     @app.post("/detect", summary="Detect objects in images", responses=PROBLEMS, openapi_extra=DETECT)
-    async def detect(
-        request: Request,
-        score: Annotated[float | None, Query(ge=0, le=1, description="Least confidence.")] = None,
-        nms_iou: Annotated[
-            float | None, Query(ge=0, le=1, description="Overlap above which the weaker of two boxes goes.")
-        ] = None,
-        max_detections: Annotated[int | None, Query(ge=1, le=10_000, description="Most objects of an image.")] = None,
-        clip: Annotated[bool, Query(description="Let boxes end at the picture.")] = True,
-        classes: Annotated[
-            list[str] | None, Query(description="Names or ids of classes to report, separated by commas.")
-        ] = None,
-        model: Annotated[str | None, Query(description="Name of a model; the first one by default.")] = None,
-        format: Annotated[str, Query(description="json, coco, or image: the picture with its boxes.")] = "json",
-    ) -> Response:
-        _check_parameters(request)
-        render = check_format(format)
+    async def detect(request: Request) -> Response:
+        query = read_query(request.query_params)
+        render = check_format(query.format)
         deadline = service.deadline(request)
-        service.check_room(model)
+        service.check_room(query.model, deadline)
         with held(service) as own:
             body = await read_body(request, service, own, deadline)
             content_type = request.headers.get("content-type", "")
             pictures = await parse(body, service, deadline, partial(pictures_of, body, content_type, service))
             del body
-            served = service.model(model)
+            check_count(query.format, len(pictures))
+            served = service.model(query.model)
             request.scope["singleshot_log"] = {"model": served.name, "images": len(pictures)}
             thresholds = Thresholds(
-                score,
-                nms_iou,
-                class_choice(classes, served.detector.class_names),
-                max_detections,
-                clip,
+                query.score,
+                query.nms_iou,
+                class_choice(query.classes, served.detector.class_names),
+                query.max_detections,
+                query.clip,
             )
             answer = await service.detect(request, served.name, pictures, thresholds, deadline)
             names = names_of(pictures)
             total_ms = 1000 * (monotonic() - request.scope["singleshot_start"])
-            if format == "json" and answer.detections <= _INLINE_DETECTIONS:
+            if query.format == "json" and answer.detections <= _INLINE_DETECTIONS:
                 return render(answer, names, total_ms)
             return await asyncio.to_thread(render, answer, names, total_ms)
 
@@ -102,18 +90,6 @@ def _add_routes(app: FastAPI, service: Service) -> None:
     @app.get("/docs", include_in_schema=False)
     async def docs() -> Response:
         return HTMLResponse(docs_page(app.openapi()), headers={"Content-Security-Policy": "default-src 'none'"})
-
-
-def _check_parameters(request: Request) -> None:
-    """Refuse what would be passed over: a misspelt threshold is none.
-
-    Raises:
-        HttpProblem: 400.
-    """
-    known = ("score", "nms_iou", "max_detections", "clip", "classes", "model", "format")
-    for name in request.query_params:
-        if name not in known:
-            raise HttpProblem(400, f"no parameter '{name}'; {similar(name, known)}")
 
 
 def _described(served: Served, service: Service) -> dict[str, Any]:

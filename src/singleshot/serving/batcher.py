@@ -26,6 +26,7 @@ from singleshot.runtime.base import EngineBackend, cores, predict_each
 from singleshot.runtime.choose import COMPILE_FROM
 from singleshot.serving.options import ServeOptions
 from singleshot.serving.pace import Pace
+from singleshot.serving.priority import run_aside
 from singleshot.serving.problems import Closed, DeadlineMissed, QueueFull
 
 Picture = Encoded | Frame | Failure
@@ -109,7 +110,7 @@ class Batcher:
         self._ready: deque[_Item] = deque()
         self._preparing = self._running = 0
         self._is_closed = False
-        self._warm_up(usual)
+        run_aside(self._warm_up, usual)
         names = ["decode"] * min(cores(), self.parallel * self.batch_size + 1) + ["network"] * self.parallel
         loops = {"decode": self._decode, "network": self._compute}
         self._threads = [
@@ -159,7 +160,7 @@ class Batcher:
                 self._drop_what_is_over()
             if self.queued + len(items) > self._options.queue:
                 raise QueueFull(self.pace.expected(self.queued + self._running))
-            if monotonic() + self.pace.least(self.queued + self._running, len(items)) > end:
+            if self.is_late(end, len(items)):
                 raise DeadlineMissed
             self._waiting += items
             self._change.notify_all()
@@ -185,6 +186,10 @@ class Batcher:
             if self.queued >= self._options.queue:
                 self._drop_what_is_over()
             return self.queued >= self._options.queue
+
+    def is_late(self, deadline: float, images: int = 1) -> bool:
+        """Whether so many images more cannot be done by then."""
+        return monotonic() + self.pace.least(self.queued + self._running, images) > deadline
 
     def close(self, timeout: float | None = None) -> None:
         """Take nothing more, finish what was accepted, and end the threads.

@@ -82,7 +82,7 @@ def _check_version(request: Request) -> None:
 
 async def _infer(service: Service, request: Request, model: str) -> Response:
     deadline = service.deadline(request)
-    service.check_room(model)
+    service.check_room(model, deadline)
     with held(service) as own:
         body = await read_body(request, service, own, deadline)
         header_length = request.headers.get(HEADER_LENGTH)

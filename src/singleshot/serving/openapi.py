@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from singleshot.serving.kserve import HEADER_LENGTH
+from singleshot.serving.query import query_parameters
 
 _PROBLEM = {
     "type": "object",
@@ -102,6 +103,14 @@ _ANSWER = {
     ]
 }
 
+_DEADLINE = {
+    "name": "X-Deadline-Ms",
+    "in": "header",
+    "required": False,
+    "description": "Milliseconds after which the answer is of no use.",
+    "schema": {"type": "number", "minimum": 0},
+}
+
 DETECT: dict[str, Any] = {
     "requestBody": {
         "required": True,
@@ -124,15 +133,7 @@ DETECT: dict[str, Any] = {
             },
         },
     },
-    "parameters": [
-        {
-            "name": "X-Deadline-Ms",
-            "in": "header",
-            "required": False,
-            "description": "Milliseconds after which the answer is of no use.",
-            "schema": {"type": "number", "minimum": 0},
-        }
-    ],
+    "parameters": [*query_parameters(), _DEADLINE],
     "responses": {
         "200": {
             "description": "Detections.",
@@ -177,6 +178,6 @@ INFER: dict[str, Any] = {
             "description": "Bytes of the JSON, where binary tensors follow it.",
             "schema": {"type": "integer", "minimum": 1},
         },
-        *DETECT["parameters"],
+        _DEADLINE,
     ],
 }

@@ -58,13 +58,12 @@ def image_response(answer: Answer, names: Sequence[str], total_ms: float) -> Res
     """The picture with its boxes, as a JPEG.
 
     Raises:
-        HttpProblem: 400: there are several.
+        HttpProblem: 400: it is too large for one.
     """
-    if len(answer.results) != 1 or not isinstance(answer.results[0], Prediction):
-        raise HttpProblem(400, "format=image is for one image")
     import cv2
 
-    prediction = answer.results[0]
+    (prediction,) = answer.results  # `check_count`
+    assert isinstance(prediction, Prediction)  # a request whose only image fails is no answer
     drawn = draw_detections(prediction.frame.pixels, prediction.detections)
     done, data = cv2.imencode(".jpg", cv2.cvtColor(drawn, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, 92])
     if not done:
@@ -93,6 +92,16 @@ def check_format(name: str) -> Render:
         return FORMATS.get(FORMATS.check(name))
     except (ConfigError, ValueError) as error:
         raise HttpProblem(400, str(error)) from None
+
+
+def check_count(format: str, images: int) -> None:
+    """Refuse, before anything is computed, more images than a format has place for.
+
+    Raises:
+        HttpProblem: 400.
+    """
+    if format == "image" and images != 1:
+        raise HttpProblem(400, f"format=image is for one image, not {images}: send each for itself, or use format=json")
 
 
 def problem_response(problem: HttpProblem, request_id: str, path: str) -> Response:

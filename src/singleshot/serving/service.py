@@ -79,15 +79,17 @@ class Service:
         except KeyError as error:
             raise HttpProblem(404, str(error.args[0])) from None
 
-    def check_room(self, name: str | None) -> None:
-        """Refuse a request for a model whose queue is full, before its body is read.
+    def check_room(self, name: str | None, deadline: float) -> None:
+        """Refuse a request that would be refused with its images, before its body is read.
 
         Raises:
-            HttpProblem: 404, 503.
+            HttpProblem: 404, 503: the queue is full, 504: the deadline cannot be met.
         """
         batcher = self.model(name).batcher
         if batcher.is_full():
             raise _busy(QueueFull(batcher.pace.expected(batcher.queued)))
+        if batcher.is_late(deadline):
+            raise HttpProblem(504, str(DeadlineMissed()))
 
     async def detect(
         self,
