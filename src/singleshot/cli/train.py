@@ -13,6 +13,7 @@ from typer.core import TyperCommand
 from singleshot.cli import train_options as options
 from singleshot.cli.console import open_console, split_names
 from singleshot.cli.data import DecisionsOption, LowerNamesOption
+from singleshot.errors import SingleshotError
 
 # What shells report of a command that Ctrl-C ended (128 + SIGINT): a script does not go on with half a training.
 INTERRUPTED = 130
@@ -62,6 +63,8 @@ def train(
     finetune: options.Finetune = False,
     amp: options.Amp = None,
     device: options.Device = "auto",
+    devices: options.Devices = None,
+    max_restarts: options.MaxRestarts = 0,
     workers: options.Workers = None,
     seed: options.Seed = None,
     bad_data: options.BadData = None,
@@ -84,49 +87,77 @@ def train(
     * `singleshot train --resume 500 --out runs/photos`
     """
     from singleshot.training.train import train as run
+    from singleshot.training.world import StoppedError
 
-    result = run(
-        data,
-        model,
-        _starting_point(weights, basenet),
-        epochs=epochs,
-        steps=steps,
-        minutes=minutes,
-        batch_size=cast(Any, batch_size),
-        lr=_number_or_text(lr),
-        size=size,
-        train=train,
-        val=val,
-        format=cast(Any, format),
-        classes=split_names(classes),
-        lower_names=lower_names or None,
-        decisions=decisions,
-        out=out,
-        overwrite=overwrite,
-        recipe=recipe,
-        resume=resume if resume_step is None else resume_step,
-        start_step=start_step,
-        monitor=monitor,
-        monitor_pattern=monitor_pattern,
-        anchors=cast(Any, anchors),
-        anchor_scale=anchor_scale,
-        augment=augment,
-        tile=tile,
-        overlap=overlap,
-        freeze=freeze,
-        finetune=finetune or None,
-        amp=amp,
-        device=device,
-        workers=_number_or_text(workers),
-        seed=seed,
-        bad_data=cast(Any, bad_data),
-        compile=compile or None,
-        log=[*(split_names(log) or []), *(["tensorboard"] if tensorboard else [])] or None,
-        settings=assignments(set_ or []),
-        console=open_console(),
-    )
+    if devices is not None:
+        devices, device = _on_devices(devices, device, max_restarts)
+    try:
+        result = run(
+            data,
+            model,
+            _starting_point(weights, basenet),
+            epochs=epochs,
+            steps=steps,
+            minutes=minutes,
+            batch_size=cast(Any, batch_size),
+            lr=_number_or_text(lr),
+            size=size,
+            train=train,
+            val=val,
+            format=cast(Any, format),
+            classes=split_names(classes),
+            lower_names=lower_names or None,
+            decisions=decisions,
+            out=out,
+            overwrite=overwrite,
+            recipe=recipe,
+            resume=resume if resume_step is None else resume_step,
+            start_step=start_step,
+            monitor=monitor,
+            monitor_pattern=monitor_pattern,
+            anchors=cast(Any, anchors),
+            anchor_scale=anchor_scale,
+            augment=augment,
+            tile=tile,
+            overlap=overlap,
+            freeze=freeze,
+            finetune=finetune or None,
+            amp=amp,
+            device=device,
+            devices=devices,
+            max_restarts=max_restarts,
+            workers=_number_or_text(workers),
+            seed=seed,
+            bad_data=cast(Any, bad_data),
+            compile=compile or None,
+            log=[*(split_names(log) or []), *(["tensorboard"] if tensorboard else [])] or None,
+            settings=assignments(set_ or []),
+            console=open_console(),
+        )
+    except StoppedError as error:
+        raise typer.Exit(1) from error
     if result.ending == "interrupted":
         raise typer.Exit(INTERRUPTED)
+
+
+def _on_devices(devices: str, device: str, max_restarts: int) -> tuple[str | None, str]:
+    """Run this command line once more for each device, and end as they do.
+
+    Returns:
+        In one of these, and where there is but one device: what ``devices`` and ``device`` are there.
+    """
+    from singleshot.training.launch import launch, own_command, parse_devices
+    from singleshot.training.world import in_world
+
+    if in_world():
+        return devices, device
+    chosen = parse_devices(devices, device)
+    if len(chosen) == 1 and not max_restarts:
+        return None, str(chosen[0])
+    ended = launch(own_command(), len(chosen), max_restarts)
+    if ended.reason:
+        raise SingleshotError(ended.reason)
+    raise typer.Exit(ended.code)
 
 
 def _starting_point(weights: str | None, basenet: Path | None) -> str | None:

@@ -70,6 +70,18 @@ Finetune = Annotated[
 ]
 Amp = Annotated[str | None, typer.Option(help="Number format: auto (default), fp32, bf16, fp16.")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 ...")]
+Devices = Annotated[
+    str | None,
+    typer.Option(help="So many devices learn together, or the GPUs with these numbers: 2, or 0,1.", show_default="one"),
+]
+MaxRestarts = Annotated[
+    int,
+    typer.Option(
+        "--max-restarts",
+        min=0,
+        help="With --devices: go on from the last save so often after a process was lost.",
+    ),
+]
 Workers = Annotated[str | None, typer.Option(help="Processes that prepare images, or auto (default).")]
 Seed = Annotated[int | None, typer.Option(help="Seed of everything random.")]
 BadData = Annotated[str | None, typer.Option(help="Bad records: skip (default) or error.")]

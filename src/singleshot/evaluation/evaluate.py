@@ -15,7 +15,15 @@ from singleshot.data import Decisions, DetectionDataset
 from singleshot.data.train_val import open_held_out, remarks
 from singleshot.detector import BATCH_SIZE, Detector, load
 from singleshot.errors import ConfigError, DataError
-from singleshot.evaluation.collect import OnResult, Progress, as_table, detect_samples, objects_of
+from singleshot.evaluation.collect import (
+    OnResult,
+    Progress,
+    Sharing,
+    as_table,
+    detect_samples,
+    detect_share,
+    objects_of,
+)
 from singleshot.evaluation.metrics import VocConfig, evaluate_detections
 from singleshot.evaluation.metrics.class_match import match_classes
 from singleshot.evaluation.metrics.coco import MAX_DETECTIONS
@@ -166,6 +174,7 @@ def evaluate_network(
     strict: bool = False,
     use_difficult: bool = False,
     views: ViewPlan | None = None,
+    sharing: Sharing | None = None,
 ) -> EvalResult:
     """Evaluate a network in memory, on its device; for use during training. The network must be in eval mode.
 
@@ -176,6 +185,7 @@ def evaluate_network(
         score, batch_size, nms_iou, agnostic, max_detections, top_k, metrics, iou, strict, use_difficult: as in
             `evaluate`.
         views: how each image is looked at; by default once, as a whole.
+        sharing: processes that measure the same network together, and all get the whole result.
     """
     from singleshot.runtime.torch_engine import network_backend
 
@@ -200,6 +210,7 @@ def evaluate_network(
         max_detections=settings.max_detections,
         coco_detections=max(max_detections or 0, MAX_DETECTIONS),
         use_difficult=use_difficult,
+        sharing=sharing,
     )
 
 
@@ -217,6 +228,7 @@ def evaluate_predictor(
     use_difficult: bool = False,
     on_progress: Progress | None = None,
     on_result: OnResult | None = None,
+    sharing: Sharing | None = None,
 ) -> EvalResult:
     """Evaluate whatever turns images into detections; `evaluate` and `evaluate_network` end here.
 
@@ -229,14 +241,19 @@ def evaluate_predictor(
         max_detections: most detections that the predictor gives for an image, for the report.
         coco_detections: detections of a class that COCO's numbers count in an image; 100 is COCO's own.
         batch_size, metrics, use_difficult, on_progress, on_result: as in `evaluate`.
+        sharing: processes that each look at a part of the images and all get the whole result; they call neither
+            ``on_progress`` nor ``on_result``.
     """
     unknown = sorted(set(metrics) - set(ALL_METRICS))
     if unknown:
         raise ConfigError(f"metrics: no metric '{unknown[0]}': choose from {', '.join(ALL_METRICS)}")
     classes = match_classes(predictor.class_names, dataset.class_map.names)
     begin = perf_counter()
-    samples, found, failed = detect_samples(
-        predictor, dataset.samples, parse_batch_size(batch_size), on_progress, on_result
+    together = parse_batch_size(batch_size)
+    samples, found, failed = (
+        detect_share(predictor, dataset.samples, together, sharing)
+        if sharing is not None and sharing.size > 1
+        else detect_samples(predictor, dataset.samples, together, on_progress, on_result)
     )
     wall_s = perf_counter() - begin
     table = as_table(found).relabel(classes.model_to_shared(len(predictor.class_names)))

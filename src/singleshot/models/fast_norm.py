@@ -16,6 +16,7 @@ from torch.autograd.function import once_differentiable
 from torch.nn.modules.module import _global_forward_hooks, _global_forward_pre_hooks
 
 from singleshot.kernels.batch_norm import RowSizes, c_sizes, kernel
+from singleshot.models.shared_norm import SharedBatchNorm2d, Sharing, combined_statistics
 
 CLAMPS: dict[type[nn.Module] | None, tuple[float, float]] = {
     None: (-math.inf, math.inf),
@@ -55,7 +56,7 @@ def _fits(norm: nn.BatchNorm2d, activation: nn.Module | None, x: Tensor) -> bool
         and x.device.type == "cpu"
         and x.is_contiguous(memory_format=torch.channels_last)
         and _takes_batch(x)
-        and type(norm) is nn.BatchNorm2d
+        and (type(norm) is nn.BatchNorm2d or (type(norm) is SharedBatchNorm2d and not norm.fixed_gamma))
         and (activation is None or type(activation) in CLAMPS)
         and norm.momentum is not None
         and all(_is_a_row(numbers, x.shape[1]) for numbers in (*_learnt(norm), norm.running_mean, norm.running_var))
@@ -91,7 +92,11 @@ def _is_watched(*modules: nn.Module | None) -> bool:
 
 def _by_batch(norm: nn.BatchNorm2d, clamp: tuple[float, float], x: Tensor) -> Tensor:
     """What the two modules would give, running statistics included."""
-    result, mean, variance = _NormAct.apply(x, norm.weight, norm.bias, norm.eps, clamp)  # type: ignore[no-untyped-call]
+    sharing = norm.sharing if isinstance(norm, SharedBatchNorm2d) else None
+    result, mean, variance, rows = _NormAct.apply(x, norm.weight, norm.bias, norm.eps, clamp, sharing)  # type: ignore[no-untyped-call]
+    if isinstance(norm, SharedBatchNorm2d):
+        norm.follow(mean, variance, rows)
+        return result  # type: ignore[no-any-return]
     count = x.numel() // x.shape[1]
     assert norm.running_mean is not None
     assert norm.running_var is not None
@@ -138,30 +143,39 @@ class _Call(NamedTuple):
 
 
 class _NormAct(torch.autograd.Function):
-    """Normalise by the batch's statistics, scale, shift, clamp."""
+    """Normalise by the batch's statistics (or those of all processes' batches), scale, shift, clamp."""
 
     @staticmethod
     def forward(
-        ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, eps: float, clamp: tuple[float, float]
-    ) -> tuple[Tensor, Tensor, Tensor]:
+        ctx: Any,
+        x: Tensor,
+        weight: Tensor,
+        bias: Tensor,
+        eps: float,
+        clamp: tuple[float, float],
+        sharing: Sharing | None,
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
         channels = x.shape[1]
         call = _Call(RowSizes(x.numel() // channels, channels, *clamp))
-        mean, variance = torch.empty(channels), torch.empty(channels)
+        mean, variance, rows = torch.empty(channels), torch.empty(channels), None
         call("batch_statistics", x, mean, variance, call.workspace())
+        if sharing is not None:
+            mean, variance, rows = combined_statistics(sharing, mean, variance, call.sizes.rows)
         scale = weight.detach() * (variance + eps).rsqrt()
         shift = bias.detach() - mean * scale
         result = torch.empty_like(x)
         call("normalise", x, scale, shift, result)
         ctx.save_for_backward(x, mean, scale, shift, (variance + eps).rsqrt())
-        ctx.call = call
-        ctx.mark_non_differentiable(mean, variance)
-        return result, mean, variance
+        ctx.call, ctx.sharing = call, sharing
+        ctx.rows = call.sizes.rows if rows is None else rows
+        ctx.mark_non_differentiable(mean, variance, *(() if rows is None else (rows,)))
+        return result, mean, variance, rows
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
         x, mean, scale, shift, inverse = ctx.saved_tensors
-        call, rows = ctx.call, ctx.call.sizes.rows
+        call, sharing, rows = ctx.call, ctx.sharing, ctx.rows
         gradient = gradient.contiguous(memory_format=torch.channels_last)
         sums = torch.empty(2, len(mean), dtype=torch.float64)
         call("gradient_sums", x, gradient, mean, scale, shift, sums, call.workspace())
@@ -169,7 +183,9 @@ class _NormAct(torch.autograd.Function):
         result = None
         if ctx.needs_input_grad[0]:
             # scale * (g - mean(g) - normalised x * mean(g * normalised x))
-            by_input, constant = (-scale * inverse * of_weight / rows).float(), (-scale * of_bias / rows).float()
+            own = torch.stack([of_bias, of_weight])
+            all_bias, all_weight = own if sharing is None else sharing.sum(own)
+            by_input, constant = (-scale * inverse * all_weight / rows).float(), (-scale * all_bias / rows).float()
             result = torch.empty_like(x)
             call("input_gradient", x, gradient, mean, scale, shift, by_input, constant, result)
-        return result, of_weight.float(), of_bias.float(), None, None
+        return result, of_weight.float(), of_bias.float(), None, None, None

@@ -6,6 +6,7 @@ Equals `plain.multibox_loss`, of a whole batch at once. Which loss compares clas
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -22,6 +23,14 @@ from singleshot.multibox.mining import count_negatives, mine_negatives
 from singleshot.multibox.rows import masked_rows, masked_sum
 
 LOSS = LossConfig()
+
+Sum = Callable[[Tensor], Tensor]
+"""From a count of this process to that of all processes that learn together."""
+
+
+def alone(count: Tensor) -> Tensor:
+    """The sum over one process."""
+    return count
 
 
 class Targets(NamedTuple):
@@ -53,6 +62,7 @@ def multibox_loss(
     coder: CoderConfig = CODER,
     match: MatchConfig = MATCH,
     loss: LossConfig = LOSS,
+    sum_counts: Sum = alone,
 ) -> dict[str, Tensor]:
     """Match, mine and compare (SSD eq. 1).
 
@@ -65,6 +75,8 @@ def multibox_loss(
         class_ids: 0..K-2, anything where padded, ``[B, M]``.
         valid: which rows are objects, ``[B, M]`` bool.
         coder, match, loss: the dialect.
+        sum_counts: sums a count over the processes that each have a part of the batch. Losses are divided by the
+            positives of the whole batch, so that their sum over the processes is the loss of the whole batch.
 
     Returns:
         0-dim tensors: ``classification`` and ``localization``, each divided by max(1, positives);
@@ -78,10 +90,11 @@ def multibox_loss(
                 align_targets(output, anchors_cxcywh, boxes_xyxy, class_ids, valid, coder, match, loss),
                 coder=coder,
                 loss=loss,
+                sum_counts=sum_counts,
             )
         matches = match_anchors(anchors_cxcywh, boxes_xyxy, valid, match)
         targets = assign_targets(matches, boxes_xyxy, class_ids, loss.negative_iou)
-        return targets_loss(output, anchors_cxcywh, targets, coder=coder, loss=loss)
+        return targets_loss(output, anchors_cxcywh, targets, coder=coder, loss=loss, sum_counts=sum_counts)
 
 
 def align_targets(
@@ -121,6 +134,7 @@ def targets_loss(
     *,
     coder: CoderConfig = CODER,
     loss: LossConfig = LOSS,
+    sum_counts: Sum = alone,
 ) -> dict[str, Tensor]:
     """Compare a head's output with targets; other arguments and result as in ``multibox_loss``."""
     logits, codes = _full_precision(output.class_logits), _full_precision(output.box_codes)
@@ -128,7 +142,7 @@ def targets_loss(
     num_positives = positive_mask.sum(dim=1)
     negative_mask = choose_negatives(logits, targets.eligible_mask, num_positives, loss)
     total_positives = num_positives.sum()
-    divisor = total_positives.clamp(min=1)
+    divisor = sum_counts(total_positives).clamp(min=1)
     if targets.quality is None and CLASS_LOSSES.get(loss.classification).by_quality is not None:
         targets = targets._replace(quality=predicted_iou(codes, anchors_cxcywh, targets, coder))
     classification = _classification(logits, targets, positive_mask | negative_mask, loss) / divisor

@@ -9,7 +9,7 @@ from singleshot.core.boxes import xyxy_to_cxcywh
 from singleshot.core.settings import CoderConfig, LossConfig, MatchConfig
 from singleshot.core.structures import HeadOutput, RefineOutput
 from singleshot.multibox.coder import CODER, decode_boxes
-from singleshot.multibox.loss import LOSS, assign_targets, multibox_loss, targets_loss
+from singleshot.multibox.loss import LOSS, Sum, alone, assign_targets, multibox_loss, targets_loss
 from singleshot.multibox.matching import MATCH, match_anchors
 
 MIN_OBJECTNESS = 0.01
@@ -28,6 +28,7 @@ def refine_loss(
     loss: LossConfig = LOSS,
     min_objectness: float = MIN_OBJECTNESS,
     filter_positives: bool = False,
+    sum_counts: Sum = alone,
 ) -> dict[str, Tensor]:
     """Loss of both steps (RefineDet section 3.3); each is a multibox loss divided by its own positives.
 
@@ -43,6 +44,7 @@ def refine_loss(
         coder, match, loss: dialect of both steps.
         min_objectness: anchors whose object probability is not above this teach the second step no background.
         filter_positives: drop such anchors from the second step's positives as well (RefineDet.PyTorch).
+        sum_counts: as in `multibox_loss`; called once by each step.
 
     Returns:
         0-dim tensors ``arm_classification``, ``arm_localization``, ``classification``, ``localization``, ``total``,
@@ -50,7 +52,15 @@ def refine_loss(
     """
     arm = HeadOutput(output.arm_box_codes, output.arm_logits)
     first = multibox_loss(
-        arm, anchors_cxcywh, boxes_xyxy, torch.zeros_like(class_ids), valid, coder=coder, match=match, loss=loss
+        arm,
+        anchors_cxcywh,
+        boxes_xyxy,
+        torch.zeros_like(class_ids),
+        valid,
+        coder=coder,
+        match=match,
+        loss=loss,
+        sum_counts=sum_counts,
     )
     with torch.autocast(anchors_cxcywh.device.type, enabled=False):
         refined = refine_anchors(output, anchors_cxcywh, coder)
@@ -61,7 +71,7 @@ def refine_loss(
         if filter_positives:
             targets = targets._replace(object_index=torch.where(likely, targets.object_index, -1))
         odm = HeadOutput(output.box_codes, output.class_logits)
-        second = targets_loss(odm, refined, targets, coder=coder, loss=loss)
+        second = targets_loss(odm, refined, targets, coder=coder, loss=loss, sum_counts=sum_counts)
     return {
         "arm_classification": first["classification"],
         "arm_localization": first["localization"],

@@ -19,11 +19,12 @@ from singleshot.kernels.winograd import kernel
 from singleshot.models.fast_conv.inference import WinogradConv2d, fits, halves
 from singleshot.models.layers import SameConv2d
 from singleshot.models.mxnet_norm import MXNetBatchNorm2d
+from singleshot.models.shared_norm import SharedBatchNorm2d
 
 # Exactly these: what a subclass that we do not know does besides (timm's have an activation, or standardise weights)
 # would be lost.
 CONVOLUTIONS = (nn.Conv2d, SameConv2d)
-NORMS = (nn.BatchNorm2d, MXNetBatchNorm2d)
+NORMS = (nn.BatchNorm2d, MXNetBatchNorm2d, SharedBatchNorm2d)
 
 
 Module = TypeVar("Module", bound=nn.Module)

@@ -21,7 +21,9 @@ MEMORY_SHARE = 0.5
 DEFAULT_MEMORY = 4 * 1024**3
 
 
-def choose_batch(network: Network, size_hw: tuple[int, int], device: torch.device, images: int) -> int:
+def choose_batch(
+    network: Network, size_hw: tuple[int, int], device: torch.device, images: int, sharers: int = 1
+) -> int:
     """A batch that fits the memory and leaves a small data set some steps an epoch.
 
     Args:
@@ -29,12 +31,14 @@ def choose_batch(network: Network, size_hw: tuple[int, int], device: torch.devic
         size_hw: network input.
         device: whose memory counts.
         images: of the data set.
+        sharers: processes that share the memory, where it is the host's.
 
     Returns:
         A power of two, at least 2, since BatchNorm needs more than one image.
     """
     most = AUTO_BATCH if device.type == "cpu" else ACCELERATOR_BATCH
-    fits = MEMORY_SHARE * free_memory(device) / (activation_bytes(network, size_hw) * FORWARD_AND_BACKWARD)
+    memory = free_memory(device) / (1 if device.type == "cuda" else sharers)
+    fits = MEMORY_SHARE * memory / (activation_bytes(network, size_hw) * FORWARD_AND_BACKWARD)
     limit = max(2.0, min(most, fits, images / STEPS_AN_EPOCH))
     return 1 << (int(limit).bit_length() - 1)
 

@@ -132,7 +132,7 @@ class TrainConfig(Frozen):
             or ``imagenet:PATH`` (a classifier's file of PyTorch, MXNet or Caffe), a weights file, or ``none``.
         size_hw: network input size; ``None`` keeps the model's.
         epochs, steps, minutes: length of the run, one of them; none means ``DEFAULT_EPOCHS``.
-        batch_size: images per forward; ``auto`` fits the memory.
+        batch_size: images per forward, of all devices together; ``auto`` fits the memory.
         accumulate: forwards per optimiser step; the effective batch is ``batch_size * accumulate``.
         start_step: optimiser steps that the weights have learnt already: schedule and count of steps begin there.
         tiling: learn from tiles of the pictures, too, and measure as ``predict --tile`` does; ``None`` does not.
@@ -149,6 +149,9 @@ class TrainConfig(Frozen):
             ``reference`` freeze only what they name.
         finetune: freeze all that is taken over from the starting point, but the predictors (as mxnet-ssd does).
         batch_norm: ``train`` updates statistics, ``eval`` keeps those of the starting point.
+        sync_batch_norm: whether BatchNorm sees the images of all devices in training, as if one device had them all;
+            ``auto``: where a device has fewer than 16. Where not, statistics are averaged before they are measured or
+            saved.
         batch_norm_momentum: share of a batch in the running statistics; ``None`` is the model's (PyTorch's .1).
         keep_empty: train on images without objects as background.
         use_difficult: learn from objects marked difficult, as VOC's detectors do.
@@ -194,6 +197,7 @@ class TrainConfig(Frozen):
     freeze: Annotated[tuple[str, ...] | Literal["auto"], BeforeValidator(_parts)] = "auto"
     finetune: bool = False
     batch_norm: Literal["train", "eval"] = "train"
+    sync_batch_norm: bool | Literal["auto"] = "auto"
     batch_norm_momentum: Annotated[float, Field(gt=0, le=1)] | None = None
     keep_empty: bool = True
     use_difficult: bool = True

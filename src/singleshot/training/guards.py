@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from types import FrameType
@@ -14,8 +15,10 @@ from torch import Tensor, nn
 
 from singleshot.core.structures import Batch
 from singleshot.errors import SingleshotError
+from singleshot.training.world import ALONE, World
 
 NAMED_IMAGES = 8
+ECHO_S = 1.0
 
 
 REMEDIES = (
@@ -34,9 +37,11 @@ class LossGuard:
     Args:
         name_image: path of the image at a position of the data set.
         every: steps between two looks; 1 costs nothing on a CPU.
+        world: the processes that learn together: what one of them finds, all raise.
     """
 
-    def __init__(self, name_image: Callable[[int], str], every: int = 1) -> None:
+    def __init__(self, name_image: Callable[[int], str], every: int = 1, world: World = ALONE) -> None:
+        self._world = world
         self._name_image = name_image
         self._every = every
         self._unseen: list[tuple[int, Tensor, Batch]] = []
@@ -67,9 +72,10 @@ class LossGuard:
             return
         unseen, self._unseen = self._unseen, []
         finite = torch.isfinite(torch.stack([total for _, total, _ in unseen])).tolist()
-        if not all(finite):
-            step, total, batch = unseen[finite.index(False)]
-            raise NonFiniteLossError(self._describe(step, total, batch))
+        if self._world.any(not all(finite)):
+            found = "" if all(finite) else self._describe(*unseen[finite.index(False)])
+            told = [text.decode() for text in self._world.gather_bytes(found.encode()) if text]
+            raise NonFiniteLossError(told[0])
 
     def check_weights(self, step: int, *networks: nn.Module) -> None:
         """Look at all weights and statistics, before they are measured or saved.
@@ -109,21 +115,27 @@ def _judge_boxes(batch: Batch, names: Sequence[str]) -> str:
 
 
 @contextmanager
-def interruption() -> Iterator[Callable[[], bool]]:
+def interruption(*, is_passed_on: bool = False) -> Iterator[Callable[[], bool]]:
     """Turn Ctrl-C and SIGTERM into a question the loop can ask; a second Ctrl-C stops at once.
+
+    Args:
+        is_passed_on: whether what started this process passes signals on, so that one Ctrl-C comes from it, too.
 
     Yields:
         A function that tells whether the run was asked to stop. Outside the main thread it is always false, since
         Python delivers signals only there.
     """
-    asked = threading.Event()
+    asked, asked_s = threading.Event(), -math.inf
     if threading.current_thread() is not threading.main_thread():
         yield asked.is_set
         return
 
     def ask(number: int, frame: FrameType | None) -> None:
-        if asked.is_set():
+        nonlocal asked_s
+        is_echo = is_passed_on and time.monotonic() - asked_s < ECHO_S
+        if asked.is_set() and not is_echo:
             raise KeyboardInterrupt
+        asked_s = time.monotonic()
         asked.set()
 
     before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}

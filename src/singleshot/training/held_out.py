@@ -17,6 +17,7 @@ from singleshot.prediction.views import ViewPlan
 from singleshot.training.checkpoint import Best
 from singleshot.training.config import EvaluationConfig
 from singleshot.training.logs import EvaluationRecord, StepRecord
+from singleshot.training.world import ALONE, World
 from singleshot.weights.file import load_state, read_state
 
 
@@ -28,11 +29,18 @@ class HeldOut:
         images: the held-out images.
         config: the deciding metric and the batch, without ``auto``.
         views: how each image is looked at; by default once, as a whole.
+        world: the processes that measure together.
     """
 
     def __init__(
-        self, spec: ModelSpec, images: DetectionDataset, config: EvaluationConfig, views: ViewPlan | None = None
+        self,
+        spec: ModelSpec,
+        images: DetectionDataset,
+        config: EvaluationConfig,
+        views: ViewPlan | None = None,
+        world: World = ALONE,
     ) -> None:
+        self._world = world
         self.images = images
         self._views = views
         self._spec = spec
@@ -51,12 +59,12 @@ class HeldOut:
         return self._latest
 
     def measure(self, network: nn.Module) -> Mapping[str, float]:
-        """Numbers by name.
+        """Numbers by name; of several processes each looks at a part of the images.
 
         Raises:
             ConfigError: the deciding metric is not among them.
         """
-        self._latest = self._result(network)
+        self._latest = self._result(network, self._world)
         numbers = self._latest.summary
         if self._config.metric not in numbers:
             raise ConfigError(f"evaluation.metric: no '{self._config.metric}'; there are {', '.join(numbers)}")
@@ -78,7 +86,7 @@ class HeldOut:
         return self._kept.get(best.step)
 
     def of_file(self, path: Path, network: nn.Module) -> EvalResult:
-        """The result of a weights file.
+        """The result of a weights file, by this process alone.
 
         Args:
             path: the file.
@@ -87,7 +95,7 @@ class HeldOut:
         load_state(network, read_state(path), path)
         return self._result(network.eval())
 
-    def _result(self, network: nn.Module) -> EvalResult:
+    def _result(self, network: nn.Module, world: World = ALONE) -> EvalResult:
         assert isinstance(network, Network)
         assert isinstance(self._config.batch_size, int)
         return evaluate_network(
@@ -103,4 +111,5 @@ class HeldOut:
             strict=self._config.strict,
             use_difficult=self._config.use_difficult,
             views=self._views,
+            sharing=world,
         )

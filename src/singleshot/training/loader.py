@@ -1,7 +1,8 @@
 """Training batches: an endless stream whose content depends on the seed and the position in the stream alone.
 
 Position p of the stream is image p mod n of epoch p div n, and its random changes come from (seed, p). So the number of
-workers changes nothing, and a run resumes exactly at any batch without a saved state.
+workers changes nothing, nor does the number of processes that share each batch, and a run resumes exactly at any batch
+without a saved state.
 """
 
 from __future__ import annotations
@@ -62,7 +63,7 @@ class TrainLoader:
 
     @property
     def batch_size(self) -> int:
-        """Images of each batch."""
+        """Images of each batch, of all processes together."""
         return self.config.batch_size
 
     def stream(self, first_batch: int = 0) -> Iterator[Batch]:
@@ -75,8 +76,9 @@ class TrainLoader:
             DataError: many images in a row cannot be read.
             TransformError: a transform of the user's own failed.
         """
-        keys = _BatchKeys(self._order, self.config.batch_size, first_batch)
-        workers = auto_workers() if self.config.workers == "auto" else self.config.workers
+        world = self.config.world
+        keys = _BatchKeys(self._order, self.config.batch_size, first_batch, world.part(self.config.batch_size))
+        workers = auto_workers(world.local_size) if self.config.workers == "auto" else self.config.workers
         loader = DataLoader(
             self._dataset,
             batch_sampler=keys,
@@ -125,9 +127,10 @@ def _end_if_asked(skipped: Sequence[Skipped]) -> None:
 
 
 class _BatchKeys(Sampler[list[tuple[int, int]]]):
-    """(position, image) of every batch from ``first_batch`` on, without end."""
+    """(position, image) of a part of every batch from ``first_batch`` on, without end."""
 
-    def __init__(self, order: EpochOrder, batch_size: int, first_batch: int) -> None:
+    def __init__(self, order: EpochOrder, batch_size: int, first_batch: int, part: slice = slice(None)) -> None:
+        self._part = part
         self._order = order
         self._batch_size = batch_size
         self._first = first_batch * batch_size
@@ -135,4 +138,4 @@ class _BatchKeys(Sampler[list[tuple[int, int]]]):
     def __iter__(self) -> Iterator[list[tuple[int, int]]]:
         positions = self._order.positions(self._first)
         while True:
-            yield [next(positions) for _ in range(self._batch_size)]
+            yield [next(positions) for _ in range(self._batch_size)][self._part]

@@ -5,13 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from singleshot.training.world import ALONE, World
+
 
 @dataclass(frozen=True, slots=True)
 class LoaderConfig:
     """How training batches are made.
 
     Attributes:
-        batch_size: images of a batch; every batch is full.
+        batch_size: images of a batch, of all processes together; every batch is full.
         seed: of order and augmentation.
         workers: processes; 0 works in this one; ``auto`` leaves a core to the network.
         keep_empty: use images without objects, as background.
@@ -23,6 +25,7 @@ class LoaderConfig:
         cache_bytes: memory for encoded images, read at the start; for slow or remote disks.
         pin_memory: page-locked batches, for copies to a GPU that do not block.
         start_method: how workers start; ``None`` is the system's way.
+        world: the processes that learn together, each from its part of every batch.
     """
 
     batch_size: int = 32
@@ -36,3 +39,4 @@ class LoaderConfig:
     cache_bytes: int = 0
     pin_memory: bool = False
     start_method: Literal["fork", "spawn", "forkserver"] | None = None
+    world: World = ALONE

@@ -20,6 +20,7 @@ from singleshot.training.parts import BatchStream, Criterion, Intervals, Monitor
 from singleshot.training.precision import Precision
 from singleshot.training.schedule import RunLength, lr_factor, warmth
 from singleshot.training.window import Window
+from singleshot.training.world import ALONE, World, gathering
 
 Ending = Literal["finished", "interrupted", "early"]
 
@@ -60,6 +61,10 @@ class Trainer:
         observers: hear what happens.
         run: where the run stands.
         compiled: stands in for the network's forward pass, such as ``torch.compile``'s result.
+        world: the processes that learn together. The loop of each makes the same decisions: they depend on counts, and
+            on the first process's clock and measurements.
+        own_statistics: running statistics of BatchNorm that each process has of its own batches; they are averaged
+            before they are measured or saved.
     """
 
     learner: Learner
@@ -84,7 +89,11 @@ class Trainer:
     still: Sequence[nn.Module] = ()
     observers: Sequence[Observer] = ()
     run: RunState = field(default_factory=RunState)
-    compiled: Callable[[Tensor], HeadOutput | RefineOutput] | None = None
+    compiled: nn.Module | None = None
+    world: World = ALONE
+    own_statistics: Sequence[Tensor] = ()
+    _parallel: nn.Module = field(init=False, repr=False)
+    _recorded_s: float = field(init=False, repr=False, default=0.0)
     _window: Window = field(init=False, repr=False)
     _waiting: bool = field(init=False, repr=False, default=False)
     _checkpoints: int = field(init=False, repr=False, default=0)
@@ -98,14 +107,15 @@ class Trainer:
         Raises:
             NonFiniteLossError: the loss or a weight is NaN or infinite; nothing of it is saved.
         """
-        self._window = Window()
+        self._window = Window(self.world)
         self._train_mode()
+        self._parallel = self.world.parallel(self.compiled or self.learner.network, self.normalizer.device)
         if not self.run.next_evaluation:
             self._plan_evaluation()
         self._checkpoints = self._passed(self.intervals.checkpoint)
         stream = self.batches.stream(self.run.step * self.accumulate)
-        saved_s = self.run.elapsed_s
-        with interruption() as stop_asked:
+        saved_s = self._recorded_s = self.run.elapsed_s
+        with interruption(is_passed_on=self.world.size > 1) as stop_asked:
             while not self._finished():
                 if self.patience is not None and self.run.stale >= self.patience:
                     self._record()
@@ -115,7 +125,7 @@ class Trainer:
                     self._evaluate()
                     saved_s = self.run.elapsed_s
                 self._keep_numbered()
-                if stop_asked():
+                if self.world.any(stop_asked()):
                     self._record()
                     self._save()
                     return "interrupted"
@@ -132,15 +142,17 @@ class Trainer:
         factor = lr_factor(self.schedule, self.run.step, self._position(), self._total())
         for group in self.learner.optimizer.param_groups:
             group["lr"] = group["base_lr"] * factor
-        for _ in range(self.accumulate):
+        for number in range(1, self.accumulate + 1):
             self._window.waiting()
             batch = next(stream)
             self._window.served(len(batch.indices))
-            self._window.add(self._learn(batch))
+            with gathering(self._parallel, number == self.accumulate):
+                self._window.add(self._learn(batch))
         self._update()
         self.run.step += 1
-        self.run.elapsed_s += time.perf_counter() - started
-        if self.run.step % self.intervals.log == 0 or self.run.step == 1 or self._window.age_s() >= RECORD_EVERY_S:
+        self.run.elapsed_s += self.world.first_number(time.perf_counter() - started)
+        is_late = self.run.elapsed_s - self._recorded_s >= RECORD_EVERY_S
+        if self.run.step % self.intervals.log == 0 or self.run.step == 1 or is_late:
             self._record()
 
     def _learn(self, batch: Batch) -> Mapping[str, Tensor]:
@@ -150,10 +162,11 @@ class Trainer:
         images = self.normalizer(images)
         batch = Batch(images, boxes_xyxy, class_ids, valid, batch.indices)
         with self.precision.forward(device):
-            output = (self.compiled or self.learner.network)(images)
+            output = self._parallel(images)
         losses = self.criterion(_in_float32(output), batch)
         self.guard.watch(self.run.step, losses["total"], batch)
-        loss = losses["total"] / self.accumulate
+        # Each process has its share of the loss; gradients become their mean.
+        loss = losses["total"] * (self.world.size / self.accumulate)
         scaler = self.learner.scaler
         (scaler.scale(loss) if scaler else loss).backward()  # type: ignore[no-untyped-call]
         return losses
@@ -188,7 +201,7 @@ class Trainer:
         network = self.learner.deployable
         metrics = dict(self.evaluate(network.eval()))
         self._train_mode()
-        duration_s = time.perf_counter() - started
+        duration_s = self.world.first_number(time.perf_counter() - started)
         best = self._note(metrics, is_last)
         self.run.evaluation_s = duration_s
         self.run.evaluations_s += duration_s
@@ -200,6 +213,7 @@ class Trainer:
         for observer in self.observers:
             observer.on_evaluation(record)
         self._window.restart()
+        self._recorded_s = self.run.elapsed_s
 
     def _plan_evaluation(self) -> None:
         self.run.next_evaluation = (self._passed(self.intervals.evaluate) + 1) * self.intervals.evaluate
@@ -235,7 +249,8 @@ class Trainer:
         return True
 
     def _check(self) -> None:
-        """Nothing that is not finite is measured or saved."""
+        """All processes have the same numbers, and nothing that is not finite, before they are measured or saved."""
+        self.world.average_(self.own_statistics)
         self.guard.check()
         self.guard.check_weights(self.run.step, self.learner.network, self.learner.deployable)
 
@@ -248,6 +263,7 @@ class Trainer:
         """Tell the observers about the steps since the last record, if there are any."""
         if not self._window.has_steps:
             return
+        self._recorded_s = self.run.elapsed_s
         losses, images_per_s, wait_share = self._window.take()
         steps = self.length.steps(self.run.step, self.run.elapsed_s)
         left_s = self.run.elapsed_s / (self.run.step - self.run.first_step) * max(steps - self.run.step, 0)

@@ -22,21 +22,24 @@ from singleshot.training.config import TrainConfig
 from singleshot.training.held_out import HeldOut
 from singleshot.training.loader import TrainLoader
 from singleshot.training.logs import log_series, read_log
+from singleshot.training.optimizer import has_batch_norm
 from singleshot.training.pages import batch_section, curve_section, data_section, held_out_rule
 from singleshot.training.progress import clock
 from singleshot.training.result import TrainResult
 from singleshot.training.setup import Setup
+from singleshot.training.world import ALONE, World
 
 PREVIEW_IMAGES = 12
 """Training images that the report shows."""
 
 
-def introduce(setup: Setup, warnings: Sequence[str]) -> RichText:
+def introduce(setup: Setup, warnings: Sequence[str], world: World = ALONE) -> RichText:
     """Everything worth knowing before the first step.
 
     Args:
         setup: what was decided.
         warnings: what to worry about.
+        world: the processes that learn together.
     """
     config, spec, train_set = setup.config, setup.start.spec, setup.train_set
     height, width = spec.preprocess.size_hw
@@ -53,6 +56,7 @@ def introduce(setup: Setup, warnings: Sequence[str]) -> RichText:
         "start": "\n".join(setup.start.report.lines()),
         "boxes": "\n".join([*_scaled(setup.asked, fit.smallest_anchor), *fit.lines()]),
         "run": f"{total:g} {unit}{begin}, batch {effective}, {config.optimizer.name}, {setup.device}, {config.amp}",
+        **({"devices": _describe_devices(setup, world)} if world.size > 1 else {}),
         "lr": setup.rate.reason,
         **({"stops": f"early after {_stale(config)} (`evaluation.patience=null`: never)"} if patience else {}),
     }
@@ -140,6 +144,19 @@ def _scaled(asked: TrainConfig, smallest: float) -> list[str]:
     how = "to the training objects" if asked.anchors == "auto" else f"by {asked.anchor_scale or 1:g}"
     changed = asked.anchors == "auto" or asked.anchor_scale
     return [f"the model's default boxes are scaled {how}: the smallest is now {smallest:.0f} px"] if changed else []
+
+
+def _describe_devices(setup: Setup, world: World) -> str:
+    """``8 images a step: 2 devices x 4; BatchNorm over all 8``."""
+    config = setup.config
+    batch = int(config.batch_size)
+    least, rest = divmod(batch, world.size)
+    each = f"{least} or {least + 1}" if rest else f"{least}"
+    often = f" x {config.accumulate} forward passes" if config.accumulate > 1 else ""
+    text = f"{batch * config.accumulate} images a step: {world.size} devices x {each}{often}"
+    if not has_batch_norm(setup.start.network) or config.batch_norm == "eval":
+        return text
+    return f"{text}; BatchNorm over {f'all {batch}' if config.sync_batch_norm is True else 'each device alone'}"
 
 
 def _stale(config: TrainConfig) -> str:

@@ -24,10 +24,13 @@ class BatchStream(Protocol):
 
     @property
     def batch_size(self) -> int:
-        """Images of each batch."""
+        """Images of each batch, of all processes together."""
 
     def stream(self, first_batch: int) -> Iterator[Batch]:
-        """Batches from the ``first_batch``-th on; their content does not depend on where the stream begins."""
+        """This process's parts of the batches from the ``first_batch``-th on.
+
+        Their content does not depend on where the stream begins.
+        """
 
 
 class Store(Protocol):
@@ -50,6 +53,19 @@ class Monitor(Protocol):
 
     def note(self, step: int) -> None:
         """Called with the gradients of ``step`` in place, before they change the weights."""
+
+
+class NoStore:
+    """The store of a process that writes nothing, because another one does."""
+
+    def save_state(self, learner: Learner, run: RunState) -> None:
+        """Nothing."""
+
+    def save_numbered(self, learner: Learner, run: RunState) -> None:
+        """Nothing."""
+
+    def save_weights(self, name: Literal["best", "last"], network: nn.Module, metrics: Mapping[str, float]) -> None:
+        """Nothing."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,25 @@ from singleshot.models.description import describe, is_description, read_descrip
 from singleshot.training.config import TrainConfig
 from singleshot.training.logs import OBSERVED, Observer
 from singleshot.training.recipes import find_recipe, read_config
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What was asked of a run, in values that can be handed to another process.
+
+    Attributes:
+        changes: settings by dotted key, as YAML has them.
+        recipe, out, overwrite, resume, device, devices, max_restarts: as in `singleshot.train`.
+    """
+
+    changes: Mapping[str, Any]
+    recipe: str | None = None
+    out: str | None = None
+    overwrite: bool = False
+    resume: bool | int = False
+    device: str = "auto"
+    devices: int | str | None = None
+    max_restarts: int = 0
 
 
 def asked_settings(options: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, Any]:

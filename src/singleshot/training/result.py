@@ -22,6 +22,7 @@ class TrainResult:
         steps: optimiser steps made.
         duration_s: seconds of all sessions.
         report: the HTML report, where one was written.
+        is_first: whether this process wrote the files; of several that learnt together one did.
     """
 
     folder: Path
@@ -32,6 +33,7 @@ class TrainResult:
     steps: int
     duration_s: float
     report: Path | None = None
+    is_first: bool = True
 
     def load(self) -> Detector:
         """The trained detector, ready to predict."""

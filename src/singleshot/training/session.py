@@ -24,6 +24,7 @@ from singleshot.training.config import TrainConfig
 from singleshot.training.data_config import Reference
 from singleshot.training.fingerprint import check_classes, compare_fingerprint, fingerprint, keep_fingerprint
 from singleshot.training.held_out import HeldOut
+from singleshot.training.job import Job
 from singleshot.training.loader import TrainLoader
 from singleshot.training.loggers.guarded import open_loggers
 from singleshot.training.logs import CsvLog, LoggedRun, Observer
@@ -31,6 +32,7 @@ from singleshot.training.loop import Trainer
 from singleshot.training.monitor import WeightMonitor
 from singleshot.training.narration import conclude, describe_run_data, introduce, write_report
 from singleshot.training.part_names import original_names
+from singleshot.training.parts import NoStore
 from singleshot.training.progress import ProgressBar
 from singleshot.training.recipes import write_config
 from singleshot.training.result import TrainResult, result_of
@@ -41,6 +43,7 @@ from singleshot.training.start import build_start, resume_start
 from singleshot.training.tiling import cut_into_tiles, view_plan_of
 from singleshot.training.transcript import Transcript
 from singleshot.training.worker_processes import explaining_workers
+from singleshot.training.world import ALONE, World
 from singleshot.weights.file import read_spec
 
 # So few held-out objects choose by chance.
@@ -58,6 +61,8 @@ def run_session(
     resume: bool,
     at: int | None = None,
     callbacks: Sequence[Observer] = (),
+    world: World = ALONE,
+    job: Job | None = None,
 ) -> TrainResult:
     """Build everything, train, report.
 
@@ -69,25 +74,34 @@ def run_session(
         resume: go on with the run in ``folder``.
         at: the numbered checkpoint to go back to; ``None`` goes on from the last save.
         callbacks: hear what happens, after everyone else.
+        world: the processes that learn together; the first one prints and writes.
+        job: notes for a restart.
     """
     with _memory_advice():
-        setup, warnings = _set_up(config, folder, device, resume)
-        held_out = _held_out(setup)
+        setup, warnings = _set_up(config, folder, device, resume, world)
+        held_out = _held_out(setup, world)
+        if not world.is_first:
+            return _follow(setup, held_out, folder, world, resume, at)
         warnings += [*_measuring(held_out), *_standing_still(setup)]
         data = fingerprint(setup.train_set, setup.val_set)
         if resume:
             warnings += compare_fingerprint(folder, data)
-        introduction = introduce(setup, warnings)
+        introduction = introduce(setup, warnings, world)
         console.print(introduction, soft_wrap=True)
-        loader = build_loader(setup)
+        loader = build_loader(setup, world)
         store = RunFolder(folder, setup.start.spec, setup.config.checkpoints.keep)
-        trainer = build_trainer(setup, loader, store, held_out)
+        trainer = build_trainer(setup, loader, store, held_out, world)
         if resume:
             trainer.run = load_run(folder, trainer.learner, setup.config.evaluation.metric, at)
         else:
             clear_results(folder)
             keep_fingerprint(folder, data)
         write_config(setup.config, folder / "config.yaml", HEAD)
+        if job and job.notes:
+            if at is not None:  # a restart goes on from here, not from the latest save before
+                store.save_weights("last", trainer.learner.deployable, {})
+                store.save_state(trainer.learner, trainer.run)
+            job.begin(folder)
         with closing(Transcript(console, folder / "train.log")) as transcript:
             transcript.log.print(introduction, soft_wrap=True)
             if resume:
@@ -103,7 +117,19 @@ def run_session(
         return result
 
 
-def _set_up(config: TrainConfig, folder: Path, device: torch.device, resume: bool) -> tuple[Setup, list[str]]:
+def _follow(
+    setup: Setup, held_out: HeldOut | None, folder: Path, world: World, resume: bool, at: int | None
+) -> TrainResult:
+    """Train as one of several processes that neither print nor write."""
+    trainer = build_trainer(setup, build_loader(setup, world), NoStore(), held_out, world)
+    if resume:
+        trainer.run = load_run(folder, trainer.learner, setup.config.evaluation.metric, at)
+    return replace(_fit(trainer, setup, folder, None), is_first=False)
+
+
+def _set_up(
+    config: TrainConfig, folder: Path, device: torch.device, resume: bool, world: World
+) -> tuple[Setup, list[str]]:
     """Open the data and prepare the run; what to worry about in the data."""
     assert config.data is not None
     data = config.data
@@ -131,7 +157,7 @@ def _set_up(config: TrainConfig, folder: Path, device: torch.device, resume: boo
     tiled = cut_into_tiles(train_set.samples, tiling) if tiling else None
     samples = tiled.samples if tiled else train_set.samples
     start = resume_start(folder) if resume else build_start(config, train_set.class_map, samples)
-    return prepare(config, start, train_set, val_set, device, tiled), warnings
+    return prepare(config, start, train_set, val_set, device, tiled, world), warnings
 
 
 def _published(reference: Reference | None) -> PublishedSplits | None:
@@ -140,12 +166,12 @@ def _published(reference: Reference | None) -> PublishedSplits | None:
     return PublishedSplits(reference.splits.train, reference.splits.val, reference.test)
 
 
-def _held_out(setup: Setup) -> HeldOut | None:
+def _held_out(setup: Setup, world: World) -> HeldOut | None:
     if setup.val_set is None:
         return None
     config, spec = setup.config, setup.start.spec
     views = view_plan_of(config, spec) if config.tiling else None
-    return HeldOut(spec, setup.val_set, config.evaluation, views)
+    return HeldOut(spec, setup.val_set, config.evaluation, views, world)
 
 
 def _fit(trainer: Trainer, setup: Setup, folder: Path, monitor: WeightMonitor | None) -> TrainResult:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from singleshot.core.structures import Sample
+from singleshot.core.wording import counted
 from singleshot.data import DetectionDataset
 from singleshot.errors import ConfigError
 from singleshot.models.backbone import LayeredBackbone
@@ -24,12 +25,16 @@ from singleshot.training.part_names import original_names
 from singleshot.training.precision import choose_amp
 from singleshot.training.start import Start
 from singleshot.training.tiling import Tiled
+from singleshot.training.world import ALONE, World
 
 # So many evaluations a run, but no more than one an epoch.
 AUTO_EVALUATIONS = 10
 EVALUATION_SHARE = 0.15
 
 EARLY_STRIDE = 4
+
+# Statistics of fewer images are poor.
+FEW_IMAGES = 16
 
 # What ends a run that no longer improves: half of its evaluations, but not so few that chance decides.
 STALE_SHARE = 0.5
@@ -80,6 +85,7 @@ def prepare(
     val_set: DetectionDataset | None,
     device: torch.device,
     tiled: Tiled | None = None,
+    world: World = ALONE,
 ) -> Setup:
     """Decide what ``auto`` means here, freeze what stays as it is, and compute what every step needs.
 
@@ -89,6 +95,7 @@ def prepare(
         train_set, val_set: the data.
         device: where the network will run.
         tiled: the tiles of ``train_set``, where tiles are learnt from.
+        world: the processes that learn together.
 
     Raises:
         ConfigError: a setting does not fit the network or the device.
@@ -105,11 +112,16 @@ def prepare(
     settled = asked.updated({"freeze": early_layers(start, device)}) if asked.freeze == "auto" else asked
     frozen = _freeze(settled, start)
     images = tiled.per_epoch if tiled else len(train_set)
-    batch = choose_batch(network, size_hw, device, images) if asked.batch_size == "auto" else asked.batch_size
+    batch = _batch_size(asked, start, device, images, world)
+    has_few = batch < FEW_IMAGES * world.size
+    is_shared = world.size > 1 and (has_few if asked.sync_batch_norm == "auto" else asked.sync_batch_norm)
+    settled = _settled(settled, start, frozen)
+    if world.size > 1:
+        settled = settled.updated({"sync_batch_norm": is_shared})
     rate = learning_rate(asked.optimizer, batch * asked.accumulate, has_batch_norm(network))
     return Setup(
         asked=asked,
-        config=_without_auto(_settled(settled, start, frozen), start, images, device, batch, rate.value),
+        config=_without_auto(settled, start, images, device, batch, rate.value),
         start=start,
         device=device,
         train_set=train_set,
@@ -118,8 +130,22 @@ def prepare(
         anchors_cxcywh=build_anchors(start.spec, network),
         rate=rate,
         frozen=frozen,
-        single_norms=single_norms(network, size_hw, batch),
+        single_norms=single_norms(network, size_hw, batch if is_shared else batch // world.size),
     )
+
+
+def _batch_size(asked: TrainConfig, start: Start, device: torch.device, images: int, world: World) -> int:
+    """Images of a forward of all devices together: ``auto`` gives each device what fits the first one's memory."""
+    if asked.batch_size == "auto":
+        size_hw, share = start.spec.preprocess.size_hw, images // world.size
+        each = choose_batch(start.network, size_hw, device, share, world.local_size)
+        return world.first(each) * world.size
+    if asked.batch_size < world.size:
+        raise ConfigError(
+            f"batch_size: {counted(asked.batch_size, 'image')} cannot be shared by {world.size} devices: give "
+            f"`batch_size={2 * world.size}`, or fewer `devices`"
+        )
+    return asked.batch_size
 
 
 def early_layers(start: Start, device: torch.device) -> list[str]:

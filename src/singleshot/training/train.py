@@ -4,25 +4,20 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
-from pathlib import Path
 from typing import Any, Literal
 
 from rich.console import Console
 
 from singleshot.core.settings import AnchorConfig
 from singleshot.core.sizes import parse_size
-from singleshot.core.transforms import Transform, steps_by_name
+from singleshot.core.transforms import Transform
 from singleshot.models.config import ModelSpec
-from singleshot.runtime.device import choose_device
-from singleshot.training.config import TrainConfig
-from singleshot.training.loggers.guarded import require_loggers
+from singleshot.training.devices import check_handed_over, train_on_devices
 from singleshot.training.logs import Observer
-from singleshot.training.request import asked_settings, check_callbacks, check_transform, new_settings, registered
+from singleshot.training.request import Request, asked_settings, check_callbacks
 from singleshot.training.result import TrainResult
-from singleshot.training.resume import check_number, resumed_settings, saved_settings
-from singleshot.training.run_folder import existing_folder, new_folder, sole_use
-from singleshot.training.session import run_session
+from singleshot.training.running import run_request
+from singleshot.training.world import in_world
 
 
 def train(
@@ -57,6 +52,8 @@ def train(
     finetune: bool | None = None,
     amp: str | None = None,
     device: str = "auto",
+    devices: int | str | Sequence[int] | None = None,
+    max_restarts: int = 0,
     workers: int | Literal["auto"] | None = None,
     seed: int | None = None,
     bad_data: Literal["skip", "error"] | None = None,
@@ -65,6 +62,7 @@ def train(
     accumulate: int | None = None,
     batch_norm: Literal["train", "eval"] | None = None,
     batch_norm_momentum: float | None = None,
+    sync_batch_norm: bool | Literal["auto"] | None = None,
     keep_empty: bool | None = None,
     use_difficult: bool | None = None,
     repeat_threshold: float | None = None,
@@ -91,7 +89,7 @@ def train(
             file of PyTorch, MXNet or Caffe), a weights file, or ``none``; ``None`` is ``coco``, or what the recipe
             says.
         epochs, steps, minutes: length of the run; at most one.
-        batch_size: images per forward pass; ``auto`` fits the memory.
+        batch_size: images per forward pass, of all devices together; ``auto`` fits the memory.
         lr: learning rate; ``auto`` is the optimiser's usual one, scaled to the batch.
         size: network input: one side, ``"HEIGHTxWIDTH"``, or (height, width).
         train, val: splits to learn from and to be measured on; ``val="none"`` never measures. ``None`` takes the
@@ -125,6 +123,7 @@ def train(
         accumulate: forwards per optimiser step; the effective batch is ``batch_size * accumulate``.
         batch_norm: ``train`` updates statistics, ``eval`` keeps those of the starting point.
         batch_norm_momentum: share of a batch in the running statistics.
+        sync_batch_norm: whether BatchNorm sees the images of all devices; ``auto``: where each has few.
         keep_empty: train on images without objects as background.
         use_difficult: learn from objects marked difficult.
         repeat_threshold: show images of classes that are in fewer than this share of the images more often.
@@ -136,6 +135,9 @@ def train(
         monitor_pattern: which of them, named as ``freeze`` names parts.
         save_minutes: time between two saves of the full training state.
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:1`` ...
+        devices: how many learn together, or the numbers of the GPUs (``"0,2"``): a process is started for each. Under
+            torchrun there is one already, and ``None`` takes what it says.
+        max_restarts: how often these begin again, from the last save, after one of them was lost.
         settings: nested settings by dotted key, such as ``{"optimizer.lr": 0.01}``.
         console: where progress goes; ``None`` is the terminal.
 
@@ -157,7 +159,8 @@ def train(
             "data.classes": classes, "data.lower_names": lower_names, "data.decisions": decisions, "anchors": anchors,
             "anchor_scale": anchor_scale, "augment": augment, "freeze": freeze, "finetune": finetune, "amp": amp,
             "workers": workers, "seed": seed, "log": log, "accumulate": accumulate,
-            "batch_norm": batch_norm, "batch_norm_momentum": batch_norm_momentum, "keep_empty": keep_empty,
+            "batch_norm": batch_norm, "batch_norm_momentum": batch_norm_momentum,
+            "sync_batch_norm": sync_batch_norm, "keep_empty": keep_empty,
             "use_difficult": use_difficult, "repeat_threshold": repeat_threshold, "channels_last": channels_last,
             "tiling.tile": None if tile is None else list(parse_size(tile, "tile")), "tiling.overlap": overlap,
             "compile": compile, "log_every": log_every, "also_log": also_log,
@@ -166,45 +169,17 @@ def train(
         settings or {},
     )  # fmt: skip
     check_callbacks(callbacks)
-    config, folder = _settings_and_folder(changes, out, recipe, resume, transform, overwrite=overwrite)
-    try:
-        steps_by_name(config.augment.transforms)
-        require_loggers(config.log)
-        with sole_use(folder):
-            return run_session(
-                config,
-                folder,
-                choose_device(device),
-                console or Console(),
-                resume=resume is not False,
-                at=None if isinstance(resume, bool) else resume,
-                callbacks=callbacks,
-            )
-    finally:
-        with suppress(OSError):
-            folder.rmdir()  # if nothing was written
-
-
-def _settings_and_folder(
-    changes: Mapping[str, Any],
-    out: str | os.PathLike[str] | None,
-    recipe: str | os.PathLike[str] | None,
-    resume: bool | int,
-    transform: Transform | None,
-    *,
-    overwrite: bool,
-) -> tuple[TrainConfig, Path]:
-    """Of a new run, whose folder is made, or of the one that goes on."""
-    own = registered(transform)
-    if resume is not False:
-        folder = existing_folder(out)
-        if not isinstance(resume, bool):
-            check_number(folder, resume)
-        config = resumed_settings(saved_settings(folder), changes, folder)
-        check_transform(config, own, folder)
-        return config, folder
-    config = new_settings(recipe, changes)
-    if own:
-        config = config.updated({"augment.transforms": [*config.augment.transforms, own]})
-    assert config.data is not None
-    return config, new_folder(out, Path(config.data.path).resolve().stem, overwrite=overwrite)
+    request = Request(
+        changes,
+        recipe=None if recipe is None else os.fspath(recipe),
+        out=None if out is None else os.fspath(out),
+        overwrite=overwrite,
+        resume=resume,
+        device=device,
+        devices=devices if devices is None or isinstance(devices, (int, str)) else ",".join(map(str, devices)),
+        max_restarts=max_restarts,
+    )
+    if devices is not None and not in_world():
+        check_handed_over(transform, callbacks, console)
+        return train_on_devices(request)
+    return run_request(request, transform, callbacks, console)

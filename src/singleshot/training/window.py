@@ -8,11 +8,18 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
+from singleshot.training.world import ALONE, World
+
 
 class Window:
-    """Means of losses, and where the time went, since the last record. Sums stay on the device."""
+    """Means of losses, and where the time went, since the last record. Sums stay on the device.
 
-    def __init__(self) -> None:
+    Args:
+        world: the processes whose shares make a loss.
+    """
+
+    def __init__(self, world: World = ALONE) -> None:
+        self._world = world
         self._sums: dict[str, Tensor] = {}
         self._batches = 0
         self._images = 0
@@ -29,8 +36,7 @@ class Window:
         """Whether there were steps since the last record."""
         return self._batches > 0
 
-    def age_s(self) -> float:
-        """Seconds since the last record."""
+    def _age_s(self) -> float:
         return time.perf_counter() - self._since_s
 
     def waiting(self) -> None:
@@ -51,11 +57,15 @@ class Window:
                 self._sums[name] = self._sums[name] + value if name in self._sums else value
 
     def take(self) -> tuple[dict[str, float], float, float]:
-        """Mean losses, images per second and wait share; the window begins anew. Waits for the device once."""
-        values = torch.stack(list(self._sums.values())).div(self._batches).tolist()
+        """Mean losses, images per second and wait share, of all processes; the window begins anew. Waits for the
+        device once.
+        """
+        values = self._world.sum(torch.stack(list(self._sums.values())).div(self._batches)).tolist()
         losses = dict(zip(self._sums, values, strict=True))
-        age_s = max(self.age_s(), 1e-9)
-        rates = self._images / age_s, min(self._wait_s / age_s, 1.0)
+        age_s = max(self._age_s(), 1e-9)
+        own = torch.tensor([self._images / age_s, min(self._wait_s / age_s, 1.0)], dtype=torch.float64)
+        images_per_s, wait = self._world.sum(own).tolist()
+        rates = images_per_s, wait / self._world.size
         self._sums, self._batches = {}, 0
         self.restart()
         return losses, *rates

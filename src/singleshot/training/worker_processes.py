@@ -64,10 +64,14 @@ def abandon_if_one_died(batches: Iterator[object]) -> None:
             process.kill()
 
 
-def auto_workers() -> int:
-    """A process for each core this process may use, but one for the network."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, min(cores - 1, MAX_WORKERS))
+def auto_workers(networks: int = 1) -> int:
+    """A process for each core that is left, but one for each network that learns on this machine."""
+    return max(1, min(usable_cores() // networks - 1, MAX_WORKERS))
+
+
+def usable_cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def start_worker(worker: int) -> None:

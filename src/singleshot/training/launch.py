@@ -1,0 +1,132 @@
+"""Starting one process a device, by torchrun's elastic agent."""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import signal
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+
+from singleshot.core.wording import counted
+from singleshot.errors import ConfigError
+from singleshot.runtime.device import choose_device
+from singleshot.training.job import Job, notes_of
+from singleshot.training.worker_processes import usable_cores
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """How processes ended.
+
+    Attributes:
+        code: 0 where all went well, else that of the process that failed first.
+        reason: what happened to a process that could not say it itself; empty otherwise.
+    """
+
+    code: int
+    reason: str = ""
+
+
+def parse_devices(devices: int | str | Sequence[int], device: str = "auto") -> list[torch.device]:
+    """The devices of a run: so many, or those with these numbers.
+
+    Args:
+        devices: ``2``, ``"2"``, ``"0,1"`` or ``(0, 1)``.
+        device: their kind: ``cpu``, ``cuda``, or ``auto``: GPUs where there are some.
+
+    Raises:
+        ConfigError: they make no sense, or are not there.
+    """
+    numbers = _numbers(devices)
+    if ":" in device:
+        raise ConfigError(f"`device={device!r}` names one device; with `devices` give its kind: `device='cuda'`")
+    kind = choose_device(device).type
+    if kind == "cpu":
+        if isinstance(numbers, list):
+            raise ConfigError("`devices` names GPUs by number, but there are none here: give how many processes")
+        if numbers > usable_cores():
+            raise ConfigError(f"`devices={numbers}`: there are {counted(usable_cores(), 'core')} here, one a process")
+        return [torch.device("cpu")] * numbers
+    there = torch.cuda.device_count() if kind == "cuda" else 1
+    chosen = numbers if isinstance(numbers, list) else list(range(numbers))
+    if max(chosen) >= there:
+        known = "0" if there == 1 else f"0 to {there - 1}"
+        raise ConfigError(f"`devices={_shown(devices)}`: there {'is' if there == 1 else 'are'} {there} here: {known}")
+    return [torch.device(kind, number) for number in chosen]
+
+
+def rank_device(devices: int | str | Sequence[int] | None, device: str) -> torch.device:
+    """The device of this process, of several on this machine.
+
+    Raises:
+        ConfigError: there are fewer devices than processes.
+    """
+    here, own = int(os.environ.get("LOCAL_WORLD_SIZE", 1)), int(os.environ["LOCAL_RANK"])
+    chosen = parse_devices(here if devices is None else devices, device)
+    if len(chosen) != here:
+        raise ConfigError(f"`devices={_shown(devices)}`: torchrun has started {here} processes here: leave it out")
+    if chosen[own].type == "cuda":
+        torch.cuda.set_device(chosen[own])
+    return chosen[own]
+
+
+def launch(command: Sequence[str], processes: int, max_restarts: int) -> Ended:
+    """Run ``python COMMAND`` once for each device, as ``torchrun --standalone`` does, until all have ended.
+
+    Args:
+        command: arguments of Python, ``-m`` first.
+        processes: how many.
+        max_restarts: how often all begin again after one of them was lost.
+    """
+    from torch.distributed import run
+    from torch.distributed.elastic.multiprocessing.api import SignalException
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+
+    # Each process says what happened to it; the agent would say it again.
+    logging.getLogger("torch.distributed").setLevel(logging.CRITICAL)
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, usable_cores() // processes)))
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    wanted = ["--standalone", f"--nproc-per-node={processes}", f"--max-restarts={max_restarts}", *command]
+    arguments = run.parse_args(wanted)  # type: ignore[no-untyped-call]
+    try:
+        run.run(arguments)  # type: ignore[no-untyped-call]
+        return Ended(0)
+    except SignalException as error:
+        return Ended(128 + error.sigval)
+    except KeyboardInterrupt:
+        return Ended(128 + signal.SIGINT)
+    except ChildFailedError as error:
+        rank, failure = error.get_first_failure()
+        if failure.exitcode < 0:
+            name = signal.Signals(-failure.exitcode).name
+            return Ended(1, f"the process of device {rank} was ended by {name}; all others were stopped")
+        return Ended(failure.exitcode)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        Job(notes_of(os.getpid(), str(arguments.rdzv_id))).forget()
+
+
+def own_command(words: Sequence[str] = ()) -> list[str]:
+    """This command line once more, for each device."""
+    return ["-m", "singleshot", *(words or sys.argv[1:])]
+
+
+def _numbers(devices: int | str | Sequence[int]) -> int | list[int]:
+    """How many, or which."""
+    text = str(devices) if isinstance(devices, (int, str)) else ",".join(map(str, devices)) + ","
+    if re.fullmatch(r"[1-9]\d{0,4}", text):
+        return int(text)
+    words = [word.strip() for word in text.removesuffix(",").split(",")]
+    if not all(re.fullmatch(r"\d{1,4}", word) for word in words) or len(set(words)) < len(words):
+        raise ConfigError(f"`devices={_shown(devices)}`: give how many, as 2, or their numbers, as 0,1")
+    return [int(word) for word in words]
+
+
+def _shown(devices: object) -> str:
+    return str(devices) if isinstance(devices, (int, str)) else ",".join(map(str, devices))  # type: ignore[call-overload]

@@ -1,0 +1,47 @@
+"""Several processes that learn together, forked from this one: torch is not started again."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import socket
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+
+def free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])
+
+
+def as_rank(work: Callable[[], Any], rank: int, size: int, port: int, answer: Path) -> None:
+    told = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": size, "LOCAL_WORLD_SIZE": size}
+    os.environ.update({name: str(value) for name, value in told.items()})
+    os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port), TORCHELASTIC_RUN_ID=f"test-{port}")
+    torch.set_num_threads(1)
+    try:
+        result = work()
+    except BaseException as error:
+        result = error
+    torch.save(result, answer)
+    os._exit(0)  # no farewell of the process that was forked
+
+
+def together(work: Callable[[], Any], folder: Path, size: int = 2, seconds: float = 300) -> list[Any]:
+    """What each of several processes gives back, or its error, by rank."""
+    port, context = free_port(), multiprocessing.get_context("fork")
+    answers = [folder / f"answer-{port}-{rank}.pt" for rank in range(size)]
+    processes = [
+        context.Process(target=as_rank, args=(work, rank, size, port, answer)) for rank, answer in enumerate(answers)
+    ]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(seconds)
+        if process.is_alive():
+            process.kill()
+    return [torch.load(answer, weights_only=False) if answer.exists() else None for answer in answers]
