@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 import typer
 
 from singleshot.cli.console import shown
+from singleshot.cli.predict_batch import Division, Done, detect_in_parts, engine_predictor
 from singleshot.cli.predict_output import note, print_notes, print_problems, progress, tell
 from singleshot.cli.predict_settings import Look, connection
 from singleshot.cli.shared_options import (
@@ -29,7 +30,8 @@ from singleshot.cli.shared_options import (
 if TYPE_CHECKING:
     from singleshot.client import Client
     from singleshot.client.remote import RemotePredictor
-    from singleshot.prediction.job import JobSummary, Output
+    from singleshot.prediction.batch.batch_job import EnginePredictor
+    from singleshot.prediction.job import Output
     from singleshot.prediction.pipeline import Predictor
     from singleshot.prediction.refinement import Refinement
     from singleshot.prediction.sources import FoundImages
@@ -56,7 +58,7 @@ def predict(
         ),
     ] = None,
     out: Annotated[
-        Path | None,
+        str | None,
         typer.Option(help="Folder for the results.", show_default="a new one: predictions, predictions-2, ..."),
     ] = None,
     overwrite: Annotated[
@@ -139,6 +141,22 @@ def predict(
         typer.Option(help="Have 'singleshot serve' compute: http://HOST:PORT.", show_default="this machine computes"),
     ] = None,
     token_file: Annotated[Path | None, typer.Option(help="Of --server: a file that holds its token.")] = None,
+    engine: Annotated[
+        str | None,
+        typer.Option(help="Divide the images: processes (of this machine), or ray.", show_default="no engine"),
+    ] = None,
+    workers: Annotated[
+        int | None, typer.Option(help="Of --engine: how many detectors.", show_default="one for each core, or each GPU")
+    ] = None,
+    address: Annotated[
+        str | None, typer.Option(help="Of --engine ray: the cluster.", show_default="one on this machine")
+    ] = None,
+    part_size: Annotated[
+        int | None, typer.Option(help="Of --engine: images of each file of --save parquet.", show_default="512")
+    ] = None,
+    column: Annotated[
+        str | None, typer.Option(help="Of a Parquet SOURCE: the column of images or their paths.", show_default="found")
+    ] = None,
 ) -> None:
     """Detect objects in images, videos and streams.
 
@@ -154,13 +172,15 @@ def predict(
     * `singleshot predict rtsp://camera/1 --show`
     * `singleshot predict aerial/ --tile 640 --overlap 0.2`
     * `singleshot predict photos/ --server http://127.0.0.1:8000`
+    * `singleshot predict photos/ --engine processes --workers 4`
+    * `singleshot predict s3://bucket/photos --engine ray --address auto --out s3://bucket/found`
 
     An image that cannot be read, or whose results cannot be written, ends nothing: it is listed at the end, and the
     exit code is 1. Exit code 2 means that nothing was done (a wrong option, path or weights file). Ctrl-C keeps what
     was found until then.
     """
-    from singleshot.cli.signals import interrupt_code
     from singleshot.errors import ConfigError
+    from singleshot.prediction.batch.parts import is_uri
     from singleshot.prediction.job import Output
     from singleshot.prediction.live import LiveConfig
     from singleshot.prediction.refinement import Refinement
@@ -175,6 +195,7 @@ def predict(
     )  # fmt: skip
     look.check()
     client = connection(server, token_file, look.only_here())
+    division = Division.of(engine, workers, address, part_size, column)
     look = look.completed(client)
     choice = FrameChoice(every, fps, start_of(start, "start"), start_of(end, "end"), max_frames)
     sources = [own for source in sources for own in _listed_sources(source)]
@@ -183,14 +204,16 @@ def predict(
         raise ConfigError("`resume` continues runs over images; videos and tracks are looked at from their beginning")
     moving = Moving(streams, choice, LiveConfig(cast(Any, live)), note, max_pixels) if streams else None
     with moving or nullcontext():
-        kinds = _kinds(save, moving, count)
+        kinds = _kinds(save or (division.save if division else None), moving, count)
+        if division is not None:
+            division.check(kinds, {"server": server, "track": track, "count": count, sources[0]: moving})
+        in_parts = division is not None and kinds == ["parquet"]
         refined = {"min_size": min_size, "zone": None if zone is None else str(zone), "server": server}
         output = Output(
-            kinds=kinds, folder=out, overwrite=overwrite, labels=labels, line_width=line_width, split=split or "",
-            resume=resume, how={"save": ",".join(kinds)} | look.how() | refined,
+            kinds=[] if in_parts else kinds, folder=None if out is None or (in_parts and is_uri(out)) else Path(out),
+            overwrite=overwrite, labels=labels, line_width=line_width, split=split or "", resume=resume,
+            how={"save": ",".join(kinds)} | look.how() | refined,
         )  # fmt: skip
-        output.check([Path(source) for source in streams])
-        found = _find([source for source in sources if source not in streams], output, recursive, split)
         refinement = Refinement.of(
             track=track,
             score=look.least,
@@ -199,14 +222,28 @@ def predict(
             count=count or (),
             fps=fps or (moving.fps if moving else None),
         )
-        viewer = _viewer(labels, line_width) if show else None
-        summary, computed_by, notes = _detect(look, client, output, found, moving, refinement, viewer)
-    told = tell(summary, computed_by, _total(len(found.images), moving), times)
-    print_notes(notes)
-    print_problems(summary, found.missed)
+        if division is not None and in_parts:
+            division.check(kinds, {"show": show})
+            done = detect_in_parts(look, division, output, out, sources, refinement, recursive=recursive, split=split)
+        else:
+            output.check([Path(source) for source in streams])
+            found = _find([source for source in sources if source not in streams], output, recursive, split)
+            viewer = _viewer(labels, line_width) if show else None
+            done = _detect(look, client or division, output, found, moving, refinement, viewer)
+    _end(done, times)
+
+
+def _end(done: Done, times: bool | None) -> None:
+    """Say what was done, and leave with the code that this means."""
+    from singleshot.cli.signals import interrupt_code
+
+    summary = done.summary
+    told = tell(summary, done.computed_by, done.total, times)
+    print_notes(done.notes)
+    print_problems(summary, done.missed)
     if summary.interruption:
         raise typer.Exit(interrupt_code(summary.interruption))
-    if summary.failures or summary.problems or found.missed or not told:
+    if summary.failures or summary.problems or done.missed or not told:
         raise typer.Exit(1)
 
 
@@ -220,27 +257,31 @@ def _find(sources: list[str], output: Output, recursive: bool, split: str | None
 
 def _detect(
     look: Look,
-    client: Client | None,
+    by: Client | Division | None,
     output: Output,
     found: FoundImages,
     moving: Moving | None,
     refinement: Refinement,
     viewer: Viewer | None,
-) -> tuple[JobSummary, str, list[str]]:
-    """Run the job; what it did, what computed it, and what is to be said afterwards."""
+) -> Done:
+    """Run the job by a service, by an engine or, without either, in this process."""
     from singleshot.errors import ServerError
     from singleshot.prediction.job import detect_and_save
 
-    predictor: Predictor | RemotePredictor
-    if client is not None:
-        predictor = look.remote(client, refinement.detect_from)
-        computed_by = predictor.client.url
-    else:
-        predictor = look.predictor(refinement.detect_from, None if moving else len(found.images))
+    predictor: Predictor | RemotePredictor | EnginePredictor
+    images, least = len(found.images), refinement.detect_from
+    if by is None:
+        predictor = look.predictor(least, None if moving else images)
         computed_by = predictor.backend.name
+    elif isinstance(by, Division):
+        predictor, computed_by = engine_predictor(look, by, least, images, output.kinds, viewer is not None)
+    else:
+        predictor = look.remote(by, least)
+        computed_by = predictor.client.url
     print_notes((*found.missed, *found.notes))
     notes: list[str] = []
-    with progress(_total(len(found.images), moving), moving is not None) as on_result:
+    total = _total(images, moving)
+    with progress(total, moving is not None) as on_result:
         try:
             summary = detect_and_save(
                 predictor, found.images, output, look.batch_size, on_result, notes.append,
@@ -249,7 +290,7 @@ def _detect(
         except ServerError as error:  # it went away during the run
             typer.echo(f"{shown(error)}: what was found until then is kept, and --resume continues", err=True)
             raise typer.Exit(1) from error
-    return summary, computed_by, notes
+    return Done(summary, computed_by, total, found.missed, notes)
 
 
 def _kinds(save: str | None, moving: Moving | None, count: Sequence[str] | None) -> list[str]:

@@ -14,6 +14,8 @@ from singleshot.core.lazy import lazy_module
 from singleshot.core.wording import counted
 
 if TYPE_CHECKING:
+    from rich.progress import Progress
+
     import singleshot.prediction.frames as frames
     import singleshot.prediction.job as jobs
 else:
@@ -51,16 +53,37 @@ def status(message: str) -> AbstractContextManager[object]:
 
 
 @contextmanager
-def progress(count: int | None, is_moving: bool) -> Iterator[Callable[[frames.Result], None]]:
-    """A bar for many images or frames, a line each for few images."""
+def _bar(is_shown: bool) -> Iterator[Progress]:
+    """A bar; where it is not shown it only counts."""
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     columns = (BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[rate]}"), TimeRemainingColumn())
+    bar = Progress(*columns, console=open_console(), transient=True)
+    # Old versions of rich (14.0) print an empty line at the end of a disabled bar: it is not started instead.
+    with bar if is_shown else nullcontext():
+        yield bar
+
+
+@contextmanager
+def progress_in_counts(count: int) -> Iterator[Callable[[int], None]]:
+    """A bar that is told how many images more are done."""
+    with _bar(open_console().is_terminal) as bar:
+        task = bar.add_task("", total=count, rate="images")
+
+        def on_images(more: int) -> None:
+            bar.advance(task, more)
+            if speed := bar.tasks[0].speed:
+                bar.update(task, rate=f"{speed:.1f} images/s")
+
+        yield on_images
+
+
+@contextmanager
+def progress(count: int | None, is_moving: bool) -> Iterator[Callable[[frames.Result], None]]:
+    """A bar for many images or frames, a line each for few images."""
     console = open_console()
     listed = not is_moving and count is not None and count <= LISTED_IMAGES
-    bar = Progress(*columns, console=console, transient=True)
-    # Old versions of rich (14.0) print an empty line at the end of a disabled bar: it is not started instead.
-    with bar if console.is_terminal and not listed else nullcontext():
+    with _bar(console.is_terminal and not listed) as bar:
         task = bar.add_task("", total=count, rate="frames" if is_moving else "images")
 
         def on_result(result: frames.Result) -> None:

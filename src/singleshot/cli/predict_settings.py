@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import hashlib
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -91,8 +93,8 @@ class Look:
         )
         return {name: getattr(self, name) for name in names}
 
-    def predictor(self, detect_from: float, images: int | None) -> pipelines.Predictor:
-        """What detects on this machine.
+    def recipe(self, detect_from: float, images: int | None) -> Callable[[], pipelines.Predictor]:
+        """What makes the predictor, here or in another process.
 
         Args:
             detect_from: least score of what is looked at.
@@ -104,24 +106,36 @@ class Look:
         detector = load(self.model or "coco")
         if self.size is not None:
             detector = detector.resized(self.size)
-        views = view_plan(self.tile, self.overlap, self.merge, self.augment_test, self.agnostic, detector.spec, note)
+        return partial(
+            detector.predictor,
+            detect_from,
+            nms_iou=self.nms_iou,
+            max_detections=self.max_detections,
+            agnostic=self.agnostic,
+            top_k=self.top_k,
+            classes=chosen_classes(self.classes, detector.class_names),
+            clip=self.clip,
+            max_pixels=self.max_pixels,
+            backend=self.backend,
+            precision=self.precision,
+            device=self.device,
+            compile=self.compile,
+            images=images,
+            views=view_plan(self.tile, self.overlap, self.merge, self.augment_test, self.agnostic, detector.spec, note),
+        )
+
+    def predictor(self, detect_from: float, images: int | None) -> pipelines.Predictor:
+        """What detects in this process; as `recipe`."""
+        make = self.recipe(detect_from, images)
         with status("Getting the network ready (a conversion is made once, and kept) ..."):
-            return detector.predictor(
-                detect_from,
-                nms_iou=self.nms_iou,
-                max_detections=self.max_detections,
-                agnostic=self.agnostic,
-                top_k=self.top_k,
-                classes=chosen_classes(self.classes, detector.class_names),
-                clip=self.clip,
-                max_pixels=self.max_pixels,
-                backend=self.backend,
-                precision=self.precision,
-                device=self.device,
-                compile=self.compile,
-                images=images,
-                views=views,
-            )
+            return make()
+
+    def weights_digest(self) -> str:
+        """What tells one weights file from another of its name."""
+        from singleshot.weights.find import find_weights
+
+        with find_weights(self.model or "coco").open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()[:16]
 
     def remote(self, client: clients.Client, detect_from: float) -> remotes.RemotePredictor:
         """What has a service detect."""

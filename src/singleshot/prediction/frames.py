@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -57,6 +57,19 @@ class Encoded:
 
     data: bytes
     name: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Deferred:
+    """The bytes of an image that are had when it is its turn, by a thread that reads.
+
+    Attributes:
+        read: gives them; raises an `ImageError` where it cannot.
+        name: what its results are filed under.
+    """
+
+    read: Callable[[], bytes]
+    name: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from singleshot.errors import ImageError
 from singleshot.images.read import MAX_PIXELS, check_rgb, read_image
 from singleshot.images.tiff import ORIENTATION
-from singleshot.prediction.frames import Encoded, Failure, Frame
+from singleshot.prediction.frames import Deferred, Encoded, Failure, Frame
 from singleshot.prediction.not_images import check_readable
 from singleshot.prediction.sources import find_images, is_many
 
@@ -77,6 +77,8 @@ def load_frame(item: Any, index: int = 0, max_pixels: int | None = MAX_PIXELS) -
         if isinstance(item, Frame):
             check_rgb(item.pixels)
             return item
+        if isinstance(item, Deferred):
+            item = Encoded(item.read(), item.name)
         if isinstance(item, Encoded):
             return Frame(read_image(item.data, max_pixels=max_pixels), item.name, index)
         source = as_source(item)
@@ -88,7 +90,8 @@ def load_frame(item: Any, index: int = 0, max_pixels: int | None = MAX_PIXELS) -
         return Failure(_path_of(item), error)
     except Exception as error:  # whatever a decoder makes of a damaged file: it belongs to this image
         reason = f"{type(error).__name__}: {error}".rstrip(": ")
-        return Failure(_path_of(item), ImageError(f"{_path_of(item) or 'an array'}: cannot be read: {reason}"))
+        label = str(_path_of(item) or getattr(item, "name", "") or "an array")
+        return Failure(_path_of(item), ImageError(f"{label}: cannot be read: {reason}"))
 
 
 def _path_of(item: Any) -> Path | None:

@@ -152,12 +152,26 @@ def read_journal(folder: Path, how: Mapping[str, Any]) -> Journal:
             done[entry["done"]] = entry.get("error", "")
             places = entry["at"]
             missing[entry["done"]] = frozenset(entry.get("missing", ()))
+    check_same(folder, head, how)
+    return Journal(done, places, {image: tops for image, tops in missing.items() if tops}, size)
+
+
+def check_same(folder: Path | str, head: Mapping[str, Any], how: Mapping[str, Any]) -> None:
+    """Refuse to continue a run with other settings.
+
+    Args:
+        folder: of the run, for the message.
+        head: its settings.
+        how: those of the run that would continue it.
+
+    Raises:
+        OutputError: they differ; names the first that does.
+    """
     for name, value in how.items():
         if head.get(name) != value and (name in head or not head):  # an earlier version did not note every setting
             raise OutputError(
                 f"{folder}: was begun {_worded(name, head.get(name))}: continue so, not {_worded(name, value)}"
             )
-    return Journal(done, places, {image: tops for image, tops in missing.items() if tops}, size)
 
 
 def _worded(name: str, value: Any) -> str:

@@ -72,6 +72,7 @@ class FileSink:
     """
 
     resumes: ClassVar[bool] = True
+    needs_pixels: ClassVar[bool] = False
     top: ClassVar[str]
     """Name of the file."""
 

@@ -1,14 +1,13 @@
-"""A Parquet table with a row for each object, by pyarrow."""
+"""A Parquet table with a row for each object, by pyarrow: see `singleshot.prediction.result_table`."""
 
 from __future__ import annotations
 
-from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from singleshot.core.lazy import lazy_module
-from singleshot.errors import MissingExtraError
-from singleshot.prediction.frames import Failure, Prediction
+from singleshot.prediction.frames import Failure, Prediction, Result
+from singleshot.prediction.result_table import check_pyarrow, rows_of, schema_of
 from singleshot.prediction.sinks import SINKS, Run
 
 if TYPE_CHECKING:
@@ -25,6 +24,7 @@ class ParquetSink:
     """Written beside its name and moved there at the end, as a Parquet file is none before its last byte."""
 
     top = "detections.parquet"
+    needs_pixels: ClassVar[bool] = False
 
     def __init__(self, run: Run) -> None:
         self._run = run
@@ -32,12 +32,12 @@ class ParquetSink:
         self._writer: Any = None
 
     def __enter__(self) -> Self:
-        if find_spec("pyarrow") is None:
-            raise MissingExtraError("pyarrow", "parquet", "`save='parquet'`")
+        check_pyarrow("`save='parquet'`")
         self._target = self._run.folder.claim(Path(self.top))
         self._draft = self._target.with_name(f".{self._target.name}.part")
         self._draft.unlink(missing_ok=True)
-        self._writer = tables.ParquetWriter(str(self._draft), _schema(), compression="zstd")
+        self._schema = schema_of(self._run.class_names, self._run.category_ids)
+        self._writer = tables.ParquetWriter(str(self._draft), self._schema, compression="zstd")
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -50,32 +50,21 @@ class ParquetSink:
 
     def write(self, prediction: Prediction) -> None:
         """Add the objects of one image."""
-        found, frame = prediction.detections, prediction.frame
-        tracks = [None] * len(found) if found.track_ids is None else found.track_ids.tolist()
-        for number, (box, score, class_id, name) in enumerate(found):
-            x1, y1, x2, y2 = box.tolist()
-            self._rows.append(
-                {"image": frame.name, "frame": frame.index, "time_s": frame.time_s, "class_id": class_id}
-                | {"class_name": name, "score": score, "x1": x1, "y1": y1, "x2": x2, "y2": y2}
-                | {"track_id": tracks[number]}
-            )
-        if len(self._rows) >= _ROWS:
-            self._flush()
+        self._add(prediction)
 
     def fail(self, failure: Failure) -> None:
-        """A table of objects has no place for failures."""
+        """Add a row that says why."""
+        self._add(failure)
+
+    def _add(self, result: Result) -> None:
+        self._rows += rows_of(result)
+        if len(self._rows) >= _ROWS:
+            self._flush()
 
     def _flush(self) -> None:
         rows, self._rows = self._rows, []
         if rows:
-            self._writer.write_table(pyarrow.Table.from_pylist(rows, schema=_schema()))
-
-
-def _schema() -> Any:
-    text, whole, number = pyarrow.string(), pyarrow.int64(), pyarrow.float32()
-    columns = [("image", text), ("frame", whole), ("time_s", pyarrow.float64()), ("class_id", whole)]
-    columns += [("class_name", text), ("score", number), *((name, number) for name in ("x1", "y1", "x2", "y2"))]
-    return pyarrow.schema([*columns, ("track_id", whole)])
+            self._writer.write_table(pyarrow.Table.from_pylist(rows, schema=self._schema))
 
 
 SINKS.register("parquet")(ParquetSink)

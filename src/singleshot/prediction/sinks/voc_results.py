@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from pathlib import Path
-from typing import Self
+from typing import ClassVar, Self
 
 import numpy as np
 
@@ -26,6 +26,7 @@ class VocResultsSink(FolderSink):
     """
 
     top = "voc-results"
+    needs_pixels: ClassVar[bool] = False
 
     def __init__(self, run: Run) -> None:
         super().__init__(run)

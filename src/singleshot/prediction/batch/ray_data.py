@@ -1,0 +1,136 @@
+"""Slices over a Ray cluster: Ray Data with an actor for each detector. Needs the extra ``ray``."""
+
+from __future__ import annotations
+
+import logging
+import math
+import pickle
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import contextmanager
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from singleshot.core.lazy import lazy_module
+from singleshot.errors import ConfigError, MissingExtraError
+from singleshot.prediction.batch.registry import BATCH_ENGINES, Crew
+from singleshot.prediction.batch.slices import Slice
+from singleshot.prediction.batch.work import SliceReport, Work
+from singleshot.prediction.settings import check_whole
+
+if TYPE_CHECKING:
+    import ray
+    import ray.data as ray_data
+else:
+    ray, ray_data = lazy_module("ray"), lazy_module("ray.data")
+
+_BLOCKS = 4096
+"""Tasks that a job is made of at most: beyond, a task is several slices."""
+
+
+class RayEngine:
+    """A cluster, or Ray on this machine."""
+
+    save = "parquet"
+
+    def check(self, crew: Crew) -> None:
+        """Refuse where Ray is not installed.
+
+        Raises:
+            MissingExtraError: it is not.
+            ConfigError: no whole number of workers.
+        """
+        if find_spec("ray") is None:
+            raise MissingExtraError("ray", "ray", "`engine='ray'`")
+        if crew.workers is not None:
+            check_whole(crew.workers, "workers", most=100_000)
+
+    def run(self, work: Work, slices: Sequence[Slice], crew: Crew) -> Generator[SliceReport, None, None]:
+        """What became of the slices, in their order; those that Ray gives up on are missing."""
+        if not slices:
+            return
+        with connected(crew.address), _quiet():
+            share = _share(crew, len(slices))
+            rows = [{"slice": pickle.dumps(own)} for own in slices]
+            dataset = ray_data.from_items(rows, override_num_blocks=min(len(rows), _BLOCKS))
+            done = dataset.map_batches(
+                _Actor,
+                fn_constructor_args=(pickle.dumps(work),),
+                batch_size=1,
+                concurrency=share.pop("workers"),
+                **share,
+            )
+            for batch in done.iter_batches(batch_size=1, prefetch_batches=1):
+                for report in batch["report"]:
+                    yield pickle.loads(report)  # noqa: S301  our own actor made it
+
+
+class _Actor:
+    """A worker in an actor.
+
+    Args:
+        work: pickled `Work`.
+    """
+
+    def __init__(self, work: bytes) -> None:
+        own: Work = pickle.loads(work)  # noqa: S301  the driver made it
+        self._worker = own.start()
+
+    def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
+        reports = [self._worker.do(pickle.loads(own)) for own in batch["slice"]]  # noqa: S301
+        return {"report": np.array([pickle.dumps(report) for report in reports], dtype=object)}
+
+
+@contextmanager
+def connected(address: str | None) -> Iterator[None]:
+    """A connection to a cluster, or to Ray on this machine; one that is there already stays.
+
+    Args:
+        address: of the cluster: ``auto``, ``HOST:6379``, ``ray://HOST:10001``; ``None`` starts one here.
+
+    Raises:
+        ConfigError: there is no cluster.
+    """
+    if ray.is_initialized():
+        yield
+        return
+    try:
+        ray.init(address=address or "local", log_to_driver=False, logging_level=logging.ERROR)
+    except (ConnectionError, ValueError, RuntimeError) as error:
+        raise ConfigError(f"`address={address}`: {str(error).splitlines()[0]}") from None
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+def _share(crew: Crew, slices: int) -> dict[str, Any]:
+    """How many actors, and what each has: one for a GPU, else one for a core."""
+    there = ray.cluster_resources()
+    gpus, cores = int(there.get("GPU", 0)), int(there.get("CPU", 1))
+    on_gpu = gpus > 0 and crew.device in ("auto", "cuda")
+    most = gpus if on_gpu else max(1, cores)
+    workers = min(crew.workers or most, slices)
+    if on_gpu:
+        return {"workers": workers, "num_gpus": 1 if workers <= gpus else gpus / workers}
+    return {
+        "workers": workers,
+        "num_cpus": max(1, math.floor(cores / workers)) if workers <= cores else cores / workers,
+    }
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Results in the order of the slices; the progress is ours; a slice that Ray gives up on does not end the job."""
+    context = ray_data.DataContext.get_current()
+    before = (context.execution_options.preserve_order, context.enable_progress_bars, context.max_errored_blocks)
+    context.execution_options.preserve_order = True
+    context.enable_progress_bars, context.max_errored_blocks = False, -1
+    try:
+        yield
+    finally:
+        context.execution_options.preserve_order, context.enable_progress_bars, context.max_errored_blocks = before
+
+
+BATCH_ENGINES.register("ray")(RayEngine())
