@@ -11,35 +11,63 @@ import struct
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from torture.target import Bench, Files, Outcome, Target, minimised, peak_bytes
+from torture.target import Bench, Files, Target, minimised, peak_bytes
 
 LIMIT_BYTES = 3 * 2**30
 """Address space of a process beyond what it begins with: more ends in a `MemoryError`, not in a dead machine."""
-DEAD_S = 60.0
+DEAD_S = 300.0
 """A process that finishes no execution in so long hangs where no signal reaches it."""
-_PLACE = struct.Struct("<Qd")
 MOST_KEPT = 40
 """Different findings of a reader that are minimised and written down."""
+KINDS = ("result", "refused", "untyped", "unnamed", "hang", "memory", "crash")
 
 
 @dataclass
 class Row:
-    """A reader's row of the table."""
+    """A reader's row of the table.
+
+    Attributes:
+        name: of the reader.
+        kinds: how often each outcome was.
+        findings: the first input of each, and what it gave.
+        peak_bytes: most memory beyond what the process began with.
+        slowest_s: of one execution, seconds of the processor.
+    """
 
     name: str
-    executions: int = 0
     kinds: Counter[str] = field(default_factory=Counter)
     findings: dict[str, tuple[int, str]] = field(default_factory=dict)
     peak_bytes: int = 0
     slowest_s: float = 0.0
 
     @property
+    def executions(self) -> int:
+        return self.kinds.total()
+
+    @property
     def untyped(self) -> int:
         return self.kinds["untyped"] + self.kinds["unnamed"]
+
+
+class Shared:
+    """What parent and child both see, also when the child is dead."""
+
+    _FORM = struct.Struct(f"<Qdd Q{len(KINDS)}Q")
+
+    def __init__(self) -> None:
+        self._map = mmap.mmap(-1, self._FORM.size)
+        self.number, self.began, self.slowest_s, self.peak = 0, 0.0, 0.0, 0
+        self.counts = [0] * len(KINDS)
+
+    def write(self) -> None:
+        self._map[:] = self._FORM.pack(self.number, self.began, self.slowest_s, self.peak, *self.counts)
+
+    def read(self) -> None:
+        self.number, self.began, self.slowest_s, self.peak, *self.counts = self._FORM.unpack(self._map[:])
 
 
 @dataclass(frozen=True)
@@ -51,72 +79,66 @@ class Campaign:
         seconds: for one reader.
         executions: of one reader at most.
         out: where inputs of findings are written.
-        guided: whether atheris steers by coverage where it is installed.
     """
 
     seed: object
     seconds: float
     executions: int
     out: Path
-    guided: bool = False
 
-    def run(self, target: Target, loop: Callable[[Target, Bench, Report], None] | None = None) -> Row:
+    def run(self, target: Target) -> Row:
         """One reader; a process that dies is begun again behind the input that it died of."""
         row, number, end = Row(target.name), 0, time.monotonic() + self.seconds
         target.inputs  # noqa: B018  made before the fork: once
         while number < self.executions and time.monotonic() < end:
-            with tempfile.TemporaryFile() as told, tempfile.TemporaryFile() as shared:
-                shared.truncate(_PLACE.size)
-                place = mmap.mmap(shared.fileno(), _PLACE.size)
+            shared = Shared()
+            with tempfile.TemporaryFile() as told:
                 child = os.fork()
                 if child == 0:
-                    self._child(target, number, end, place, told.fileno())
-                status = self._wait(child, place)
+                    self._child(target, number, end, shared, told.fileno())
+                status = _wait(child, shared)
                 told.seek(0)
                 for line in told.read().splitlines():
-                    _add(row, json.loads(line))
-                number = _PLACE.unpack(place[:])[0] + 1
-                if status:
-                    kind = "hang" if status == signal.SIGKILL else "crash"
-                    row.kinds[kind] += 1
-                    self._keep(target, f"{kind} {status}", target.damaged(self.seed, number - 1))
-                    row.findings.setdefault(f"{kind} {status}", (number - 1, "the process ended"))
+                    where, of, text = json.loads(line)
+                    row.findings.setdefault(where, (of, text))
+            shared.read()
+            row.kinds.update(dict(zip(KINDS, shared.counts, strict=True)))
+            row.slowest_s = max(row.slowest_s, shared.slowest_s)
+            row.peak_bytes = max(row.peak_bytes, shared.peak)
+            number = shared.number + 1
+            if status:
+                kind = "hang" if status == signal.SIGKILL else "crash"
+                row.kinds[kind] += 1
+                row.findings.setdefault(f"{kind}, signal or status {status}", (shared.number, "the process ended"))
+                self._keep(target, f"{kind} {status}", target.damaged(self.seed, shared.number))
         return row
 
-    def _wait(self, child: int, place: mmap.mmap) -> int:
-        """The signal or status that ended a process; 0 where all is well."""
-        while True:
-            done, status = os.waitpid(child, os.WNOHANG)
-            if done:
-                return os.waitstatus_to_exitcode(status) and (os.WTERMSIG(status) or os.WEXITSTATUS(status))
-            _, began = _PLACE.unpack(place[:])
-            if began and time.monotonic() - began > DEAD_S:
-                os.kill(child, signal.SIGKILL)
-                os.waitpid(child, 0)
-                return int(signal.SIGKILL)
-            time.sleep(0.05)
-
-    def _child(self, target: Target, first: int, end: float, place: mmap.mmap, told: int) -> None:
+    def _child(self, target: Target, first: int, end: float, shared: Shared, told: int) -> None:
         code = 1
         bench = Bench()
         try:
             quiet = os.open(os.devnull, os.O_WRONLY)
             os.dup2(quiet, 1), os.dup2(quiet, 2)
             _limit_memory()
-            report = Report(told)
+            seen: set[str] = set()
             at_first = peak_bytes()
             for number in range(first, self.executions):
                 if time.monotonic() > end:
                     break
-                place[:] = _PLACE.pack(number, time.monotonic())
+                shared.number, shared.began = number, time.monotonic()
+                shared.write()
                 files = target.damaged(self.seed, number)
                 start = time.process_time()
                 outcome = bench.run(target, files)
-                report.add(outcome, number, time.process_time() - start, peak_bytes() - at_first)
-                if outcome.is_finding and report.is_new(outcome):
-                    place[:] = _PLACE.pack(number, 0.0)
+                shared.slowest_s = max(shared.slowest_s, time.process_time() - start)
+                shared.peak = max(shared.peak, peak_bytes() - at_first)
+                shared.counts[KINDS.index(outcome.kind)] += 1
+                shared.began = 0.0
+                shared.write()
+                if outcome.is_finding and outcome.where not in seen and len(seen) < MOST_KEPT:
+                    seen.add(outcome.where)
+                    os.write(told, json.dumps([outcome.where, number, outcome.text[:300]]).encode() + b"\n")
                     self._keep(target, outcome.where, minimised(bench, target, files, outcome.where))
-            report.flush()
             code = 0
         finally:
             bench.close()
@@ -130,45 +152,18 @@ class Campaign:
             path.write_bytes(content)
 
 
-class Report:
-    """What a child tells its parent, line by line: it may die at any time."""
-
-    def __init__(self, file: int) -> None:
-        self._file = file
-        self._seen: set[str] = set()
-        self._row: Counter[str] = Counter()
-        self._slowest, self._peak = 0.0, 0
-
-    def is_new(self, outcome: Outcome) -> bool:
-        if outcome.where in self._seen or len(self._seen) >= MOST_KEPT:
-            return False
-        self._seen.add(outcome.where)
-        return True
-
-    def add(self, outcome: Outcome, number: int, took_s: float, peak: int) -> None:
-        self._row[outcome.kind] += 1
-        self._slowest, self._peak = max(self._slowest, took_s), max(self._peak, peak)
-        if outcome.is_finding and outcome.where not in self._seen:
-            self._tell({"where": outcome.where, "number": number, "text": outcome.text[:300]})
-        if self._row.total() >= 500:
-            self.flush()
-
-    def flush(self) -> None:
-        self._tell({"kinds": self._row, "slowest": self._slowest, "peak": self._peak})
-        self._row.clear()
-
-    def _tell(self, what: Mapping[str, object]) -> None:
-        os.write(self._file, json.dumps(what).encode() + b"\n")
-
-
-def _add(row: Row, told: Mapping[str, object]) -> None:
-    if "where" in told:
-        row.findings.setdefault(str(told["where"]), (int(told["number"]), str(told["text"])))
-        return
-    row.kinds.update(told["kinds"])
-    row.executions = sum(row.kinds.values())
-    row.slowest_s = max(row.slowest_s, float(told["slowest"]))
-    row.peak_bytes = max(row.peak_bytes, int(told["peak"]))
+def _wait(child: int, shared: Shared) -> int:
+    """The signal or status that ended a process; 0 where all is well."""
+    while True:
+        done, status = os.waitpid(child, os.WNOHANG)
+        if done:
+            return abs(os.waitstatus_to_exitcode(status))
+        shared.read()
+        if shared.began and time.monotonic() - shared.began > DEAD_S:
+            os.kill(child, signal.SIGKILL)
+            os.waitpid(child, 0)
+            return int(signal.SIGKILL)
+        time.sleep(0.05)
 
 
 def _limit_memory() -> None:
@@ -198,7 +193,6 @@ def table(rows: Sequence[Row]) -> str:
     total = Row("**all**")
     for row in rows:
         total.kinds.update(row.kinds)
-        total.executions += row.executions
         total.peak_bytes, total.slowest_s = max(total.peak_bytes, row.peak_bytes), max(total.slowest_s, row.slowest_s)
     for row in [*rows, total]:
         kinds = row.kinds

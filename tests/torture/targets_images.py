@@ -23,8 +23,9 @@ from torture.target import Files, Target
 PIXELS = np.random.default_rng(0).integers(0, 256, (9, 13, 3), np.uint8)
 WORDS = (
     b"\xff\xd8", b"\xff\xd9", b"\xff\xc0\0\x11\x08", b"\xff\xc4", b"\xff\xda", b"\xff\xe1", b"Exif\0\0", b"II*\0",
-    b"MM\0*", b"II+\0", b"IHDR", b"IDAT", b"PLTE", b"tRNS", b"IEND", b"acTL", b"GIF89a", b"\x21\xf9\x04", b"RIFF", b"WEBP",
-    b"VP8 ", b"VP8L", b"VP8X", b"EXIF", b"ftypavif", b"ispe", b"irot", b"jP  ", b"BM", b"P7\n", b"P6\n", b"ENDHDR",
+    b"MM\0*", b"II+\0", b"IHDR", b"IDAT", b"PLTE", b"tRNS", b"IEND", b"acTL", b"GIF89a", b"\x21\xf9\x04", b"RIFF",
+    b"WEBP", b"VP8 ", b"VP8L", b"VP8X", b"EXIF", b"ftypavif", b"ispe", b"irot", b"jP  ", b"BM", b"P7\n",
+    b"P6\n", b"ENDHDR",
 )  # fmt: skip
 
 
