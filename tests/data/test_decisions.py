@@ -174,7 +174,7 @@ def test_a_decision_moves_no_other_image_between_parts(tmp_path: Path) -> None:
 
 
 WRONG: list[tuple[Any, str]] = [
-    ("{", ":1: is no JSON"),
+    ("{", ": line 1: is no JSON"),
     ([], "holds no decisions"),
     ({"images": []}, "holds no decisions"),
     ({"singleshot_decisions": 2, "decisions": []}, "singleshot_decisions: must be 1"),

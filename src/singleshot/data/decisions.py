@@ -18,6 +18,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, ValidationError, model_validator
 
 from singleshot.core.files import read_text, write_atomically
+from singleshot.core.json_text import parse_json
 from singleshot.core.setting_errors import explain_settings
 from singleshot.core.settings import Frozen
 from singleshot.core.structures import Sample
@@ -100,10 +101,8 @@ def read_decisions(path: str | os.PathLike[str]) -> Decisions:
     """
     path = Path(path)
     try:
-        content = json.loads(read_text(path, MAX_FILE_BYTES).text)
-    except json.JSONDecodeError as error:
-        raise DataError(f"{path}:{error.lineno}: is no JSON: {error.msg}") from error
-    except (OSError, UnicodeDecodeError, RecursionError) as error:
+        content = parse_json(read_text(path, MAX_FILE_BYTES).text)
+    except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else error
         raise DataError(f"{path}: decisions cannot be read: {reason}") from error
     if not isinstance(content, dict) or "singleshot_decisions" not in content:

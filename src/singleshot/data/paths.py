@@ -13,6 +13,7 @@ from singleshot.data.split_names import split_role
 from singleshot.images.read import IMAGE_SUFFIXES
 
 MAX_NAME_BYTES = 255
+MAX_PATH_CHARS = 4096
 
 
 def is_image(name: str) -> bool:
@@ -60,10 +61,15 @@ def child(folder: Path, name: str) -> Path | None:
 
 
 def is_possible(text: str) -> bool:
-    """Whether a text can be the path of a file: it ends in a name, and no part is longer than file systems allow."""
+    """Whether a text can be the path of a file: it ends in a name, and is no longer than file systems allow."""
+    if len(text) > MAX_PATH_CHARS or "\0" in text:
+        return False
     parts = PurePosixPath(text).parts
-    long = any(len(part.encode(errors="surrogateescape")) > MAX_NAME_BYTES for part in parts)
-    return bool(parts) and parts[-1] not in ("/", "..", "//") and not long and "\0" not in text
+    try:
+        long = any(len(part.encode(errors="surrogateescape")) > MAX_NAME_BYTES for part in parts)
+    except UnicodeEncodeError:  # half a character, as JSON and YAML can spell it
+        return False
+    return bool(parts) and parts[-1] not in ("/", "..", "//") and not long
 
 
 def spellings(text: str) -> tuple[str, ...]:

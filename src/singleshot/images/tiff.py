@@ -82,26 +82,32 @@ _CLASSIC = _Layout("H", "HHI4s", "I", 4)
 _BIG = _Layout("Q", "HHQ8s", "Q", 8)
 
 
+def _unpack(form: str, data: bytes, at: int) -> tuple[Any, ...]:
+    if at > len(data):  # BigTIFF's offsets may be larger than struct's
+        raise struct.error(f"it has no byte {at:,}")
+    return struct.unpack_from(form, data, at)
+
+
 class Page:
     """One directory of a TIFF structure (EXIF blocks are one, too)."""
 
     def __init__(self, data: bytes, at: int, order: str, layout: _Layout) -> None:
         self.data, self.order, self.layout = data, order, layout
-        (count,) = struct.unpack_from(order + layout.number, data, at)
+        (count,) = _unpack(order + layout.number, data, at)
         at += struct.calcsize("=" + layout.number)
         size = struct.calcsize("=" + layout.entry)
         if count > 65535:
             raise ValueError(f"is damaged: a TIFF directory of {count:,} tags")
         self.entries: dict[int, tuple[int, int, int]] = {}
         for entry in range(at, at + count * size, size):
-            tag, kind, values, _ = struct.unpack_from(order + layout.entry, data, entry)
+            tag, kind, values, _ = _unpack(order + layout.entry, data, entry)
             self.entries.setdefault(tag, (kind, values, entry))
         self._end = at + count * size
 
     @property
     def next_at(self) -> int:
         """Offset of the next page, 0 after the last."""
-        return int(struct.unpack_from(self.order + self.layout.offset, self.data, self._end)[0])
+        return int(_unpack(self.order + self.layout.offset, self.data, self._end)[0])
 
     def values(self, tag: int) -> tuple[int, ...]:
         """The whole numbers of a tag, none if it is absent or of another type."""
@@ -113,8 +119,8 @@ class Page:
         room = struct.calcsize("=" + self.layout.offset)
         where = entry + 4 + room
         if struct.calcsize("=" + _INTEGERS[kind]) * count > room:
-            (where,) = struct.unpack_from(self.order + self.layout.offset, self.data, where)
-        return struct.unpack_from(f"{self.order}{count}{_INTEGERS[kind]}", self.data, where)
+            (where,) = _unpack(self.order + self.layout.offset, self.data, where)
+        return _unpack(f"{self.order}{count}{_INTEGERS[kind]}", self.data, where)
 
     def value(self, tag: int, default: int) -> int:
         """The first number of a tag."""
@@ -151,8 +157,8 @@ def first_page(data: bytes) -> Page:
         ValueError: it contradicts itself.
     """
     order = ">" if data[:2] == b"MM" else "<"
-    layout = _BIG if struct.unpack_from(order + "H", data, 2) == (43,) else _CLASSIC
-    (at,) = struct.unpack_from(order + layout.offset, data, layout.first_at)
+    layout = _BIG if _unpack(order + "H", data, 2) == (43,) else _CLASSIC
+    (at,) = _unpack(order + layout.offset, data, layout.first_at)
     return Page(data, at, order, layout)
 
 

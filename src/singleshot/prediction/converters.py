@@ -47,7 +47,7 @@ def from_record(record: Mapping[str, Any], class_names: Sequence[str] | None = N
     """The arguments of `Detections` that `to_record` wrote; ``class_names`` completes a record without vocabulary.
 
     Raises:
-        KeyError, TypeError: it is no such record.
+        KeyError, TypeError, ValueError, IndexError, AttributeError, OverflowError: it is no such record.
     """
     rows = record["detections"]
     return {

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from singleshot.core.json_text import parse_json
 from singleshot.core.lazy import lazy_module
-from singleshot.errors import ImageError
+from singleshot.errors import DataError, ImageError
 from singleshot.images.show import png, show_picture
 from singleshot.prediction import converters
 from singleshot.prediction.settings import check_score, class_ids_of
@@ -208,12 +209,14 @@ class Detections:
         """Read what `to_dict` wrote; ``class_names`` completes a record without vocabulary.
 
         Raises:
-            ValueError: a key is missing or a value does not fit.
+            DataError: a key is missing or a value does not fit.
         """
         try:
             return cls(**converters.from_record(record, class_names))
-        except (KeyError, TypeError) as error:
-            raise ValueError(f"not a Detections record: {error!r}") from error
+        except (KeyError, TypeError, ValueError, IndexError, AttributeError, OverflowError) as error:
+            raise DataError(
+                f"not a Detections record: {str(error) if type(error) is ValueError else repr(error)}"
+            ) from error
 
     def to_json(self, indent: int | None = None) -> str:
         """JSON text of `to_dict`; `from_json` gives equal detections back."""
@@ -225,9 +228,13 @@ class Detections:
         """Read what `to_json` wrote.
 
         Raises:
-            ValueError: not such a text.
+            DataError: not such a text.
         """
-        return cls.from_dict(json.loads(text))
+        try:
+            record = parse_json(text)
+        except ValueError as error:
+            raise DataError(f"not a Detections record: {error}") from error
+        return cls.from_dict(record)
 
     def to_coco(self, image_id: int | str, category_ids: Sequence[int] | None = None) -> list[dict[str, Any]]:
         """Rows of a COCO results file (bbox = x, y, width, height).

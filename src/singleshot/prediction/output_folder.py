@@ -8,9 +8,12 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import IO, Any, Self
+from typing import IO, Annotated, Any, Self
+
+from pydantic import BaseModel, Field
 
 from singleshot.core.files import check_output
+from singleshot.core.json_text import parse_json
 from singleshot.errors import OutputError
 from singleshot.version import __version__
 
@@ -135,25 +138,44 @@ def read_journal(folder: Path, how: Mapping[str, Any]) -> Journal:
     """What the record of a run says; its last line may be cut off, where the run was killed.
 
     Raises:
-        OutputError: there is none, or it is of other settings.
+        OutputError: there is none, it is damaged, or it is of other settings.
     """
     try:
         data = (folder / RECORD).read_bytes()
     except OSError:
         raise OutputError(f"{folder}: holds no results to continue: leave `resume` out") from None
     size = data.rfind(b"\n") + 1
-    head, done, places = {}, {}, {}
-    missing: dict[str, frozenset[str]] = {}
-    for number, line in enumerate(data[:size].splitlines()):
-        entry = json.loads(line)
-        if number == 0:
-            head = entry.get("how", {})
-        elif isinstance(entry, dict):
-            done[entry["done"]] = entry.get("error", "")
-            places = entry["at"]
-            missing[entry["done"]] = frozenset(entry.get("missing", ()))
+    head: dict[str, Any] = {}
+    images: list[_LookedAt] = []
+    for number, line in enumerate(data[:size].split(b"\n")[:-1], 1):
+        try:
+            entry = parse_json(line)
+            if number == 1:
+                head = dict(entry.get("how", {}))
+            elif isinstance(entry, dict):
+                images.append(_LookedAt.model_validate(entry))
+        except (ValueError, TypeError, AttributeError) as error:
+            raise OutputError(
+                f"{folder / RECORD}, line {number}: the record of the run is damaged: begin anew with another `out`, "
+                "or replace the results with `overwrite=True`"
+            ) from error
+    missing = {image.done: image.missing for image in images}
     check_same(folder, head, how)
-    return Journal(done, places, {image: tops for image, tops in missing.items() if tops}, size)
+    return Journal(
+        {image.done: image.error for image in images},
+        images[-1].at if images else {},
+        {image: tops for image, tops in missing.items() if tops},
+        size,
+    )
+
+
+class _LookedAt(BaseModel):
+    """An image in the record of a run; see `Journal`."""
+
+    done: str
+    at: dict[str, Annotated[int, Field(ge=0)]]
+    error: str = ""
+    missing: frozenset[str] = frozenset()
 
 
 def check_same(folder: Path | str, head: Mapping[str, Any], how: Mapping[str, Any]) -> None:
@@ -245,7 +267,7 @@ def recorded_files(folder: Path) -> Iterator[Path]:
         try:
             path = folder / json.loads(line)
             inside = path.parent.resolve().is_relative_to(root) and ".." not in path.parts
-        except (ValueError, TypeError, OSError):  # the last line of a run that was killed
+        except (ValueError, TypeError, OSError, RecursionError):  # the last line of a run that was killed
             continue
         if inside and os.path.lexists(path) and (path.is_symlink() or path.is_file()):
             yield path

@@ -153,7 +153,7 @@ class CsvLog:
             if not is_regular(self._path):
                 raise ValueError("no ordinary file")
             return _checked(*read_log(self._path))
-        except (OSError, ValueError, csv.Error) as error:  # UnicodeDecodeError is a ValueError
+        except (OSError, ValueError, TypeError, csv.Error) as error:  # TypeError: a line of too many cells
             numbers = ("", *(f"-{number}" for number in range(2, 10_000)))
             names = (self._path.with_name(f"{self._path.stem}-damaged{n}{self._path.suffix}") for n in numbers)
             aside = next(name for name in names if not os.path.lexists(name))

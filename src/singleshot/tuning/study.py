@@ -137,7 +137,7 @@ def read_study(folder: Path) -> Study:
         raise ConfigError(f"{folder} holds no study to resume: it needs {STUDY}")
     try:
         return Study.model_validate_json(read_text(path).text)
-    except ValidationError as error:
+    except (ValidationError, OSError, UnicodeDecodeError) as error:
         reason = str(error).partition("\n")[0]
         raise ConfigError(f"{path} is damaged ({reason}): begin anew with `overwrite=True`, or another `out`") from None
 

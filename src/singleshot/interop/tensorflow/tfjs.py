@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from singleshot.core.files import is_regular
 from singleshot.errors import WeightsError
 from singleshot.interop.fill import Imported
 from singleshot.interop.tensorflow.spec import convert_arrays
@@ -58,7 +59,9 @@ def read_arrays(model_json: Path) -> dict[str, np.ndarray]:
                     f"{model_json}: the manifest describes {offset} bytes, the shards hold {len(buffer)}: "
                     "a shard is damaged or of another model"
                 )
-    except (KeyError, TypeError, AttributeError) as error:
+    except WeightsError:
+        raise
+    except (KeyError, TypeError, AttributeError, ValueError, OverflowError) as error:
         raise WeightsError(f"{model_json}: a damaged weights manifest ({error!r})") from error
     return arrays
 
@@ -84,7 +87,7 @@ def _read_shards(model_json: Path, names: list[str]) -> bytes:
         shard = model_json.parent / str(name)
         if Path(str(name)).name != name:
             raise WeightsError(f"{model_json}: shard '{name}' is not a plain file name")
-        if not shard.is_file():
+        if not is_regular(shard):
             raise WeightsError(f"{shard}: a shard of {model_json.name} is missing")
         total += shard.stat().st_size
         if total > MAX_WEIGHT_BYTES:

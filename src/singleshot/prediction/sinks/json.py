@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
+from singleshot.core.files import read_bytes
+from singleshot.core.json_text import parse_json
+from singleshot.errors import DataError
 from singleshot.prediction.detections import Detections
 from singleshot.prediction.frames import Failure, Prediction
 from singleshot.prediction.sinks import SINKS, Run
 from singleshot.prediction.sinks.base import FileSink, failure_record, record_of, run_head, to_json
+
+MAX_BYTES = 2**31
 
 
 class JsonSink(FileSink):
@@ -45,18 +49,22 @@ def read_json(path: Path) -> list[Detections]:
     """Read a document that `JsonSink` or `JsonLinesSink` wrote; images that failed are not among the results.
 
     Raises:
-        ValueError: another document.
+        DataError: it is damaged, or another document.
+        OSError: it cannot be read.
     """
-    text = Path(path).read_text(encoding="utf-8")
     try:
-        document: Any = json.loads(text)
-    except ValueError:
-        head, *records = (json.loads(line) for line in text.split("\n") if line)
-        document = head | {"images": [record for record in records if "detections" in record]}
-    if not isinstance(document, dict) or "class_names" not in document:
-        raise ValueError(f"{path}: not a detections file of singleshot")
-    ids = {"category_ids": document.get("category_ids", ())}
-    return [Detections.from_dict(record | ids, document["class_names"]) for record in document.get("images", ())]
+        text = read_bytes(path, MAX_BYTES).decode()
+        try:
+            document: Any = parse_json(text)
+        except ValueError:
+            head, *records = (parse_json(line) for line in text.split("\n") if line)
+            document = head | {"images": [record for record in records if "detections" in record]}
+        if not isinstance(document, dict) or "class_names" not in document:
+            raise ValueError("there are no class_names")
+        ids = {"category_ids": document.get("category_ids", ())}
+        return [Detections.from_dict(record | ids, document["class_names"]) for record in document.get("images", ())]
+    except (ValueError, TypeError) as error:
+        raise DataError(f"{path}: not a detections file of singleshot, or damaged: {error}") from error
 
 
 SINKS.register("json")(JsonSink)

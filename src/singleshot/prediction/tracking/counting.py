@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from singleshot.core.files import read_text
+from singleshot.core.json_text import parse_json
 from singleshot.errors import ConfigError
 from singleshot.prediction.detections import Detections
 from singleshot.prediction.tracking.tracker import NO_TRACK
@@ -177,7 +177,7 @@ def read_zones(path: Path) -> list[Zone]:
     """
     wanted = 'one polygon [[x, y], [x, y], [x, y]], a list of polygons, or {"name": polygon}'
     try:
-        content = json.loads(read_text(path).text)
+        content = parse_json(read_text(path).text)
     except (OSError, ValueError) as error:
         raise ConfigError(f"{path}: cannot be read as JSON ({error}); it should hold {wanted}") from error
     try:
@@ -188,7 +188,7 @@ def read_zones(path: Path) -> list[Zone]:
         else:
             named = [("zone", content)]
         zones = [Zone(tuple((float(x), float(y)) for x, y in polygon), name) for name, polygon in named]
-    except (TypeError, ValueError, KeyError, IndexError) as error:
+    except (TypeError, ValueError, KeyError, IndexError, OverflowError) as error:
         raise ConfigError(f"{path}: holds no polygon of pixels; it should hold {wanted}") from error
     if not zones:
         raise ConfigError(f"{path}: holds no polygon; it should hold {wanted}")

@@ -1,0 +1,157 @@
+"""The short form of `make torture`: the first inputs of every reader, what was found before, and the engine itself."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from singleshot.errors import DataError
+from torture import target as module
+from torture.target import Bench, Files, Target, minimised
+from torture.targets import TARGETS
+
+EXECUTIONS = 40
+
+
+@pytest.fixture(scope="module")
+def bench() -> Iterator[Bench]:
+    bench = Bench()
+    yield bench
+    bench.close()
+
+
+@pytest.mark.parametrize("name", TARGETS)
+def test_damage_gives_a_result_or_our_error(name: str, bench: Bench) -> None:
+    target = TARGETS[name]
+    outcomes = [bench.run(target, target.damaged("test", number)) for number in range(EXECUTIONS // target.slow + 3)]
+    assert [outcome for outcome in outcomes if outcome.is_finding] == []
+
+
+@pytest.mark.parametrize("name", TARGETS)
+def test_what_is_whole_is_read_or_named(name: str, bench: Bench) -> None:
+    target = TARGETS[name]
+    kinds = {bench.run(target, files).kind for files in target.inputs}
+    assert "result" in kinds or name in ("safetensors of others", "any weights, recognised")
+    assert kinds <= {"result", "refused"}
+
+
+def test_an_input_is_the_same_for_a_seed_and_a_number() -> None:
+    target = TARGETS["VOC"]
+    assert target.damaged(0, 7) == target.damaged(0, 7)
+    inputs = [json.dumps({k: v.hex() for k, v in target.damaged(0, n).items()}) for n in range(30)]
+    assert len(set(inputs)) > 25
+
+
+def small(read: object, **options: object) -> Target:
+    return Target("small", lambda: [{"x.txt": b"0123456789"}], read, **options)  # type: ignore[arg-type]
+
+
+def hang(folder: Path) -> None:
+    while True:
+        pass
+
+
+def refuse(folder: Path, said: str = "") -> None:
+    raise DataError(said or f"{folder / 'x.txt'}: no")
+
+
+def chained(folder: Path) -> None:
+    try:
+        raise MemoryError
+    except MemoryError as error:
+        raise DataError(f"{folder}: no") from error
+
+
+@pytest.mark.parametrize(
+    ("read", "kind"),
+    [
+        (lambda folder: None, "result"),
+        (refuse, "refused"),
+        (lambda folder: refuse(folder, "no"), "unnamed"),
+        (lambda folder: {}["a"], "untyped"),
+        (lambda folder: sys.exit(1), "untyped"),
+        (hang, "hang"),
+        (lambda folder: bytearray(2**62), "memory"),
+        (chained, "memory"),
+    ],
+)
+def test_what_a_reader_may_not_do_is_found(
+    read: object, kind: str, bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "HANG_S", 0.1)
+    target = small(read)
+    outcome = bench.run(target, target.inputs[0])
+    assert (outcome.kind, outcome.is_finding) == (kind, kind not in ("result", "refused"))
+
+
+def test_a_finding_is_made_smaller(bench: Bench) -> None:
+    def fails_at_seven(folder: Path) -> None:
+        assert b"7" not in (folder / "x.txt").read_bytes()
+
+    target = small(fails_at_seven)
+    where = bench.run(target, target.inputs[0]).where
+    assert minimised(bench, target, target.inputs[0], where) == {"x.txt": b"7"}
+
+
+DEADLY = """
+import os, sys, time
+sys.path[:0] = {paths}
+import torture
+from pathlib import Path
+from torture import campaign
+from torture.target import Target
+def read(folder):
+    content = (folder / "x.txt").read_bytes()
+    if content[:1] == b"1":
+        os.abort()
+    if content[:1] == b"2":
+        os.sched_yield(); time.sleep(60)
+campaign.DEAD_S = 0.5
+class Numbered(Target):
+    def damaged(self, seed, number):
+        return {{"x.txt": str(number).encode()}}
+row = campaign.Campaign(0, 30, 5, Path({out!r})).run(Numbered("deadly", lambda: [{{"x.txt": b"0"}}], read))
+print(campaign.table([row]))
+"""
+
+
+def test_a_reader_that_dies_or_sleeps_is_begun_again_behind_it(tmp_path: Path) -> None:
+    code = DEADLY.format(paths=[str(Path(__file__).parents[1])], out=str(tmp_path))
+    made = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, env=os.environ)
+    assert made.returncode == 0, made.stderr
+    _, _, row, total = made.stdout.splitlines()
+    assert row.startswith("| deadly | 5 | 3 | 0 | 1 | 0 | 1 | 0 |"), row
+    assert total.startswith("| **all** | 5 | 3 | 0 | 1 | 0 | 1 | 0 |")
+    assert {path.read_text() for path in tmp_path.rglob("x.txt")} == {"1", "2"}
+
+
+FOUND: list[tuple[str, Files]] = [
+    ("decisions", {"d.json": b"[" + b"9" * 5000 + b"]"}),
+    ("zones", {"z.json": b"[" * 5000}),
+    ("zones", {"z.json": b"[[1" + b"0" * 400 + b", 0], [0, 1], [1, 1]]"}),
+    ("study.json", {"study.json": b"\0\xff"}),
+    ("records of predict", {".singleshot-results": b'{"how": {"score": 0.3}}\n{"done": 3}\n'}),
+    ("records of predict", {".singleshot-results": b"[]\n"}),
+    ("records of predict", {".singleshot-results": b'{"how": {"score": 0.3}}\n' + b"[" * 5000 + b"\n"}),
+    ("metrics.csv", {"metrics.csv": b"step,epoch\r\n1,2,3\r\n"}),
+    ("files of detections", {"detections.json": b'{"class_names": ["a"], "images": 3}'}),
+    ("one image's detections", {"d.json": b'{"detections": [], "class_names": [], "image_size_hw": []}'}),
+    ("one image's detections", {"d.json": b"[" * 5000}),
+    ("TF.js", {"model.json": b'{"weightsManifest": [{"paths": ["' + b"a" * 300 + b'"], "weights": []}]}'}),
+    ("TIFF", {"x.tif": b"II+\0\x08\0\0\0" + b"\xff" * 8}),
+    ("YOLO: rows and yaml", {"data.yaml": b'train: "\\ud800"\nnames: [a]\n'}),
+    ("COCO", {"a.json": b'{"images": [{"id": 1, "file_name": "' + b"a/" * 9000 + b'"}], "annotations": []}'}),
+]
+"""What was found, as small as it became."""
+
+
+@pytest.mark.parametrize(("name", "files"), FOUND, ids=[f"{n} {k}" for k, (n, _) in enumerate(FOUND)])
+def test_what_was_found_is_mended(name: str, files: Files, bench: Bench) -> None:
+    outcome = bench.run(TARGETS[name], files)
+    assert not outcome.is_finding, outcome
