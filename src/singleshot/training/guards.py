@@ -110,7 +110,7 @@ def _judge_boxes(batch: Batch, names: Sequence[str]) -> str:
 
 @contextmanager
 def interruption() -> Iterator[Callable[[], bool]]:
-    """Turn Ctrl-C and SIGTERM into a question the loop can ask; a second Ctrl-C stops at once.
+    """Turn Ctrl-C, SIGTERM and SIGHUP into a question the loop can ask; a second Ctrl-C stops at once.
 
     Yields:
         A function that tells whether the run was asked to stop. Outside the main thread it is always false, since
@@ -126,7 +126,9 @@ def interruption() -> Iterator[Callable[[], bool]]:
             raise KeyboardInterrupt
         asked.set()
 
-    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+    numbers = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
+    heard = [number for number in numbers if signal.getsignal(number) is not signal.SIG_IGN]  # `nohup` ignores one
+    before = {number: signal.signal(number, ask) for number in heard}
     try:
         yield asked.is_set
     finally:
