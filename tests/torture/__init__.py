@@ -1,0 +1,1 @@
+"""Faults made on purpose: damaged input, kills, machines that fail."""
