@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 
 from singleshot import cli
 from singleshot.cli.console import in_flags, open_console, options_of, print_note
-from singleshot.cli.signals import end_like_ctrl_c
+from singleshot.cli.signals import ENDING, end_like_ctrl_c
 from singleshot.core.wording import counted
 from singleshot.demo.scenes import make_scenes
 from singleshot.errors import DataError
@@ -109,9 +109,9 @@ def test_runs_as_a_module() -> None:
     assert done.stdout.strip() == f"singleshot {__version__}"
 
 
-def _terminate() -> None:
+def _terminate(number: int) -> None:
     """End as `kill` does."""
-    os.kill(os.getpid(), signal.SIGTERM)
+    os.kill(os.getpid(), number)
 
 
 def _out_of_space() -> None:
@@ -135,13 +135,18 @@ def _stop() -> None:
 
 @pytest.mark.usefixtures("more_verbs")
 def test_interruptions_have_codes_of_their_own() -> None:
-    before = signal.getsignal(signal.SIGTERM)
+    before = {number: signal.getsignal(number) for number in ENDING}
     try:
-        end_like_ctrl_c()
-        result = runner.invoke(cli.app, ["terminate"])
+        for number in ENDING:
+            end_like_ctrl_c()
+            result = runner.invoke(cli.app, ["terminate", str(int(number))])
+            assert (result.exit_code, result.stderr) == (128 + number, "Interrupted.\n")
+            signal.signal(number, signal.SIG_IGN)  # as `nohup` does
+            end_like_ctrl_c()
+            assert signal.getsignal(number) is signal.SIG_IGN
     finally:
-        signal.signal(signal.SIGTERM, before)
-    assert (result.exit_code, result.stderr) == (143, "Interrupted.\n")
+        for number, handler in before.items():
+            signal.signal(number, handler)
     result = runner.invoke(cli.app, ["stop"])
     assert (result.exit_code, result.stderr) == (130, "Interrupted.\n")
 

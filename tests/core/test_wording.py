@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from singleshot.core.wording import counted, listed, printable
+from singleshot.core.wording import counted, listed, no_formula, printable
 
 
 @pytest.mark.parametrize(
@@ -24,8 +24,15 @@ def test_listed(items: list[str], text: str) -> None:
 @pytest.mark.parametrize(
     ("text", "shown"),
     [("", ""), ("Straße 猫\n", "Straße 猫\n"), ("caf\udce9.jpg", r"caf\udce9.jpg"), ("\x1b[31mred", r"\x1b[31mred"),
-     ("\x00", r"\x00")],
+     ("\x00", r"\x00"), ("gpj\u202eexe", r"gpj\u202eexe"), ("\u2066x", r"\u2066x")],
 )  # fmt: skip
 def test_printable(text: str, shown: str) -> None:
     assert printable(text) == shown
     printable(text).encode()
+
+
+@pytest.mark.parametrize(
+    ("name", "cell"), [("", ""), ("cat", "cat"), ("=1+1", "'=1+1"), ("@a", "'@a"), ("-x", "'-x"), ("a=b", "a=b")]
+)
+def test_names_are_no_formulas(name: str, cell: str) -> None:
+    assert no_formula(name) == cell

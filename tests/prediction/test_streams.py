@@ -288,7 +288,9 @@ def test_what_moves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_the_page_shows_the_newest_picture() -> None:
-    from urllib.request import urlopen
+    from urllib.error import HTTPError
+    from urllib.parse import urlsplit
+    from urllib.request import Request, urlopen
 
     from singleshot import Detections
     from singleshot.prediction.frames import Frame
@@ -298,6 +300,10 @@ def test_the_page_shows_the_newest_picture() -> None:
     with Viewer(told.append, window=False) as viewer:
         assert viewer.url is not None
         assert b"<img" in urlopen(viewer.url, timeout=5).read()
+        place = urlsplit(viewer.url)
+        for address, host in ((f"http://{place.netloc}/", place.netloc), (viewer.url, f"evil.test:{place.port}")):
+            with pytest.raises(HTTPError, match=r"404|421"):  # another user, and another site
+                urlopen(Request(address, headers={"Host": host}), timeout=5)
         with urlopen(f"{viewer.url}stream", timeout=5) as stream:
             for number in range(3):
                 frame = Frame(np.full((40, 60, 3), 50 * number, np.uint8), f"c/{number}", number, number / 10)

@@ -5,14 +5,12 @@ from __future__ import annotations
 import codecs
 import mmap
 import os
-import secrets
-import shutil
 import stat
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import NamedTuple
 
+from singleshot.core.leftovers import hidden_file, is_hidden
 from singleshot.errors import OutputError
 
 _BYTE_ORDER_MARKS = (  # UTF-32 first: its little-endian mark begins with that of UTF-16
@@ -114,11 +112,19 @@ def contains(path: str | os.PathLike[str], *texts: str) -> bool:
         return False
 
 
+def home_folder() -> Path:
+    """The user's; the root where he has none, as in containers that run as a number without a name."""
+    try:
+        return Path.home()
+    except RuntimeError:
+        return Path("/")
+
+
 def cache_folder() -> Path:
     """Where downloads and what is compiled are kept: ``SINGLESHOT_CACHE``, else ``singleshot`` in the user's cache."""
     if os.environ.get("SINGLESHOT_CACHE"):
         return Path(os.environ["SINGLESHOT_CACHE"])
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "singleshot"
+    return Path(os.environ.get("XDG_CACHE_HOME") or home_folder() / ".cache") / "singleshot"
 
 
 def same_file(first: str | os.PathLike[str], second: str | os.PathLike[str]) -> bool:
@@ -183,49 +189,13 @@ def check_output_folder(
     if os.path.lexists(path) and not path.is_dir():
         raise OutputError(f"{path}: exists and is no folder: name a new one")
     for name in sorted(os.listdir(path)) if path.is_dir() else ():
+        if is_hidden(name):  # of a run that was killed, or is at work: `sole_writer` tells
+            continue
         if replaceable is None:
             raise OutputError(f"{path}: exists and is not an empty folder: name a new one")
         if not replaceable(name):
             raise OutputError(f"{path}: holds '{name}', which is not of a kind that this writes: name another folder")
     return path
-
-
-@contextmanager
-def filled_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
-    """Fill a folder in whole or not at all: what is written to the yielded folder takes the place of its content.
-
-    Ask `check_output_folder` first. After an error the folder is as it was; one that did not exist is gone again.
-
-    Raises:
-        OSError: the folder cannot be made or written; names the file.
-    """
-    path = Path(path)
-    made = not path.is_dir()
-    path.mkdir(parents=True, exist_ok=True)
-    new, old = (path / f".{secrets.token_hex(8)}.tmp" for _ in range(2))
-    before = list(path.iterdir())
-    moved: list[Path] = []
-    try:
-        new.mkdir()
-        yield new
-        old.mkdir()
-        for entry in before:
-            entry.rename(old / entry.name)
-        moved.extend(entry.rename(path / entry.name) for entry in list(new.iterdir()))
-    except BaseException:
-        for entry in moved:
-            entry.rename(new / entry.name)
-        for entry in list(old.iterdir()) if old.is_dir() else ():
-            entry.rename(path / entry.name)
-        shutil.rmtree(new, ignore_errors=True)
-        with suppress(OSError):
-            old.rmdir()
-        with suppress(OSError):
-            if made:
-                path.rmdir()
-        raise
-    new.rmdir()
-    shutil.rmtree(old)
 
 
 def write_atomically(path: str | Path, content: bytes | str, mode: int | None = None) -> Path:
@@ -245,17 +215,19 @@ def write_atomically(path: str | Path, content: bytes | str, mode: int | None = 
         OSError: the folder cannot be made or written; names the file. The old file, if any, is untouched.
     """
     path = Path(path)
-    temporary = path.with_name(f".{secrets.token_hex(8)}.tmp")  # not the file's own name: that may be of full length
+    temporary = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open("xb") as file:
+        with hidden_file(path.parent) as (temporary, file):
             file.write(content.encode() if isinstance(content, str) else content)
-        if mode is not None:
-            temporary.chmod(mode)
-        temporary.replace(path)
-    except BaseException as error:
-        temporary.unlink(missing_ok=True)
-        if isinstance(error, OSError) and error.filename in (None, str(temporary)):
+            file.flush()
+            if mode is not None:
+                temporary.chmod(mode)
+            if os.name == "nt":
+                file.close()  # an open file has no other name there
+            temporary.replace(path)
+    except OSError as error:
+        if temporary is None or error.filename in (None, str(temporary)):
             raise OSError(error.errno, error.strerror or str(error), str(path)) from error
         raise
     return path

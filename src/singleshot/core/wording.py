@@ -6,7 +6,7 @@ import difflib
 import re
 from collections.abc import Collection, Sequence
 
-_UNSHOWN = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+_UNSHOWN = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
 def counted(count: int, noun: str, nouns: str | None = None) -> str:
@@ -39,7 +39,8 @@ def similar(name: str, known: Collection[str], otherwise: str = "") -> str:
 
 
 def printable(text: object, *, one_line: bool = False) -> str:
-    """Text that any file and terminal can show: what moves a cursor, and bytes that are no text, become escapes.
+    """Text that any file and terminal can show: escapes for what moves a cursor or turns letters round, and for bytes
+    that are no text.
 
     Args:
         text: names and messages from anywhere.
@@ -47,6 +48,11 @@ def printable(text: object, *, one_line: bool = False) -> str:
     """
     kept = "" if one_line else "\t\n"
     return _UNSHOWN.sub(lambda found: found[0] if found[0] in kept else _escape(ord(found[0])), str(text))
+
+
+def no_formula(name: str) -> str:
+    """A name for a cell of a CSV file: where a spreadsheet would run it as a formula, an apostrophe comes first."""
+    return f"'{name}" if name.startswith(("=", "+", "-", "@", "\t", "\r")) else name
 
 
 def _escape(code: int) -> str:

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import Literal
 
-from singleshot.core.files import check_output_folder, filled_folder
+from singleshot.core.files import check_output_folder
+from singleshot.core.filled_folder import filled_folder, restore_folder
 from singleshot.core.structures import Sample
 from singleshot.data.bad_records import BadData, Problem
 from singleshot.data.convert_names import check_class_names, describe_renamed, target_names
@@ -81,6 +82,7 @@ def convert(
     source, destination = Path(source), Path(destination)
     writer = writer_of(to)
     replaceable = _is_ours if overwrite else None
+    restored = restore_folder(destination)
     check_output_folder(destination, replaceable=replaceable, sources=[source])
     whole, parts = open_splits(source, format, bad_data, classes, as_decisions(decisions))
     paths = list(dict.fromkeys(sample.image_path for sample in whole.samples))
@@ -103,6 +105,8 @@ def convert(
         others = len(splits[UNLISTED])
         notes.append(f"{others} images are in no split of the source: they are written as split '{UNLISTED}'")
     notes += writer.notes(list(counts))
+    if restored:
+        notes.append(f"{destination}: what a conversion that was killed had moved aside was put back first")
     crowds = sum(int(sample.iscrowd.sum()) for sample in whole.samples)
     difficult = sum(int(sample.difficult.sum()) for sample in whole.samples)
     losses = tuple(writer.losses(crowds, difficult))

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from singleshot.core.filled_folder import OLD, is_half_replaced
 from singleshot.data.bad_records import Problem
 from singleshot.data.folder_splits import split_by_folders
 from singleshot.data.formats.other_formats import describe_foreign
@@ -71,6 +72,11 @@ def recognise(path: Path, format: str = "auto") -> FoundSet:
     """
     if not path.exists():
         raise DataError(f"{path}: no such folder or file")
+    if is_half_replaced(path):
+        raise DataError(
+            f"{path}: is being replaced, or was when a conversion was killed: run that again. What was there before "
+            f"lies in {path / OLD}*, whose content belongs in its place"
+        )
     names = FORMATS.names() if known_format(format) == "auto" else (format,)
     found = _at(path, names) or _inside(path, names, DEPTH) or _anywhere(path, names)
     if found:

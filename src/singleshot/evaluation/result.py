@@ -12,7 +12,7 @@ from typing import Any
 
 from singleshot.core.files import check_output, write_atomically
 from singleshot.core.structures import Sample
-from singleshot.core.wording import counted, printable
+from singleshot.core.wording import counted, no_formula, printable
 from singleshot.errors import OutputError
 from singleshot.evaluation import wording
 from singleshot.evaluation.metrics.curves import f1_on_grid, precision_on_grid
@@ -114,7 +114,7 @@ class EvalResult(Measured):
         """The curves as a table: class, recall and its precision; score threshold and its F1, on a grid of 0.01."""
         lines = ["class,grid,precision_at_recall,f1_at_threshold"]
         for name, curve in zip(self.class_names, self.metrics.curves, strict=True):
-            quoted = '"' + name.replace('"', '""') + '"'
+            quoted = '"' + no_formula(name).replace('"', '""') + '"'
             pairs = zip(precision_on_grid(curve), f1_on_grid(curve), strict=True)
             lines += [f"{quoted},{index / 100:.2f},{p:.5f},{f1:.5f}" for index, (p, f1) in enumerate(pairs)]
         return "\n".join(lines) + "\n"

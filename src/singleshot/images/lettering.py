@@ -19,6 +19,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from singleshot.core.files import home_folder
 from singleshot.core.lazy import lazy_module
 
 if TYPE_CHECKING:
@@ -124,7 +125,7 @@ def _style(path: Path) -> tuple[bool, bool, int, str]:
 
 
 def _font_folders() -> list[Path]:
-    home = Path.home()
+    home = home_folder()
     if sys.platform == "win32":
         local = Path(os.environ.get("LOCALAPPDATA", home), "Microsoft", "Windows", "Fonts")
         folders = [Path(os.environ.get("WINDIR", r"C:\Windows"), "Fonts"), local]

@@ -35,7 +35,7 @@ FLAGS = ("-O3", "-march=native", "-std=gnu11", "-shared", "-fPIC", "-Wall", "-We
 SWITCH = "SINGLESHOT_KERNELS"
 """Set to ``off``, this environment variable leaves all kernels aside."""
 
-COMPILE_LIMIT_S = 60
+COMPILE_LIMIT_S = 180
 RETRY_AFTER_S = 24 * 3600
 """A compiler that failed is tried again after this time, or when it, the source or the processor is another."""
 
@@ -124,7 +124,12 @@ def _safe(folder: Path) -> Iterator[Path]:
     Raises:
         KernelError: it is a link, or others may write it.
     """
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise KernelError(
+            f"{folder} cannot be made ({error.strerror}): set SINGLESHOT_CACHE to a folder that can"
+        ) from error
     try:
         handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
     except OSError as error:

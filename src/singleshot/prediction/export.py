@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import tempfile
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -16,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from singleshot.core.files import check_output
+from singleshot.core.leftovers import hidden_folder
 from singleshot.errors import ConfigError, ImageError, WeightsError
 from singleshot.export.cache import weights_sha256
 from singleshot.export.info import ExportInfo
@@ -73,8 +73,8 @@ def export_detector(
     sha256 = weights_sha256(origin.weights) if origin.weights else ""
     made_with = f"singleshot {__version__}, torch {version('torch')}"
     info = info.model_copy(update={"weights_sha256": sha256, "made_with": made_with, "quantization": calibration})
-    with _made_folder(files[0].parent) as parent, tempfile.TemporaryDirectory(prefix=".", dir=parent) as folder:
-        made = [Path(folder) / file.name for file in files]
+    with _made_folder(files[0].parent) as parent, hidden_folder(parent) as folder:
+        made = [folder / file.name for file in files]
         writer.write(origin, info, made[0])
         checked = _verified(writer, origin, info, made[0], named, note) if verify else None
         for new, file in reversed(list(zip(made, files, strict=True))):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -14,6 +15,7 @@ from pydantic import BaseModel, Field
 
 from singleshot.core.files import check_output
 from singleshot.core.json_text import parse_json
+from singleshot.core.leftovers import sole_writer, sweep
 from singleshot.errors import OutputError
 from singleshot.version import __version__
 
@@ -33,7 +35,7 @@ class ResultFolder:
 
     Raises:
         OutputError: it holds results of an earlier run, which may not be replaced, or one of the sources is a result;
-            or there is nothing to continue, or other settings.
+            or another run is writing there; or there is nothing to continue, or other settings.
         OSError: it cannot be made or written.
     """
 
@@ -52,7 +54,10 @@ class ResultFolder:
         self._made: set[Path] = set()
         self._safe_folders: set[Path] = set()
         self.journal = Journal()
+        self._open = ExitStack()
         if resume:
+            if path.is_dir():
+                self._be_sole_writer()
             self.journal = read_journal(path, how or {})
             check_not_sources(list(recorded_files(path)), sources)
             self._made.update(file.relative_to(path) for file in recorded_files(path))
@@ -61,6 +66,7 @@ class ResultFolder:
             return
         check_folder(path, (), sources, overwrite)
         path.mkdir(parents=True, exist_ok=True)
+        self._be_sole_writer()
         remove_results(path)
         self._record = (path / RECORD).open("x", encoding="utf-8", errors="backslashreplace")
         self._note({"singleshot": __version__} | ({"how": dict(how)} if how else {}))
@@ -75,6 +81,11 @@ class ResultFolder:
 
     def __exit__(self, *_: object) -> None:
         self._record.close()
+        self._open.close()
+
+    def _be_sole_writer(self) -> None:
+        sweep(self.path)
+        self._open.enter_context(sole_writer(self.path))
 
     def claim(self, relative: Path) -> Path:
         """The path to write a file at; it is this run's from now on.

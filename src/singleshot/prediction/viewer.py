@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 import threading
 import time
 from collections import deque
@@ -112,7 +113,8 @@ def has_windows() -> bool:
 
 
 class PictureServer:
-    """The newest picture as Motion JPEG, for browsers of this machine only.
+    """The newest picture as Motion JPEG, for this user's browser: the address holds a secret, and the ``Host`` must be
+    this server's, so that neither other users of this machine nor other sites see the pictures.
 
     Args:
         port: where to listen; 0 takes a free one.
@@ -132,7 +134,9 @@ class PictureServer:
 
         self._server = ThreadingHTTPServer(("127.0.0.1", port), Handler)
         self._server.daemon_threads = True
-        self.url = f"http://127.0.0.1:{self._server.server_address[1]}/"
+        self._host = f"127.0.0.1:{self._server.server_address[1]}"
+        self._root = f"/{secrets.token_urlsafe(16)}/"
+        self.url = f"http://{self._host}{self._root}"
         threading.Thread(target=self._server.serve_forever, args=(0.1,), daemon=True).start()
 
     def show(self, picture: NDArray[np.uint8]) -> None:
@@ -151,12 +155,14 @@ class PictureServer:
         self._server.server_close()
 
     def _answer(self, request: BaseHTTPRequestHandler) -> None:
-        if request.path == "/":
+        if request.headers.get("Host") != self._host:
+            request.send_error(421)
+        elif request.path == self._root:
             request.send_response(200)
             request.send_header("Content-Type", "text/html")
             request.end_headers()
             request.wfile.write(_PAGE)
-        elif request.path == "/stream":
+        elif request.path == f"{self._root}stream":
             request.send_response(200)
             request.send_header("Content-Type", f"multipart/x-mixed-replace; boundary={_BOUNDARY}")
             request.end_headers()

@@ -116,7 +116,7 @@ def _judge_boxes(batch: Batch, names: Sequence[str]) -> str:
 
 @contextmanager
 def interruption(*, is_passed_on: bool = False) -> Iterator[Callable[[], bool]]:
-    """Turn Ctrl-C and SIGTERM into a question the loop can ask; a second Ctrl-C stops at once.
+    """Turn Ctrl-C, SIGTERM and SIGHUP into a question the loop can ask; a second Ctrl-C stops at once.
 
     Args:
         is_passed_on: whether what started this process passes signals on, so that one Ctrl-C comes from it, too.
@@ -138,7 +138,9 @@ def interruption(*, is_passed_on: bool = False) -> Iterator[Callable[[], bool]]:
         asked_s = time.monotonic()
         asked.set()
 
-    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+    numbers = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
+    heard = [number for number in numbers if signal.getsignal(number) is not signal.SIG_IGN]  # `nohup` ignores one
+    before = {number: signal.signal(number, ask) for number in heard}
     try:
         yield asked.is_set
     finally:

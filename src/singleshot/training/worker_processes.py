@@ -75,9 +75,11 @@ def usable_cores() -> int:
 
 
 def start_worker(worker: int) -> None:
-    """One thread each. Ctrl-C and SIGTERM, which a terminal or a service manager sends to all processes of a run, are
-    the trainer's to handle: it needs its batches until it has saved. A second SIGTERM ends a worker.
+    """One thread each. Signals that a terminal or a service manager sends to all processes of a run (Ctrl-C, SIGTERM,
+    SIGHUP) are the trainer's to handle: it needs its batches until it has saved. A second SIGTERM ends a worker.
     """
     cv2.setNumThreads(0)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    for name in ("SIGINT", "SIGHUP"):
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), signal.SIG_IGN)
     signal.signal(signal.SIGTERM, lambda number, frame: signal.signal(number, signal.SIG_DFL))

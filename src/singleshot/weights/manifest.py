@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import os
-import tempfile
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -13,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from singleshot.core.files import cache_folder
+from singleshot.core.leftovers import hidden_file
 from singleshot.core.redirects import HttpsRedirects
 from singleshot.errors import WeightsError
 
@@ -98,26 +97,25 @@ def fetch(download: Download, folder: Path | None = None) -> Path:
     by_hand = f"Download {download.url} elsewhere and put it at {path}, or give its path"
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=folder)
     except OSError as error:
-        raise WeightsError(f"{folder}: cannot be written ({error.strerror}); set SINGLESHOT_CACHE") from error
-    temporary = Path(name)
+        raise WeightsError(f"{folder}: cannot be made ({error.strerror}); set SINGLESHOT_CACHE") from error
     try:
-        digest = hashlib.sha256()
-        with os.fdopen(handle, "wb") as file:
+        with hidden_file(folder) as (temporary, file):
+            digest = hashlib.sha256()
             for chunk in _chunks(download):
                 digest.update(chunk)
                 file.write(chunk)
-        if not digest.hexdigest().startswith(download.sha256):
-            raise WeightsError(
-                f"{download.url}: sha256 is {digest.hexdigest()}, expected {download.sha256}...: not the file that "
-                f"was published. {by_hand}"
-            )
-        temporary.replace(path)
+            file.close()
+            if not digest.hexdigest().startswith(download.sha256):
+                raise WeightsError(
+                    f"{download.url}: sha256 is {digest.hexdigest()}, expected {download.sha256}...: not the file that "
+                    f"was published. {by_hand}"
+                )
+            temporary.replace(path)
+    except PermissionError as error:
+        raise WeightsError(f"{folder}: cannot be written ({error.strerror}); set SINGLESHOT_CACHE") from error
     except (urllib.error.URLError, TimeoutError, OSError) as error:
         raise WeightsError(f"{download.file_name} could not be downloaded ({error}). {by_hand}") from error
-    finally:
-        temporary.unlink(missing_ok=True)
     return path
 
 

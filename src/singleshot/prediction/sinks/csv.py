@@ -6,6 +6,7 @@ import csv
 import io
 from collections.abc import Iterable, Sequence
 
+from singleshot.core.wording import no_formula
 from singleshot.prediction.converters import CSV_COLUMNS
 from singleshot.prediction.frames import Prediction
 from singleshot.prediction.sinks import SINKS
@@ -36,9 +37,9 @@ class CsvSink(FileSink):
 
 
 def csv_lines(rows: Iterable[Sequence[object]]) -> str:
-    """Rows as CSV text."""
+    """Rows as CSV text; names as `no_formula` says."""
     text = io.StringIO(newline="")
-    csv.writer(text).writerows(rows)
+    csv.writer(text).writerows([[no_formula(cell) if isinstance(cell, str) else cell for cell in row] for row in rows])
     return text.getvalue()
 
 
