@@ -2,10 +2,10 @@
 
     python benchmarks/export_family.py --data ../shared/data/coco_train343 --state rows.jsonl [--photos N] [NAME ...]
 
-Every photo goes in alone, in its own size, then the first 3 and the first 16 as batches. The bundled detectors have their
-weights. Others are random: BatchNorm's statistics and the spread of the heads are set on photos, as a training would set
-them, else a network may amplify rounding without bounds. Each comparison is one line of the state file: a second run goes
-on where the first stopped. Prints the table of docs/benchmarks.md.
+Every photo goes in alone, in its own size, then the first 3 and the first 16 as batches. The bundled detectors have
+their weights. Others are random: BatchNorm's statistics and the spread of the heads are set on photos, as a training
+would set them, else a network may amplify rounding without bounds. Each comparison is one line of the state file: a
+second run goes on where the first stopped. Prints the table of docs/benchmarks.md.
 """
 
 from __future__ import annotations

@@ -10,6 +10,7 @@ import torch
 from test_tensorflow_family import FORMS, STATISTICS, TOLERANCE, Arrays, made, pixels
 from tflite_writer import CONV, CUSTOM, DEPTHWISE, SAME, VALID, Writer
 
+from singleshot.detector import load
 from singleshot.errors import WeightsError
 from singleshot.interop.read import read_foreign
 from singleshot.interop.tensorflow.tflite import read_arrays
@@ -71,6 +72,27 @@ def test_heads(name: str, whole: tuple[Arrays, torch.Tensor, torch.Tensor], tmp_
     tolerance = 1e-3 if "v3" in name else TOLERANCE
     for ours, theirs in ((output.box_codes, codes), (output.class_logits, logits)):
         assert float((ours - theirs).abs().max() / theirs.abs().max()) < tolerance
+
+
+def test_a_graph_is_a_model(mixed: Arrays, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path = tmp_path / "x.tflite"
+    path.write_bytes(graph(mixed, 96).write())
+    model = load(path)
+    first, *guessed = caplog.messages
+    assert first == f"{path}: of another system, converted in memory: 'singleshot import {path}' keeps what it becomes"
+    assert any("default boxes" in line for line in guessed)
+    spec, state, _ = read_foreign(path)
+    assert model.spec == spec
+    assert all(torch.equal(value, state[name]) for name, value in model.network.state_dict().items() if name in state)
+
+
+def test_a_graph_that_is_no_ssd_of_ours(tmp_path: Path) -> None:
+    writer = Writer((1, 32, 32, 3))
+    inputs = [writer.constant("x", np.ones((2, 1, 1, 3), np.float32)), writer.constant("y", np.ones(2, np.float32))]
+    writer.operate(CONV, [writer.image, *inputs], writer.tensor("A/Relu6", (1, 32, 32, 2)))
+    (tmp_path / "x.tflite").write_bytes(writer.write())
+    with pytest.raises(WeightsError, match=r"x\.tflite: not an SSD that is known; supported are"):
+        load(tmp_path / "x.tflite")
 
 
 def test_half_floats(mixed: Arrays, tmp_path: Path) -> None:

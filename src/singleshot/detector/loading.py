@@ -11,7 +11,7 @@ from singleshot.core.lazy import require_torch
 from singleshot.core.sizes import parse_size
 from singleshot.detector.detector import Detector
 from singleshot.detector.how import PathLike
-from singleshot.export.readers import read_exported
+from singleshot.export.readers import is_foreign_tflite, read_exported
 from singleshot.weights.file import read_spec
 from singleshot.weights.find import find_weights
 
@@ -23,18 +23,33 @@ def load(model: PathLike = "coco") -> Detector:
 
     Args:
         model: name of bundled weights (``coco``, ``coco-v3``), a weights file of singleshot, or an exported file: an
-            ONNX file, OpenVINO's ``.xml`` ... (docs/backends.md). Which it is, its content tells.
+            ONNX file, OpenVINO's ``.xml`` ... (docs/backends.md). Which it is, its content tells. A TFLite graph of
+            another system is converted, where `import_weights` knows it.
 
     Raises:
         WeightsError: no such name or file, or the file is damaged or foreign.
     """
     path = find_weights(model)
+    if is_foreign_tflite(path):
+        return _converted(path)
     file = read_exported(path)
     if file is None:
         return Detector(read_spec(path), path)
     for line in file.notes:
         _log.warning(line)
     return Detector(file.spec, file)
+
+
+def _converted(path: Path) -> Detector:
+    """A graph of another system as a network in memory; says what it was taken for."""
+    require_torch("reading another system's weights")
+    from singleshot.interop.read import read_foreign
+
+    spec, state, report = read_foreign(path, "tflite")
+    kept = f"{path}: of another system, converted in memory: 'singleshot import {path}' keeps what it becomes"
+    for line in (kept, *report.notes):
+        _log.warning(line)
+    return Detector(spec, state)
 
 
 def import_weights(

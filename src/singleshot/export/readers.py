@@ -17,9 +17,10 @@ from numpy.typing import NDArray
 from singleshot.core.files import is_regular
 from singleshot.core.registry import Registry
 from singleshot.errors import ConfigError, MissingExtraError, SingleshotError, WeightsError
+from singleshot.export.appended import read_appended
 from singleshot.export.cache import weights_sha256
 from singleshot.export.conversion import as_openvino
-from singleshot.export.info import ExportInfo
+from singleshot.export.info import KEY, ExportInfo
 from singleshot.export.package import Kind, Package, PackageInfo
 from singleshot.export.writers import WRITERS, package_of
 from singleshot.models.config import ModelSpec
@@ -186,13 +187,22 @@ def read_exported(path: Path) -> ExportedFile | None:
         raise WeightsError(f"{path}: cannot be read: {error.strerror or error}") from error
 
 
+def is_foreign_tflite(path: Path) -> bool:
+    """Whether it is a TFLite graph of another system, whose numbers `singleshot.interop` puts into a network.
+
+    Raises:
+        WeightsError: it is ours, or like ours, and damaged.
+    """
+    return exported_kind(path) == "litert" and KEY not in read_appended(path)
+
+
 def refuse_exported(path: Path, purpose: str) -> None:
     """Refuse an exported file where a network is needed.
 
     Raises:
         ConfigError: it is one.
     """
-    if exported_kind(path) is not None:
+    if exported_kind(path) is not None and not is_foreign_tflite(path):
         raise ConfigError(no_network(path, purpose))
 
 
