@@ -90,7 +90,8 @@ def load_frame(item: Any, index: int = 0, max_pixels: int | None = MAX_PIXELS) -
         return Failure(_path_of(item), error)
     except Exception as error:  # whatever a decoder makes of a damaged file: it belongs to this image
         reason = f"{type(error).__name__}: {error}".rstrip(": ")
-        label = str(_path_of(item) or getattr(item, "name", "") or "an array")
+        name: str | None = getattr(item, "name", None)
+        label = str(_path_of(item) or name or "an array")
         return Failure(_path_of(item), ImageError(f"{label}: cannot be read: {reason}"))
 
 
