@@ -120,7 +120,7 @@ class JobSummary:
         problems: what could not be written, in order.
         interruption: what ended the run before its last image (Ctrl-C); ``None`` where nothing did.
         wall_s: seconds from the first image to the last.
-        folder: where the results are; ``None`` where none were asked for.
+        folder: where the results are (also an address); ``None`` where none were asked for.
         times: seconds by stage.
     """
 
@@ -131,7 +131,7 @@ class JobSummary:
     problems: list[OutputProblem] = field(default_factory=list)
     interruption: KeyboardInterrupt | None = None
     wall_s: float = 0.0
-    folder: Path | None = None
+    folder: Path | str | None = None
 
     @property
     def done(self) -> int:

@@ -135,7 +135,7 @@ def detect_to_parts(
         before = sum(len(own.images) for own in job.slices if own.part in done)
         rest = sum(len(own.images) for own in todo)
         note(f"{folder.out}: {counted(before, 'image')} done before, {rest:,} to do")
-    summary = JobSummary(StageTimes(), folder=Path(folder.out))
+    summary = JobSummary(StageTimes(), folder=folder.out)
     begin = perf_counter()
     reports = engine.run(work, todo, crew)
     try:

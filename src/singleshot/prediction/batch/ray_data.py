@@ -97,8 +97,9 @@ def connected(address: str | None) -> Iterator[None]:
         return
     try:
         ray.init(address=address or "local", log_to_driver=False, logging_level=logging.ERROR)
-    except (ConnectionError, ValueError, RuntimeError) as error:
-        raise ConfigError(f"`address={address}`: {str(error).splitlines()[0]}") from None
+    except Exception as error:  # of many kinds, among them Exception itself
+        where = "Ray does not start here" if address is None else f"`address={address}`: no cluster"
+        raise ConfigError(f"{where}: {(str(error) or repr(error)).splitlines()[0]}") from error
     try:
         yield
     finally:
