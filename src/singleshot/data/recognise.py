@@ -69,7 +69,7 @@ def recognise(path: Path, format: str = "auto") -> FoundSet:
         DataError: nothing is there, no reader knows it, or two formats have the same claim; names what was looked for
             and what is there.
     """
-    if not path.exists():
+    if not path.exists() and "{" not in path.name:  # a pattern that names several files
         raise DataError(f"{path}: no such folder or file")
     names = FORMATS.names() if known_format(format) == "auto" else (format,)
     found = _at(path, names) or _inside(path, names, DEPTH) or _anywhere(path, names)
