@@ -30,13 +30,13 @@ from singleshot.data.formats.writers import coco_records, voc_xml, yolo_text
 from singleshot.errors import DataError, OutputError
 from singleshot.images.packed import image_bytes
 
-FORMATS: tuple[str, ...] = ("voc", "coco", "yolo", "rec")
+FORMATS: tuple[str, ...] = ("voc", "coco", "yolo", "rec", "shards")
 
 
 def facts(opened: data.DetectionDataset) -> dict[str, Any]:
     """What must survive, by file name."""
     return {
-        sample.image_path.stem: (
+        sample.image_path.stem.replace(".", "_"): (  # a shard's names have no dots
             np.round(sample.boxes_xyxy.astype(float), 3).tolist(),
             [opened.class_map.names[index] for index in sample.class_ids],
             sample.image_size_hw,

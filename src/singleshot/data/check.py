@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from singleshot.core.pools import ordered_map
 from singleshot.core.wording import counted
 from singleshot.data.bad_records import BadData, Problem, count_kinds
 from singleshot.data.class_list import alike_names
@@ -187,14 +188,12 @@ def _decode_all(paths: Sequence[Path], track: Track) -> tuple[Counter[str], list
 
     formats: Counter[str] = Counter()
     problems = []
-    pool = ThreadPoolExecutor(THREADS)
-    try:
-        for path, (pixels, message) in zip(track(paths), pool.map(decode, paths), strict=True):
+    with ThreadPoolExecutor(THREADS) as pool:
+        decoded = ordered_map(pool, decode, paths, 8 * THREADS)
+        for path, (pixels, message) in zip(track(paths), decoded, strict=True):
             formats[pixels] += 1
             if message:
                 problems.append(Problem(path, None, "undecodable-image", "skipped", message))
-    finally:  # Ctrl-C ends at once, not after the images that are still in the queue
-        pool.shutdown(cancel_futures=True)
     return formats, problems
 
 

@@ -122,7 +122,7 @@ def lower_class_names(records: Records) -> list[str]:
     same_as: dict[object, int] = {}
     for key, name in zip(records.class_ids, records.class_names, strict=False):
         same_as[key] = ids.setdefault(lowered[name], key)
-    records.labels = [  # type: ignore[assignment]
+    records.labels = [
         label.strip().lower() if isinstance(label, str) else same_as.get(label, label) for label in records.labels
     ]
     names = list(dict.fromkeys(lowered.values()))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -50,7 +51,7 @@ class Columns:
         return f"{key}{self.class_name(row)} ({', '.join(f'{value:g}' for value in self.records.boxes[row])})"
 
 
-def columns_of(records: Records, class_map: ClassMap, usable: Sequence[bool], problems: list[Problem]) -> Columns:
+def columns_of(records: Records, class_map: ClassMap, usable: Mask, problems: list[Problem]) -> Columns:
     """The objects of records, those of usable images kept."""
     by_name = {name: index for index, name in enumerate(class_map.names)}
     index: dict[str | int, int] = {}
@@ -61,10 +62,18 @@ def columns_of(records: Records, class_map: ClassMap, usable: Sequence[bool], pr
     return Columns(
         records,
         owner,
-        np.array(records.boxes, dtype=np.float64).reshape(-1, 4),
-        np.array([index.get(label, -1) for label in records.labels], dtype=np.int64),
+        records.boxes.as_array(),
+        _indices(records.labels, index),
         np.array(records.areas, dtype=np.float64),
-        np.array(usable, dtype=bool)[owner],
+        usable[owner],
         problems,
         dict(zip(records.class_ids, records.class_names, strict=False)),
     )
+
+
+def _indices(labels: Sequence[str | int], index: Mapping[str | int, int]) -> NDArray[np.int64]:
+    """The class index of each label; -1 for what is none."""
+    if not isinstance(labels, array):
+        return np.fromiter((index.get(label, -1) for label in labels), np.int64, len(labels))
+    found, places = np.unique(np.array(labels), return_inverse=True)
+    return np.array([index.get(label, -1) for label in found.tolist()], np.int64)[places]

@@ -58,6 +58,7 @@ def convert(
     classes: Sequence[str] | None = None,
     decisions: Decisions | str | os.PathLike[str] | None = None,
     overwrite: bool = False,
+    shard_size: int = 256,
     track: Track = iter,
 ) -> Conversion:
     """Read a data set of any format and write it as ``to``; after an error the destination is as it was.
@@ -65,13 +66,15 @@ def convert(
     Args:
         source: see `singleshot.data.open`.
         destination: a new or empty folder, neither in the source nor around it.
-        to: the format to write: ``voc``, ``coco``, ``yolo``, ``rec``, or another package's that has a writer.
+        to: the format to write: ``voc``, ``coco``, ``yolo``, ``rec``, ``shards``, ``parquet``, or another package's
+            that has a writer.
         format: the source's format.
         images: ``copy`` the image files, or ``link`` to them (symbolic links), which needs files on both sides.
         bad_data: policy for bad records of the source.
         classes: the classes to keep, in this order.
         decisions: see `singleshot.data.open`.
         overwrite: whether a data set that a conversion wrote may be replaced.
+        shard_size: MiB of each file, where the images go into several (``shards``, ``parquet``).
         track: wraps the list of image files while they are copied (a progress bar).
 
     Raises:
@@ -95,7 +98,8 @@ def convert(
     names = target_names(paths)
     splits = _splits(whole, parts, writer)
     with filled_folder(destination) as folder:
-        writer.write(folder, Content(whole.samples, whole.class_map, whole.format, splits, names, track))
+        content = Content(whole.samples, whole.class_map, whole.format, splits, names, track, shard_size * 2**20)
+        writer.write(folder, content)
         if writer.image_folder is not None:
             _place_images(folder / writer.image_folder, names, images, track)
     counts = {name: len(samples) for name, samples in splits.items() if name is not None}

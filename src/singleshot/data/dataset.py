@@ -9,12 +9,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from singleshot.core.lazy import lazy_module
 from singleshot.core.settings import PreprocessConfig
 from singleshot.core.sizes import parse_size
 from singleshot.core.structures import ClassMap, Sample
 from singleshot.core.transforms import Transform
 from singleshot.data.bad_records import BadData, Problem
+from singleshot.data.sample_table import count_objects, image_paths, take_samples
 from singleshot.data.splitting import PARTS, assign_splits
 from singleshot.errors import ConfigError
 
@@ -44,7 +47,7 @@ class DetectionDataset:
     """
 
     path: Path
-    samples: tuple[Sample, ...]
+    samples: Sequence[Sample]
     class_map: ClassMap
     split: str | None
     splits: tuple[str, ...]
@@ -66,11 +69,11 @@ class DetectionDataset:
 
     def subset(self, indices: Sequence[int]) -> DetectionDataset:
         """The same data set with only the samples at ``indices``, in their order."""
-        return dataclasses.replace(self, samples=tuple(self.samples[index] for index in indices))
+        return dataclasses.replace(self, samples=take_samples(self.samples, indices))
 
     def without_empty(self) -> DetectionDataset:
         """The same data set without images that have no objects."""
-        return self.subset([index for index, sample in enumerate(self.samples) if len(sample)])
+        return self.subset(np.flatnonzero(count_objects(self.samples)).tolist())
 
     def torch(
         self,
@@ -107,8 +110,8 @@ def divide(dataset: DetectionDataset, parts: Sequence[str], own: Sequence[str]) 
         parts: of ``train``, ``val``, ``test``.
         own: the splits that the files define.
     """
-    paths = [*(sample.image_path for sample in dataset.samples), *dataset.dropped]  # no decision moves other images
-    places = assign_splits(list(map(str, paths)), test=not own)[: len(dataset)]
+    paths = [*image_paths(dataset.samples), *map(str, dataset.dropped)]  # no decision moves other images
+    places = assign_splits(paths, test=not own)[: len(dataset)]
     counts = Counter(places)
     shown = ", ".join(f"{name} {counts[name]}" for name in PARTS if name != "test" or not own)
     what = f"'{dataset.split}' has no part to measure on" if own else "the data set has no splits of its own"

@@ -16,6 +16,7 @@ from singleshot.data.decided import apply_decisions
 from singleshot.data.decisions import Decisions, as_decisions
 from singleshot.data.recognise import FoundSet, own_splits, recognise, report_unexplained
 from singleshot.data.records import Records
+from singleshot.data.sample_table import SampleTable
 from singleshot.data.split_names import TRAINING, resolve_split, split_role
 from singleshot.data.splitting import PARTS
 from singleshot.data.validate import validate
@@ -106,13 +107,13 @@ def open_found(
     if decisions and classes is not None:  # an object may be relabelled to one of the classes asked for
         asked = tuple(dict.fromkeys((*classes, *records.class_names)))
         read_map = ClassMap(asked)
-    samples, problems = validate(records, read_map, asked)
+    read, problems = validate(records, read_map, asked)
     problems += found.problems
     if base is None:
         problems += report_unexplained(found.path, records)
     if bad_data == "error":
         refuse(problems, found.path)
-    samples = _without(samples, records, found.left_out)
+    samples: Sequence[Sample] = _without(read, records, found.left_out)
     if not samples and not lenient and any(problem.action == "skipped" for problem in problems):
         raise DataError(f"{found.path}: no usable image: {_summary(problems)}")
     known = own or PARTS
@@ -124,7 +125,7 @@ def open_found(
         problems += decided.problems
     dataset = DetectionDataset(
         found.path,
-        tuple(samples),
+        samples,
         class_map,
         name,
         known,
@@ -160,12 +161,17 @@ def _select(found: FoundSet, own: Sequence[str], split: str | None) -> tuple[str
     return name, (), name
 
 
-def _without(samples: list[Sample], records: Records, left_out: frozenset[str]) -> list[Sample]:
+def _without(samples: SampleTable, records: Records, left_out: frozenset[str]) -> SampleTable:
     """The samples without those images that only a format which is not read has labels of."""
     if not left_out:
         return samples
-    unlabelled = {image.path for image in records.images if not image.labelled}
-    return [s for s in samples if s.image_path not in unlabelled or os.path.realpath(s.image_path) not in left_out]
+    paths, labelled = records.images.paths, records.images.labelled
+    kept = [
+        place
+        for place, row in enumerate(samples.rows.tolist())
+        if labelled[row] or os.path.realpath(paths[row]) not in left_out
+    ]
+    return samples.take(kept)
 
 
 def _summary(problems: Sequence[Problem]) -> str:

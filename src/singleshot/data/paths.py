@@ -79,6 +79,38 @@ def spellings(text: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys((text, slashed, plain, unquote(plain))))
 
 
+class ImageFolder:
+    """The image files of one folder by name and by stem; one listing instead of a question per file."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._names: dict[str, str] = {}
+        self._stems: dict[str, str] = {}
+        names = sorted(entry.name for entry in folder.iterdir()) if folder.is_dir() else []
+        for name in names:
+            stem, dot, suffix = name.rpartition(".")
+            if dot + suffix.lower() in IMAGE_SUFFIXES and stem:
+                self._names[name] = name
+                self._stems.setdefault(stem, name)
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+    def paths(self) -> list[Path]:
+        """The images, sorted by name."""
+        return [self.folder / name for name in self._names]
+
+    def stems(self) -> list[tuple[str, Path]]:
+        """(stem, path), one path for each stem, sorted."""
+        return [(stem, self.folder / name) for stem, name in self._stems.items()]
+
+    def find(self, stem: str, name: str = "") -> Path | None:
+        """The image called ``stem``, with the suffix of ``name`` if there are several; else the one called ``name``."""
+        preferred = stem + Path(name).suffix
+        found = self._names.get(preferred) or self._stems.get(stem) or self._names.get(name)
+        return self.folder / found if found else None
+
+
 class Locator:
     """Finds the files that a data set names, below some folders, also when it was written on another machine.
 

@@ -70,7 +70,7 @@ def recognise(path: Path, format: str = "auto") -> FoundSet:
         DataError: nothing is there, no reader knows it, or two formats have the same claim; names what was looked for
             and what is there.
     """
-    if not path.exists():
+    if not path.exists() and "{" not in path.name:  # a pattern that names several files
         raise DataError(f"{path}: no such folder or file")
     if is_half_replaced(path):
         raise DataError(

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from array import array
+from collections.abc import Iterable, MutableSequence, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, overload
+
+import numpy as np
+from numpy.typing import NDArray
 
 from singleshot.data.bad_records import Action, Problem
-from singleshot.images.read import IMAGE_SUFFIXES
+from singleshot.data.column_types import BoxColumn, PathColumn, TextColumn, added, taken
+from singleshot.data.headers import ImageSizes, upright_sizes
 
 MAX_SIDE = 2**24
 OBJECT_COLUMNS = ("boxes", "labels", "difficult", "iscrowd", "areas", "lines", "keys")
@@ -36,6 +42,130 @@ class ImageRecord(NamedTuple):
     labelled: bool = True
 
 
+class ImageTable(Sequence[ImageRecord]):
+    """Images as columns; an `ImageRecord` is made when it is asked for.
+
+    Attributes:
+        paths: of the images.
+        lines: as in `ImageRecord`, 0 where there is none.
+        labelled: as in `ImageRecord`.
+    """
+
+    def __init__(self, images: Iterable[ImageRecord] = ()) -> None:
+        self.paths = PathColumn()
+        self.lines = array("q")
+        self.labelled = array("b")
+        self._ids, self._texts = array("q"), TextColumn()
+        self._is_text = array("b")
+        self._heights, self._widths = array("i"), array("i")
+        self._files, self._last = PathColumn(), Path()
+        self._file, self._objects = array("q"), array("q")
+        self._made: tuple[int, Path] = (-1, Path())
+        self.extend(images)
+
+    def __len__(self) -> int:
+        return len(self.lines)
+
+    @overload
+    def __getitem__(self, row: int) -> ImageRecord: ...
+    @overload
+    def __getitem__(self, row: slice) -> list[ImageRecord]: ...
+    def __getitem__(self, row: int | slice) -> ImageRecord | list[ImageRecord]:
+        if isinstance(row, slice):
+            return [self[index] for index in range(*row.indices(len(self)))]
+        row = range(len(self))[row]
+        size = (self._heights[row], self._widths[row]) if self._heights[row] else None
+        objects = None if self._objects[row] < 0 else self._path(self._objects[row])
+        file, line = self._path(self._file[row]), self.lines[row] or None
+        return ImageRecord(
+            Path(self.paths[row]), self.image_id(row), file, line, size, objects, bool(self.labelled[row])
+        )
+
+    def append(self, image: ImageRecord) -> None:
+        """Add an image."""
+        self.add(str(image.path), *image[1:])
+
+    def add(
+        self,
+        path: str,
+        image_id: int | str,
+        file: Path,
+        line: int | None = None,
+        declared_hw: tuple[int, int] | None = None,
+        objects_file: Path | None = None,
+        labelled: bool = True,
+    ) -> None:
+        """Add an image by the fields of an `ImageRecord`."""
+        self.paths.append(path)
+        is_text = not isinstance(image_id, int)
+        self._ids.append(len(self._texts) if is_text else int(image_id))
+        self._is_text.append(is_text)
+        if is_text:
+            self._texts.append(str(image_id))
+        height, width = declared_hw or (0, 0)
+        self._heights.append(height)
+        self._widths.append(width)
+        self._file.append(self._number(file))
+        self._objects.append(-1 if objects_file is None else self._number(objects_file))
+        self.lines.append(line or 0)
+        self.labelled.append(labelled)
+
+    def extend(self, images: Iterable[ImageRecord]) -> None:
+        """Add images."""
+        for image in images:
+            self.append(image)
+
+    def pop(self) -> None:
+        """Take the last image away; its label files stay known, which nothing sees."""
+        self.paths.pop()
+        if self._is_text[-1]:
+            self._texts.pop()
+        columns = (self._ids, self._is_text, self._heights, self._widths, self._file, self._objects)
+        for column in (*columns, self.lines, self.labelled):
+            column.pop()
+
+    def take(self, rows: Iterable[int]) -> ImageTable:
+        """The images of some rows, in their order."""
+        return ImageTable(map(self.__getitem__, rows))
+
+    def image_id(self, row: int) -> int | str:
+        """`ImageRecord.image_id` of a row."""
+        return self._texts[self._ids[row]] if self._is_text[row] else self._ids[row]
+
+    @property
+    def number_ids(self) -> NDArray[np.int64] | None:
+        """The images' ids, ``[N]``, where all are numbers."""
+        return None if any(self._is_text) else np.array(self._ids)
+
+    @property
+    def declared_hw(self) -> NDArray[np.int64]:
+        """Stated (height, width) of each image, ``[N, 2]``; 0 where none is."""
+        return np.stack([np.array(self._heights, np.int64), np.array(self._widths, np.int64)], axis=1)
+
+    @property
+    def file_numbers(self) -> NDArray[np.int64]:
+        """A number for the file of each image, ``[N]``, the same for the same file."""
+        numbers: NDArray[np.int64] = np.unique(self._files.keys(), return_inverse=True)[1][np.array(self._file)]
+        return numbers
+
+    def where(self, row: int) -> str:
+        """``file:line`` of a row, or ``file`` alone."""
+        file = self._files[self._file[row]]
+        return f"{file}:{self.lines[row]}" if self.lines[row] else file
+
+    def _number(self, file: Path) -> int:
+        """Position of a label file in the column of these; images of one file mostly follow each other."""
+        if not (len(self._files) and (file is self._last or file == self._last)):
+            self._files.append(str(file))
+            self._last = file
+        return len(self._files) - 1
+
+    def _path(self, number: int) -> Path:
+        if self._made[0] != number:
+            self._made = (number, Path(self._files[number]))
+        return self._made[1]
+
+
 @dataclass(slots=True)
 class Records:
     """Images, and their objects in columns of equal length; nothing is checked yet.
@@ -59,17 +189,19 @@ class Records:
         unlabelled: images that a list names, without a label file, where the format wants one of each; they may be
             missing themselves.
         problems: what the reader itself found.
+        known_sizes: the images' sizes, where the reader has them from a better place than the images, which are then
+            not looked at.
     """
 
-    images: list[ImageRecord] = field(default_factory=list)
-    owner: list[int] = field(default_factory=list)
-    boxes: list[tuple[float, float, float, float]] = field(default_factory=list)
-    labels: list[str] | list[int] = field(default_factory=list)
-    difficult: list[bool] = field(default_factory=list)
-    iscrowd: list[bool] = field(default_factory=list)
-    areas: list[float] = field(default_factory=list)
-    lines: list[int] = field(default_factory=list)
-    keys: list[object] = field(default_factory=list)
+    images: ImageTable = field(default_factory=ImageTable)
+    owner: array[int] = field(default_factory=partial(array, "q"))
+    boxes: BoxColumn = field(default_factory=BoxColumn)
+    labels: MutableSequence[Any] = field(default_factory=list)
+    difficult: array[int] = field(default_factory=partial(array, "b"))
+    iscrowd: array[int] = field(default_factory=partial(array, "b"))
+    areas: array[float] = field(default_factory=lambda: array("d"))
+    lines: array[int] = field(default_factory=partial(array, "q"))
+    keys: MutableSequence[Any] = field(default_factory=list)
     class_names: tuple[str, ...] = ()
     class_ids: tuple[int, ...] = ()
     unnamed: bool = False
@@ -79,6 +211,7 @@ class Records:
     states_sizes: bool = True
     unlabelled: list[Path] = field(default_factory=list)
     problems: list[Problem] = field(default_factory=list)
+    known_sizes: ImageSizes | None = None
 
     def add_object(
         self,
@@ -95,7 +228,7 @@ class Records:
         """Append an object of the last image, or of image ``owner``."""
         self.owner.append(len(self.images) - 1 if owner is None else owner)
         self.boxes.append(box)
-        self.labels.append(label)  # type: ignore[arg-type]
+        self.labels.append(label)
         self.difficult.append(difficult)
         self.iscrowd.append(iscrowd)
         self.areas.append(area)
@@ -104,17 +237,33 @@ class Records:
 
     def extend(self, other: Records) -> None:
         """Append the images, objects and problems of ``other``."""
-        self.owner += [owner + len(self.images) for owner in other.owner]
-        for name in ("images", "unlabelled", "problems", *OBJECT_COLUMNS):
+        self.add_objects(
+            np.array(other.owner) + len(self.images), **{name: getattr(other, name) for name in OBJECT_COLUMNS}
+        )
+        for name in ("images", "unlabelled", "problems"):
             getattr(self, name).extend(getattr(other, name))
+
+    def add_objects(self, owner: NDArray[np.int64], **columns: Any) -> None:
+        """Append many objects at once.
+
+        Args:
+            owner: position in ``images`` of each, ``[N]``.
+            columns: all of `OBJECT_COLUMNS`, as arrays or as columns of other records.
+        """
+        self.owner.frombytes(owner.astype(np.int64).tobytes())
+        for name in OBJECT_COLUMNS:
+            setattr(self, name, added(getattr(self, name), columns[name]))
 
     def subset(self, indices: Sequence[int]) -> Records:
         """The images at ``indices``, in their order, with their objects; everything else as it is."""
-        places = {old: new for new, old in enumerate(indices)}
-        rows = [row for row, owner in enumerate(self.owner) if owner in places]
-        columns: dict[str, Any] = {name: [getattr(self, name)[row] for row in rows] for name in OBJECT_COLUMNS}
-        owner = [places[self.owner[row]] for row in rows]
-        return replace(self, images=[self.images[index] for index in indices], owner=owner, **columns)
+        places = np.full(len(self.images), -1, np.int64)
+        places[np.asarray(indices, np.int64)] = np.arange(len(indices))
+        owner = places[np.array(self.owner)]
+        rows = np.flatnonzero(owner >= 0)
+        columns: dict[str, Any] = {name: taken(getattr(self, name), rows) for name in OBJECT_COLUMNS}
+        if self.known_sizes is not None:
+            columns["known_sizes"] = upright_sizes(self.known_sizes.upright_hw[np.asarray(indices, np.int64)])
+        return replace(self, images=self.images.take(indices), owner=array("q", owner[rows].tobytes()), **columns)
 
     def add_problem(self, file: Path, line: int | None, kind: str, message: str, action: Action = "skipped") -> None:
         """Append a problem."""
@@ -144,35 +293,3 @@ def declared_size(height: object, width: object) -> tuple[int, int] | None:
     """(height, width) as an annotation states it; ``None`` where these are no sizes."""
     known = all(isinstance(side, int | float) and 1 <= side <= MAX_SIDE for side in (height, width))
     return (int(height), int(width)) if known else None  # type: ignore[call-overload]
-
-
-class ImageFolder:
-    """The image files of one folder by name and by stem; one listing instead of a question per file."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self._names: dict[str, str] = {}
-        self._stems: dict[str, str] = {}
-        names = sorted(entry.name for entry in folder.iterdir()) if folder.is_dir() else []
-        for name in names:
-            stem, dot, suffix = name.rpartition(".")
-            if dot + suffix.lower() in IMAGE_SUFFIXES and stem:
-                self._names[name] = name
-                self._stems.setdefault(stem, name)
-
-    def __len__(self) -> int:
-        return len(self._names)
-
-    def paths(self) -> list[Path]:
-        """The images, sorted by name."""
-        return [self.folder / name for name in self._names]
-
-    def stems(self) -> list[tuple[str, Path]]:
-        """(stem, path), one path for each stem, sorted."""
-        return [(stem, self.folder / name) for stem, name in self._stems.items()]
-
-    def find(self, stem: str, name: str = "") -> Path | None:
-        """The image called ``stem``, with the suffix of ``name`` if there are several; else the one called ``name``."""
-        preferred = stem + Path(name).suffix
-        found = self._names.get(preferred) or self._stems.get(stem) or self._names.get(name)
-        return self.folder / found if found else None

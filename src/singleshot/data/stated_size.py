@@ -2,51 +2,62 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from singleshot.data.bad_records import Action, Problem
-from singleshot.data.columns import Columns
-from singleshot.images.header import Header
+from singleshot.data.columns import Columns, Mask
+from singleshot.data.headers import ImageSizes
 
 # A box may stick out by this much through rounding; it is clipped and only noted.
 ROUNDING_PX = 1.0
 SCALE_TOLERANCE = 0.01
 
 
-def check_stated_sizes(columns: Columns, headers: Sequence[Header | str], usable: list[bool]) -> None:
+def check_stated_sizes(columns: Columns, sizes: ImageSizes, usable: Mask) -> None:
     """Images whose annotation states another size than the file has: turn, scale, keep or skip their boxes."""
     records = columns.records
+    declared_hw = records.images.declared_hw
+    odd = usable & (declared_hw != sizes.upright_hw).any(axis=1)
+    if not records.states_sizes:
+        odd &= declared_hw[:, 0] > 0
+    if not odd.any():
+        return
     order = np.argsort(columns.owner, kind="stable")
-    bounds = np.searchsorted(columns.owner[order], np.arange(len(records.images) + 1)).tolist()
-    for index, (image, header) in enumerate(zip(records.images, headers, strict=True)):
-        if not usable[index] or isinstance(header, str) or image.declared_hw == header.upright_size_hw:
-            continue
-        if image.declared_hw is None and not records.states_sizes:
-            continue
-        rows = order[bounds[index] : bounds[index + 1]]
-        kind, action, text = _settle(columns, rows, image.declared_hw, header)
+    bounds = np.searchsorted(columns.owner[order], np.arange(len(records.images) + 1))
+    for index in np.flatnonzero(odd).tolist():
+        image, rows = records.images[index], order[bounds[index] : bounds[index + 1]]
+        height, width = sizes.stored_hw[index].tolist()
+        stored = StoredSize((height, width), int(sizes.orientations[index]))
+        kind, action, text = _settle(columns, rows, image.declared_hw, stored)
         columns.problems.append(Problem(image.file, image.line, kind, action, f"{image.path.name}: {text}"))
         if action == "skipped":
             usable[index] = False
             columns.keep[rows] = False
 
 
+class StoredSize(NamedTuple):
+    """(height, width) of an image as it is stored, and its EXIF orientation."""
+
+    size_hw: tuple[int, int]
+    orientation: int
+
+
 def _settle(
-    columns: Columns, rows: NDArray[np.int64], declared_hw: tuple[int, int] | None, header: Header
+    columns: Columns, rows: NDArray[np.int64], declared_hw: tuple[int, int] | None, stored: StoredSize
 ) -> tuple[str, Action, str]:
     """Bring the boxes of one image from the size that its annotation states to the real one; say how."""
-    height, width = header.upright_size_hw
+    height, width = stored.size_hw[::-1] if stored.orientation >= 5 else stored.size_hw
     if declared_hw is None:
         return "no-size", "noted", f"the annotation states no size; the image is {width} x {height}"
     boxes = columns.boxes[rows]
     stated = f"the annotation is for {declared_hw[1]} x {declared_hw[0]}, the image is {width} x {height}"
     scale = np.array([width / declared_hw[1], height / declared_hw[0]])
-    if header.orientation >= 5 and declared_hw == header.size_hw:
-        columns.boxes[rows] = turn_boxes(boxes, header.size_hw, header.orientation)
-        return "exif-turned", "repaired", f"boxes were drawn on the unturned image; turned (EXIF {header.orientation})"
+    if stored.orientation >= 5 and declared_hw == stored.size_hw:
+        columns.boxes[rows] = turn_boxes(boxes, stored.size_hw, stored.orientation)
+        return "exif-turned", "repaired", f"boxes were drawn on the unturned image; turned (EXIF {stored.orientation})"
     if declared_hw == (width, height) and _fits(boxes, width, height):
         return "size-swapped", "noted", f"{stated}: width and height are swapped"
     if abs(scale[0] / scale[1] - 1) <= SCALE_TOLERANCE:

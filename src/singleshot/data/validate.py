@@ -9,26 +9,27 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from pathlib import Path
+from pathlib import Path, PurePath
 
 import numpy as np
 from numpy.typing import NDArray
 
-from singleshot.core.structures import ClassMap, Sample
+from singleshot.core.structures import ClassMap
 from singleshot.data.bad_records import Problem
+from singleshot.data.column_types import TextColumn
 from singleshot.data.columns import Columns, Mask, columns_of
-from singleshot.data.headers import read_headers
+from singleshot.data.headers import ImageSizes, read_headers
 from singleshot.data.notation import find_corners, find_fractions
-from singleshot.data.records import ImageRecord, Records
+from singleshot.data.records import ImageRecord, ImageTable, Records
+from singleshot.data.sample_table import ObjectArrays, SampleTable
 from singleshot.data.stated_size import ROUNDING_PX, check_stated_sizes
-from singleshot.images.header import Header
 
 TINY_PX = 2.0
 # No image is this large; corners beyond it would overflow.
 FAR_PX = 1e9
 
 
-def validate(records: Records, class_map: ClassMap, listed: Sequence[str] | None) -> tuple[list[Sample], list[Problem]]:
+def validate(records: Records, class_map: ClassMap, listed: Sequence[str] | None) -> tuple[SampleTable, list[Problem]]:
     """Turn records into samples.
 
     Args:
@@ -40,41 +41,41 @@ def validate(records: Records, class_map: ClassMap, listed: Sequence[str] | None
         The samples, and everything that was noted, repaired or skipped, the reader's own findings first.
     """
     problems = list(records.problems)
-    headers = read_headers([image.path for image in records.images])
-    usable = [_check_image(image, header, problems) for image, header in zip(records.images, headers, strict=True)]
+    sizes = records.known_sizes or read_headers(records.images.paths)
+    usable = np.ones(len(records.images), dtype=bool)
+    for row, fault in sorted(sizes.faults.items()):
+        usable[row] = False
+        problems.append(_fault(records.images[row], fault))
     _skip_repeated_files(records, usable, problems)
     columns = columns_of(records, class_map, usable, problems)
     _check_classes(columns, listed)
-    _check_boxes(columns, headers, usable)
-    return _samples(columns, headers, usable), problems
+    _check_boxes(columns, sizes, usable)
+    return _samples(columns, sizes, usable), problems
 
 
-def _check_image(image: ImageRecord, header: Header | str, problems: list[Problem]) -> bool:
-    """Whether an image can be used; if not, why."""
-    if isinstance(header, Header):
-        return True
-    if header == "missing-image":
-        there = " (a link that leads nowhere)" if image.path.is_symlink() else ""
-        problems.append(Problem(image.file, image.line, header, "skipped", f"there is no image {image.path}{there}"))
-    else:
-        problems.append(Problem(image.path, None, "unreadable-image", "skipped", header))
-    return False
+def _fault(image: ImageRecord, fault: str) -> Problem:
+    """Why an image cannot be used."""
+    if fault != "missing-image":
+        return Problem(image.path, None, "unreadable-image", "skipped", fault)
+    there = " (a link that leads nowhere)" if image.path.is_symlink() else ""
+    return Problem(image.file, image.line, fault, "skipped", f"there is no image {image.path}{there}")
 
 
-def _skip_repeated_files(records: Records, usable: list[bool], problems: list[Problem]) -> None:
+def _skip_repeated_files(records: Records, usable: Mask, problems: list[Problem]) -> None:
     """Use each image file once. Two annotation files that say the same of one are splits that overlap: no mistake."""
     images = records.images
-    first: dict[Path, int] = {}
+    rows = np.flatnonzero(usable)
+    _, first, places = np.unique(images.paths.keys()[rows], return_index=True, return_inverse=True)
+    repeated = first[places] != np.arange(len(rows))
     across: list[tuple[int, int]] = []
-    for index, image in enumerate(images):
-        if usable[index] and first.setdefault(image.path, index) != index:
-            usable[index] = False
-            earlier = images[first[image.path]]
-            if earlier.file == image.file:
-                message = f"{image.path} is also image {earlier.image_id}"
-                problems.append(Problem(image.file, image.line, "duplicate-image", "skipped", message))
-            else:
-                across.append((first[image.path], index))
+    for index, before in zip(rows[repeated].tolist(), rows[first[places[repeated]]].tolist(), strict=True):
+        usable[index] = False
+        image, earlier = images[index], images[before]
+        if earlier.file == image.file:
+            message = f"{image.path} is also image {earlier.image_id}"
+            problems.append(Problem(image.file, image.line, "duplicate-image", "skipped", message))
+        else:
+            across.append((before, index))
     if across:
         _report_contradictions(records, across, problems)
 
@@ -108,14 +109,14 @@ def _check_classes(columns: Columns, listed: Sequence[str] | None) -> None:
     columns.report(columns.keep & (columns.class_ids < 0), "unknown-class", "skipped", message)
 
 
-def _check_boxes(columns: Columns, headers: Sequence[Header | str], usable: list[bool]) -> None:
+def _check_boxes(columns: Columns, sizes: ImageSizes, usable: Mask) -> None:
     """Bring all boxes to continuous pixels of the upright image; report and mend what is wrong with them."""
     records, boxes = columns.records, columns.boxes
     finite = np.isfinite(boxes).all(axis=1)
     columns.report(columns.keep & ~finite, "not-finite", "skipped", lambda row: f"{columns.written(row)}: no box")
     boxes[~finite] = 0.0
     boxes.clip(-FAR_PX, FAR_PX, out=boxes)
-    sizes_hw = np.array([h.upright_size_hw if isinstance(h, Header) else (1, 1) for h in headers]).reshape(-1, 2)
+    sizes_hw = sizes.upright_hw
     if not records.fractions:
         _check_notation(columns, sizes_hw)
     # VOC counts pixels from 1 and includes the last: pixel n covers n-1 to n, so the first corner moves by one.
@@ -127,16 +128,17 @@ def _check_boxes(columns: Columns, headers: Sequence[Header | str], usable: list
     boxes = np.concatenate([np.where(swapped, high, low) - first, np.where(swapped, low, high)], axis=1)
     columns.boxes = boxes * np.tile(sizes_hw[columns.owner, ::-1], 2) if records.fractions else boxes
     if not records.fractions:
-        check_stated_sizes(columns, headers, usable)
+        check_stated_sizes(columns, sizes, usable)
     _check_extent(columns, sizes_hw[columns.owner, ::-1])
     _check_repeated(columns)
 
 
-def _check_notation(columns: Columns, sizes_hw: NDArray[np.int64]) -> None:
+def _check_notation(columns: Columns, sizes_hw: NDArray[np.int32]) -> None:
     """Leave out boxes that are fractions or corners where the format wants pixels or sizes, and say so once a file."""
     images = columns.records.images
-    stated_hw = [image.declared_hw or tuple(size) for image, size in zip(images, sizes_hw.tolist(), strict=True)]
-    sizes_wh = np.array(stated_hw, dtype=np.float64).reshape(-1, 2)[columns.owner, ::-1]
+    stated_hw = images.declared_hw
+    stated_hw = np.where(stated_hw > 0, stated_hw, sizes_hw)
+    sizes_wh = stated_hw.astype(np.float64)[columns.owner, ::-1]
     widths = columns.records.widths
     _leave_out(
         columns,
@@ -144,8 +146,9 @@ def _check_notation(columns: Columns, sizes_hw: NDArray[np.int64]) -> None:
         "fraction-boxes",
         "boxes look like fractions of the image, as {}; this format counts pixels: they are left out",
     )
-    for file in dict.fromkeys(image.file for image in images) if widths else ():
-        mine = np.array([image.file == file for image in images], dtype=bool)[columns.owner]
+    files = images.file_numbers
+    for file in dict.fromkeys(files.tolist()) if widths else ():
+        mine = (files == file)[columns.owner]
         _leave_out(
             columns,
             find_corners(columns.boxes, columns.keep & mine, sizes_wh),
@@ -167,7 +170,7 @@ def _leave_out(columns: Columns, rows: Mask, kind: str, message: str) -> None:
     columns.keep &= ~rows
 
 
-def _check_extent(columns: Columns, limits_wh: NDArray[np.int64]) -> None:
+def _check_extent(columns: Columns, limits_wh: NDArray[np.int32]) -> None:
     """Drop empty boxes and boxes outside, clip those that stick out. Runs on all objects at once."""
     boxes, keep = columns.boxes, columns.keep
     limits = limits_wh.astype(np.float64)
@@ -201,45 +204,38 @@ def _check_repeated(columns: Columns) -> None:
     columns.report(repeated, "duplicate-box", "skipped", lambda row: f"{columns.written(row)}: given twice")
 
 
-def _samples(columns: Columns, headers: Sequence[Header | str], usable: list[bool]) -> list[Sample]:
-    """Cut the columns into one sample for each image."""
+def _samples(columns: Columns, sizes: ImageSizes, usable: Mask) -> SampleTable:
+    """The columns, sorted by image."""
     records = columns.records
     rows = np.flatnonzero(columns.keep)
-    rows = rows[np.argsort(columns.owner[rows], kind="stable")]
-    bounds = np.searchsorted(columns.owner[rows], np.arange(len(records.images) + 1)).tolist()
+    owner = columns.owner[rows]
+    if (owner[1:] < owner[:-1]).any():
+        order = np.argsort(owner, kind="stable")
+        rows, owner = rows[order], owner[order]
     boxes = columns.boxes[rows].astype(np.float32)
-    class_ids = columns.class_ids[rows]
-    difficult = np.array(records.difficult, dtype=bool)[rows]
-    iscrowd = np.array(records.iscrowd, dtype=bool)[rows]
     box_areas = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
-    areas = np.where(np.isfinite(columns.areas[rows]), columns.areas[rows], box_areas).astype(np.float32)
-    ids = _unique_ids(records.images, usable)
-    samples = []
-    for index, (image, header) in enumerate(zip(records.images, headers, strict=True)):
-        if usable[index] and isinstance(header, Header):
-            part = slice(bounds[index], bounds[index + 1])
-            where = f"{image.file}:{image.line}" if image.line else str(image.file)
-            samples.append(
-                Sample(
-                    image.path,
-                    header.upright_size_hw,
-                    boxes[part],
-                    class_ids[part],
-                    difficult[part],
-                    iscrowd[part],
-                    areas[part],
-                    ids[index],
-                    where,
-                )
-            )
-    return samples
+    areas = columns.areas[rows]
+    objects = ObjectArrays(
+        boxes,
+        columns.class_ids[rows],
+        np.array(records.difficult, dtype=bool)[rows],
+        np.array(records.iscrowd, dtype=bool)[rows],
+        np.where(np.isfinite(areas), areas, box_areas).astype(np.float32),
+    )
+    bounds = np.searchsorted(owner, np.arange(len(records.images) + 1))
+    used = np.flatnonzero(usable)
+    return SampleTable(records.images, sizes.upright_hw, _unique_ids(records.images, used), objects, bounds, used)
 
 
-def _unique_ids(images: Sequence[ImageRecord], usable: Sequence[bool]) -> list[int | str]:
-    """The images' own ids; where two files use the same one, the images' paths below their common folder."""
-    used = [image.image_id for image, ok in zip(images, usable, strict=True) if ok]
-    if len(set(used)) == len(used):
-        return [image.image_id for image in images]
-    paths = [Path(os.path.abspath(image.path)) for image in images]  # lists may hold absolute and relative ones
-    common = Path(os.path.commonpath([path.parent for path in paths]))
-    return [path.relative_to(common).as_posix() for path in paths]
+def _unique_ids(images: ImageTable, used: NDArray[np.int64]) -> TextColumn | None:
+    """The images' paths below their common folder, where two files use the same id; ``None`` where ids are unique."""
+    numbers = images.number_ids
+    if numbers is not None:
+        count = len(np.unique(numbers[used]))
+    else:
+        count = len({images.image_id(row) for row in used.tolist()})
+    if count == len(used):
+        return None
+    folders = {os.path.abspath(os.path.dirname(images.paths[row])) for row in used.tolist()}
+    common = os.path.commonpath(folders)  # lists may hold absolute and relative ones
+    return TextColumn(PurePath(os.path.relpath(path, common)).as_posix() for path in images.paths)

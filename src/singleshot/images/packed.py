@@ -166,7 +166,7 @@ def list_members(container: Path) -> Mapping[str, Member]:
     return _list_unchanged(container, stamps)
 
 
-@lru_cache(maxsize=16)
+@lru_cache(maxsize=256)
 def _list_unchanged(container: Path, _stamps: tuple[FileStamp | None, ...]) -> Mapping[str, Member]:
     return _kind_of(container).members(container)
 

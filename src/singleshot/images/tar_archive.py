@@ -16,15 +16,16 @@ import threading
 import zlib
 from bisect import bisect_left
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import IO, BinaryIO, cast
 
 from singleshot.images.archive import MAX_ENTRIES, ArchiveContent, BoundedFile, check_size, container_of, remembered
-from singleshot.images.packed import CONTAINERS, TAR_SUFFIXES, FileStamp, Spans, file_stamp
+from singleshot.images.packed import CONTAINERS, TAR_SUFFIXES, FileStamp, Member, Spans, file_stamp
+from singleshot.images.shard_index import ShardMembers, find_index
 
 MAX_KEPT_BYTES = 2**28
 """Of images that were passed on the way to a later one."""
@@ -191,7 +192,7 @@ def read_tar(path: Path) -> ArchiveContent:
     last = ""
     with _open(path) as file:
         try:
-            for info in _entries(BoundedFile(file, MAX_HEADER_BYTES, most)):
+            for info in entries(BoundedFile(file, MAX_HEADER_BYTES, most)):
                 last = info.name
                 _take(content, path, info, packed)
         except Exception as error:  # whatever is made of a damaged header
@@ -213,7 +214,7 @@ def _take(content: ArchiveContent, path: Path, info: tarfile.TarInfo, packed: bo
         content.add(wanted, PackedPiece(path, *place) if packed else Spans(path, (place,)))
 
 
-def _entries(file: BoundedFile) -> Iterator[tarfile.TarInfo]:
+def entries(file: BoundedFile) -> Iterator[tarfile.TarInfo]:
     """The headers of an archive.
 
     Raises:
@@ -236,5 +237,11 @@ def _entries(file: BoundedFile) -> Iterator[tarfile.TarInfo]:
     raise ValueError(f"it holds more than {MAX_ENTRIES:,} files")
 
 
+def _members(path: Path) -> Mapping[str, Member]:
+    """The images of an archive: by its index where it has one, else by its headers."""
+    index = find_index(path)
+    return ShardMembers(index) if index else read_tar(path).members
+
+
 for _suffix in TAR_SUFFIXES:
-    CONTAINERS.register(_suffix)(container_of(read_tar))
+    CONTAINERS.register(_suffix)(replace(container_of(read_tar), members=_members))

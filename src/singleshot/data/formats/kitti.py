@@ -10,8 +10,8 @@ from typing import NamedTuple
 from singleshot.data.class_list import find_class_list, settle_classes
 from singleshot.data.formats.kitti_rows import SUFFIX, holds_kitti, read_rows
 from singleshot.data.formats.registry import FORMATS, DataFormat
-from singleshot.data.paths import child, subfolders, visible
-from singleshot.data.records import ImageFolder, ImageRecord, Records
+from singleshot.data.paths import ImageFolder, child, subfolders, visible
+from singleshot.data.records import ImageRecord, Records
 from singleshot.data.split_names import names_split
 
 LABEL_FOLDERS = ("label_2", "labels", "label")

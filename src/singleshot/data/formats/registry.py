@@ -23,6 +23,7 @@ class Content:
         splits: the samples of each split; all under ``None`` where there are no splits.
         names: the new file name of each image.
         track: wraps the list of image files where the writer reads them (a progress bar).
+        shard_bytes: where the images are divided among files, a file ends once it has so many bytes.
     """
 
     samples: Sequence[Sample]
@@ -31,6 +32,7 @@ class Content:
     splits: Mapping[str | None, Sequence[Sample]]
     names: Mapping[Path, str]
     track: Callable[[Sequence[Path]], Iterable[Path]] = iter
+    shard_bytes: int = 2**28
 
 
 def _accept_names(names: Sequence[str], used: Collection[str]) -> None:
@@ -89,7 +91,8 @@ class DataFormat:
 FORMATS: Registry[DataFormat] = Registry(
     "data format",
     {name: f"{__package__}.{name}" for name in ("labelme", "coco", "yolo", "voc")}
-    | {"csv": f"{__package__}.csv_table", "rec": f"{__package__}.rec", "kitti": f"{__package__}.kitti"},
+    | {"csv": f"{__package__}.csv_table", "rec": f"{__package__}.rec", "kitti": f"{__package__}.kitti"}
+    | {"shards": f"{__package__}.shards"},
 )
 """All formats; those of other packages are entry points of the group ``singleshot.data_formats``."""
 

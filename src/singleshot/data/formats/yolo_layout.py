@@ -88,7 +88,7 @@ class YoloLayout:
         largest = max(used, default=-1)
         if used:
             unused = f", of which {largest + 1 - len(used)} have no object" if len(used) <= largest else ""
-            row = everything.labels.index(largest)  # type: ignore[arg-type]
+            row = everything.labels.index(largest)
             image, line = everything.images[everything.owner[row]], everything.lines[row]
             message = (
                 f"no list names the classes (classes.txt, data.yaml): {stand_in(0)} to {stand_in(largest)}{unused}"
