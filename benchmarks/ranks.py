@@ -1,8 +1,8 @@
 """Training on several processes: does it equal one, how much quicker is it, and what does a killed process cost?
 
-    python benchmarks/ranks.py equal     # losses and weights of 2 processes against those of 1
-    python benchmarks/ranks.py speed     # 2 processes of 1 thread against twice 1 process of 1 thread
-    python benchmarks/ranks.py killed    # 5 kills at random moments under --max-restarts
+python benchmarks/ranks.py equal     # losses and weights of 2 processes against those of 1
+python benchmarks/ranks.py speed     # 2 processes of 1 thread against twice 1 process of 1 thread
+python benchmarks/ranks.py killed    # 5 kills at random moments under --max-restarts
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
 import torch
-from ranks import together
 from rich.console import Console
 from safetensors.torch import load_file
 
+from ranks import together
 from singleshot.demo.scenes import make_scenes
 from singleshot.training.train import train
 
@@ -79,7 +79,8 @@ def equal(folder: Path, models: list[str], steps: int, size: int, batch: int) ->
     for model in models:
         options = {
             **MODELS[model], "model": model, "weights": "none", "size": size, "steps": steps, "batch_size": batch,
-            "amp": "fp32", "log_every": 1, "freeze": ["none"], "settings": {"optimizer.name": "sgd", "evaluation.every": 0},
+            "amp": "fp32", "log_every": 1, "freeze": ["none"],
+            "settings": {"optimizer.name": "sgd", "evaluation.every": 0},
         }  # fmt: skip
         torch.set_num_threads(1)
         alone = learn(data, folder / f"{model}-1", **options)
@@ -110,7 +111,9 @@ def speed(folder: Path, models: list[str], steps: int, batch: int) -> None:
 def killed(folder: Path, kills: int, seed: int) -> None:
     """Kill a process at random moments of an elastic run, and compare its end with that of an unkilled one."""
     data, rng = scenes(folder / "data", 40), random.Random(seed)
-    words = f"--steps 40 --batch-size 4 --workers 0 --amp fp32 --size 96 --devices 2 --max-restarts {kills} --device cpu"
+    words = (
+        f"--steps 40 --batch-size 4 --workers 0 --amp fp32 --size 96 --devices 2 --max-restarts {kills} --device cpu"
+    )
     settings = "--set save_minutes=0.02 --set evaluation.every=0"
     command = [sys.executable, "-m", "singleshot", "train", str(data), *words.split(), *settings.split(), "--out"]
     quiet: Callable[..., Any] = lambda *args, **k: subprocess.Popen(*args, stdout=subprocess.DEVNULL, **k)  # noqa: E731

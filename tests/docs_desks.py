@@ -405,6 +405,7 @@ DESKS = {
         (TRAIN_IN_PYTHON, ("runs/photos   ", "runs/photos --steps 3")),
         {
             "singleshot train photos --minutes 20": AS_README,
+            "singleshot train photos --devices": "processes of their own: tests/training/test_devices.py",
             "singleshot train --resume --out runs/photos --epochs": "the line above it with another length",
             "singleshot train VOCdevkit": HOURS,
             "singleshot train photos --model detector.yaml": DOWNLOAD,

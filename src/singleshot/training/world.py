@@ -168,8 +168,10 @@ def open_world(device: torch.device) -> Iterator[World]:
 def is_lost_connection(error: BaseException) -> bool:
     """Whether an error only says that another process is gone."""
     text = str(error).lower()
-    return isinstance(error, (dist.DistError, RuntimeError)) and any(
-        word in text for word in ("gloo", "nccl", "connection", "socket", "processgroup")
+    return (
+        isinstance(error, RuntimeError)
+        and not isinstance(error, SingleshotError)
+        and any(word in text for word in ("gloo", "nccl", "connection", "socket", "processgroup"))
     )
 
 
