@@ -123,7 +123,12 @@ def _unchunked(rest: bytes) -> bytes:
 
 
 def run_clients(
-    port: int, requests: Sequence[bytes], clients: int, seconds: float, per_second: float | None = None
+    port: int,
+    requests: Sequence[bytes],
+    clients: int,
+    seconds: float,
+    per_second: float | None = None,
+    until_refused: bool = False,
 ) -> list[Exchange]:
     """Put a service under load.
 
@@ -135,6 +140,7 @@ def run_clients(
         per_second: requests of all together at times that chance chooses (exponential gaps), each begun when it is its
             turn, or as soon as a client is free: then its time counts from its turn. Without it each client sends its
             next request when it has its answer.
+        until_refused: a client that finds nobody ends there.
 
     Returns:
         What was asked and answered, in the order of the answers.
@@ -152,7 +158,12 @@ def run_clients(
         now = monotonic()
         if per_second is None:
             while due and due[0][0] <= now < begin + seconds:
-                owners[heapq.heappop(due)[1]].start(selector, requests, monotonic())
+                try:
+                    owners[heapq.heappop(due)[1]].start(selector, requests, monotonic())
+                except ConnectionRefusedError:
+                    if not until_refused:
+                        raise
+                    continue
                 busy += 1
             wait = due[0][0] - now if due else _PATIENCE_S
         else:

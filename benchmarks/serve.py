@@ -3,9 +3,9 @@
     python benchmarks/serve.py PHOTOS [--model coco] [--seconds 10] [--clients 1 8 32 128] [--json FILE]
 
 Everything runs in one go on one machine: first `predict` over the photos, then `singleshot serve` in a process of its
-own, with clients (threads with a connection each, in this process) that send one photo after the other. Every answer is
-compared with what `predict` found. Overload is four times as many clients as the queue has places. Deadlines are asked
-of requests that must wait, and their error is how far from the deadline the 504 arrived here.
+own, with clients in a third one (`clients.py`), a connection each. Every answer is compared with what `predict` found.
+4x capacity are photos at random times, so many a second whatever is answered. How late a 504 was is told twice: by the
+service's log, from a request's header to its answer, and by the client, from before it began to send the photo.
 
 CPU milliseconds of a photo, of `predict` and of the service's process, also tell something on a machine that others
 use: where all cores are busy, photos a second are in their ratio.
@@ -14,26 +14,29 @@ use: where all cores are busy, photos a second are in their ratio.
 from __future__ import annotations
 
 import argparse
-import http.client
 import json
 import os
 import subprocess
 import sys
-import threading
+import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
 import singleshot
+from clients import post, run_clients
 from singleshot.prediction.frames import Prediction
 
-DEADLINE_MS = 150
+DEADLINE_MS = 300
+Tell = Callable[[str, Any], None]
 
 
 class Photo(NamedTuple):
@@ -45,11 +48,12 @@ class Photo(NamedTuple):
 
 @dataclass
 class Load:
-    """What clients saw: seconds of each answer by code, answers that differ from `predict`'s, and lost requests."""
+    """What clients saw: seconds of each answer by code, answers unlike `predict`'s, what was lost, ids of 504s."""
 
     seconds: dict[int, list[float]] = field(default_factory=dict)
     wrong: int = 0
     lost: Counter[str] = field(default_factory=Counter)
+    ids: list[str] = field(default_factory=list)
     wall_s: float = 0.0
 
     def row(self) -> dict[str, Any]:
@@ -66,8 +70,14 @@ class Load:
 class Server:
     """`singleshot serve` in a process of its own."""
 
-    def __init__(self, process: subprocess.Popen[str], port: int) -> None:
-        self.process, self.port = process, port
+    def __init__(self, process: subprocess.Popen[str], port: int, log: Path) -> None:
+        self.process, self.port, self.log = process, port, log
+
+    def milliseconds(self) -> dict[str, float]:
+        """From a request's header to its answer, as the service logs it, by its id."""
+        time.sleep(0.2)  # lines are written a little later
+        lines = (json.loads(line) for line in self.log.read_text().splitlines())
+        return {line["request_id"]: line["ms"] for line in lines if line["event"] == "request"}
 
     def memory_mb(self) -> float:
         """Resident memory."""
@@ -84,61 +94,42 @@ class Server:
 def serving(*arguments: str) -> Iterator[Server]:
     """The service, ended by SIGTERM."""
     command = [sys.executable, "-m", "singleshot", "serve", *arguments, "--port", "0"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
+    with (
+        tempfile.NamedTemporaryFile() as log,
+        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True) as process,
+    ):
         assert process.stdout is not None
         line = process.stdout.readline()
         try:
-            yield Server(process, int(line.split()[2].rpartition(":")[2]))
+            yield Server(process, int(line.split()[2].rpartition(":")[2]), Path(log.name))
         finally:
             process.terminate()
             assert process.wait(60) == 0
 
 
-def ask(connection: http.client.HTTPConnection, photo: Photo, headers: Mapping[str, str], load: Load) -> int:
-    """One request; its time and its answer are noted."""
-    begin = time.perf_counter()
-    connection.request("POST", "/detect", photo.data, {"Content-Type": "image/jpeg", **headers})
-    response = connection.getresponse()
-    body = response.read()
-    load.seconds.setdefault(response.status, []).append(time.perf_counter() - begin)
-    if response.status == 200:
-        load.wrong += json.loads(body)["results"][0]["detections"] != photo.found
-    return response.status
-
-
 def put_under_load(
-    port: int, photos: Sequence[Photo], clients: int, seconds: float, headers: Mapping[str, str] | None = None
+    port: int,
+    photos: Sequence[Photo],
+    clients: int,
+    seconds: float,
+    headers: Mapping[str, str] | None = None,
+    per_second: float | None = None,
 ) -> Load:
-    """So many clients, each sending one photo after the other."""
-    loads = [Load() for _ in range(clients)]
-    begin = time.perf_counter()
-
-    def run(number: int) -> None:
-        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=120)
-        at = number * 7
-        while time.perf_counter() < begin + seconds:
-            try:
-                code = ask(connection, photos[at % len(photos)], headers or {}, loads[number])
-            except (OSError, http.client.HTTPException) as error:
-                loads[number].lost[type(error).__name__] += 1
-                connection.close()
-                continue
-            at += 1
-            if code == 503:
-                time.sleep(0.05)
-
-    threads = [threading.Thread(target=run, args=(number,)) for number in range(clients)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    whole = Load(wall_s=time.perf_counter() - begin)
-    for load in loads:
-        whole.wrong += load.wrong
-        whole.lost += load.lost
-        for code, times in load.seconds.items():
-            whole.seconds.setdefault(code, []).extend(times)
-    return whole
+    """So many clients in a process of their own, each sending one photo after the other; or photos at a rate."""
+    requests = [post("/detect", photo.data, {"Content-Type": "image/jpeg", **(headers or {})}) for photo in photos]
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+        done = pool.submit(run_clients, port, requests, clients, seconds, per_second).result()
+    load = Load(wall_s=max(one.end for one in done) - min(one.begin for one in done))
+    for one in done:
+        if not one.code:
+            load.lost["no answer"] += 1
+            continue
+        load.seconds.setdefault(one.code, []).append(one.end - one.begin)
+        if one.code == 200:
+            load.wrong += json.loads(one.body)["results"][0]["detections"] != photos[one.request].found
+        elif one.code == 504:
+            load.ids.append(json.loads(one.body)["error"]["request_id"])
+    return load
 
 
 def predict_rate(model: str, paths: Sequence[Path], seconds: float) -> tuple[float, float, list[Photo]]:
@@ -157,19 +148,43 @@ def predict_rate(model: str, paths: Sequence[Path], seconds: float) -> tuple[flo
     )
 
 
-def overload(server: Server, photos: Sequence[Photo], seconds: float, tell: Callable[[str, Any], None]) -> None:
+def overload(server: Server, photos: Sequence[Photo], options: argparse.Namespace, tell: Tell, rate: float) -> None:
     """More than it can do, and deadlines that it cannot keep."""
-    before = server.memory_mb()
-    tell("overload: 256 clients, a queue of 64", put_under_load(server.port, photos, 256, 2 * seconds).row())
-    tell("memory before and after overload, MB", (round(before), round(server.memory_mb())))
-    late = put_under_load(server.port, photos, 32, seconds, {"X-Deadline-Ms": str(DEADLINE_MS)})
-    tell(f"deadline {DEADLINE_MS} ms, 32 clients", late.row())
-    errors = [1000 * own - DEADLINE_MS for own in late.seconds.get(504, [])]
-    passed = [error for error in errors if error > 0]
-    if passed:
-        parts = [round(float(np.percentile(passed, part)), 1) for part in (50, 99)]
-        tell("504 after the deadline by, ms (p50, p99)", parts)
-    tell("504 before the deadline (it could not be met)", sum(error <= 0 for error in errors))
+    before, seconds = server.memory_mb(), options.overload_seconds
+    tell(f"4x capacity for {seconds:g} s", put_under_load(server.port, photos, 400, seconds, None, 4 * rate).row())
+    tell("memory before and after, MB", (round(before), round(server.memory_mb())))
+    headers = {"X-Deadline-Ms": str(DEADLINE_MS)}
+    for name, clients, per_second in (("2x capacity", 200, 2 * rate), ("32 clients that ask again at once", 32, None)):
+        late = put_under_load(server.port, photos, clients, options.seconds, headers, per_second)
+        tell(f"deadline {DEADLINE_MS} ms, {name}", late.row())
+        logged = server.milliseconds()
+        ours = [logged[own] - DEADLINE_MS for own in late.ids if own in logged]
+        theirs = [1000 * own - DEADLINE_MS for own in late.seconds.get(504, [])]
+        for what, errors in (("sent by the service", ours), ("at the client, from before it was sent", theirs)):
+            passed = [error for error in errors if error > 0]
+            if passed:
+                parts = [round(float(np.percentile(passed, part)), 1) for part in (50, 90, 99)]
+                tell(f"504 after the deadline, {what}, ms (p50, p90, p99)", parts)
+        tell("504 before the deadline (it could not be met)", sum(error <= 0 for error in ours))
+
+
+def steady(server: Server, photos: Sequence[Photo], seconds: float, tell: Tell, rate: float) -> None:
+    """At 80 % load."""
+    tell("80 % load", put_under_load(server.port, photos, 64, seconds, None, 0.8 * rate).row())
+
+
+def ended(model: str, photos: Sequence[Photo], times: int, tell: Tell) -> None:
+    """SIGTERM under load: what was accepted is answered."""
+    lost: Counter[str] = Counter()
+    for _ in range(times):
+        with serving(model) as server, ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+            requests = [post("/detect", photo.data, {"Content-Type": "image/jpeg"}) for photo in photos]
+            begun = pool.submit(run_clients, server.port, requests, 8, 2.0, None, True)
+            time.sleep(1.5)
+            server.process.terminate()
+            done = begun.result()
+            lost.update("answered" if one.code == 200 else f"lost: {one.code}" for one in done)
+    tell(f"SIGTERM under load {times} times", dict(lost))
 
 
 def main() -> None:
@@ -181,6 +196,8 @@ def main() -> None:
     parser.add_argument("--clients", type=int, nargs="+", default=[1, 8, 32, 128])
     parser.add_argument("--count", type=int, default=64, help="photos that are taken from the folder")
     parser.add_argument("--short", action="store_true", help="no overload and no deadlines")
+    parser.add_argument("--overload-seconds", type=float, default=60.0)
+    parser.add_argument("--sigterm", type=int, default=0, help="how many times it is ended under load")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     paths = sorted(options.photos.rglob("*.jpg"))[: options.count]
@@ -192,7 +209,6 @@ def main() -> None:
         results[name] = value
         print(f"{name}: {value}", flush=True)
 
-    sys.setswitchinterval(0.0005)  # or 32 clients would see answers late that wait for Python's lock here
     rate, cpu_s, photos = predict_rate(options.model, paths, options.seconds)
     tell("predict", {"photos_per_s": round(rate, 2), "cpu_ms": round(1000 * cpu_s, 1)})
     begin = time.perf_counter()
@@ -200,14 +216,19 @@ def main() -> None:
         put_under_load(server.port, photos, 1, 0.001)
         tell("first answer after, s", {"wall": round(time.perf_counter() - begin, 2), "cpu": server.cpu_s()})
         tell("idle memory, MB", round(server.memory_mb()))
+        capacity = 1.0
         for clients in options.clients:
             cpu = server.cpu_s()
             load = put_under_load(server.port, photos, clients, options.seconds)
+            capacity = max(capacity, load.row()["photos_per_s"])
             own_s = (server.cpu_s() - cpu) / max(1, len(load.seconds.get(200, [])))
             shares = {"of predict": round(load.row()["photos_per_s"] / rate, 3), "cpu_ms": round(1000 * own_s, 1)}
             tell(f"{clients} clients", load.row() | shares | {"predict's cpu by its own": round(cpu_s / own_s, 3)})
         if not options.short:
-            overload(server, photos, options.seconds, tell)
+            steady(server, photos, options.seconds, tell, capacity)
+            overload(server, photos, options, tell, capacity)
+    if options.sigterm:
+        ended(options.model, photos, options.sigterm, tell)
     if options.json:
         options.json.write_text(json.dumps(results, indent=2) + "\n")
 

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
 import threading
 import time
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,20 +15,13 @@ import cv2
 import numpy as np
 import pytest
 import uvicorn
+from chromium import Opened, Page
 
 import singleshot
 from singleshot.images.read import read_image
 from singleshot.serving import ServeOptions, create_app
 
-playwright = pytest.importorskip("playwright.sync_api", reason="Playwright is not installed: `make browser`")
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
-if CHROMIUM is None:
-    pytest.skip("Chromium is not installed: `make browser`", allow_module_level=True)
-
-WAIT_MS = 60_000
 HOSTILE = '<img src=x onerror="document.title=`hacked`">&amp;.png'
-CAMERA = ["--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"]
-Page = Any
 
 
 @pytest.fixture(scope="module")
@@ -46,33 +38,12 @@ def address() -> Iterator[str]:
     thread.join()
 
 
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    with playwright.sync_playwright() as engine:
-        chromium = engine.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", *CAMERA])
-        yield chromium
-        chromium.close()
-
-
 @pytest.fixture
-def page(browser: Any, address: str) -> Iterator[Page]:
-    """The page, fresh; no error in its scripts and nothing that its policy forbids."""
-    with_settings = browser.new_context(viewport={"width": 1280, "height": 800}, permissions=["camera"])
-    with_settings.set_default_timeout(WAIT_MS)
-    opened = with_settings.new_page()
-    faults: list[str] = []
-    opened.on("pageerror", lambda error: faults.append(str(error)))
-    opened.on("console", lambda told: faults.append(told.text) if is_fault(told) else None)
-    opened.goto(address)
-    opened.wait_for_selector("#model option", state="attached")
-    yield opened
-    with_settings.close()
-    assert faults == []
-
-
-def is_fault(told: Any) -> bool:
-    """Whether a line of the console is an error other than an answer's status."""
-    return bool(told.type == "error") and "status of" not in told.text
+def page(open_page: Opened, address: str) -> Iterator[Page]:
+    """The page, fresh."""
+    with open_page(address, permissions=["camera"]) as opened:
+        opened.wait_for_selector("#model option", state="attached")
+        yield opened
 
 
 def asked(page: Page) -> list[str]:
@@ -280,3 +251,9 @@ def test_phone_width_and_both_themes(page: Page, scheme: str) -> None:
         "all => all.filter(one => one.getBoundingClientRect().height < 40).map(one => one.outerHTML)"
     )
     assert small == []
+
+
+def test_access(page: Page, check_access: Callable[[Page], None]) -> None:
+    check_access(page)
+    take_sample(page)
+    check_access(page)

@@ -23,6 +23,7 @@ from singleshot.data.decisions import Decision, decision_about, image_key, read_
 from singleshot.data.train_val import open_held_out
 from singleshot.errors import ConfigError, DataError
 from singleshot.evaluation.evaluate import evaluate
+from singleshot.images.read import write_image
 
 CAT, DOG = voc_object("cat", (1, 1, 30, 20)), voc_object("dog", (11, 11, 50, 40), 1)
 
@@ -209,6 +210,22 @@ def test_an_unknown_class_or_file_is_an_error(photos: Path, tmp_path: Path) -> N
         data.open(photos, decisions=tmp_path / "none.json")
 
 
+def test_a_folder_and_its_file_of_labels_have_the_same_decisions(tmp_path: Path) -> None:
+    file = tmp_path / "set" / "annotations" / "instances_train.json"
+    for stem in ("a", "b"):
+        write_image(tmp_path / "set" / "train" / f"{stem}.png", np.zeros((30, 40, 3), np.uint8))
+    file.parent.mkdir()
+    box = {"id": 1, "image_id": 1, "category_id": 1, "bbox": [1, 1, 9, 9]}
+    images = [{"id": n, "file_name": f"{stem}.png", "width": 40, "height": 30} for n, stem in enumerate("ab", 1)]
+    content = {"images": images, "annotations": [box], "categories": [{"id": 1, "name": "cat"}]}
+    file.write_text(json.dumps(content))
+    for made, used in ((file, file.parents[1]), (file.parents[1], file)):
+        about = decide(data.open(made), ("a", 0, "drop", None), ("b", None, "drop", None))
+        decisions = write_decisions(tmp_path / "d.json", about)
+        assert objects(data.open(used, decisions=decisions)) == {"a": []}
+        assert objects(data.open(made, decisions=decisions)) == {"a": []}
+
+
 def test_odd_names_survive_the_file(tmp_path: Path) -> None:
     box = np.array([[1, 1, 5, 5]], dtype=np.float32)
     odd = tmp_path / "set" / "x\n\udcff.jpg"
@@ -217,7 +234,7 @@ def test_odd_names_survive_the_file(tmp_path: Path) -> None:
     entry = decision_about(odd.parent, sample, ("<b>\u00e9\u202e",), 0, "drop")
     file = write_decisions(tmp_path / "d.json", [entry])
     assert read_decisions(file).entries == (entry,)
-    assert list(read_decisions(file).by_path(odd.parent)) == [image_key(odd)]
+    assert list(read_decisions(file).by_path(odd.parent, [])) == [image_key(odd)]
 
 
 def test_verbs_take_them(photos: Path, tmp_path: Path) -> None:

@@ -53,7 +53,8 @@ class DecisionBook:
         self.strangers: list[Decision] = []
         _refuse_inside(self.file, collection.dataset.path)
         if self.file.exists():
-            self._place(read_decisions(self.file).by_path(collection.dataset.path))
+            images = [sample.image_path for sample in collection.dataset.samples]
+            self._place(read_decisions(self.file).by_path(collection.dataset.path, images))
         self._stamp = _stamp(self.file)
 
     def __len__(self) -> int:

@@ -28,6 +28,7 @@ MAX_BODY_BYTES = 4096
 IDLE_S = 60
 PAGE = {
     "": ("index.html", "text/html; charset=utf-8"),
+    "base.css": ("base.css", "text/css; charset=utf-8"),
     "page.css": ("page.css", "text/css; charset=utf-8"),
     "page.js": ("page.js", "text/javascript; charset=utf-8"),
     "viewer.js": ("viewer.js", "text/javascript; charset=utf-8"),
@@ -165,7 +166,8 @@ class _Handler(BaseHTTPRequestHandler):
     def _get(self, place: str, query: Mapping[str, str]) -> tuple[str, bytes]:
         if place in PAGE:
             name, kind = PAGE[place]
-            return kind, files("singleshot.browsing").joinpath("page", name).read_bytes()
+            folder = files("singleshot.report") if name == "base.css" else files("singleshot.browsing") / "page"
+            return kind, folder.joinpath(name).read_bytes()
         folder, _, name = place.partition("/")
         if folder == "ask" and name in self.server.questions:
             return _as_json(self.server.questions[name](query))

@@ -74,7 +74,7 @@ def apply_decisions(
         DataError: a decision's new class is none of ``names``.
     """
     _check_classes(decisions, names)
-    waiting = decisions.by_path(data)
+    waiting = decisions.by_path(data, [sample.image_path for sample in samples])
     tally = _Tally()
     kept: list[Sample] = []
     dropped: list[Path] = []

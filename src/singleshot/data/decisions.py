@@ -26,6 +26,8 @@ from singleshot.errors import DataError
 
 ACTIONS = ("drop", "keep", "relabel")
 MAX_FILE_BYTES = 256 * 2**20
+_LABELS_BELOW = 2
+"""A file of labels is at most so many folders below the data set's own: ``annotations/2017/instances.json``."""
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 
 
@@ -85,12 +87,29 @@ class Decisions:
         entries = [e.model_copy(update={"class_name": lower(e.class_name), "to": lower(e.to)}) for e in self.entries]
         return dataclasses.replace(self, entries=tuple(entries))
 
-    def by_path(self, data: Path) -> dict[str, list[Decision]]:
-        """Decisions by the `image_key` of their image in the data set ``data``."""
-        root, found = folder_of(data), dict[str, list[Decision]]()
+    def by_path(self, data: Path, images: Iterable[Path]) -> dict[str, list[Decision]]:
+        """Decisions by the `image_key` of their image in the data set ``data``, which has these images.
+
+        A data set may have been opened by its folder and now by a file of labels in that, or the other way round.
+        """
+        known, found = {image_key(image) for image in images}, dict[str, list[Decision]]()
         for entry in self.entries:
-            found.setdefault(image_key(root / entry.image), []).append(entry)
+            keys = [image_key(place) for place in _places(data, entry.image)]
+            there = (key for key in keys if key in known or os.path.exists(key))
+            found.setdefault(next(there, keys[0]), []).append(entry)
         return found
+
+
+def _places(data: Path, image: str) -> list[Path]:
+    """Where an image may be that a decision names, the likeliest first."""
+    root = folder_of(data)
+    if root != data:
+        return [root / image, *(parent / image for parent in list(Path(os.path.abspath(root)).parents)[:_LABELS_BELOW])]
+    places = [root / image]
+    for _ in range(_LABELS_BELOW):
+        image = image.removeprefix("../")
+        places.append(root / image)
+    return places
 
 
 def read_decisions(path: str | os.PathLike[str]) -> Decisions:

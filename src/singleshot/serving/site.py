@@ -10,7 +10,11 @@ from fastapi import FastAPI, Request
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
+from singleshot import report
+
 FOLDER = Path(__file__).parent / "page"
+BASE = Path(report.__file__).parent / "base.css"
+"""What all our pages share."""
 
 MEDIA_TYPES = {
     ".html": "text/html; charset=utf-8",
@@ -44,7 +48,7 @@ class PageFile(NamedTuple):
 def read_page() -> dict[str, PageFile]:
     """The page's files by name."""
     files = {}
-    for path in sorted(FOLDER.iterdir()):
+    for path in (BASE, *sorted(FOLDER.iterdir())):
         body = path.read_bytes()
         etag = f'"{hashlib.sha256(body).hexdigest()[:32]}"'
         files[path.name] = PageFile(body, MEDIA_TYPES[path.suffix], etag)
