@@ -9,7 +9,8 @@ OLDER := tests/images tests/weights/test_file.py tests/weights/test_torch_file.p
   tests/export/test_package.py tests/export/test_readers.py tests/core/test_setting_errors.py \
   tests/prediction/test_*sink*.py tests/prediction/test_video.py tests/test_cli_*.py tests/test_detector.py
 
-.PHONY: help demo test test-all browser test-older test-oldest test-newest check lint types contracts format clean
+.PHONY: help demo test test-all browser test-older test-oldest test-newest check lint types contracts format clean \
+  torture-faults sanitize audit wheel
 
 help:  ## List the commands.
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -30,6 +31,23 @@ browser: $(VENV)/.dev-installed  ## Open all pages in Chromium; installs it (Deb
 	  timeout 300 sh -c 'apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium' >/dev/null 2>&1 || \
 	  echo "Chromium cannot be installed here: the tests of the pages skip."
 	@$(BIN)/python -m pytest tests/browser -rs || [ $$? = 5 ]  # 5: all skipped
+
+KILLS ?= 200
+torture-faults: $(VENV)/.dev-installed  ## Kill every verb KILLS times, fail the machine under it, share a detector (an hour).
+	@PYTHONPATH=tests OMP_NUM_THREADS=1 $(BIN)/python -m torture.kills --kills $(KILLS)
+	@PYTHONPATH=tests OMP_NUM_THREADS=1 $(BIN)/python -m torture.faults
+	@PYTHONPATH=tests OMP_NUM_THREADS=1 $(BIN)/python -m torture.sharing
+
+sanitize: $(VENV)/.dev-installed  ## Run all C kernels under gcc's sanitizers.
+	@PYTHONPATH=tests OMP_NUM_THREADS=1 $(BIN)/python -m torture.sanitize
+
+audit: $(VENV)/.dev-installed  ## Look up known weaknesses of what is installed (needs a connection).
+	@$(PIP_INSTALL) pip-audit
+	@$(BIN)/python -m pip_audit --skip-editable --progress-spinner off
+
+wheel: $(VENV)/.dev-installed  ## Build the wheel twice, and see that both are the same file.
+	@$(PIP_INSTALL) build
+	@$(BIN)/python scripts/wheel.py
 
 test-oldest:  ## Run the tests with the oldest versions that are allowed (an environment of its own, 5 GB).
 	@$(PYTHON) scripts/versions.py oldest $(if $(TORCH),--torch $(TORCH)) -- -n auto $(TESTS)

@@ -110,3 +110,15 @@ def test_no_output_over_a_source_or_an_unknown_file(tmp_path: Path) -> None:
 def test_a_name_of_full_length_can_be_written(tmp_path: Path) -> None:
     path = write_atomically(tmp_path / ("n" * 251 + ".txt"), "x")
     assert path.read_text() == "x"
+
+
+def test_a_user_without_a_home(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in containers that run as a number without a name."""
+
+    def none() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    for name in ("SINGLESHOT_CACHE", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(Path, "home", none)
+    assert cache_folder() == Path("/.cache/singleshot")

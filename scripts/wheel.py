@@ -1,0 +1,47 @@
+"""Build the wheel and the source archive twice, and see that both times give the same bytes: ``make wheel``.
+
+The time in the archives is that of the last commit (or what SOURCE_DATE_EPOCH says), so that anyone who checks the
+commit out and builds gets the files that were published.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+
+
+def main() -> None:
+    """Build, compare, move to ``dist``."""
+    epoch = os.environ.get("SOURCE_DATE_EPOCH") or last_commit_time()
+    builds = []
+    with tempfile.TemporaryDirectory() as folder:
+        for name in ("one", "two"):
+            out = Path(folder) / name
+            command = [sys.executable, "-m", "build", "--outdir", str(out), str(ROOT)]
+            environment = os.environ | {"SOURCE_DATE_EPOCH": epoch}
+            subprocess.run(command, check=True, stdout=subprocess.DEVNULL, env=environment)
+            builds.append({path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in out.iterdir()})
+        if builds[0] != builds[1]:
+            sys.exit(f"two builds differ: {builds[0]} and {builds[1]}")
+        (ROOT / "dist").mkdir(exist_ok=True)
+        for path in (Path(folder) / "one").iterdir():
+            shutil.copy(path, ROOT / "dist" / path.name)
+    for name, digest in sorted(builds[0].items()):
+        print(f"{digest}  dist/{name}")
+
+
+def last_commit_time() -> str:
+    """In seconds since 1970."""
+    command = ["git", "-C", str(ROOT), "log", "-1", "--format=%ct"]
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+
+
+if __name__ == "__main__":
+    main()
