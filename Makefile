@@ -9,7 +9,7 @@ OLDER := tests/images tests/weights/test_file.py tests/weights/test_torch_file.p
   tests/export/test_package.py tests/export/test_readers.py tests/core/test_setting_errors.py \
   tests/prediction/test_*sink*.py tests/prediction/test_video.py tests/test_cli_*.py tests/test_detector.py
 
-.PHONY: help demo test test-all browser test-older test-oldest test-newest check lint types contracts format clean
+.PHONY: help demo test test-all torture browser test-older test-oldest test-newest check lint types contracts format clean
 
 help:  ## List the commands.
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -23,6 +23,10 @@ test: $(VENV)/.dev-installed  ## Install what the tests need and run them on all
 
 test-all: $(VENV)/.dev-installed  ## The same with the heaviest tests: trainings of large networks.
 	@$(BIN)/python -m pytest -n auto --dist worksteal
+
+torture: $(VENV)/.dev-installed  ## Give every reader damaged files; MINUTES, SEED, ONLY=NAME and GUIDED=1 say how.
+	@PYTHONPATH=tests $(BIN)/python -m torture $(if $(MINUTES),--minutes $(MINUTES)) $(if $(SEED),--seed $(SEED)) \
+	  $(if $(ONLY),--only '$(ONLY)') $(if $(GUIDED),--guided)
 
 browser: $(VENV)/.dev-installed  ## Open the service's page in Chromium; installs it (Debian) and Playwright where they are missing.
 	@$(PIP_INSTALL) playwright

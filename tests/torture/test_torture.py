@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import subprocess
 import sys
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -131,6 +133,24 @@ def test_a_reader_that_dies_or_sleeps_is_begun_again_behind_it(tmp_path: Path) -
     assert {path.read_text() for path in tmp_path.rglob("x.txt")} == {"1", "2"}
 
 
+def zip_of(name: str) -> bytes:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        archive.writestr(zipfile.ZipInfo(name), b"")
+        archive.writestr("a.jpg", b"")
+    return buffer.getvalue()
+
+
+def coco_of(name: str) -> Files:
+    document = {"images": [{"id": 1, "file_name": name}], "annotations": [], "categories": [{"id": 1, "name": "a"}]}
+    return {"a.json": json.dumps(document).encode(), "b.jpg": b"\xff\xd8"}
+
+
+def shapes_of(points: object) -> bytes:
+    shape = {"label": "a", "points": points, "shape_type": "circle"}
+    return json.dumps({"shapes": [shape], "imagePath": "a.jpg"}).encode()
+
+
 FOUND: list[tuple[str, Files]] = [
     ("decisions", {"d.json": b"[" + b"9" * 5000 + b"]"}),
     ("zones", {"z.json": b"[" * 5000}),
@@ -146,6 +166,12 @@ FOUND: list[tuple[str, Files]] = [
     ("TF.js", {"model.json": b'{"weightsManifest": [{"paths": ["' + b"a" * 300 + b'"], "weights": []}]}'}),
     ("TIFF", {"x.tif": b"II+\0\x08\0\0\0" + b"\xff" * 8}),
     ("YOLO: rows and yaml", {"data.yaml": b'train: "\\ud800"\nnames: [a]\n'}),
+    ("zip of pictures", {"x.zip": b"PK\5\6" + bytes(18)}),
+    ("zip of pictures", {"x.zip": zip_of("")}),
+    ("COCO", coco_of("a\0.jpg")),
+    ("COCO", coco_of("\ud800/a.jpg")),
+    ("LabelMe", {"a.json": shapes_of([[10**400, 1], [2, 2]])}),
+    ("LabelMe", {"a.json": shapes_of([[1e300, 1], [-1e300, 2]])}),
     ("COCO", {"a.json": b'{"images": [{"id": 1, "file_name": "' + b"a/" * 9000 + b'"}], "annotations": []}'}),
 ]
 """What was found, as small as it became."""
