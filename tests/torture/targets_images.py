@@ -110,7 +110,8 @@ def headers(folder: Path) -> None:
 
 def unpack(folder: Path) -> None:
     """Lists what a container holds, and reads its first pictures."""
-    container = next(path for path in sorted(folder.iterdir()) if is_container(path))
+    paths = sorted(folder.iterdir())
+    container = next((path for path in paths if is_container(path)), folder / "x.zip")
     for path in search_images(container).images[:3]:
         read_image(path)
 

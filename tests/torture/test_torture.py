@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import torch
 
 from singleshot.errors import DataError
 from torture import target as module
@@ -151,6 +152,15 @@ def shapes_of(points: object) -> bytes:
     return json.dumps({"shapes": [shape], "imagePath": "a.jpg"}).encode()
 
 
+def state_without(key: str) -> bytes:
+    content = TARGETS["training states"].inputs[1]["state.pt"]
+    state = torch.load(io.BytesIO(content), weights_only=True)
+    del state[key]
+    buffer = io.BytesIO()
+    torch.save(state, buffer)
+    return buffer.getvalue()
+
+
 FOUND: list[tuple[str, Files]] = [
     ("decisions", {"d.json": b"[" + b"9" * 5000 + b"]"}),
     ("zones", {"z.json": b"[" * 5000}),
@@ -166,6 +176,7 @@ FOUND: list[tuple[str, Files]] = [
     ("TF.js", {"model.json": b'{"weightsManifest": [{"paths": ["' + b"a" * 300 + b'"], "weights": []}]}'}),
     ("TIFF", {"x.tif": b"II+\0\x08\0\0\0" + b"\xff" * 8}),
     ("YOLO: rows and yaml", {"data.yaml": b'train: "\\ud800"\nnames: [a]\n'}),
+    ("training states", {"state.pt": state_without("generators")}),
     ("zip of pictures", {"x.zip": b"PK\5\6" + bytes(18)}),
     ("zip of pictures", {"x.zip": zip_of("")}),
     ("COCO", coco_of("a\0.jpg")),
