@@ -105,7 +105,6 @@ def test_a_finding_is_made_smaller(bench: Bench) -> None:
 DEADLY = """
 import os, sys, time
 sys.path[:0] = {paths}
-import torture
 from pathlib import Path
 from torture import campaign
 from torture.target import Target
