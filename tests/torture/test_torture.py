@@ -18,6 +18,8 @@ from singleshot.errors import DataError
 from torture import target as module
 from torture.target import Bench, Files, Target, minimised
 from torture.targets import TARGETS
+from torture.targets_weights import IR
+from torture.writers import field, varint
 
 EXECUTIONS = 40
 
@@ -160,6 +162,12 @@ def state_without(key: str) -> bytes:
     return buffer.getvalue()
 
 
+def node_of(shape: bytes) -> bytes:
+    """A constant whose tensor says this of its shape."""
+    value = field(5, field(1, "value") + field(2, field(8, field(1, 1) + shape + field(4, bytes(8)))))
+    return field(1, field(1, "a") + field(2, "Const") + value)
+
+
 FOUND: list[tuple[str, Files]] = [
     ("decisions", {"d.json": b"[" + b"9" * 5000 + b"]"}),
     ("zones", {"z.json": b"[" * 5000}),
@@ -178,6 +186,9 @@ FOUND: list[tuple[str, Files]] = [
     ("training states", {"state.pt": state_without("generators")}),
     ("zip of pictures", {"x.zip": b"PK\5\6" + bytes(18)}),
     ("zip of pictures", {"x.zip": zip_of("")}),
+    ("OpenVINO IR", {"x.xml": IR.replace("2, 3", "9, " * 200_000 + "9").encode(), "x.bin": bytes(24)}),
+    ("GraphDef", {"x.pb": node_of(field(2, field(2, field(1, 2**62)) * 100_000))}),
+    ("ONNX", {"x.onnx": b"\x08\x08" + field(7, field(5, field(1, varint(2**30) * 200_000) + field(2, 1)))}),
     ("COCO", coco_of("a\0.jpg")),
     ("COCO", coco_of("\ud800/a.jpg")),
     ("LabelMe", {"a.json": shapes_of([[10**400, 1], [2, 2]])}),

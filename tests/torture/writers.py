@@ -26,7 +26,7 @@ from picture_writers import Page, png, tiff
 from rec_makers import make_rec
 from test_caffe import BODY, SHAPES, random_blobs, small_net
 from tflite_writer import CONV, Writer
-from wire_writer import caffemodel, graphdef, varint
+from wire_writer import caffemodel, field, graphdef, varint
 
 __all__ = [
     "BODY",
@@ -37,6 +37,7 @@ __all__ = [
     "caffemodel",
     "coco_box",
     "coco_image",
+    "field",
     "graphdef",
     "make_coco",
     "make_image",
