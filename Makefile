@@ -10,7 +10,7 @@ OLDER := tests/images tests/weights/test_file.py tests/weights/test_torch_file.p
   tests/prediction/test_*sink*.py tests/prediction/test_video.py tests/test_cli_*.py tests/test_detector.py
 
 .PHONY: help demo test test-all browser test-older test-oldest test-newest check lint types contracts format clean \
-  torture-faults sanitize audit wheel
+  torture torture-faults sanitize audit wheel
 
 help:  ## List the commands.
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -48,6 +48,10 @@ audit: $(VENV)/.dev-installed  ## Look up known weaknesses of what is installed 
 wheel: $(VENV)/.dev-installed  ## Build the wheel twice, and see that both are the same file.
 	@$(PIP_INSTALL) build
 	@$(BIN)/python scripts/wheel.py
+
+torture: $(VENV)/.dev-installed  ## Give every reader damaged files; MINUTES, SEED, ONLY=NAME and GUIDED=1 say how.
+	@PYTHONPATH=tests $(BIN)/python -m torture $(if $(MINUTES),--minutes $(MINUTES)) $(if $(SEED),--seed $(SEED)) \
+	  $(if $(ONLY),--only '$(ONLY)') $(if $(GUIDED),--guided)
 
 test-oldest:  ## Run the tests with the oldest versions that are allowed (an environment of its own, 5 GB).
 	@$(PYTHON) scripts/versions.py oldest $(if $(TORCH),--torch $(TORCH)) -- -n auto $(TESTS)

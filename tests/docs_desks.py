@@ -382,6 +382,7 @@ DESKS = {
         extras=("skimage", "matplotlib"),
     ),
     "CONTRIBUTING.md": Desk(),
+    "reliability.md": Desk(),
     "getting-started.md": Desk(
         lambda: photo("street.jpg", "new_photos/one.jpg"),
         started,

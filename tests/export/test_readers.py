@@ -117,24 +117,12 @@ def test_numbers_in_a_file_beside_are_no_mistake(path: Path) -> None:
     assert read_exported(path) is not None
 
 
-def test_no_mutation_is_more_than_an_error(path: Path) -> None:
+def test_a_file_that_is_cut_off_anywhere_is_an_error(path: Path) -> None:
     whole = model(ours).SerializeToString()
-    rng = np.random.default_rng(0)
-    outcomes = set()
-    for cut in (*range(3, 120), *rng.integers(120, len(whole), 50)):
-        path.write_bytes(whole[: int(cut)])
+    for cut in (*range(3, 120), *range(120, len(whole), len(whole) // 50)):
+        path.write_bytes(whole[:cut])
         with pytest.raises(WeightsError):
             read_exported(path)
-    for _ in range(400):
-        content = bytearray(whole)
-        for place in rng.integers(3, len(content), 3):
-            content[place] = rng.integers(0, 256)
-        path.write_bytes(content)
-        try:
-            outcomes.add(read_exported(path) is None)
-        except WeightsError:
-            outcomes.add("refused")
-    assert "refused" in outcomes
 
 
 def test_an_absurdly_large_file_is_not_read(path: Path) -> None:

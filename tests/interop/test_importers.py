@@ -13,9 +13,12 @@ from typer.testing import CliRunner
 
 import singleshot
 from singleshot.cli import app
+from singleshot.core.registry import Registry
 from singleshot.errors import WeightsError
+from singleshot.interop import read as reading
 from singleshot.interop.fill import Part, fill
-from singleshot.interop.importers import IMPORTERS, ForeignFile
+from singleshot.interop.importers import IMPORTERS, ForeignFile, Importer
+from singleshot.interop.read import read_foreign
 from singleshot.models.build import build_network
 from singleshot.models.catalogue import model_spec
 
@@ -104,3 +107,34 @@ def test_fill_lists_what_does_not_fit() -> None:
         "surplus: 'one too many' is (1,) in shape, and has no place", "; perhaps it is another",
     ):  # fmt: skip
         assert text in str(caught.value)
+
+
+class _Broken:
+    """An importer whose reader has a hole."""
+
+    name = description = "broken"
+    takes_size = False
+
+    def __init__(self, error: Exception) -> None:
+        self.error = error
+
+    def recognises(self, file: ForeignFile) -> bool:
+        return True
+
+    def read(self, file: ForeignFile, size_hw: None) -> None:
+        raise self.error
+
+
+@pytest.mark.parametrize(
+    "error",
+    [KeyError("x"), IndexError(), OverflowError("large"), RecursionError(), TypeError(), MemoryError(), EOFError()],
+)
+def test_what_no_reader_had_foreseen_names_the_file(
+    error: Exception, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "x.bin").write_bytes(b"x")
+    broken: Registry[Importer] = Registry("importer", {})
+    broken.register("broken")(_Broken(error))
+    monkeypatch.setattr(reading, "IMPORTERS", broken)
+    with pytest.raises(WeightsError, match=rf"x\.bin: damaged, or another kind of network: {type(error).__name__}"):
+        read_foreign(tmp_path / "x.bin", "broken")

@@ -9,6 +9,8 @@ import tempfile
 import time
 from pathlib import Path
 
+from torture.guided import instrument
+
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="torture", description=__doc__)
@@ -24,10 +26,9 @@ def main() -> int:
     chosen = parser.parse_args()
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-    if chosen.guided:
-        from torture.guided import instrument
-
-        instrument()
+    if chosen.guided and not instrument():
+        print("atheris is missing (pip install atheris): the engine chooses by chance alone", file=sys.stderr)
+        chosen.guided = False
     import cv2
     import torch
 
@@ -43,7 +44,9 @@ def main() -> int:
     start = time.monotonic()
     for number, target in enumerate(targets):
         left = chosen.minutes * 60 - (time.monotonic() - start)
-        campaign = Campaign(chosen.seed, max(left / (len(targets) - number), 1.0), chosen.executions, chosen.out)
+        campaign = Campaign(
+            chosen.seed, max(left / (len(targets) - number), 1.0), chosen.executions, chosen.out, chosen.guided
+        )
         row = campaign.run(target)
         rows.append(row)
         print(f"{row.name}: {row.executions:,} executions, {len(row.findings)} findings", file=sys.stderr, flush=True)

@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from torture.guided import fuzz
 from torture.target import Bench, Files, Target, minimised, peak_bytes
 
 LIMIT_BYTES = 3 * 2**30
@@ -79,24 +80,27 @@ class Campaign:
         seconds: for one reader.
         executions: of one reader at most.
         out: where inputs of findings are written.
+        guided: whether atheris chooses what is damaged further; an input has then no number.
     """
 
     seed: object
     seconds: float
     executions: int
     out: Path
+    guided: bool = False
 
     def run(self, target: Target) -> Row:
         """One reader; a process that dies is begun again behind the input that it died of."""
         row, number, end = Row(target.name), 0, time.monotonic() + self.seconds
         target.inputs  # noqa: B018  made before the fork: once
         while number < self.executions and time.monotonic() < end:
-            shared = Shared()
+            shared, bench = Shared(), Bench()
             with tempfile.TemporaryFile() as told:
                 child = os.fork()
                 if child == 0:
-                    self._child(target, number, end, shared, told.fileno())
+                    self._child(target, number, end, _Child(self, target, bench, shared, told.fileno()))
                 status = _wait(child, shared)
+                bench.close()
                 told.seek(0)
                 for line in told.read().splitlines():
                     where, of, text = json.loads(line)
@@ -110,46 +114,60 @@ class Campaign:
                 kind = "hang" if status == signal.SIGKILL else "crash"
                 row.kinds[kind] += 1
                 row.findings.setdefault(f"{kind}, signal or status {status}", (shared.number, "the process ended"))
-                self._keep(target, f"{kind} {status}", target.damaged(self.seed, shared.number))
+                self.keep(target, f"{kind} {status}", target.damaged(self.seed, shared.number))
         return row
 
-    def _child(self, target: Target, first: int, end: float, shared: Shared, told: int) -> None:
+    def _child(self, target: Target, first: int, end: float, child: _Child) -> None:
         code = 1
-        bench = Bench()
         try:
             quiet = os.open(os.devnull, os.O_WRONLY)
             os.dup2(quiet, 1), os.dup2(quiet, 2)
             _limit_memory()
-            seen: set[str] = set()
-            at_first = peak_bytes()
+            if self.guided:
+                left, runs = end - time.monotonic(), min(self.executions, 2**31 - 1)
+                fuzz(target, child.execute, self.seed, left, runs, child.bench.folder)
             for number in range(first, self.executions):
                 if time.monotonic() > end:
                     break
-                shared.number, shared.began = number, time.monotonic()
-                shared.write()
-                files = target.damaged(self.seed, number)
-                start = time.process_time()
-                outcome = bench.run(target, files)
-                shared.slowest_s = max(shared.slowest_s, time.process_time() - start)
-                shared.peak = max(shared.peak, peak_bytes() - at_first)
-                shared.counts[KINDS.index(outcome.kind)] += 1
-                shared.began = 0.0
-                shared.write()
-                if outcome.is_finding and outcome.where not in seen and len(seen) < MOST_KEPT:
-                    seen.add(outcome.where)
-                    os.write(told, json.dumps([outcome.where, number, outcome.text[:300]]).encode() + b"\n")
-                    self._keep(target, outcome.where, minimised(bench, target, files, outcome.where))
+                child.execute(target.damaged(self.seed, number), number)
             code = 0
         finally:
-            bench.close()
             os._exit(code)
 
-    def _keep(self, target: Target, where: str, files: Files) -> None:
+    def keep(self, target: Target, where: str, files: Files) -> None:
         name = "".join(letter if letter.isalnum() else "-" for letter in f"{target.name}-{where}")[:120]
         for key, content in files.items():
             path = self.out / name / key
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(content)
+
+
+class _Child:
+    """The process that reads: what it counts, and what it has found."""
+
+    def __init__(self, campaign: Campaign, target: Target, bench: Bench, shared: Shared, told: int) -> None:
+        self.campaign, self.target, self.bench, self.shared = campaign, target, bench, shared
+        self._told = told
+        self._seen: set[str] = set()
+        self._at_first = peak_bytes()
+
+    def execute(self, files: Files, number: int | None = None) -> None:
+        """One execution; a new finding is told, minimised and kept."""
+        shared = self.shared
+        shared.number, shared.began = shared.number + 1 if number is None else number, time.monotonic()
+        shared.write()
+        start = time.process_time()
+        outcome = self.bench.run(self.target, files)
+        shared.slowest_s = max(shared.slowest_s, time.process_time() - start)
+        shared.peak = max(shared.peak, peak_bytes() - self._at_first)
+        shared.counts[KINDS.index(outcome.kind)] += 1
+        shared.began = 0.0
+        shared.write()
+        if outcome.is_finding and outcome.where not in self._seen and len(self._seen) < MOST_KEPT:
+            self._seen.add(outcome.where)
+            os.write(self._told, json.dumps([outcome.where, shared.number, outcome.text[:300]]).encode() + b"\n")
+            less = minimised(self.bench, self.target, files, outcome.where)
+            self.campaign.keep(self.target, outcome.where, less)
 
 
 def _wait(child: int, shared: Shared) -> int:

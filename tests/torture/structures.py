@@ -19,7 +19,6 @@ from random import Random
 from typing import Any
 
 import yaml
-from wire_writer import varint
 
 from torture.damage import INTEGERS, Damage, damage_bytes
 
@@ -205,6 +204,8 @@ def in_protobuf(content: bytes, random: Random, words: Sequence[bytes]) -> bytes
 
 
 def _field(number: int, wire: int, value: Any, length: int | None) -> bytes:
+    from torture.writers import varint  # which brings torch: the engine itself needs none
+
     head = varint(max(number, 0) << 3 | wire)
     if wire == 0:
         return head + varint(value)

@@ -11,14 +11,13 @@ from pathlib import Path
 import cv2
 import numpy as np
 from PIL import Image, features
-from rec_makers import make_rec
 
-from picture_writers import Page, png, tiff
 from singleshot.images.packed import is_container
 from singleshot.images.read import check_encoded, image_size, read_image
 from singleshot.prediction.sources import search_images
 from torture.structures import in_png, in_rows, in_tar, in_zip
 from torture.target import Files, Target
+from torture.writers import Page, make_rec, png, tiff
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (9, 13, 3), np.uint8)
 WORDS = (
@@ -110,7 +109,8 @@ def headers(folder: Path) -> None:
 
 def unpack(folder: Path) -> None:
     """Lists what a container holds, and reads its first pictures."""
-    container = next(path for path in sorted(folder.iterdir()) if is_container(path))
+    paths = sorted(folder.iterdir())
+    container = next((path for path in paths if is_container(path)), folder / "x.zip")
     for path in search_images(container).images[:3]:
         read_image(path)
 

@@ -7,23 +7,22 @@ import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from data_makers import (
-    coco_box,
-    coco_image,
-    make_coco,
-    make_image,
-    make_list,
-    make_voc_image,
-    make_yolo_image,
-    voc_object,
-)
-from rec_makers import make_rec
-
 from singleshot.data import check, dataset
 from singleshot.data.decisions import read_decisions
 from torture.structures import in_json, in_rows, in_xml, in_yaml
 from torture.target import Files, Target
 from torture.targets_images import made
+from torture.writers import (
+    coco_box,
+    coco_image,
+    make_coco,
+    make_image,
+    make_list,
+    make_rec,
+    make_voc_image,
+    make_yolo_image,
+    voc_object,
+)
 
 WORDS = (
     b"<size>", b"<object>", b"<bndbox>", b"<name>", b"<xmin>", b"</annotation>", b"<part>", b"segmentation", b"iscrowd",

@@ -13,11 +13,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from mxnet_writer import params_bytes, symbol_json
 from safetensors.torch import save
-from test_caffe import BODY, SHAPES, random_blobs, small_net
-from tflite_writer import CONV, Writer
-from wire_writer import caffemodel, graphdef
 
 from singleshot.export.info import ExportInfo, to_metadata
 from singleshot.export.package import Package, PackageInfo, read_info, read_package
@@ -39,6 +35,18 @@ from torture.damage import Damage
 from torture.structures import in_json, in_protobuf, in_rows, in_safetensors, in_xml, in_zip
 from torture.target import Files, Target
 from torture.targets_images import made
+from torture.writers import (
+    BODY,
+    CONV,
+    SHAPES,
+    Writer,
+    caffemodel,
+    graphdef,
+    params_bytes,
+    random_blobs,
+    small_net,
+    symbol_json,
+)
 
 STATE = {"conv.weight": torch.arange(6.0).reshape(2, 3), "conv.bias": torch.zeros(2), "n": torch.tensor(3)}
 ARRAYS = {"arg:conv_weight": np.ones((2, 3), np.float32), "aux:bn_moving_mean": np.zeros(3, np.float32)}

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import subprocess
 import sys
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import torch
 
 from singleshot.errors import DataError
 from torture import target as module
 from torture.target import Bench, Files, Target, minimised
 from torture.targets import TARGETS
+from torture.targets_weights import IR
+from torture.writers import field, varint
 
 EXECUTIONS = 40
 
@@ -102,7 +107,6 @@ def test_a_finding_is_made_smaller(bench: Bench) -> None:
 DEADLY = """
 import os, sys, time
 sys.path[:0] = {paths}
-import torture
 from pathlib import Path
 from torture import campaign
 from torture.target import Target
@@ -131,6 +135,39 @@ def test_a_reader_that_dies_or_sleeps_is_begun_again_behind_it(tmp_path: Path) -
     assert {path.read_text() for path in tmp_path.rglob("x.txt")} == {"1", "2"}
 
 
+def zip_of(name: str) -> bytes:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        archive.writestr(zipfile.ZipInfo(name), b"")
+        archive.writestr("a.jpg", b"")
+    return buffer.getvalue()
+
+
+def coco_of(name: str) -> Files:
+    document = {"images": [{"id": 1, "file_name": name}], "annotations": [], "categories": [{"id": 1, "name": "a"}]}
+    return {"a.json": json.dumps(document).encode(), "b.jpg": b"\xff\xd8"}
+
+
+def shapes_of(points: object) -> bytes:
+    shape = {"label": "a", "points": points, "shape_type": "circle"}
+    return json.dumps({"shapes": [shape], "imagePath": "a.jpg"}).encode()
+
+
+def state_without(key: str) -> bytes:
+    content = TARGETS["training states"].inputs[1]["state.pt"]
+    state = torch.load(io.BytesIO(content), weights_only=True)
+    del state[key]
+    buffer = io.BytesIO()
+    torch.save(state, buffer)
+    return buffer.getvalue()
+
+
+def node_of(shape: bytes) -> bytes:
+    """A constant whose tensor says this of its shape."""
+    value = field(5, field(1, "value") + field(2, field(8, field(1, 1) + shape + field(4, bytes(8)))))
+    return field(1, field(1, "a") + field(2, "Const") + value)
+
+
 FOUND: list[tuple[str, Files]] = [
     ("decisions", {"d.json": b"[" + b"9" * 5000 + b"]"}),
     ("zones", {"z.json": b"[" * 5000}),
@@ -146,6 +183,16 @@ FOUND: list[tuple[str, Files]] = [
     ("TF.js", {"model.json": b'{"weightsManifest": [{"paths": ["' + b"a" * 300 + b'"], "weights": []}]}'}),
     ("TIFF", {"x.tif": b"II+\0\x08\0\0\0" + b"\xff" * 8}),
     ("YOLO: rows and yaml", {"data.yaml": b'train: "\\ud800"\nnames: [a]\n'}),
+    ("training states", {"state.pt": state_without("generators")}),
+    ("zip of pictures", {"x.zip": b"PK\5\6" + bytes(18)}),
+    ("zip of pictures", {"x.zip": zip_of("")}),
+    ("OpenVINO IR", {"x.xml": IR.replace("2, 3", "9, " * 200_000 + "9").encode(), "x.bin": bytes(24)}),
+    ("GraphDef", {"x.pb": node_of(field(2, field(2, field(1, 2**62)) * 100_000))}),
+    ("ONNX", {"x.onnx": b"\x08\x08" + field(7, field(5, field(1, varint(2**30) * 200_000) + field(2, 1)))}),
+    ("COCO", coco_of("a\0.jpg")),
+    ("COCO", coco_of("\ud800/a.jpg")),
+    ("LabelMe", {"a.json": shapes_of([[10**400, 1], [2, 2]])}),
+    ("LabelMe", {"a.json": shapes_of([[1e300, 1], [-1e300, 2]])}),
     ("COCO", {"a.json": b'{"images": [{"id": 1, "file_name": "' + b"a/" * 9000 + b'"}], "annotations": []}'}),
 ]
 """What was found, as small as it became."""

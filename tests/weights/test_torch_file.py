@@ -21,7 +21,8 @@ from hypothesis import strategies as st
 import singleshot
 from singleshot.errors import WeightsError
 from singleshot.weights import pickle_check
-from singleshot.weights.torch_file import _sides, read_checkpoint
+from singleshot.weights.torch_file import read_checkpoint
+from singleshot.weights.torch_pickle import sides
 
 FORMATS = (True, False)
 """Zip, and the format before it."""
@@ -275,8 +276,8 @@ def test_small_files_that_ask_for_much(name: str, form: str, tmp_path: Path, mon
 
 def test_shapes_are_a_few_whole_numbers(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="more than 8 sides"):
-        _sides((1,) * 300_000)
+        sides((1,) * 300_000)
     with pytest.raises(ValueError, match="whole numbers"):
-        _sides(((1,),))
-    assert _sides([2, 3]) == (2, 3)
-    assert _sides() == ()
+        sides(((1,),))
+    assert sides([2, 3]) == (2, 3)
+    assert sides() == ()

@@ -140,7 +140,7 @@ class _Claim:
 
 
 def _claim(name: str, layout: Layout, records: Records) -> _Claim:
-    real = [os.path.realpath(image.path) for image in records.images]
+    real = [_real(image.path) for image in records.images]
     images = {
         path: image.objects_file or image.file
         for path, image in zip(real, records.images, strict=True)
@@ -258,6 +258,13 @@ def _anywhere(path: Path, names: Sequence[str]) -> FoundSet | None:
     return None
 
 
+def _real(path: Path) -> str:
+    try:
+        return os.path.realpath(path)
+    except (OSError, ValueError):  # a name that no file can have
+        return str(path)
+
+
 def report_unexplained(root: Path, records: Records) -> list[Problem]:
     """A note for each image of a folder that no annotation names; folders of masks and the like do not count."""
     if not root.is_dir():
@@ -265,8 +272,8 @@ def report_unexplained(root: Path, records: Records) -> list[Problem]:
     known = {image.path for image in records.images} | {problem.file for problem in records.problems}
     others = [path for path in images_below(root) if path not in known]
     if others:
-        real = set(map(os.path.realpath, known))
-        others = [path for path in others if os.path.realpath(path) not in real]
+        real = set(map(_real, known))
+        others = [path for path in others if _real(path) not in real]
     return [
         Problem(path, None, "unexplained-image", "noted", "no annotation names this image: it is not used")
         for path in others

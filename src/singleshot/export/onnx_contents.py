@@ -19,6 +19,7 @@ MAX_BYTES = 2**31
 MAX_TEXT_BYTES = 2**27
 MAX_DEPTH = 8
 MAX_SIDE = 2**31
+MAX_SIDES = 64
 
 # Numbers of fields in onnx.proto.
 GRAPH, METADATA = 7, 14
@@ -149,7 +150,7 @@ def _check_tensor(tensor: memoryview, path: Path) -> str:
         elif number == EXTERNAL:
             entry = {at: text(part) for at, _, part in fields(nested(value))}
             external[entry.get(1, "")] = entry.get(2, "")
-    if any(not 0 <= side < MAX_SIDE for side in sides):
+    if len(sides) > MAX_SIDES or any(not 0 <= side < MAX_SIDE for side in sides):
         raise ValueError(f"'{name[:80]}' claims impossible sizes")
     count = math.prod(sides)
     expected = (count * _ITEM_BITS.get(kind, 8) + 7) // 8

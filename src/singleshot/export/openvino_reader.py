@@ -18,6 +18,7 @@ from singleshot.export.seal import check_openvino
 
 MAX_XML_BYTES = 2**27
 MAX_NUMBERS_BYTES = 2**33
+MAX_SIDES = 64
 
 _ITEM_BITS = {
     "f64": 64, "f32": 32, "f16": 16, "bf16": 16, "i64": 64, "u64": 64, "i32": 32, "u32": 32, "i16": 16, "u16": 16,
@@ -91,6 +92,8 @@ def _check_numbers(net: Any, path: Path) -> None:
             offset, length = int(data.get("offset", "0")), int(data.get("size", "0"))
             sides = [int(side) for side in data.get("shape", "").split(",") if side.strip()]
             bits = _ITEM_BITS.get(data.get("element_type", ""))
+            if len(sides) > MAX_SIDES:
+                raise ValueError(f"{len(sides):,} sides")
         except ValueError as error:
             raise WeightsError(f"{path}: a damaged description of a constant ({error}); export it again") from None
         is_wrong = bits is not None and length != (math.prod(sides) * bits + 7) // 8

@@ -99,7 +99,7 @@ def read_zip(path: Path) -> ArchiveContent:
     for entry in _table(path):
         name = _name_of(entry)
         kind = stat.S_IFMT(entry.external_attr >> 16) if entry.create_system == _UNIX else 0
-        if entry.is_dir() or kind == stat.S_IFDIR or name.endswith("/"):
+        if entry.filename[-1:] in ("", "/") or kind == stat.S_IFDIR or name.endswith("/"):
             continue
         if kind not in (0, stat.S_IFREG):
             content.pass_over("links and devices inside an archive", name)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import pickle
 import zipfile
 import zlib
 from dataclasses import asdict, dataclass, field
@@ -17,6 +16,7 @@ from torch import nn
 from singleshot.core.files import is_regular, write_atomically
 from singleshot.errors import WeightsError
 from singleshot.training.ema import Ema
+from singleshot.weights.torch_pickle import DAMAGE
 
 FORMAT = 1
 # Behind the archive, where its readers do not look: a flipped bit between its files changes no checksum of theirs.
@@ -100,7 +100,7 @@ def load_checkpoint(path: Path, learner: Learner) -> RunState:
     try:
         # The learner's tensors decide the device; weights_only keeps foreign code out.
         saved = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, EOFError, ValueError, pickle.UnpicklingError) as error:
+    except DAMAGE as error:
         raise WeightsError(f"cannot read the training state {path}: {error}; {_instead(path)}") from error
     if not isinstance(saved, dict) or saved.get("format") != FORMAT:
         raise WeightsError(f"{path} is not a training state of format {FORMAT}; {_instead(path)}")
@@ -113,9 +113,9 @@ def load_checkpoint(path: Path, learner: Learner) -> RunState:
         if learner.scaler:
             learner.scaler.load_state_dict(saved["scaler"])
         run = _run_state(saved["run"])
-    except (RuntimeError, ValueError, KeyError, TypeError, AttributeError) as error:
+        _restore_generators(saved["generators"])
+    except DAMAGE as error:
         raise WeightsError(f"{path} belongs to a run with other settings: {error}") from error
-    _restore_generators(saved["generators"])
     return run
 
 

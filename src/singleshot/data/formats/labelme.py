@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 from dataclasses import dataclass
 from functools import lru_cache
@@ -147,12 +148,12 @@ def _box(points: Any, circle: bool) -> tuple[float, float, float, float]:
     """The box around some points, or around a circle given by its centre and a point; NaN where there is none."""
     try:
         xs, ys = zip(*((float(x), float(y)) for x, y in points), strict=True)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return NAN, NAN, NAN, NAN
     if len(xs) < 2:
         return NAN, NAN, NAN, NAN
     if circle:
-        radius = ((xs[0] - xs[1]) ** 2 + (ys[0] - ys[1]) ** 2) ** 0.5
+        radius = math.hypot(xs[0] - xs[1], ys[0] - ys[1])
         return xs[0] - radius, ys[0] - radius, xs[0] + radius, ys[0] + radius
     return min(xs), min(ys), max(xs), max(ys)
 

@@ -104,6 +104,8 @@ def _tensor(message: memoryview) -> Array | None:
             listed.append(pb.numbers(value, "<f4" if number == FLOATS else "<f8"))
     if kind not in DTYPES or (not raw and not listed):
         return None
+    if len(shape) > pb.MAX_DIMENSIONS:
+        raise pb.WireError(f"an array of {len(shape):,} sides")
     count = math.prod(shape)
     data = pb.numbers(raw, DTYPES[kind]) if raw else np.concatenate(listed)
     if len(data) == 1 and 1 < count <= MAX_FILLED:
