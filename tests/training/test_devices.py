@@ -38,13 +38,8 @@ def scenes(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def learn(data: Path, out: Path, **options: Any) -> tuple[dict[str, float], str, bool]:
     """Metrics of the best weights, what was printed, and whether this process wrote the files."""
     screen = io.StringIO()
-    asked: dict[str, Any] = {
-        "steps": 3,
-        "batch_size": 5,
-        "log_every": 1,
-        "settings": SGD,
-        "console": Console(file=screen),
-    }
+    asked: dict[str, Any] = {"steps": 3, "batch_size": 5, "log_every": 1, "settings": SGD}
+    asked["console"] = Console(file=screen)
     if not options.get("resume"):
         asked |= {"model": DETECTOR, "weights": "none"}
     result = singleshot.train(data, out=out, **(asked | options))
@@ -89,23 +84,12 @@ def test_what_cannot_be_handed_over_is_refused(scenes: Path, tmp_path: Path, mon
 
 
 def command(data: Path, out: Path, *more: str) -> list[str]:
-    words = [
-        "--size",
-        "64",
-        "--workers",
-        "0",
-        "--amp",
-        "fp32",
-        "--batch-size",
-        "4",
-        "--devices",
-        "2",
-        "--device",
-        "cpu",
-        "--seed",
-        "1",
-    ]
-    return [sys.executable, "-m", "singleshot", "train", str(data), "--out", str(out), *words, *more]
+    words = "--size 64 --workers 0 --amp fp32 --batch-size 4 --devices 2 --device cpu --seed 1"
+    return [sys.executable, "-m", "singleshot", "train", str(data), "--out", str(out), *words.split(" "), *more]
+
+
+def ended(words: list[str]) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(words, capture_output=True, text=True, check=False)
 
 
 def ranks_of(agent: int) -> list[int]:
@@ -120,14 +104,12 @@ def wait_for(path: Path, agent: subprocess.Popen[str]) -> None:
 
 @pytest.mark.heavy
 def test_the_command_starts_them(scenes: Path, tmp_path: Path) -> None:
-    done = subprocess.run(
-        command(scenes, tmp_path / "run", "--steps", "2"), capture_output=True, text=True, check=False
-    )
+    done = ended(command(scenes, tmp_path / "run", "--steps", "2"))
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("4 images a step: 2 devices x 2") == 1
     assert done.stdout.count("weights  ") == 1
     assert done.stderr == ""
-    wrong = subprocess.run(command(scenes, tmp_path / "run"), capture_output=True, text=True, check=False)
+    wrong = ended(command(scenes, tmp_path / "run"))
     assert wrong.returncode == 2
     assert wrong.stderr.count("Error: ") == 1
     assert "already holds a run: continue it with --resume" in wrong.stderr
