@@ -97,8 +97,8 @@ def launch(command: Sequence[str], processes: int, max_restarts: int) -> Ended:
     handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     threads = os.environ.get("OMP_NUM_THREADS")
     os.environ["OMP_NUM_THREADS"] = threads or str(max(1, usable_cores() // processes))
-    wanted = ["--standalone", f"--nproc-per-node={processes}", f"--max-restarts={max_restarts}", *command]
-    arguments = run.parse_args(wanted)  # type: ignore[no-untyped-call]
+    arguments = run.parse_args(list(command))  # type: ignore[no-untyped-call]
+    arguments.standalone, arguments.nproc_per_node, arguments.max_restarts = True, str(processes), max_restarts
     try:
         run.run(arguments)  # type: ignore[no-untyped-call]
         return Ended(0)
