@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import socket
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ def as_rank(work: Callable[[], Any], rank: int, size: int, port: int, answer: Pa
     told = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": size, "LOCAL_WORLD_SIZE": size}
     os.environ.update({name: str(value) for name, value in told.items()})
     os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port), TORCHELASTIC_RUN_ID=f"test-{port}")
+    tempfile.tempdir = str(answer.parent)
     torch.set_num_threads(1)
     try:
         result = work()
@@ -42,6 +44,5 @@ def together(work: Callable[[], Any], folder: Path, size: int = 2, seconds: floa
         process.start()
     for process in processes:
         process.join(seconds)
-        if process.is_alive():
-            process.kill()
+        process.kill()
     return [torch.load(answer, weights_only=False) if answer.exists() else None for answer in answers]

@@ -27,7 +27,8 @@ DETECTOR = {
     "backbone": "mobilenet_v2", "size_hw": [64, 64], "boxes": {"scales": [0.2, 0.8], "ratios": [2]},
     "extras": [{"kind": "separable", "out_channels": 32, "batch_norm": True}],
 }  # fmt: skip
-SGD = {"optimizer.name": "sgd", "optimizer.lr": 1e-4, "amp": "fp32", "workers": 0}
+# Which negatives are mined jumps with rounding where many anchors see the same background; focal loss takes them all.
+SGD = {"optimizer.name": "sgd", "optimizer.lr": 1e-4, "amp": "fp32", "workers": 0, "loss.classification": "focal"}
 
 
 @pytest.fixture(scope="module")
@@ -38,13 +39,8 @@ def scenes(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def learn(data: Path, out: Path, **options: Any) -> tuple[dict[str, float], str, bool]:
     """Metrics of the best weights, what was printed, and whether this process wrote the files."""
     screen = io.StringIO()
-    asked: dict[str, Any] = {
-        "steps": 3,
-        "batch_size": 5,
-        "log_every": 1,
-        "settings": SGD,
-        "console": Console(file=screen),
-    }
+    asked: dict[str, Any] = {"steps": 3, "batch_size": 5, "log_every": 1, "settings": SGD}
+    asked["console"] = Console(file=screen)
     if not options.get("resume"):
         asked |= {"model": DETECTOR, "weights": "none"}
     result = singleshot.train(data, out=out, **(asked | options))
@@ -64,11 +60,13 @@ def test_a_run_of_two_is_that_of_one_and_goes_on_alone(scenes: Path, tmp_path: P
     assert first[0] == second[0]
     assert "5 images a step: 2 devices x 2 or 3; BatchNorm over all 5" in first[1]
     assert (second[1], first[2], second[2]) == ("", True, False)
-    assert losses(two) == pytest.approx(losses(one), rel=2e-4)
+    assert losses(two)[0] == pytest.approx(losses(one)[0], rel=1e-5)
+    assert losses(two) == pytest.approx(losses(one), rel=1e-3)
 
     learn(scenes, one, resume=True, steps=5)
     learn(scenes, two, resume=True, steps=5)
-    assert losses(two) == pytest.approx(losses(one), rel=1e-3)
+    assert len(losses(two)) == 5
+    assert losses(two) == pytest.approx(losses(one), rel=5e-3)
 
 
 def test_all_hear_of_a_mistake_and_one_tells_it(scenes: Path, tmp_path: Path) -> None:
@@ -89,23 +87,12 @@ def test_what_cannot_be_handed_over_is_refused(scenes: Path, tmp_path: Path, mon
 
 
 def command(data: Path, out: Path, *more: str) -> list[str]:
-    words = [
-        "--size",
-        "64",
-        "--workers",
-        "0",
-        "--amp",
-        "fp32",
-        "--batch-size",
-        "4",
-        "--devices",
-        "2",
-        "--device",
-        "cpu",
-        "--seed",
-        "1",
-    ]
-    return [sys.executable, "-m", "singleshot", "train", str(data), "--out", str(out), *words, *more]
+    words = "--size 64 --workers 0 --amp fp32 --batch-size 4 --devices 2 --device cpu --seed 1"
+    return [sys.executable, "-m", "singleshot", "train", str(data), "--out", str(out), *words.split(" "), *more]
+
+
+def ended(words: list[str]) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(words, capture_output=True, text=True, check=False)
 
 
 def ranks_of(agent: int) -> list[int]:
@@ -120,14 +107,12 @@ def wait_for(path: Path, agent: subprocess.Popen[str]) -> None:
 
 @pytest.mark.heavy
 def test_the_command_starts_them(scenes: Path, tmp_path: Path) -> None:
-    done = subprocess.run(
-        command(scenes, tmp_path / "run", "--steps", "2"), capture_output=True, text=True, check=False
-    )
+    done = ended(command(scenes, tmp_path / "run", "--steps", "2"))
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("4 images a step: 2 devices x 2") == 1
     assert done.stdout.count("weights  ") == 1
     assert done.stderr == ""
-    wrong = subprocess.run(command(scenes, tmp_path / "run"), capture_output=True, text=True, check=False)
+    wrong = ended(command(scenes, tmp_path / "run"))
     assert wrong.returncode == 2
     assert wrong.stderr.count("Error: ") == 1
     assert "already holds a run: continue it with --resume" in wrong.stderr

@@ -16,7 +16,7 @@ from singleshot import errors
 from singleshot.core.files import write_atomically
 from singleshot.core.transforms import Transform
 from singleshot.errors import ConfigError, SingleshotError
-from singleshot.training.launch import launch, parse_devices
+from singleshot.training.launch import TOLD, launch, parse_devices
 from singleshot.training.logs import Observer
 from singleshot.training.request import Request
 from singleshot.training.result import TrainResult
@@ -24,7 +24,6 @@ from singleshot.training.running import run_request
 from singleshot.training.world import StoppedError
 
 PATHS = ("folder", "best", "last", "report")
-FAILED = 2
 
 
 def check_handed_over(transform: Transform | None, callbacks: Sequence[Observer], console: Console | None) -> None:
@@ -38,7 +37,7 @@ def check_handed_over(transform: Transform | None, callbacks: Sequence[Observer]
     if names:
         raise ConfigError(
             f"`devices` starts processes, to which {' and '.join(names)} cannot be handed: leave `devices` out and "
-            "start this script by torchrun --nproc-per-node 2"
+            "start this script by torchrun"
         )
 
 
@@ -81,7 +80,7 @@ def main(asked: str, answer: str) -> int:
         return 1
     except SingleshotError as error:
         write_atomically(Path(answer), json.dumps({"error": type(error).__name__, "text": str(error)}))
-        return FAILED
+        return TOLD
     if result.is_first:
         values = asdict(result)
         write_atomically(Path(answer), json.dumps({"result": values}, default=str))

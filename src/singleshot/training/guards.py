@@ -18,7 +18,7 @@ from singleshot.errors import SingleshotError
 from singleshot.training.world import ALONE, World
 
 NAMED_IMAGES = 8
-ECHO_S = 1.0
+ECHO_S = 3.0
 
 
 REMEDIES = (

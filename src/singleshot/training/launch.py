@@ -7,7 +7,7 @@ import os
 import re
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -17,6 +17,9 @@ from singleshot.errors import ConfigError
 from singleshot.runtime.device import choose_device
 from singleshot.training.job import Job, notes_of
 from singleshot.training.worker_processes import usable_cores
+
+TOLD = 2
+"""What a process exits with that has told an error."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +70,8 @@ def rank_device(devices: int | str | Sequence[int] | None, device: str) -> torch
         ConfigError: there are fewer devices than processes.
     """
     here, own = int(os.environ.get("LOCAL_WORLD_SIZE", 1)), int(os.environ["LOCAL_RANK"])
+    if devices is None and ":" not in device and choose_device(device).type == "cpu":
+        return torch.device("cpu")  # torchrun was told how many
     chosen = parse_devices(here if devices is None else devices, device)
     if len(chosen) != here:
         raise ConfigError(f"`devices={_shown(devices)}`: torchrun has started {here} processes here: leave it out")
@@ -89,10 +94,11 @@ def launch(command: Sequence[str], processes: int, max_restarts: int) -> Ended:
 
     # Each process says what happened to it; the agent would say it again.
     logging.getLogger("torch.distributed").setLevel(logging.CRITICAL)
-    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, usable_cores() // processes)))
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    wanted = ["--standalone", f"--nproc-per-node={processes}", f"--max-restarts={max_restarts}", *command]
-    arguments = run.parse_args(wanted)  # type: ignore[no-untyped-call]
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    threads = os.environ.get("OMP_NUM_THREADS")
+    os.environ["OMP_NUM_THREADS"] = threads or str(max(1, usable_cores() // processes))
+    arguments = run.parse_args(list(command))  # type: ignore[no-untyped-call]
+    arguments.standalone, arguments.nproc_per_node, arguments.max_restarts = True, str(processes), max_restarts
     try:
         run.run(arguments)  # type: ignore[no-untyped-call]
         return Ended(0)
@@ -101,15 +107,24 @@ def launch(command: Sequence[str], processes: int, max_restarts: int) -> Ended:
     except KeyboardInterrupt:
         return Ended(128 + signal.SIGINT)
     except ChildFailedError as error:
-        rank, failure = error.get_first_failure()
-        if failure.exitcode < 0:
-            name = signal.Signals(-failure.exitcode).name
-            return Ended(1, f"the process of device {rank} was ended by {name}; all others were stopped")
-        return Ended(failure.exitcode)
+        return _failed({rank: failure.exitcode for rank, failure in error.failures.items()})
     finally:
-        for number, handler in before.items():
+        for number, handler in handlers.items():
             signal.signal(number, handler)
+        if threads is None:
+            del os.environ["OMP_NUM_THREADS"]
         Job(notes_of(os.getpid(), str(arguments.rdzv_id))).forget()
+
+
+def _failed(codes: Mapping[int, int]) -> Ended:
+    """How processes failed, by rank: one told an error, or was killed; the agent ended the others (SIGTERM)."""
+    if TOLD in codes.values():
+        return Ended(TOLD)
+    killed = [(rank, -code) for rank, code in codes.items() if code < 0 and code != -signal.SIGTERM]
+    if killed:
+        rank, number = killed[0]
+        return Ended(1, f"the process of device {rank} was ended by {signal.Signals(number).name}; so all were stopped")
+    return Ended(max(1, *codes.values()))
 
 
 def own_command(words: Sequence[str] = ()) -> list[str]:

@@ -113,8 +113,7 @@ def prepare(
     frozen = _freeze(settled, start)
     images = tiled.per_epoch if tiled else len(train_set)
     batch = _batch_size(asked, start, device, images, world)
-    has_few = batch < FEW_IMAGES * world.size
-    is_shared = world.size > 1 and (has_few if asked.sync_batch_norm == "auto" else asked.sync_batch_norm)
+    is_shared = _shares_norms(asked, batch, world)
     settled = _settled(settled, start, frozen)
     if world.size > 1:
         settled = settled.updated({"sync_batch_norm": is_shared})
@@ -146,6 +145,14 @@ def _batch_size(asked: TrainConfig, start: Start, device: torch.device, images: 
             f"`batch_size={2 * world.size}`, or fewer `devices`"
         )
     return asked.batch_size
+
+
+def _shares_norms(asked: TrainConfig, batch: int, world: World) -> bool:
+    """Whether BatchNorm sees the images of all devices."""
+    if world.size > 1 and asked.sync_batch_norm is True and asked.compile:
+        raise ConfigError("sync_batch_norm: it cannot be compiled: leave `compile` out, or `sync_batch_norm=False`")
+    has_few = batch < FEW_IMAGES * world.size and not asked.compile
+    return world.size > 1 and (has_few if asked.sync_batch_norm == "auto" else asked.sync_batch_norm)
 
 
 def early_layers(start: Start, device: torch.device) -> list[str]:
