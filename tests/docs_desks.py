@@ -27,12 +27,14 @@ from singleshot.augment.config import PRESETS, parse_augment
 from singleshot.data.decisions import decision_about, write_decisions
 from singleshot.demo.detect import photo_folder
 from singleshot.demo.scenes import make_scenes
+from singleshot.detector import load
 from singleshot.images.read import read_image, write_image
 from singleshot.interop.mxnet.names import mxnet_names
 from singleshot.interop.pytorch.torchvision import translate
 from singleshot.models.build import build_network
 from singleshot.models.catalogue import model_spec
 from singleshot.models.description import describe, read_description
+from singleshot.prediction.job import Output, detect_and_save
 from singleshot.training.recipes import read_config
 from singleshot.weights.bundled import bundled_path
 
@@ -98,6 +100,30 @@ def dogs(folder: str, annotations: str = "instances.json") -> None:
         objects.append({"id": number, "image_id": number, "category_id": 1, **box})
     document = {"images": images, "annotations": objects, "categories": [{"id": 1, "name": "dog"}]}
     Path(folder, annotations).write_text(json.dumps(document))
+
+
+class SparkTable:
+    """A Spark DataFrame with a column of paths, as far as the page needs one."""
+
+    def mapInPandas(self, function: Callable[[Any], Any], schema: str) -> Any:
+        import pandas
+
+        return pandas.concat(list(function(iter([pandas.DataFrame({"path": ["photos/a.jpg"]})]))))
+
+
+def dividing() -> Names:
+    photo("photos/a.jpg", "photos/b.jpg")
+    detect_and_save(load("coco").predictor(), [Path("photos/a.jpg")], Output(kinds=("parquet",), folder=Path("table")))
+    return {"photos": SparkTable()}
+
+
+def divided(names: Names, printed: str) -> None:
+    assert printed.startswith("photos/a.jpg ['")
+    assert names["failed"] == []
+    assert list(names["objects"].columns) == ["path", "class_name", "score", "box"]
+    assert "cup" in set(names["objects"]["class_name"])
+    names["start"]()
+    assert names["boxes"]("photos/b.jpg")[1]
 
 
 def readme() -> Names:
@@ -428,6 +454,15 @@ DESKS = {
         extras=("matplotlib",),
     ),
     "predict.md": Desk(predicting, predicted, extras=("skimage", "supervision")),
+    "batch.md": Desk(
+        dividing,
+        divided,
+        parsed={
+            "singleshot predict": "processes and clusters: tests/prediction/test_batch.py, tests/test_ray.py",
+            "singleshot serve": "runs until it is ended: tests/test_ray.py",
+        },
+        extras=("pandas", "pyarrow"),
+    ),
     "backends.md": Desk(
         parsed={
             "singleshot predict photos/ --device cuda": "needs a GPU: tests/cuda",

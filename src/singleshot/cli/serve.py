@@ -45,6 +45,13 @@ def serve(
     backend: Annotated[str, typer.Option(help="What runs the networks: auto, torch, openvino, onnx.")] = "auto",
     precision: Annotated[str, typer.Option(help="auto, fp32, bf16, int8.")] = "auto",
     device: Annotated[str, typer.Option(help="Where torch computes: auto, cpu, cuda, cuda:1, mps.")] = "auto",
+    engine: Annotated[
+        str | None, typer.Option(help="ray: replicas on a cluster, as the load asks for.", show_default="one process")
+    ] = None,
+    replicas: Annotated[str | None, typer.Option(help="Of --engine: 4, or 1-8.", show_default="1")] = None,
+    address: Annotated[
+        str | None, typer.Option(help="Of --engine: the cluster.", show_default="Ray on this machine")
+    ] = None,
 ) -> None:
     """Serve detectors over HTTP.
 
@@ -53,6 +60,7 @@ def serve(
     * `singleshot serve`, then `curl --data-binary @street.jpg localhost:8000/detect`
     * `singleshot serve plates=runs/plates/best.safetensors coco --queue 100 --deadline 2`
     * `singleshot serve --host 0.0.0.0 --token-file token.txt --watch models`
+    * `singleshot serve coco --engine ray --address auto --replicas 1-8`
 
     Each request is a line of JSON on standard error. SIGTERM or Ctrl-C ends it once what was accepted is answered;
     docs/serve.md tells the rest.
@@ -82,12 +90,35 @@ def serve(
         device=device,
     )
     models = _by_name(model or ([] if watch else ["coco"]))
+
+    def say(address: str) -> None:
+        typer.echo(f"Serving at {address} (how: {address}/docs). Ctrl-C ends it.")
+
+    if _on_ray(engine, replicas, address):
+        from singleshot.serving.ray_serve import Replicas, serve_on_ray
+
+        serve_on_ray(models, options, Replicas.parse(replicas or "1"), address, say)
+        return
     with json_logs():
-        whole = run(
-            models, options, lambda address: typer.echo(f"Serving at {address} (how: {address}/docs). Ctrl-C ends it.")
-        )
+        whole = run(models, options, say)
     if not whole:
         raise typer.Exit(130)
+
+
+def _on_ray(engine: str | None, replicas: str | None, address: str | None) -> bool:
+    """Whether a cluster is to serve.
+
+    Raises:
+        ConfigError: another engine, or its options without it.
+    """
+    from singleshot.errors import ConfigError
+
+    for name, value in (("replicas", replicas), ("address", address)):
+        if engine is None and value is not None:
+            raise ConfigError(f"`{name}` is of an `engine`: say `engine='ray'`")
+    if engine not in (None, "ray"):
+        raise ConfigError(f"`engine='{engine}'`: unknown; there is 'ray'")
+    return engine is not None
 
 
 def _by_name(words: Sequence[str]) -> dict[str, str]:

@@ -90,9 +90,9 @@ def load_frame(item: Any, index: int = 0, max_pixels: int | None = MAX_PIXELS) -
         return Failure(_path_of(item), error)
     except Exception as error:  # whatever a decoder makes of a damaged file: it belongs to this image
         reason = f"{type(error).__name__}: {error}".rstrip(": ")
-        name: str | None = getattr(item, "name", None)
-        label = str(_path_of(item) or name or "an array")
-        return Failure(_path_of(item), ImageError(f"{label}: cannot be read: {reason}"))
+        path = _path_of(item)
+        label = path or getattr(item, "name", None) or "an array"
+        return Failure(path, ImageError(f"{label}: cannot be read: {reason}"))
 
 
 def _path_of(item: Any) -> Path | None:

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 else:
     ray, ray_data = lazy_module("ray"), lazy_module("ray.data")
 
+_RETRIES = 5
+"""Of a slice whose worker died; then it is missing, and told."""
 _BLOCKS = 4096
 """Tasks that a job is made of at most: beyond, a task is several slices."""
 
@@ -59,6 +61,7 @@ class RayEngine:
                 fn_constructor_args=(pickle.dumps(work),),
                 batch_size=1,
                 concurrency=share.pop("workers"),
+                max_task_retries=_RETRIES,
                 **share,
             )
             for batch in done.iter_batches(batch_size=1, prefetch_batches=1):
