@@ -41,7 +41,8 @@ def map_size(x: Tensor) -> tuple[int, int]:
     Every traced network has one input size, and a runtime fuses only padding that it knows.
     """
     height, width = x.shape[2:]
-    return (int(height), int(width)) if torch.jit.is_tracing() else (height, width)
+    is_traced = torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call]
+    return (int(height), int(width)) if is_traced else (height, width)
 
 
 class SameConv2d(nn.Conv2d):
