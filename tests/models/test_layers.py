@@ -1,5 +1,9 @@
 from __future__ import annotations
 
+import warnings
+from pathlib import Path
+
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
@@ -66,3 +70,19 @@ def test_l2_norm_dialects_differ_where_values_are_tiny(eps: str, divisor: float)
     layer = L2Norm(1, init=1.0, eps=eps).double()
     root = {"inside": (1e-20 + 1e-10) ** 0.5}.get(eps, divisor)
     assert layer(x).item() == pytest.approx(1e-10 / root, rel=1e-6)
+
+
+def test_a_traced_graph_knows_its_padding(tmp_path: Path) -> None:
+    """ONNX Runtime puts it into the convolution only if it is a constant; else each picture is copied twice more."""
+    onnx, onnxruntime = pytest.importorskip("onnx"), pytest.importorskip("onnxruntime")
+    convolution, x = SameConv2d(3, 4, 3, 2, 0, bias=False).eval(), torch.randn(2, 3, 10, 10)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.onnx.export(convolution, (x,), tmp_path / "x.onnx", dynamo=False, dynamic_axes={"x": {0: "batch"}},
+                          input_names=["x"], opset_version=17)  # fmt: skip
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
+    options.optimized_model_filepath = str(tmp_path / "small.onnx")
+    session = onnxruntime.InferenceSession(tmp_path / "x.onnx", options, providers=["CPUExecutionProvider"])
+    np.testing.assert_allclose(session.run(None, {"x": x.numpy()})[0], convolution(x).detach().numpy(), atol=1e-5)
+    assert [node.op_type for node in onnx.load(tmp_path / "small.onnx").graph.node] == ["Conv"]

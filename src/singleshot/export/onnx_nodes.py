@@ -78,8 +78,11 @@ class Nodes:
                         names[place] = new
 
     def columns(self, value: str, columns: Sequence[int], axis: int) -> str:
-        """Some columns along an axis; slices where they are neighbours."""
+        """Some columns along an axis; slices where they are neighbours. Runtimes gather single numbers slowly."""
         starts = [i for i in range(len(columns)) if not i or columns[i] != columns[i - 1] + 1]
+        if len(starts) > 4 and axis == 2:
+            rows = self.op("Gather", self.op("Transpose", value, perm=[0, 2, 1]), np.array(columns), axis=1)
+            return self.op("Transpose", rows, perm=[0, 2, 1])
         if len(starts) > 4:
             return self.op("Gather", value, np.array(columns), axis=axis)
         ends = [*starts[1:], len(columns)]

@@ -55,10 +55,10 @@ class TorchReader:
         return {"archive_format", "models/model.json"} <= _names(path, start)
 
     def read(self, path: Path) -> ExportedFile:
-        """Torch unpickles what such a file holds, whatever that is."""
+        """Torch evaluates the sizes in such a file as Python, and unpickles its constants: no check makes that safe."""
         raise WeightsError(
-            f"{path}: is a program of torch.export, whose reading runs any code in it: load the weights file that it "
-            "was made from, or export those as ONNX: 'singleshot export WEIGHTS --format onnx'"
+            f"{path}: is a program of torch.export, and torch runs whatever code is in one when it reads it: load the "
+            "weights file that it was made from, or export those as ONNX: 'singleshot export WEIGHTS --format onnx'"
         )
 
 

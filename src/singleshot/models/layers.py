@@ -35,18 +35,25 @@ def same_padding(size: int, kernel: int, stride: int, dilation: int = 1) -> tupl
     return total // 2, total - total // 2
 
 
+def map_size(x: Tensor) -> tuple[int, int]:
+    """Height and width of a map ``[B, C, H, W]``; while a graph is traced numbers, not operations of the graph.
+
+    Every traced network has one input size, and a runtime fuses only padding that it knows.
+    """
+    height, width = x.shape[2:]
+    is_traced = torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call]
+    return (int(height), int(width)) if is_traced else (height, width)
+
+
 class SameConv2d(nn.Conv2d):
     """Convolution padded as TensorFlow's ``SAME``: an odd zero goes to the bottom and right."""
 
     def forward(self, x: Tensor) -> Tensor:
         """``[B, C, H, W]`` to ``[B, out, ceil(H / stride), ceil(W / stride)]``."""
-        (top, bottom), (left, right) = (
-            same_padding(x.shape[2 + axis], self.kernel_size[axis], self.stride[axis], self.dilation[axis])
-            for axis in (0, 1)
-        )
+        (top, bottom), (left, right) = map(same_padding, map_size(x), self.kernel_size, self.stride, self.dilation)
         if (top, left) == (bottom, right):
             return functional.conv2d(x, self.weight, self.bias, self.stride, (top, left), self.dilation, self.groups)
-        x = functional.pad(x, (left, right, top, bottom))
+        x = functional.pad(x, (left, right, top, bottom), value=0.0)  # said, else ONNX Runtime does not fuse it
         return functional.conv2d(x, self.weight, self.bias, self.stride, 0, self.dilation, self.groups)
 
 

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from singleshot.core.structures import HeadOutput
 from singleshot.models.config import HeadConfig
 from singleshot.models.heads.prediction import build_prediction_module
+from singleshot.models.layers import map_size
 from singleshot.models.registry import HEADS
 
 
@@ -51,7 +52,7 @@ class MultiBoxHead(nn.Module):
 
     def _rows(self, x: Tensor, columns: int) -> Tensor:
         """``[B, N * columns, h, w]`` to ``[B, h * w * N, columns]``; a view when ``x`` is channels-last."""
-        batch, channels, height, width = x.shape
+        (batch, channels), (height, width) = x.shape[:2], map_size(x)
         rows = height * width * channels // columns
         if self.layout == "cell":
             return x.permute(0, 2, 3, 1).reshape(batch, rows, columns)
