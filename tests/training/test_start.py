@@ -14,7 +14,7 @@ from singleshot.models.build import build_network
 from singleshot.models.catalogue import model_spec
 from singleshot.models.config import ModelSpec
 from singleshot.training.config import TrainConfig
-from singleshot.training.start import adapt_spec, build_start, class_predictors, resume_start
+from singleshot.training.start import adapt_spec, build_start, class_predictors, resume_start, with_weights
 from singleshot.weights.bundled import bundled_path
 from singleshot.weights.file import read_spec, read_state, save_weights
 
@@ -26,14 +26,15 @@ def columns(state: dict[str, torch.Tensor], name: str, count: int) -> torch.Tens
     return state[name].view(-1, count, *state[name].shape[1:])
 
 
-def test_coco_keeps_everything_but_the_rows_of_new_classes() -> None:
-    start = build_start(TrainConfig(), NEW)
-    old_spec, old = read_spec(bundled_path("coco")), read_state(bundled_path("coco"))
+@pytest.mark.parametrize("weights", ["coco", "coco-v3"])
+def test_coco_keeps_everything_but_the_rows_of_new_classes(weights: str) -> None:
+    start = build_start(TrainConfig(weights=weights), NEW)
+    old_spec, old = read_spec(bundled_path(weights)), read_state(bundled_path(weights))
     new = start.network.state_dict()
     heads = class_predictors(start.network)
     assert len(heads) == 12
     assert start.report.by_class == heads
-    assert all(torch.equal(new[name], old[name]) for name in new if name not in heads)
+    assert all(torch.equal(new[name], old[name]) for name in old if name not in heads)
     assert start.report.reset == []
     assert (start.report.kept_classes, start.report.new_classes) == (("person", "dog"), ("wombat",))
     of_class = dict(zip(old_spec.class_names, old_spec.postprocess.class_columns, strict=True))
@@ -46,7 +47,8 @@ def test_coco_keeps_everything_but_the_rows_of_new_classes() -> None:
 
 def test_the_new_spec_speaks_of_the_new_classes() -> None:
     spec = build_start(TrainConfig(), ClassMap(NEW.names, (1, 7, 18))).spec
-    old = read_spec(bundled_path("coco"))
+    old = read_spec(bundled_path("coco-v3"))
+    assert (old.default_score, spec.default_score) == (0.5, 0.3)
     assert (spec.class_names, spec.class_ids) == (NEW.names, (1, 7, 18))
     assert spec.network.head.logits == 4
     assert spec.postprocess.class_columns is None
@@ -75,8 +77,22 @@ def test_building_leaves_the_global_generator_alone() -> None:
     assert torch.equal(torch.rand(2), expected)
 
 
+@pytest.mark.parametrize(
+    ("model", "weights"),
+    [
+        (None, "coco-v3"),
+        ("ssd300_vgg16", "coco-v3"),
+        ("ssdlite300_mobilenet_v2", "coco"),
+        ("ssdlite320_mobilenet_v3_large_tf", "coco-v3"),
+    ],
+)
+def test_a_run_starts_from_the_bundled_detector_of_its_network(model: str | None, weights: str) -> None:
+    assert with_weights(TrainConfig(model=model)).weights == weights
+    assert with_weights(TrainConfig(model=model, weights="none")).weights == "none"
+
+
 def test_another_architecture_takes_what_fits() -> None:
-    start = build_start(TrainConfig(model="ssdlite320_mobilenet_v3_large"), NEW)
+    start = build_start(TrainConfig(model="ssdlite320_mobilenet_v3_large", weights="coco"), NEW)
     assert start.spec.name == "ssdlite320_mobilenet_v3_large"
     assert start.report.reset
     assert start.report.unused
@@ -91,7 +107,7 @@ def test_another_size_moves_only_the_anchors() -> None:
 
 
 def test_other_boxes_per_cell_reset_only_that_level() -> None:
-    anchors = read_spec(bundled_path("coco")).anchors
+    anchors = read_spec(bundled_path("coco-v3")).anchors
     levels = (anchors.levels[0].model_copy(update={"shapes_wh": ((0.1, 0.1),) * 5}), *anchors.levels[1:])
     start = build_start(TrainConfig(anchors=AnchorConfig(levels=levels)), NEW)
     assert start.spec.network.head.boxes_per_cell[0] == 5

@@ -373,7 +373,7 @@ def test_without_held_out_images_the_last_weights_are_the_result(scenes: Path, t
     assert result.metrics == {}
     assert not (result.folder / "best.safetensors").exists()
     assert log_series(result.folder / "metrics.csv", "loss/total")[0] == [1]
-    assert result.load().spec.name == "ssdlite300_mobilenet_v2"
+    assert result.load().spec.name == "ssdlite320_mobilenet_v3_large_tf"
 
 
 def test_splits_that_share_images_are_refused(scenes: Path, tmp_path: Path) -> None:
@@ -401,7 +401,7 @@ def test_frozen_parts_stay_and_are_told(scenes: Path, tmp_path: Path) -> None:
     settings = SMALL | {"freeze": ["backbone"], "data.val": "none", "ema": None}
     result, text = run(scenes, tmp_path / "run", steps=2, batch_size=4, settings=settings)
     assert "frozen" in text
-    before, after = read_state(singleshot.weights.bundled.bundled_path("coco")), read_state(result.last)
+    before, after = read_state(bundled_path("coco-v3")), read_state(result.last)
     assert all(torch.equal(before[name], after[name]) for name in before if name.startswith("backbone."))
     assert not torch.equal(before["head.boxes.0.pointwise.weight"], after["head.boxes.0.pointwise.weight"])
 
@@ -518,7 +518,7 @@ def test_finetuning_says_what_it_freezes_and_is_kept_by_a_resumed_run(scenes: Pa
     assert not config.finetune
     assert re.search(r"frozen +\d+ tensors: backbone", text)
     before, after = (
-        read_state(bundled_path("coco")),
+        read_state(bundled_path("coco-v3")),
         torch.load(result.folder / "state.pt", weights_only=True)["network"],
     )
     assert torch.equal(before["backbone.stem.conv.weight"], after["backbone.stem.conv.weight"])

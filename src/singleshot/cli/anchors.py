@@ -20,7 +20,7 @@ def anchors(
     model: Annotated[
         str,
         typer.Option(help="coco or coco-v3, a weights file, an architecture, or a .yaml that describes a detector."),
-    ] = "coco",
+    ] = "coco-v3",
     split: Annotated[
         str | None, typer.Option(help="Split to fit to.", show_default="what training learns from")
     ] = None,

@@ -19,7 +19,7 @@ Model = Annotated[
 ]
 Weights = Annotated[
     str | None,
-    typer.Option(help="Where to start: coco (default), imagenet, imagenet:FILE, a weights file, none."),
+    typer.Option(help="Where to start: coco-v3 (default), coco, imagenet, imagenet:FILE, a weights file, none."),
 ]
 Basenet = Annotated[
     Path | None,

@@ -1,7 +1,8 @@
-/* Batch normalisation of a training step with the clamp behind it (ReLU, ReLU6 or none), forward and backward.
+/* Batch normalisation of a training step with the activation behind it, forward and backward: a clamp (ReLU, ReLU6 or
+ * none) or hard swish.
  *
  * Numbers lie as rows of channels: images are NHWC. Each pass reads every number once: two forward (sums, then the
- * output), two backward. Nothing but the input is kept in between; whether the clamp held is computed again.
+ * output), two backward. Nothing but the input is kept in between; where the activation bends is computed again.
  *
  * Sums are of differences from the first row, so that a large mean costs no digits; floats over BLOCK rows, doubles
  * beyond. Threads take fixed parts of the rows and are added in order: the same number of threads gives the same bits.
@@ -16,10 +17,28 @@
 
 typedef struct {
     int64_t rows, channels;
-    float low, high; /* of the clamp */
+    float low, high;    /* of the clamp */
+    int32_t hard_swish; /* v * clamp(v + 3, 0, 6) / 6 in place of the clamp */
 } sizes_t;
 
 static inline int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
+
+static inline float activate(float value, float low, float high, int hard_swish)
+{
+    float bounded = hard_swish ? value + 3 : value;
+    bounded = bounded < low ? low : bounded;
+    bounded = bounded > high ? high : bounded;
+    return hard_swish ? value * bounded * (1.0f / 6) : bounded;
+}
+
+/* Times the slope of the activation at a value. */
+static inline float slope(float gradient, float value, float low, float high, int hard_swish)
+{
+    const float bounded = hard_swish ? value + 3 : value;
+    const float inside = hard_swish ? gradient * (value * (1.0f / 3) + 0.5f) : gradient;
+    const float beyond = hard_swish & (bounded >= high) ? gradient : 0;
+    return (bounded > low) & (bounded < high) ? inside : beyond;
+}
 
 static int64_t first_row(int64_t rows, int64_t part, int64_t parts)
 {
@@ -69,11 +88,12 @@ void batch_statistics(const sizes_t *s, const float *x, float *mean, float *vari
     }
 }
 
-/* y = clamp(x * scale + shift); y may be x itself, so neither is restrict. */
+/* y = activation of x * scale + shift; y may be x itself, so neither is restrict. */
 void normalise(const sizes_t *s, const float *x, const float *scale, const float *shift, float *y, int parts)
 {
     const int64_t channels = s->channels;
     const float low = s->low, high = s->high;
+    const int hard_swish = s->hard_swish;
 #pragma omp parallel for schedule(static, 1) num_threads(parts)
     for (int part = 0; part < parts; part++) {
         const int64_t first = first_row(s->rows, part, parts), last = first_row(s->rows, part + 1, parts);
@@ -81,26 +101,22 @@ void normalise(const sizes_t *s, const float *x, const float *scale, const float
             const float *from = x + row * channels;
             float *to = y + row * channels;
 #pragma omp simd
-            for (int64_t c = 0; c < channels; c++) {
-                float value = from[c] * scale[c] + shift[c];
-                value = value < low ? low : value;
-                to[c] = value > high ? high : value;
-            }
+            for (int64_t c = 0; c < channels; c++)
+                to[c] = activate(from[c] * scale[c] + shift[c], low, high, hard_swish);
         }
     }
 }
 
-/* Sums of g and g * d by channel, added to sums: [2, channels]; g is the gradient where the clamp let the value
- * through, d = x - mean. One block of rows, `width` channels. */
+/* Sums of g and g * d by channel, added to sums: [2, channels]; g is the gradient times the activation's slope,
+ * d = x - mean. One block of rows, `width` channels. */
 static void add_gradients(const float *restrict x, const float *restrict gradient, const float *restrict mean,
                           const float *restrict scale, const float *restrict shift, float low, float high,
-                          double *restrict sums, int64_t rows, int64_t channels, int64_t width)
+                          int hard_swish, double *restrict sums, int64_t rows, int64_t channels, int64_t width)
 {
     float sum[CHUNK] = {0}, product[CHUNK] = {0};
     for (int64_t r = 0; r < rows; r++, x += channels, gradient += channels)
         for (int64_t c = 0; c < width; c++) {
-            const float y = x[c] * scale[c] + shift[c], all = gradient[c];
-            const float g = (y > low) & (y < high) ? all : 0;
+            const float g = slope(gradient[c], x[c] * scale[c] + shift[c], low, high, hard_swish);
             sum[c] += g;
             product[c] += g * (x[c] - mean[c]);
         }
@@ -123,7 +139,7 @@ void gradient_sums(const sizes_t *s, const float *x, const float *gradient, cons
         for (int64_t row = first; row < last; row += BLOCK)
             for (int64_t c = 0; c < channels; c += CHUNK)
                 add_gradients(x + row * channels + c, gradient + row * channels + c, mean + c, scale + c, shift + c,
-                              s->low, s->high, own + c, smaller(BLOCK, last - row), channels,
+                              s->low, s->high, s->hard_swish, own + c, smaller(BLOCK, last - row), channels,
                               smaller(CHUNK, channels - c));
     }
     for (int64_t c = 0; c < 2 * channels; c++) {
@@ -138,6 +154,7 @@ void input_gradient(const sizes_t *s, const float *x, const float *gradient, con
 {
     const int64_t channels = s->channels;
     const float low = s->low, high = s->high;
+    const int hard_swish = s->hard_swish;
 #pragma omp parallel for schedule(static, 1) num_threads(parts)
     for (int part = 0; part < parts; part++) {
         const int64_t first = first_row(s->rows, part, parts), last = first_row(s->rows, part + 1, parts);
@@ -145,8 +162,7 @@ void input_gradient(const sizes_t *s, const float *x, const float *gradient, con
             const float *restrict xs = x + row * channels, *restrict gs = gradient + row * channels;
             float *restrict to = result + row * channels;
             for (int64_t c = 0; c < channels; c++) {
-                const float y = xs[c] * scale[c] + shift[c];
-                const float g = (y > low) & (y < high) ? gs[c] : 0;
+                const float g = slope(gs[c], xs[c] * scale[c] + shift[c], low, high, hard_swish);
                 to[c] = g * scale[c] + (xs[c] - mean[c]) * by_input[c] + constant[c];
             }
         }

@@ -21,12 +21,14 @@ class RowSizes(NamedTuple):
     Attributes:
         rows, channels: of ``x``, at least 1.
         low, high: of the clamp behind the normalisation; infinite where there is none.
+        hard_swish: whether ``v * clamp(v + 3, 0, 6) / 6`` stands in its place; the clamp is the one in it.
     """
 
     rows: int
     channels: int
     low: float
     high: float
+    hard_swish: bool = False
 
     def parts(self, threads: int) -> int:
         """Threads that are worth it."""
@@ -41,6 +43,7 @@ class Sizes(ctypes.Structure):
         ("channels", ctypes.c_int64),
         ("low", ctypes.c_float),
         ("high", ctypes.c_float),
+        ("hard_swish", ctypes.c_int32),
     )
 
 

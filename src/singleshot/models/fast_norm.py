@@ -18,12 +18,27 @@ from torch.nn.modules.module import _global_forward_hooks, _global_forward_pre_h
 from singleshot.kernels.batch_norm import RowSizes, c_sizes, kernel
 from singleshot.models.shared_norm import SharedBatchNorm2d, Sharing, combined_statistics
 
-CLAMPS: dict[type[nn.Module] | None, tuple[float, float]] = {
-    None: (-math.inf, math.inf),
-    nn.ReLU: (0.0, math.inf),
-    nn.ReLU6: (0.0, 6.0),
+
+class Bend(NamedTuple):
+    """What an activation does to a value ``v``.
+
+    Attributes:
+        low, high: bounds of a clamp.
+        hard_swish: whether the clamp is of ``v + 3``, and a sixth of ``v`` times that the result.
+    """
+
+    low: float
+    high: float
+    hard_swish: bool = False
+
+
+BENDS: dict[type[nn.Module] | None, Bend] = {
+    None: Bend(-math.inf, math.inf),
+    nn.ReLU: Bend(0.0, math.inf),
+    nn.ReLU6: Bend(0.0, 6.0),
+    nn.Hardswish: Bend(0.0, 6.0, hard_swish=True),
 }
-"""What activations do to a value, as the bounds of a clamp."""
+"""Activations that the kernel knows."""
 
 
 class ConvBlock(nn.Sequential):
@@ -41,8 +56,8 @@ class ConvBlock(nn.Sequential):
             return x
         x = conv(x)
         if _fits(norm, activation, x) and not _is_watched(conv, norm, activation):
-            clamp = CLAMPS[type(activation) if activation is not None else None]
-            return _by_batch(norm, clamp, x) if norm.training else _by_running(norm, clamp, x)
+            bend = BENDS[type(activation) if activation is not None else None]
+            return _by_batch(norm, bend, x) if norm.training else _by_running(norm, bend, x)
         x = norm(x)
         return x if activation is None else activation(x)
 
@@ -57,7 +72,7 @@ def _fits(norm: nn.BatchNorm2d, activation: nn.Module | None, x: Tensor) -> bool
         and x.is_contiguous(memory_format=torch.channels_last)
         and _takes_batch(x)
         and (type(norm) is nn.BatchNorm2d or (type(norm) is SharedBatchNorm2d and not norm.fixed_gamma))
-        and (activation is None or type(activation) in CLAMPS)
+        and (activation is None or type(activation) in BENDS)
         and norm.momentum is not None
         and all(_is_a_row(numbers, x.shape[1]) for numbers in (*_learnt(norm), norm.running_mean, norm.running_var))
         and (norm.training or not any(numbers.requires_grad for numbers in (x, *_learnt(norm))))
@@ -90,10 +105,10 @@ def _is_watched(*modules: nn.Module | None) -> bool:
     )
 
 
-def _by_batch(norm: nn.BatchNorm2d, clamp: tuple[float, float], x: Tensor) -> Tensor:
+def _by_batch(norm: nn.BatchNorm2d, bend: Bend, x: Tensor) -> Tensor:
     """What the two modules would give, running statistics included."""
     sharing = norm.sharing if isinstance(norm, SharedBatchNorm2d) else None
-    result, mean, variance, rows = _NormAct.apply(x, norm.weight, norm.bias, norm.eps, clamp, sharing)  # type: ignore[no-untyped-call]
+    result, mean, variance, rows = _NormAct.apply(x, norm.weight, norm.bias, norm.eps, bend, sharing)  # type: ignore[no-untyped-call]
     if isinstance(norm, SharedBatchNorm2d):
         norm.follow(mean, variance, rows)
         return result  # type: ignore[no-any-return]
@@ -109,14 +124,14 @@ def _by_batch(norm: nn.BatchNorm2d, clamp: tuple[float, float], x: Tensor) -> Te
     return result  # type: ignore[no-any-return]
 
 
-def _by_running(norm: nn.BatchNorm2d, clamp: tuple[float, float], x: Tensor) -> Tensor:
+def _by_running(norm: nn.BatchNorm2d, bend: Bend, x: Tensor) -> Tensor:
     """The same for a layer that stays as it is; writes over ``x``, the convolution's own output."""
     assert norm.running_mean is not None
     assert norm.running_var is not None
     with torch.no_grad():
         scale = norm.weight * (norm.running_var + norm.eps).rsqrt()
         shift = norm.bias - norm.running_mean * scale
-        _Call(RowSizes(x.numel() // x.shape[1], x.shape[1], *clamp))("normalise", x, scale, shift, x)
+        _Call(RowSizes(x.numel() // x.shape[1], x.shape[1], *bend))("normalise", x, scale, shift, x)
     return x
 
 
@@ -143,7 +158,7 @@ class _Call(NamedTuple):
 
 
 class _NormAct(torch.autograd.Function):
-    """Normalise by the batch's statistics (or those of all processes' batches), scale, shift, clamp."""
+    """Normalise by the batch's statistics (or those of all processes' batches), scale, shift, bend."""
 
     @staticmethod
     def forward(
@@ -152,11 +167,11 @@ class _NormAct(torch.autograd.Function):
         weight: Tensor,
         bias: Tensor,
         eps: float,
-        clamp: tuple[float, float],
+        bend: Bend,
         sharing: Sharing | None,
     ) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
         channels = x.shape[1]
-        call = _Call(RowSizes(x.numel() // channels, channels, *clamp))
+        call = _Call(RowSizes(x.numel() // channels, channels, *bend))
         mean, variance, rows = torch.empty(channels), torch.empty(channels), None
         call("batch_statistics", x, mean, variance, call.workspace())
         if sharing is not None:

@@ -132,7 +132,7 @@ def check_folder(out: str | os.PathLike[str], *, overwrite: bool = False) -> Pat
 
 def compare_anchors(
     data: DetectionDataset | str | os.PathLike[str],
-    model: str | os.PathLike[str] = "coco",
+    model: str | os.PathLike[str] = "coco-v3",
     *,
     split: str | None = None,
     size: int | str | Sequence[int] | None = None,

@@ -128,8 +128,9 @@ class TrainConfig(Frozen):
         data: what to learn from.
         model: the architecture: a catalogue name, a YAML file that describes a detector, or such a description itself
             (`singleshot.models.description`); ``None`` keeps the one of ``weights``.
-        weights: starting point: ``coco`` or ``coco-v3`` (bundled), ``imagenet`` (a public backbone, downloaded once)
-            or ``imagenet:PATH`` (a classifier's file of PyTorch, MXNet or Caffe), a weights file, or ``none``.
+        weights: starting point: ``coco`` or ``coco-v3`` (bundled; ``auto`` is the one of the network that ``model``
+            names, else ``coco-v3``), ``imagenet`` (a public backbone, downloaded once) or ``imagenet:PATH`` (a
+            classifier's file of PyTorch, MXNet or Caffe), a weights file, or ``none``.
         size_hw: network input size; ``None`` keeps the model's.
         epochs, steps, minutes: length of the run, one of them; none means ``DEFAULT_EPOCHS``.
         batch_size: images per forward, of all devices together; ``auto`` fits the memory.
@@ -174,7 +175,7 @@ class TrainConfig(Frozen):
 
     data: DataConfig | None = None
     model: str | Annotated[dict[str, Any], BeforeValidator(_bounded)] | None = None
-    weights: str = "coco"
+    weights: str = "auto"
     size_hw: SizeHW | None = None
     epochs: PositiveFloat | None = None
     steps: PositiveInt | None = None

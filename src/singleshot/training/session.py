@@ -39,7 +39,7 @@ from singleshot.training.result import TrainResult, result_of
 from singleshot.training.resume import load_run
 from singleshot.training.run_folder import HEAD, RunFolder, clear_results
 from singleshot.training.setup import Setup, prepare
-from singleshot.training.start import build_start, resume_start
+from singleshot.training.start import build_start, resume_start, with_weights
 from singleshot.training.tiling import cut_into_tiles, view_plan_of
 from singleshot.training.transcript import Transcript
 from singleshot.training.worker_processes import explaining_workers
@@ -131,6 +131,7 @@ def _set_up(
     config: TrainConfig, folder: Path, device: torch.device, resume: bool, world: World
 ) -> tuple[Setup, list[str]]:
     """Open the data and prepare the run; what to worry about in the data."""
+    config = with_weights(config)
     assert config.data is not None
     data = config.data
     train_set, val_set = open_training(

@@ -32,6 +32,9 @@ from singleshot.weights.network import check_network, load_network
 
 DEFAULT_MODEL = "ssdlite300_mobilenet_v2"
 
+# Of the two bundled detectors the one that learns small sets best (docs/benchmarks.md).
+DEFAULT_WEIGHTS = "coco-v3"
+
 
 @dataclass(slots=True)
 class StartReport:
@@ -95,6 +98,7 @@ def build_start(config: TrainConfig, classes: ClassMap, samples: Sequence[Sample
         ConfigError: the model is unknown, or does not fit the input size.
         WeightsError: the starting point cannot be read, or is not of the network that it describes.
     """
+    config = with_weights(config)
     source, spec, old = start_spec(config, classes)
     state = read_state(source) if source else {}
     if source and old:
@@ -111,9 +115,7 @@ def build_start(config: TrainConfig, classes: ClassMap, samples: Sequence[Sample
         report.origin = f"{config.weights} ({old.name})"
     elif _is_imagenet(config.weights):
         base = load_imagenet(network, spec, config.weights.partition(":")[2] or None, read_classifier)
-        # MXNet and Caffe count no batches; that the count begins at 0 is no random start.
-        numbers = [name for name in network.state_dict() if not name.endswith(COUNTER)]
-        reset = [name for name in numbers if name not in base.loaded]
+        reset = [name for name in _numbers(network) if name not in base.loaded]
         report = StartReport(config.weights, base.loaded, reset=reset, new_classes=spec.class_names, notes=base.notes)
     else:
         report = StartReport(reset=list(network.state_dict()))
@@ -126,9 +128,18 @@ def start_spec(config: TrainConfig, classes: ClassMap) -> tuple[Path | None, Mod
     Raises:
         ConfigError, WeightsError: as `build_start`.
     """
+    config = with_weights(config)
     source = _source_file(config)
     old = read_spec(source) if source else None
     return source, _target_spec(config, classes, old), old
+
+
+def with_weights(config: TrainConfig) -> TrainConfig:
+    """Settings that name their starting point: ``auto`` is a bundled detector, of the same network if there is one."""
+    if config.weights != "auto":
+        return config
+    same = [name for name in bundled_names() if config.model == read_spec(bundled_path(name)).name]
+    return config.updated({"weights": (*same, DEFAULT_WEIGHTS)[0]})
 
 
 def resume_start(folder: Path) -> Start:
@@ -176,6 +187,7 @@ def adapt_spec(
             "class_ids": own_ids,
             "provenance": Provenance(),
             "objects": None,
+            "default_score": ModelSpec.model_fields["default_score"].default,
         }
     )
     try:
@@ -207,11 +219,16 @@ def transfer(network: Network, spec: ModelSpec, state: Mapping[str, Tensor], old
     return StartReport(
         loaded=[name for name in own if name in same],
         by_class=[name for name in own if name in by_rows],
-        reset=[name for name in own if name not in same and name not in by_rows],
+        reset=[name for name in _numbers(network) if name not in same and name not in by_rows],
         kept_classes=kept,
         new_classes=tuple(name for name in spec.class_names if name not in kept),
         unused=[name for name in state if name not in own],
     )
+
+
+def _numbers(network: Network) -> list[str]:
+    """Names of the tensors, counters of batches apart: TensorFlow, MXNet and Caffe have none, and 0 is not random."""
+    return [name for name in network.state_dict() if not name.endswith(COUNTER)]
 
 
 def class_predictors(network: Network) -> list[str]:

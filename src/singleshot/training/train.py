@@ -86,7 +86,7 @@ def train(
         model: architecture (``singleshot models``), a YAML file that describes a detector, such a description, or a
             `ModelSpec`, whose classes are replaced by the data's; ``None`` takes that of ``weights``.
         weights: starting point: ``coco`` or ``coco-v3`` (bundled), ``imagenet`` or ``imagenet:PATH`` (a classifier's
-            file of PyTorch, MXNet or Caffe), a weights file, or ``none``; ``None`` is ``coco``, or what the recipe
+            file of PyTorch, MXNet or Caffe), a weights file, or ``none``; ``None`` is ``auto``, or what the recipe
             says.
         epochs, steps, minutes: length of the run; at most one.
         batch_size: images per forward pass, of all devices together; ``auto`` fits the memory.
