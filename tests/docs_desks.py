@@ -501,7 +501,6 @@ DESKS = {
         extras=("skimage", "onnxruntime", "openvino"),
     ),
     "vocabulary.md": Desk(),
-    "reliability.md": Desk(),
     "how-it-works.md": Desk(explaining, extras=("skimage", "matplotlib")),
     "family.md": Desk(
         check=family_built,
