@@ -142,7 +142,7 @@ def started(system: str, python: str, model: str) -> Iterator[int]:
         command = [python, "-m", "singleshot", "serve", model, "--port", str(port), "--queue", "256"]
     quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
     environment = os.environ | {"BENTOML_DO_NOT_TRACK": "True", "RAY_USAGE_STATS_ENABLED": "0"}
-    process = subprocess.Popen(command, start_new_session=True, env=environment, **quiet)  # type: ignore[call-overload]
+    process = subprocess.Popen(command, process_group=0, env=environment, **quiet)  # type: ignore[call-overload]
     try:
         yield port
     finally:
@@ -182,11 +182,11 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     model = Model(options.model)
     found = [json.loads(json.dumps(model(path.read_bytes()))) for path in paths]
     pythons = {OURS: sys.executable} | dict(word.split("=", 1) for word in options.peer)
-    rates: dict[str, list[float]] = {name: [] for name in pythons}
-    waits: dict[str, list[float]] = {name: [] for name in pythons}
+    rates: dict[str, list[float]] = {}
+    waits: dict[str, list[float]] = {}
     faults = dict.fromkeys(pythons, 0)
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
-        for system in pythons:
+        for system in [name for name in pythons if name != OURS]:
             requests = [request_of(system, path.read_bytes()) for path in paths]
             rounds = 0
             while rounds < options.rounds:
@@ -205,13 +205,13 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
                     print(key, round(rates[key][-1], 2), "photos/s", faults[turn], "wrong", flush=True)
                 rounds += 1
     rows: dict[str, Any] = {}
-    for system in pythons:
-        row: dict[str, Any] = {"photos_per_s": round(median(rates[system]), 2), "p50_ms": round(median(waits[system]))}
-        if system != OURS:
-            pairs = zip(rates[f"{OURS} beside {system}"], rates[system], strict=True)
-            row["ours is quicker by"] = round(median(mine / theirs for mine, theirs in pairs), 2)
-        rows[system] = row | {"wrong": faults[system]}
-    return rows
+    for name, seen in rates.items():
+        row: dict[str, Any] = {"photos_per_s": round(median(seen), 2), "p50_ms": round(median(waits[name]))}
+        if beside := rates.get(f"{OURS} beside {name}"):
+            ratios = [mine / theirs for mine, theirs in zip(beside, seen, strict=True)]
+            row |= {"ours is quicker by": round(median(ratios), 2), "wrong": faults[name]}
+        rows[name] = row
+    return rows | {f"wrong of {OURS}": faults[OURS]}
 
 
 def main() -> None:

@@ -166,8 +166,8 @@ class _Handler(BaseHTTPRequestHandler):
     def _get(self, place: str, query: Mapping[str, str]) -> tuple[str, bytes]:
         if place in PAGE:
             name, kind = PAGE[place]
-            folder = files("singleshot.report") if name == "base.css" else files("singleshot.browsing") / "page"
-            return kind, folder.joinpath(name).read_bytes()
+            home = files("singleshot.report") if name == "base.css" else files("singleshot.browsing") / "page"
+            return kind, home.joinpath(name).read_bytes()
         folder, _, name = place.partition("/")
         if folder == "ask" and name in self.server.questions:
             return _as_json(self.server.questions[name](query))

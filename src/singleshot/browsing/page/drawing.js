@@ -62,9 +62,9 @@ export function overlay(item, classes, show, { part = [0, 0, item.width, item.he
   return view;
 }
 
-export function picture(address, layer, tag = "span", attributes = {}) {
+export function picture(address, layer, tag = "span", attributes = {}, alt = "") {
   const box = make(tag, { class: "picture", ...attributes });
-  box.append(make("img", { src: address, alt: "", loading: "lazy", decoding: "async", onerror: () => box.classList.add("broken") }));
+  box.append(make("img", { src: address, alt, loading: "lazy", decoding: "async", onerror: () => box.classList.add("broken") }));
   if (layer) box.append(layer);
   return box;
 }

@@ -144,10 +144,9 @@ function tile(item, place) {
   const names = new Map();
   for (const box of item.boxes) names.set(box[4], (names.get(box[4]) ?? 0) + 1);
   const what = [...names].map(([id, count]) => `${count} ${state.summary.classes[id].name}`).join(", ");
-  const label = `${item.name}: ${counted(item.objects, "object")}${what ? `, ${what}` : ""}${item.action ? `; ${item.action}` : ""}`;
   return make("li", {}, make(
-    "button", { type: "button", class: `tile ${item.action === "drop" ? "dropped" : ""}`, "aria-label": label, onclick: () => viewer.open(place) },
-    picture(`picture/${item.id}`, overlay(item, state.summary.classes, state.show)),
+    "button", { type: "button", class: `tile ${item.action === "drop" ? "dropped" : ""}`, onclick: () => viewer.open(place) },
+    picture(`picture/${item.id}`, overlay(item, state.summary.classes, state.show), "span", {}, what),
     make("span", { class: "caption" },
       make("span", { class: "name", title: item.name }, item.name),
       make("span", { class: "more" }, counted(item.objects, "object")),
