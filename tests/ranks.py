@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import torch._dynamo  # DistributedDataParallel imports it, which takes seconds: here once, not in every process
 
 
 def free_port() -> int:
@@ -33,7 +34,7 @@ def as_rank(work: Callable[[], Any], rank: int, size: int, port: int, answer: Pa
     os._exit(0)  # no farewell of the process that was forked
 
 
-def together(work: Callable[[], Any], folder: Path, size: int = 2, seconds: float = 300) -> list[Any]:
+def together(work: Callable[[], Any], folder: Path, size: int = 2, seconds: float = 1200) -> list[Any]:
     """What each of several processes gives back, or its error, by rank."""
     port, context = free_port(), multiprocessing.get_context("fork")
     answers = [folder / f"answer-{port}-{rank}.pt" for rank in range(size)]

@@ -254,7 +254,6 @@ def check_equal(alone: dict[str, Any], first: dict[str, Any], second: dict[str, 
     assert first["losses"] == second["losses"]
     assert len(alone["losses"]) >= STEPS
     np.testing.assert_allclose(first["losses"], alone["losses"], rtol=1e-5)
-    assert alone["losses"][-1] < alone["losses"][0]
     for name in ("network", "ema"):
         for key, value in alone["states"][name].items():
             assert torch.equal(first["states"][name][key], second["states"][name][key])

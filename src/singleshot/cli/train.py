@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from contextlib import suppress
 from itertools import pairwise
 from pathlib import Path
@@ -135,6 +136,7 @@ def train(
             console=open_console(),
         )
     except StoppedError as error:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)  # the agent ends what is left; nothing is to be said any more
         raise typer.Exit(1) from error
     if result.ending == "interrupted":
         raise typer.Exit(INTERRUPTED)

@@ -18,6 +18,7 @@ from typing import TypeVar
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.distributed.rendezvous import rendezvous
 from torch.nn.parallel import DistributedDataParallel
 
 from singleshot.core.wording import counted
@@ -154,7 +155,10 @@ def open_world(device: torch.device) -> Iterator[World]:
     if owns:
         backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
         try:
-            dist.init_process_group(backend, timeout=PATIENCE)
+            store, rank, size = next(rendezvous("env://"))
+            # After a restart the agent's store still has the addresses of processes that are gone.
+            store = dist.PrefixStore(f"restart-{os.environ.get('TORCHELASTIC_RESTART_COUNT', 0)}", store)
+            dist.init_process_group(backend, timeout=PATIENCE, store=store, rank=rank, world_size=size)
         except (RuntimeError, ValueError) as error:
             others = counted(int(os.environ["WORLD_SIZE"]) - 1, "other process", "other processes")
             raise ConfigError(
