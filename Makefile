@@ -29,7 +29,7 @@ browser: $(VENV)/.dev-installed  ## Open all pages in Chromium; installs it (Deb
 	@command -v chromium >/dev/null || command -v chromium-browser >/dev/null || \
 	  timeout 300 sh -c 'apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium' >/dev/null 2>&1 || \
 	  echo "Chromium cannot be installed here: the tests of the pages skip."
-	@$(BIN)/python -m pytest tests/browser -rs || [ $$? = 5 ]  # 5: all skipped
+	@$(BIN)/python -m pytest tests/browser -n 2 --dist loadfile -rs || [ $$? = 5 ]  # 5: all skipped
 
 test-oldest:  ## Run the tests with the oldest versions that are allowed (an environment of its own, 5 GB).
 	@$(PYTHON) scripts/versions.py oldest $(if $(TORCH),--torch $(TORCH)) -- -n auto $(TESTS)
