@@ -30,7 +30,7 @@ browser: $(VENV)/.dev-installed  ## Open all pages in Chromium; installs it (Deb
 	@command -v chromium >/dev/null || command -v chromium-browser >/dev/null || \
 	  timeout 300 sh -c 'apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium' >/dev/null 2>&1 || \
 	  echo "Chromium cannot be installed here: the tests of the pages skip."
-	@$(BIN)/python -m pytest tests/browser -rs || [ $$? = 5 ]  # 5: all skipped
+	@$(BIN)/python -m pytest tests/browser -n 2 --dist loadfile -rs || [ $$? = 5 ]  # 5: all skipped
 
 KILLS ?= 200
 torture-faults: $(VENV)/.dev-installed  ## Kill every verb KILLS times, fail the machine under it, share a detector (an hour).

@@ -20,7 +20,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from multiprocessing import get_context
 from pathlib import Path
 from statistics import median
@@ -147,9 +147,9 @@ def started(system: str, python: str, model: str) -> Iterator[int]:
         yield port
     finally:
         os.killpg(process.pid, 15)
-        try:
+        with suppress(subprocess.TimeoutExpired):
             process.wait(20)
-        except subprocess.TimeoutExpired:
+        with suppress(ProcessLookupError):  # workers that outlive their parent
             os.killpg(process.pid, 9)
 
 

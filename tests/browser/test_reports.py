@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -20,7 +21,7 @@ SHOWN = "(all => all.filter(one => getComputedStyle(one).opacity === '1').map(on
 
 
 @pytest.fixture(scope="module")
-def evaluation(tmp_path_factory: pytest.TempPathFactory) -> str:
+def evaluation(browser: Any, tmp_path_factory: pytest.TempPathFactory) -> str:
     """The report of an evaluation: two plain pictures, where the detector misses a dog each."""
     folder = tmp_path_factory.mktemp("evaluation")
     images = [(name, [(0, (10.0, 10.0, 60.0, 40.0))]) for name in ("a.jpg", "<i>b.jpg")]

@@ -18,7 +18,7 @@ import singleshot.serving
 from singleshot.cli import app
 from singleshot.serving import ServeOptions
 from singleshot.serving.logs import LOGGER, JsonLines, json_logs
-from singleshot.serving.server import warn_if_open
+from singleshot.serving.server import listen, warn_if_open
 
 runner = CliRunner()
 
@@ -77,6 +77,13 @@ def test_an_address_that_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
         result = runner.invoke(app, ["serve", "--port", port])
     assert result.exit_code == 2
     assert "choose another --port" in result.output
+
+
+def test_small_answers_go_out_at_once() -> None:
+    with listen(ServeOptions(port=0)) as listener:
+        assert (
+            listener.proto == socket.IPPROTO_TCP
+        )  # without it asyncio sets no TCP_NODELAY, which costs 40 ms an answer
 
 
 @pytest.mark.parametrize(

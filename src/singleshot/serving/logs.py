@@ -30,6 +30,9 @@ _MOST_LINES = 10_000
 
 _LONGEST_TEXT = 1000
 
+_END = "\0\n"
+"""The last line of what is relayed."""
+
 _log = logging.getLogger(LOGGER)
 
 
@@ -83,12 +86,15 @@ class LineWriter(logging.Handler):
         while not self._is_closed:
             self._came.wait()
             self._came.clear()
-            lines = [self._lines.popleft() for _ in range(len(self._lines))]
-            with suppress(OSError):  # nobody reads them any more
-                self._file.write("".join(f"{line}\n" for line in lines))
-                self._file.flush()
-            if not self._is_closed:
-                time.sleep(_GATHER_S)
+            self._write()
+            time.sleep(_GATHER_S)
+        self._write()
+
+    def _write(self) -> None:
+        lines = [self._lines.popleft() for _ in range(len(self._lines))]
+        with suppress(OSError):  # nobody reads them any more
+            self._file.write("".join(f"{line}\n" for line in lines))
+            self._file.flush()
 
 
 @contextmanager
@@ -108,7 +114,6 @@ def json_logs() -> Iterator[None]:
     before = os.dup(_STDERR)
     end, begin = os.pipe()
     os.dup2(begin, _STDERR)
-    os.close(begin)
     relay = threading.Thread(target=_relay, args=(end,), name="singleshot-stderr", daemon=True)
     relay.start()
     try:
@@ -117,7 +122,9 @@ def json_logs() -> Iterator[None]:
         sys.stderr.flush()
         os.dup2(before, _STDERR)
         os.close(before)
-        relay.join(1)  # for ever, where a process that was started here still has the other end
+        os.write(begin, f"\n{_END}".encode())  # a process that was started here may keep the pipe open
+        os.close(begin)
+        relay.join()
         for logger in loggers:
             logger.handlers, logger.propagate = [], True
         handler.close()
@@ -126,7 +133,7 @@ def json_logs() -> Iterator[None]:
 def _relay(end: int) -> None:
     """Log the lines of a pipe."""
     with open(end, encoding="utf-8", errors="backslashreplace") as pipe:
-        for line in pipe:
+        for line in iter(pipe.readline, _END):
             if text := line.strip():
                 _log.warning("stderr", extra={"fields": {"text": text[:_LONGEST_TEXT]}})
 

@@ -152,6 +152,10 @@ _TENSOR = {
         "data": {"type": "array"},
         "parameters": {"type": "object", "properties": {"binary_data_size": {"type": "integer", "minimum": 0}}},
     },
+    "anyOf": [
+        {"required": ["data"]},
+        {"required": ["parameters"], "properties": {"parameters": {"required": ["binary_data_size"]}}},
+    ],
 }
 
 _INFER_JSON = {

@@ -1,4 +1,4 @@
-"""What the address of ``/detect`` says, as one model: FastAPI's own reading took a third of the time of a refusal."""
+"""What the address of ``/detect`` says, as one model: FastAPI's own reading took a quarter of the time of a refusal."""
 
 from __future__ import annotations
 
