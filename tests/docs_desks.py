@@ -417,6 +417,7 @@ DESKS = {
     ),
     "browse.md": Desk(browsing, browsed, (TRAIN,), {"singleshot browse": "a page that is served until Ctrl-C"}),
     "data.md": Desk(scenes, data_read, parsed={"singleshot train": AS_README}),
+    "scale.md": Desk(),
     "doctor.md": Desk(
         scenes,
         examined,

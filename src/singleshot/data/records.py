@@ -97,7 +97,7 @@ class ImageTable(Sequence[ImageRecord]):
     ) -> None:
         """Add an image by the fields of an `ImageRecord`."""
         self.paths.append(path)
-        is_text = not isinstance(image_id, int)
+        is_text = not isinstance(image_id, int) or not -(2**63) <= image_id < 2**63
         self._ids.append(len(self._texts) if is_text else int(image_id))
         self._is_text.append(is_text)
         if is_text:

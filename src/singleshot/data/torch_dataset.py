@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -14,7 +15,7 @@ from torch.utils.data import Dataset
 from singleshot.core.lazy import lazy_module
 from singleshot.core.settings import PreprocessConfig
 from singleshot.core.structures import Batch, ClassMap
-from singleshot.core.transforms import Labelled, Transform, apply, step
+from singleshot.core.transforms import Labelled, OwnStep, Transform, apply, step
 from singleshot.images.preprocess import preprocess_image
 from singleshot.images.read import read_image
 
@@ -84,15 +85,10 @@ class TorchDataset(Dataset[tuple[Tensor, ImageTargets]]):
         usable = ~sample.iscrowd if self._use_difficult else ~(sample.iscrowd | sample.difficult)
         image = read_image(sample.image_path)
         labelled = Labelled(image, sample.boxes_xyxy[usable].astype(np.float32), sample.class_ids[usable])
-        if self._step:
-            # torch seeds its generator in each process that loads images, and anew in each epoch.
-            rng = np.random.default_rng(int(torch.randint(2**62, (1,))))
-            labelled = apply(self._step, labelled, rng, len(self.class_map), sample.image_path)
-        height, width = labelled.image.shape[:2]
-        rows, columns = self._preprocess.size_hw
-        scale = np.array([columns / width, rows / height] * 2, np.float32)
-        boxes, ids = torch.from_numpy(labelled.boxes_xyxy * scale), torch.from_numpy(labelled.class_ids)
-        return torch.from_numpy(preprocess_image(labelled.image, self._preprocess)), ImageTargets(boxes, ids, index)
+        # torch seeds its generator in each process that loads images, and anew in each epoch.
+        rng = np.random.default_rng(int(torch.randint(2**62, (1,)))) if self._step else np.random.default_rng(0)
+        classes, where = len(self.class_map), sample.image_path
+        return network_item(labelled, index, self._step, rng, self._preprocess, classes, where)
 
     @staticmethod
     def collate(items: Sequence[tuple[Tensor, ImageTargets]]) -> Batch:
@@ -102,3 +98,32 @@ class TorchDataset(Dataset[tuple[Tensor, ImageTargets]]):
         class_ids = pad_sequence([target.class_ids for target in targets], batch_first=True, padding_value=-1)
         indices = torch.tensor([target.image_index for target in targets])
         return Batch(torch.stack([image for image, _ in items]), boxes, class_ids, class_ids >= 0, indices)
+
+
+def network_item(
+    labelled: Labelled,
+    index: int,
+    own_step: OwnStep | None,
+    rng: np.random.Generator,
+    preprocess: PreprocessConfig,
+    classes: int,
+    where: str | Path,
+) -> tuple[Tensor, ImageTargets]:
+    """An image as the network takes it, and its objects in pixels of that.
+
+    Args:
+        labelled: as it was read.
+        index: its position in its data set.
+        own_step: a step of the user's.
+        rng: for that step.
+        preprocess: the network's rules.
+        classes: their number, which checks what the step gives back.
+        where: names the image in errors.
+    """
+    if own_step:
+        labelled = apply(own_step, labelled, rng, classes, where)
+    height, width = labelled.image.shape[:2]
+    rows, columns = preprocess.size_hw
+    scale = np.array([columns / width, rows / height] * 2, np.float32)
+    boxes, ids = torch.from_numpy(labelled.boxes_xyxy * scale), torch.from_numpy(labelled.class_ids)
+    return torch.from_numpy(preprocess_image(labelled.image, preprocess)), ImageTargets(boxes, ids, index)

@@ -1,0 +1,169 @@
+"""Streams of tar shards: every record once in an epoch, whoever reads, wherever it was interrupted."""
+
+from __future__ import annotations
+
+import itertools
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from data_makers import make_image, make_list, make_voc_image, voc_object
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch.utils.data import DataLoader
+
+from singleshot import data
+from singleshot.data.convert import convert
+from singleshot.data.stream_order import StreamOrder, positions_after
+from singleshot.data.streaming import ShardStream
+from singleshot.errors import ConfigError, DataError
+
+IMAGES = 23
+
+
+@pytest.fixture(scope="module")
+def shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("set")
+    for number in range(IMAGES):
+        make_voc_image(root / "voc", f"p{number:02d}", *[voc_object("cat", (1 + number, 2, 40, 30))] * (number % 3 > 0))
+    make_list(root / "voc", "train", *(f"p{number:02d}" for number in range(20)))
+    make_list(root / "voc", "val", *(f"p{number:02d}" for number in range(20, IMAGES)))
+    convert(root / "voc", root / "shards", "shards")
+    return root / "shards"
+
+
+Places = list[tuple[int, int]]
+
+
+def records(order: StreamOrder, epoch: int, reader: int = 0, readers: int = 1, position: int = 0) -> Places:
+    windows = order.windows(epoch, reader, readers, position)
+    return [(window.chunks[place].shard, row) for window in windows for place, row in window.order.tolist()]
+
+
+def test_no_records() -> None:
+    assert records(StreamOrder([], 0, 4, 4), 0) == records(StreamOrder([0, 0], 0, 4, 4), 0) == []
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.lists(st.integers(0, 40), max_size=6), *(st.integers(1, most) for most in (9, 5, 5, 99)))
+def test_every_record_once_an_epoch_over_all_readers(
+    counts: list[int], chunk: int, window: int, readers: int, seed: int
+) -> None:
+    order = StreamOrder(counts, seed, chunk, window)
+    everything = {(shard, row) for shard, count in enumerate(counts) for row in range(count)}
+    for epoch in range(2):
+        found = [records(order, epoch, reader, readers) for reader in range(readers)]
+        assert Counter(itertools.chain(*found)) == Counter(everything)
+        assert [order.count(epoch, reader, readers) for reader in range(readers)] == list(map(len, found))
+        for position in {0, len(found[0]) // 2, len(found[0])}:
+            assert records(order, epoch, 0, readers, position) == found[0][position:]
+
+
+def test_three_epochs_with_twenty_kills_give_every_record_three_times(shards: Path) -> None:
+    rng = np.random.default_rng(5)
+
+    def opened() -> ShardStream:
+        return data.stream(shards, size=16, chunk=3, window=2, seed=4)
+
+    whole = opened()
+    expected = [[target.image_index for _, target in whole] for _ in range(3)]
+    kills = sorted(rng.integers(0, 3 * IMAGES, 20).tolist())
+    seen: list[int] = []
+    state = opened().state_dict()
+    for kill in [*kills, 3 * IMAGES]:
+        stream = opened()  # another process, which knows the state alone
+        stream.load_state_dict(state)
+        while len(seen) < kill:
+            for _, target in stream:
+                seen.append(target.image_index)
+                state = stream.state_dict()
+                if len(seen) == kill:
+                    break
+            else:
+                state = stream.state_dict()
+    assert seen == list(itertools.chain(*expected))
+    assert Counter(seen) == dict.fromkeys(range(IMAGES), 3)
+    assert len({tuple(epoch) for epoch in expected}) == 3
+
+
+def test_an_item_is_that_of_the_open_data_set(shards: Path) -> None:
+    samples = data.open(shards, "train")
+    opened = samples.torch(size=16)
+    streamed = data.stream(shards, "train", size=16, shuffle=False)
+    for (image, targets), (same, own) in zip(streamed, (opened[index] for index in range(len(opened))), strict=True):
+        assert torch.equal(image, same)
+        assert torch.equal(targets.boxes_xyxy, own.boxes_xyxy)
+        assert targets.class_ids.tolist() == own.class_ids.tolist()
+    assert streamed.class_map.names == samples.class_map.names
+
+
+def test_random_changes_depend_on_the_record_and_the_epoch(shards: Path) -> None:
+    def noise(image, boxes_xyxy, class_ids, rng):
+        return rng.integers(0, 256, image.shape, np.uint8), boxes_xyxy, class_ids
+
+    first, second = (data.stream(shards, "val", noise, 16, seed=1) for _ in range(2))
+    images = {target.image_index: image for image, target in first}
+    second.set_epoch(0)
+    assert all(torch.equal(images[target.image_index], image) for image, target in second)
+    assert not any(torch.equal(images[target.image_index], image) for image, target in second)  # the next epoch
+
+
+@pytest.mark.parametrize("drop_last", [False, True])
+def test_workers_of_a_loader_go_on_after_some_batches(shards: Path, drop_last: bool) -> None:
+    def loader(stream: ShardStream) -> DataLoader[object]:
+        return DataLoader(stream, batch_size=4, num_workers=2, collate_fn=stream.collate, drop_last=drop_last)
+
+    def opened() -> ShardStream:
+        return data.stream(shards, size=8, chunk=5, window=2, rank=1, world_size=2)
+
+    expected = [batch.indices.tolist() for batch in loader(opened())]
+    stream = opened()
+    stream.set_epoch(0, batches=2, batch_size=4, workers=2, drop_last=drop_last)
+    assert [batch.indices.tolist() for batch in loader(stream)] == expected[2:]
+
+
+def test_workers_that_have_no_more_are_passed_over() -> None:
+    assert positions_after([10, 3], 0, 4, drop_last=False) == [0, 0]
+    assert positions_after([10, 3], 3, 4, drop_last=False) == [8, 3]
+    assert positions_after([10, 3], 9, 4, drop_last=False) == [10, 3]
+    assert positions_after([10, 3], 2, 4, drop_last=True) == [8, 0]
+
+
+def test_a_broken_image_is_left_out(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    make_voc_image(tmp_path / "voc", "a")
+    make_voc_image(tmp_path / "voc", "b")
+    convert(tmp_path / "voc", tmp_path / "new", "shards")
+    tar = tmp_path / "new" / "shards" / "data-000000.tar"
+    content, jpg = tar.read_bytes(), make_image(tmp_path / "x.jpg").read_bytes()
+    start = content.index(jpg[:100])
+    tar.write_bytes(content[: start + 2] + bytes(200) + content[start + 202 :])
+    assert len(list(data.stream(tmp_path / "new", size=8))) == 1
+    assert "a.jpg" in caplog.text
+
+
+def test_urls(shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fsspec = pytest.importorskip("fsspec")
+    monkeypatch.setenv("SINGLESHOT_CACHE", str(tmp_path))
+    memory = fsspec.filesystem("memory")
+    memory.put(str(shards), "/bucket/set", recursive=True)
+    local = [target.image_index for _, target in data.stream(shards, "train", size=8)]
+    assert [target.image_index for _, target in data.stream("memory://bucket/set", "train", size=8)] == local
+    tars = "memory://bucket/set/shards/train-{000000..000000}.tar"
+    assert [target.image_index for _, target in data.stream(tars, size=8)] == local
+    with pytest.raises(DataError, match=r"memory://bucket/none/index\.json: cannot be read"):
+        data.stream("memory://bucket/none")
+
+
+def test_what_cannot_be(shards: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="`rank` 2 of `world_size` 2"):
+        data.stream(shards, rank=2, world_size=2)
+    with pytest.raises(DataError, match="no tar shards"):
+        data.stream(tmp_path)
+    stream = data.stream(shards, seed=1)
+    with pytest.raises(ConfigError, match="'seed': 0"):
+        stream.load_state_dict(data.stream(shards).state_dict())
+    stream.load_state_dict(stream.state_dict() | {"positions": [3, 4]})
+    with pytest.raises(ConfigError, match="of 2 workers"):
+        next(iter(stream))
