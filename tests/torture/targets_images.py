@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import tarfile
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import cv2
@@ -130,14 +130,19 @@ def zips() -> list[Files]:
 def tars() -> list[Files]:
     found = []
     for mode, name in (("w", "x.tar"), ("w:gz", "x.tar.gz"), ("w:bz2", "x.tar.bz2"), ("w:xz", "x.tar.xz")):
-        buffer = io.BytesIO()
-        with tarfile.open(fileobj=buffer, mode=mode) as archive:
-            for key, content in (("a/x.jpg", with_opencv(".jpg")), ("é/" + "y" * 120 + ".png", png(PIXELS, 8, 2))):
-                info = tarfile.TarInfo(key)
-                info.size = len(content)
-                archive.addfile(info, io.BytesIO(content))
-        found += one(name, buffer.getvalue())
+        members = {"a/x.jpg": with_opencv(".jpg"), "é/" + "y" * 120 + ".png": png(PIXELS, 8, 2)}
+        found += one(name, tar_of(members, mode))
     return found
+
+
+def tar_of(members: Mapping[str, bytes], mode: str = "w") -> bytes:
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode=mode) as archive:
+        for key, content in members.items():
+            info = tarfile.TarInfo(key)
+            info.size = len(content)
+            archive.addfile(info, io.BytesIO(content))
+    return buffer.getvalue()
 
 
 def records(folder: Path) -> Sequence[Files]:

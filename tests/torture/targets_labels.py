@@ -8,10 +8,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from singleshot.data import check, dataset
+from singleshot.data.convert import convert
 from singleshot.data.decisions import read_decisions
-from torture.structures import in_json, in_rows, in_xml, in_yaml
+from torture.damage import Damage
+from torture.structures import in_json, in_rows, in_tar, in_xml, in_yaml
 from torture.target import Files, Target
-from torture.targets_images import made
+from torture.targets_images import made, tar_of
 from torture.writers import (
     coco_box,
     coco_image,
@@ -119,6 +121,17 @@ def lst(folder: Path) -> Sequence[Files]:
     return [folder_files(folder)]
 
 
+def shards(folder: Path) -> Sequence[Files]:
+    """As others pack them, and as `convert` writes them, with an index."""
+    (folder / "set").mkdir()
+    (files,) = voc(folder / "set")
+    convert(folder / "set", folder / "own", "shards")
+    photo = files["JPEGImages/a.jpg"]
+    label = json.dumps([{"bbox": [1, 2, 13, 14], "category_name": "dog", "iscrowd": 0}]).encode()
+    members = {"a.jpg": photo, "a.json": label, "b.jpg": photo, "b.txt": b"0 0.5 0.5 0.2 0.2\n"}
+    return [{"train-000000.tar": tar_of(members)}, folder_files(folder / "own")]
+
+
 def decisions(folder: Path) -> Sequence[Files]:
     entries = [
         {"image": "a.jpg", "action": "drop"},
@@ -139,20 +152,18 @@ def checked(folder: Path) -> None:
     check.check(folder)
 
 
+HOW: dict[str, Damage] = {".xml": in_xml, ".json": in_json, ".yaml": in_yaml, ".tar": in_tar}
+HOW |= dict.fromkeys((".txt", ".csv", ".lst", ".idx", ".data"), in_rows)
+
+
 def of_format(
-    name: str, make: Callable[[Path], Sequence[Files]], format: str, spared: tuple[str, ...] = (".jpg", ".png")
+    name: str,
+    make: Callable[[Path], Sequence[Files]],
+    format: str,
+    spared: tuple[str, ...] = (".jpg", ".png"),
+    needs: tuple[str, ...] = (),
 ) -> Target:
-    how = {
-        ".xml": in_xml,
-        ".json": in_json,
-        ".yaml": in_yaml,
-        ".txt": in_rows,
-        ".csv": in_rows,
-        ".lst": in_rows,
-        ".idx": in_rows,
-    }
-    how[".data"] = in_rows
-    return Target(name, made(make), functools.partial(opened, format), how, spared, WORDS, slow=3)
+    return Target(name, made(make), functools.partial(opened, format), HOW, spared, WORDS, needs=needs, slow=3)
 
 
 def everything() -> list[Files]:
@@ -169,6 +180,7 @@ TARGETS = [
     of_format("KITTI", kitti, "kitti"),
     of_format("labels in RecordIO", rec, "rec", ()),
     of_format("MXNet lists", lst, "rec"),
-    Target("any labels, recognised and checked", everything, checked, of_format("", voc, "voc").how, (), WORDS, slow=8),
+    of_format("tar shards", shards, "shards", (), ("singleshot.data.formats.shards",)),
+    Target("any labels, recognised and checked", everything, checked, HOW, (), WORDS, slow=8),
     Target("decisions", made(decisions), lambda folder: read_decisions(folder / "d.json"), {".json": in_json}),
 ]

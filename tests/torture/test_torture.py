@@ -21,7 +21,7 @@ from torture.targets import TARGETS
 from torture.targets_weights import IR
 from torture.writers import field, varint
 
-EXECUTIONS = 40
+EXECUTIONS = 25
 
 
 @pytest.fixture(scope="module")
