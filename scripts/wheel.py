@@ -1,16 +1,18 @@
 """Build the wheel and the source archive twice, and see that both times give the same bytes: ``make wheel``.
 
-The time in the archives is that of the last commit (or what SOURCE_DATE_EPOCH says), so that anyone who checks the
-commit out and builds gets the files that were published.
+What is built is the last commit, and the time in the archives is that of it (or what SOURCE_DATE_EPOCH says), so that
+anyone who checks the commit out and builds gets the files that were published.
 """
 
 from __future__ import annotations
 
 import hashlib
+import io
 import os
 import shutil
 import subprocess
 import sys
+import tarfile
 import tempfile
 from pathlib import Path
 
@@ -19,12 +21,14 @@ ROOT = Path(__file__).parents[1]
 
 def main() -> None:
     """Build, compare, move to ``dist``."""
-    epoch = os.environ.get("SOURCE_DATE_EPOCH") or last_commit_time()
+    epoch = os.environ.get("SOURCE_DATE_EPOCH") or git("log", "-1", "--format=%ct").decode().strip()
     builds = []
     with tempfile.TemporaryDirectory() as folder:
         for name in ("one", "two"):
-            out = Path(folder) / name
-            command = [sys.executable, "-m", "build", "--outdir", str(out), str(ROOT)]
+            source, out = Path(folder) / f"{name} source", Path(folder) / name
+            with tarfile.open(fileobj=io.BytesIO(git("archive", "HEAD"))) as archive:
+                archive.extractall(source, filter="data")
+            command = [sys.executable, "-m", "build", "--outdir", str(out), str(source)]
             environment = os.environ | {"SOURCE_DATE_EPOCH": epoch}
             subprocess.run(command, check=True, stdout=subprocess.DEVNULL, env=environment)
             builds.append({path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in out.iterdir()})
@@ -37,10 +41,9 @@ def main() -> None:
         print(f"{digest}  dist/{name}")
 
 
-def last_commit_time() -> str:
-    """In seconds since 1970."""
-    command = ["git", "-C", str(ROOT), "log", "-1", "--format=%ct"]
-    return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+def git(*words: str) -> bytes:
+    """What git says of this checkout."""
+    return subprocess.run(["git", "-C", str(ROOT), *words], check=True, capture_output=True).stdout
 
 
 if __name__ == "__main__":

@@ -44,6 +44,19 @@ def test_what_a_killed_run_left_goes_and_what_is_held_stays(tmp_path: Path, monk
     assert names(tmp_path) == [".singleshot-mine.tmp", "new"]
 
 
+def test_where_there_are_no_locks_nothing_is_refused_or_removed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def none(handle: int, how: int) -> None:
+        raise OSError(9, "Bad file descriptor")
+
+    (tmp_path / ".singleshot-0123456789abcdef.tmp").touch()
+    monkeypatch.setattr(leftovers.fcntl, "flock", none)
+    with sole_writer(tmp_path), hidden_folder(tmp_path), hidden_file(tmp_path):
+        assert len(names(tmp_path)) == 3
+    assert len(names(tmp_path)) == 1
+
+
 def test_one_writer_at_a_time(tmp_path: Path) -> None:
     with sole_writer(tmp_path):
         with pytest.raises(OutputError, match="another run is writing there"), sole_writer(tmp_path):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextvars import ContextVar
 from typing import Any
 
@@ -25,13 +25,21 @@ running: ContextVar[Any] = ContextVar("running", default=None)
 
 
 def open_console(*, stderr: bool = False) -> Console:
-    """A console that says flags, cuts nothing where it is no terminal, and takes no ``[...]`` in names for markup."""
+    """A console that says flags, cuts nothing where it is no terminal, and takes nothing in names for more than text:
+    ``[...]`` is no markup, and what would move the cursor is written as an escape.
+    """
     from rich.console import Console
+    from rich.segment import Segment
     from rich.text import Text
 
     class FlagConsole(Console):
         def render_str(self, text: str, **style: Any) -> Text:
-            return super().render_str(in_flags(text), **style)
+            return super().render_str(printable(in_flags(text)), **style)
+
+        def render(self, *parts: Any, **options: Any) -> Iterator[Segment]:
+            for segment in super().render(*parts, **options):
+                text = segment.text if segment.control else printable(segment.text)
+                yield segment if text == segment.text else Segment(text, segment.style)
 
         def print(self, *objects: Any, **style: Any) -> None:
             super().print(*(_text_in_flags(item) if isinstance(item, Text) else item for item in objects), **style)

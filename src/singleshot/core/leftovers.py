@@ -66,12 +66,8 @@ def hidden_folder(parent: Path) -> Iterator[Path]:
         OSError: it cannot be made.
     """
     sweep(parent)
-    path = hidden_path(parent)
-    path.mkdir()
-    handle = _opened(path)
+    path, handle = _held_folder(parent)
     try:
-        if handle is not None and not _held(handle, path):  # swept before it was held
-            path.mkdir()
         yield path
     finally:
         shutil.rmtree(path, ignore_errors=True)
@@ -88,7 +84,7 @@ def sole_writer(folder: Path) -> Iterator[None]:
     """
     handle = _opened(folder)
     try:
-        if handle is not None and not _locked(handle, wait=False):
+        if handle is not None and _locked(handle, wait=False) is False:
             raise OutputError(f"{folder}: another run is writing there: wait for it, or name another folder")
         yield
     finally:
@@ -118,7 +114,23 @@ def _remove_unheld(path: Path) -> None:
 
 
 def _opened(folder: Path) -> int | None:
-    return os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC) if fcntl else None
+    try:
+        return os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC) if fcntl else None
+    except PermissionError:  # it may be written all the same
+        return None
+
+
+def _held_folder(parent: Path) -> tuple[Path, int | None]:
+    while True:
+        path = hidden_path(parent)
+        path.mkdir()
+        try:
+            handle = _opened(path)
+        except FileNotFoundError:  # taken for left over before it was held
+            continue
+        if handle is None or _held(handle, path):
+            return path, handle
+        os.close(handle)
 
 
 def _held(handle: int, path: Path) -> bool:
@@ -130,14 +142,14 @@ def _held(handle: int, path: Path) -> bool:
         return False
 
 
-def _locked(handle: int, *, wait: bool) -> bool:
-    """Whether a lock could be had, or there are none on this file system: then only who waits for it goes on."""
+def _locked(handle: int, *, wait: bool) -> bool | None:
+    """Whether a lock could be had; ``None`` where this file system has none (NFS has none of folders)."""
     if not fcntl:
-        return True
+        return None
     try:
         fcntl.flock(handle, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
     except OSError:
-        return wait
+        return None
     return True

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from singleshot.core.files import check_output
-from singleshot.core.leftovers import hidden_folder
+from singleshot.core.leftovers import hidden_folder, hidden_path
 from singleshot.errors import ConfigError, ImageError, WeightsError
 from singleshot.export.cache import weights_sha256
 from singleshot.export.info import ExportInfo
@@ -184,6 +184,9 @@ def _is_package(path: Path) -> bool:
 
 def _move(new: Path, place: Path) -> None:
     """Put a file, or a folder, in the place of an older one."""
-    if place.is_dir():
-        shutil.rmtree(place)
+    if not place.is_dir():
+        new.replace(place)
+        return
+    old = place.rename(hidden_path(place.parent))
     new.replace(place)
+    shutil.rmtree(old, ignore_errors=True)
