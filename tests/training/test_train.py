@@ -522,7 +522,7 @@ def test_finetuning_says_what_it_freezes_and_is_kept_by_a_resumed_run(scenes: Pa
         torch.load(result.folder / "state.pt", weights_only=True)["network"],
     )
     assert torch.equal(before["backbone.stem.conv.weight"], after["backbone.stem.conv.weight"])
-    moved = [name for name in after if name.startswith("head.boxes") and not torch.equal(before[name], after[name])]
+    moved = [name for name in before if name.startswith("head.boxes") and not torch.equal(before[name], after[name])]
     assert moved
     _, text = run(None, result.folder, settings={}, resume=True, steps=2)
     assert re.search(r"frozen +\d+ tensors: backbone", text)
