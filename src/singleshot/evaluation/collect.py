@@ -60,7 +60,7 @@ def detect_samples(
     return read, found, failed
 
 
-class Sharing(Protocol):
+class Measurers(Protocol):
     """Processes that measure together."""
 
     @property
@@ -76,7 +76,7 @@ class Sharing(Protocol):
 
 
 def detect_share(
-    predictor: Predictor, samples: Sequence[Sample], batch_size: int, sharing: Sharing
+    predictor: Predictor, samples: Sequence[Sample], batch_size: int, sharing: Measurers
 ) -> tuple[list[Sample], list[Detections], list[str]]:
     """What `detect_samples` gives, where each of several processes looks at its batches only; all get the whole.
 

@@ -16,9 +16,9 @@ from singleshot.data.train_val import open_held_out, remarks
 from singleshot.detector import BATCH_SIZE, Detector, load
 from singleshot.errors import ConfigError, DataError
 from singleshot.evaluation.collect import (
+    Measurers,
     OnResult,
     Progress,
-    Sharing,
     as_table,
     detect_samples,
     detect_share,
@@ -174,7 +174,7 @@ def evaluate_network(
     strict: bool = False,
     use_difficult: bool = False,
     views: ViewPlan | None = None,
-    sharing: Sharing | None = None,
+    sharing: Measurers | None = None,
 ) -> EvalResult:
     """Evaluate a network in memory, on its device; for use during training. The network must be in eval mode.
 
@@ -228,7 +228,7 @@ def evaluate_predictor(
     use_difficult: bool = False,
     on_progress: Progress | None = None,
     on_result: OnResult | None = None,
-    sharing: Sharing | None = None,
+    sharing: Measurers | None = None,
 ) -> EvalResult:
     """Evaluate whatever turns images into detections; `evaluate` and `evaluate_network` end here.
 

@@ -43,6 +43,7 @@ class SharedBatchNorm2d(nn.BatchNorm2d):
         self.sharing = sharing
         self.fixed_gamma = isinstance(norm, MXNetBatchNorm2d) and norm.fixed_gamma
         self.biased_variance = isinstance(norm, MXNetBatchNorm2d) and norm.biased_variance
+        self.counts = not isinstance(norm, MXNetBatchNorm2d)  # MXNet's counts no batches
         self.train(norm.training)
 
     @property
@@ -72,7 +73,7 @@ class SharedBatchNorm2d(nn.BatchNorm2d):
         unbiased = variance if self.biased_variance else variance * (rows / (rows - 1).clamp(min=1)).to(variance.dtype)
         self.running_mean.lerp_(mean, self.momentum)
         self.running_var.lerp_(unbiased, self.momentum)
-        if self.num_batches_tracked is not None:
+        if self.counts and self.num_batches_tracked is not None:
             self.num_batches_tracked.add_(1)
 
 

@@ -157,7 +157,8 @@ def open_world(device: torch.device) -> Iterator[World]:
         try:
             store, rank, size = next(rendezvous("env://"))
             # After a restart the agent's store still has the addresses of processes that are gone.
-            store = dist.PrefixStore(f"restart-{os.environ.get('TORCHELASTIC_RESTART_COUNT', 0)}", store)
+            attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
+            store = dist.PrefixStore(f"restart-{attempt}", store)  # type: ignore[attr-defined]
             dist.init_process_group(backend, timeout=PATIENCE, store=store, rank=rank, world_size=size)
         except (RuntimeError, ValueError) as error:
             others = counted(int(os.environ["WORLD_SIZE"]) - 1, "other process", "other processes")
