@@ -17,7 +17,7 @@ from prediction.batch_toys import toy_predictor
 from singleshot.errors import ConfigError
 from singleshot.images.read import write_image
 from singleshot.prediction.batch.batch_job import PartsJob, detect_to_parts, find_slices
-from singleshot.prediction.batch.parts import PartsFolder
+from singleshot.prediction.batch.parts_folder import PartsFolder
 from singleshot.prediction.batch.registry import BATCH_ENGINES, Crew
 from singleshot.prediction.batch.work import Work
 from singleshot.prediction.job import Output, detect_and_save
@@ -45,6 +45,7 @@ def session() -> Iterator[None]:
     ray.shutdown()
 
 
+@pytest.mark.heavy
 def test_ray_writes_the_table_of_a_plain_run(session: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     Path("photos").mkdir()
@@ -64,6 +65,7 @@ def test_ray_writes_the_table_of_a_plain_run(session: None, tmp_path: Path, monk
         sorted(Path("parts/detections.parquet").iterdir())[1].unlink()
 
 
+@pytest.mark.heavy
 def test_the_service_on_ray_answers(session: None, tmp_path: Path) -> None:
     pytest.importorskip("fastapi")
     from singleshot.serving.ray_serve import Replicas, serve_on_ray

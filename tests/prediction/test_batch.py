@@ -17,7 +17,7 @@ from singleshot.cli import app
 from singleshot.errors import DataError, ImageError, OutputError
 from singleshot.images.read import write_image
 from singleshot.prediction.batch.batch_job import EnginePredictor, PartsJob, detect_to_parts, find_slices
-from singleshot.prediction.batch.parts import PartsFolder
+from singleshot.prediction.batch.parts_folder import PartsFolder
 from singleshot.prediction.batch.processes import ProcessEngine
 from singleshot.prediction.batch.registry import BATCH_ENGINES, BatchEngine, Crew
 from singleshot.prediction.batch.slices import FileRun, digest_of, divide, file_runs

@@ -108,9 +108,11 @@ def test_a_parquet_table_reads_back(tmp_path: Path) -> None:
         [prediction(video(number), [(1, 2, 21, 32)] * number, track_ids=[3] * number) for number in range(4)],
     )
     table = parquet.read_table(tmp_path / "out" / "detections.parquet").to_pylist()
-    assert [row["frame"] for row in table] == [1, 2, 2, 3, 3, 3]
-    assert table[0] == {
+    assert [row["frame"] for row in table] == [0, 1, 2, 2, 3, 3, 3]
+    assert table[0]["class_id"] is None  # nothing was found, and that is a row
+    assert table[1] == {
         "image": "clips/c1.mp4/000001", "frame": 1, "time_s": 0.1, "class_id": 0, "class_name": "cat", "score": 0.5,
         "x1": 1.0, "y1": 2.0, "x2": 21.0, "y2": 32.0, "track_id": 3,
+        "height": 40, "width": 60, "error": None,
     }  # fmt: skip
     assert not list((tmp_path / "out").glob(".*.part"))

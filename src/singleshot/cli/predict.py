@@ -180,7 +180,7 @@ def predict(
     was found until then.
     """
     from singleshot.errors import ConfigError
-    from singleshot.prediction.batch.parts import is_uri
+    from singleshot.prediction.batch.parts_folder import is_uri
     from singleshot.prediction.job import Output
     from singleshot.prediction.live import LiveConfig
     from singleshot.prediction.refinement import Refinement

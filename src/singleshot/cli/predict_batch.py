@@ -138,7 +138,7 @@ def detect_in_parts(
     split: str | None,
 ) -> Done:
     """Have the workers write the table in parts."""
-    from singleshot.prediction.batch.parts import PartsFolder
+    from singleshot.prediction.batch.parts_folder import PartsFolder
     from singleshot.prediction.batch.registry import BATCH_ENGINES
     from singleshot.prediction.batch.work import Work
     from singleshot.prediction.output_folder import new_folder

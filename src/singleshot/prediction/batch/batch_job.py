@@ -13,7 +13,7 @@ import numpy as np
 
 from singleshot.core.wording import counted
 from singleshot.errors import SingleshotError
-from singleshot.prediction.batch.parts import PartsFolder, is_uri
+from singleshot.prediction.batch.parts_folder import PartsFolder, is_uri
 from singleshot.prediction.batch.registry import BatchEngine, Crew
 from singleshot.prediction.batch.slices import Slice, digest_of, divide, file_runs
 from singleshot.prediction.batch.stored_images import is_stored, stored_runs

@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 from singleshot.core.lazy import lazy_module
 from singleshot.errors import DataError, ImageError
 from singleshot.images.read import IMAGE_SUFFIXES
-from singleshot.prediction.batch.parts import is_uri
+from singleshot.prediction.batch.parts_folder import is_uri
 from singleshot.prediction.batch.slices import ImageRun, NamedImage
 from singleshot.prediction.fetch import MAX_FETCHED_BYTES, is_address
 from singleshot.prediction.frames import Deferred, Encoded, Failure

@@ -12,7 +12,7 @@ import numpy as np
 
 from singleshot.errors import ImageError
 from singleshot.images.read import quiet_decoders
-from singleshot.prediction.batch.parts import PartsFolder
+from singleshot.prediction.batch.parts_folder import PartsFolder
 from singleshot.prediction.batch.slices import NamedImage, Slice
 from singleshot.prediction.frames import Failure, Result
 from singleshot.prediction.pipeline import Predictor
