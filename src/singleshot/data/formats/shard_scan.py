@@ -42,7 +42,7 @@ def holds_labels(tar: Path) -> bool:
     return False
 
 
-class Labelled(NamedTuple):
+class LabelledMember(NamedTuple):
     """An image of a tar and its objects."""
 
     name: str
@@ -59,7 +59,7 @@ def scan_shard(tar: Path) -> ShardIndex:
         DataError: it is no tar, or is compressed.
     """
     groups, problems = _grouped(tar)
-    images: list[Labelled] = []
+    images: list[LabelledMember] = []
     with tar.open("rb") as file:
         for files in groups:
             try:
@@ -75,7 +75,7 @@ class _BadMember(Exception):
     """Member, kind of fault, message."""
 
 
-def _labelled(file: BinaryIO, files: Files) -> Labelled | None:
+def _labelled(file: BinaryIO, files: Files) -> LabelledMember | None:
     """An image and its labels; ``None`` where the files belong to no image."""
     suffix = next((one for one in files if one in IMAGE_SUFFIXES), "")
     label = next((files[one] for one in LABEL_SUFFIXES if one in files), None)
@@ -94,7 +94,7 @@ def _labelled(file: BinaryIO, files: Files) -> Labelled | None:
         objects = parse_labels(_read(file, label), PurePosixPath(label[0]).suffix.lower(), size_hw)
     except (ValueError, RecursionError) as error:
         raise _BadMember(label[0], "unreadable-annotation", str(error)) from error
-    return Labelled(name, offset, length, size_hw, objects)
+    return LabelledMember(name, offset, length, size_hw, objects)
 
 
 def _members(tar: Path) -> Iterator[tuple[str, int, int]]:
@@ -163,7 +163,7 @@ def _size(file: BinaryIO, offset: int, length: int) -> tuple[int, int]:
     raise ValueError("the image is cut off or has no pixels")
 
 
-def _index(tar: Path, images: list[Labelled], problems: list[tuple[str, str, str]]) -> ShardIndex:
+def _index(tar: Path, images: list[LabelledMember], problems: list[tuple[str, str, str]]) -> ShardIndex:
     objects = [one for image in images for one in image.objects]
     labels = {one.label for one in objects}
     numbers = [label for label in labels if isinstance(label, int)]
