@@ -19,8 +19,8 @@ from singleshot.images.read import write_image
 from singleshot.prediction.batch.batch_job import EnginePredictor, PartsJob, detect_to_parts, find_slices
 from singleshot.prediction.batch.parts_folder import PartsFolder
 from singleshot.prediction.batch.processes import ProcessEngine
-from singleshot.prediction.batch.registry import BATCH_ENGINES, BatchEngine, Crew
-from singleshot.prediction.batch.slices import FileRun, digest_of, divide, file_runs
+from singleshot.prediction.batch.registry import BATCH_ENGINES, Crew, JobEngine
+from singleshot.prediction.batch.slices import ListedFiles, digest_of, divide, file_runs
 from singleshot.prediction.batch.work import Work
 from singleshot.prediction.job import JobSummary, Output, detect_and_save
 from singleshot.prediction.refinement import Refinement
@@ -46,7 +46,7 @@ def photo(path: str, value: int) -> None:
 
 
 def in_parts(
-    sources: list[str], out: str = "parts", engine: BatchEngine | None = None, *, resume: bool = False, **more: Any
+    sources: list[str], out: str = "parts", engine: JobEngine | None = None, *, resume: bool = False, **more: Any
 ) -> JobSummary:
     """Write a table in parts of two images."""
     settings = {"score": 0.3} | more.pop("how", {})
@@ -77,10 +77,10 @@ def test_the_name_of_a_part_tells_its_images_and_their_place() -> None:
     one, same, other, later = (
         divide(runs)[-1]
         for runs in (
-            [FileRun(("a", "b"))],
-            [FileRun(("a", "b"))],
-            [FileRun(("a\0b",)), FileRun(("ab",))],
-            [FileRun(("x",)), FileRun(("a", "b"))],
+            [ListedFiles(("a", "b"))],
+            [ListedFiles(("a", "b"))],
+            [ListedFiles(("a\0b",)), ListedFiles(("ab",))],
+            [ListedFiles(("x",)), ListedFiles(("a", "b"))],
         )
     )
     assert one.part == same.part

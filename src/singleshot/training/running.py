@@ -27,7 +27,7 @@ from singleshot.training.worker_processes import WorkerError
 from singleshot.training.world import StoppedError, World, in_world, is_lost_connection, open_world
 
 
-class Course(NamedTuple):
+class RunPlan(NamedTuple):
     """What a run does, and where.
 
     Attributes:
@@ -84,11 +84,11 @@ def run_request(
     return result
 
 
-def _course(request: Request, own: str, job: Job) -> Course:
+def _course(request: Request, own: str, job: Job) -> RunPlan:
     """Of a new run, whose folder is made, or of the one that goes on, as after a restart."""
     begun = job.begun()
     if begun is not None and holds_run(begun):
-        return Course(saved_settings(begun), begun, True, None)
+        return RunPlan(saved_settings(begun), begun, True, None)
     if begun is None and request.resume is not False:
         folder = existing_folder(request.out)
         at = None if isinstance(request.resume, bool) else request.resume
@@ -96,17 +96,17 @@ def _course(request: Request, own: str, job: Job) -> Course:
             check_number(folder, at)
         config = resumed_settings(saved_settings(folder), request.changes, folder)
         check_transform(config, own, folder)
-        return Course(config, folder, True, at)
+        return RunPlan(config, folder, True, at)
     config = new_settings(request.recipe, request.changes)
     if own:
         config = config.updated({"augment.transforms": [*config.augment.transforms, own]})
     assert config.data is not None
     out = request.out if begun is None else begun
     overwrite = request.overwrite or begun is not None
-    return Course(config, new_folder(out, Path(config.data.path).resolve().stem, overwrite=overwrite), False, None)
+    return RunPlan(config, new_folder(out, Path(config.data.path).resolve().stem, overwrite=overwrite), False, None)
 
 
-def _common(world: World, plan: Course | None) -> Course:
+def _common(world: World, plan: RunPlan | None) -> RunPlan:
     """The first process's plan, in all of them."""
     if world.size == 1 and plan is not None:
         return plan
@@ -114,7 +114,7 @@ def _common(world: World, plan: Course | None) -> Course:
         [] if plan is None else [plan.config.model_dump(mode="json"), str(plan.folder.resolve()), *plan[2:]]
     )
     settings, folder, resume, at = world.first(own)
-    return plan or Course(parse_config(settings, "the first process"), Path(folder), resume, at)
+    return plan or RunPlan(parse_config(settings, "the first process"), Path(folder), resume, at)
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ import numpy as np
 
 from singleshot.core.files import is_regular, read_text
 from singleshot.data.bad_records import Problem
+from singleshot.data.column_types import text_keys
 from singleshot.data.formats.registry import FORMATS, DataFormat
 from singleshot.data.formats.shard_scan import holds_labels, scan_shard
 from singleshot.data.formats.shard_writer import FOLDER, INDEX, SHARDS, VERSION
@@ -27,7 +29,7 @@ from singleshot.images.shard_index import ShardIndex, find_index, keep_index
 
 TAR = ".tar"
 _BRACES = re.compile(r"\{([^{}]*)\}")
-_RANGE = re.compile(r"(\d+)\.\.(\d+)")
+_RANGE = re.compile(r"(\d{1,9})\.\.(\d{1,9})")
 MAX_PATTERN = 1_000_000
 
 
@@ -77,13 +79,21 @@ class ShardLayout:
         if len(self.files) < 2:
             return {}
         indices = [index for part in self._indices.values() for index in part if len(index.columns["digests"])]
-        places = [(index, row) for index in indices for row in range(len(index))]
-        keys = [hash((index.columns["digests"][row].tobytes(), index.name(row))) for index, row in places]
-        _, first, groups = np.unique(np.array(keys, np.int64), return_index=True, return_inverse=True)
-        later = np.flatnonzero(first[groups] != np.arange(len(keys))).tolist()
-        originals = (places[int(first[groups[place]])] for place in later)
-        paths = (f"{index.tar}/{index.name(row)}" for index, row in originals)
-        return {(places[place][0].tar, places[place][1]): path for place, path in zip(later, paths, strict=True)}
+        starts = np.cumsum([0, *map(len, indices)])
+        keys = text_keys(index.name(row) for index in indices for row in range(len(index)))
+        for index, start in zip(indices, starts.tolist(), strict=False):
+            keys[start : start + len(index)] ^= index.columns["digests"][:, :8].copy().view(np.int64)[:, 0]
+        _, first, groups = np.unique(keys, return_index=True, return_inverse=True)
+
+        def place(image: int) -> tuple[ShardIndex, int]:
+            shard = int(np.searchsorted(starts, image, "right")) - 1
+            return indices[shard], image - int(starts[shard])
+
+        copies = {}
+        for later in np.flatnonzero(first[groups] != np.arange(len(keys))).tolist():
+            (copy, row), (index, original) = place(later), place(int(first[groups[later]]))
+            copies[copy.tar, row] = f"{index.tar}/{index.name(original)}"
+        return copies
 
     def _classes(self, records: Records) -> tuple[tuple[str, ...], tuple[int, ...]]:
         """Names and ids of all classes, whatever the split."""
@@ -182,7 +192,11 @@ def find(path: Path) -> ShardLayout | None:
 
 
 def expand(path: Path) -> list[Path]:
-    """The files that a pattern names, ``a-{000..003}.tar`` or ``{train,val}.tar``; none where it has no braces."""
+    """The files that a pattern names, ``a-{000..003}.tar`` or ``{train,val}.tar``; none where it has no braces.
+
+    Raises:
+        DataError: these are more than `MAX_PATTERN`.
+    """
     text = str(path)
     parts = _BRACES.split(text)
     if len(parts) < 3:
@@ -195,6 +209,8 @@ def expand(path: Path) -> list[Path]:
             choices.append([f"{value:0{width}d}" for value in range(int(found[1]), int(found[2]) + 1)])
         else:
             choices.append(part.split(",") if number % 2 else [part])
+    if math.prod(map(len, choices)) > MAX_PATTERN:
+        raise DataError(f"{path}: names more than {MAX_PATTERN:,} shards")
     return [Path("".join(chosen)) for chosen in product(*choices)]
 
 
