@@ -16,7 +16,7 @@ from singleshot.core.lazy import lazy_module
 from singleshot.data.formats.parquet_writer import DETECTIONS_KEY, FOLDER, KEY, PARQUET, VERSION
 from singleshot.data.formats.registry import FORMATS, DataFormat
 from singleshot.data.formats.shard_labels import PackedObject, parse_content
-from singleshot.data.formats.shard_scan import Labelled, index_of
+from singleshot.data.formats.shard_scan import LabelledMember, index_of
 from singleshot.data.formats.shards import ShardLayout
 from singleshot.data.formats.yolo_names import find_class_list
 from singleshot.data.paths import Locator, subfolders, visible
@@ -218,7 +218,7 @@ def _foreign(table: Path) -> ShardIndex:
     schema = _schema(table)
     columns = find_columns(schema)
     names = _class_names(schema)
-    images: list[Labelled] = []
+    images: list[LabelledMember] = []
     problems: list[tuple[str, str, str]] = []
     for place, size_hw, row in _rows(table, schema, columns, problems):
         try:
@@ -226,7 +226,7 @@ def _foreign(table: Path) -> ShardIndex:
         except (ValueError, RecursionError) as error:
             problems.append((place, "unreadable-annotation", str(error)))
             continue
-        images.append(Labelled(place, len(images), 0, size_hw, [_named(one, names) for one in objects]))
+        images.append(LabelledMember(place, len(images), 0, size_hw, [_named(one, names) for one in objects]))
     return index_of(table if columns.images else table.parent, images, problems)
 
 
