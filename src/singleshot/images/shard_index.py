@@ -21,6 +21,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
 from singleshot.core.files import cache_folder, write_atomically
+from singleshot.core.json_text import parse_json
 from singleshot.images.packed import FileStamp, Spans, file_stamp
 
 SUFFIX = ".index"
@@ -123,7 +124,7 @@ def read_index(file: Path, tar: Path) -> ShardIndex:
     """
     try:
         with safe_open(file, "np") as opened:
-            told = json.loads((opened.metadata() or {}).get("singleshot-shard", "{}"))
+            told = parse_json((opened.metadata() or {}).get("singleshot-shard", "{}"))
             columns = {name: opened.get_tensor(name) for name in COLUMNS if name in opened.keys()}  # noqa: SIM118
     except SafetensorError as error:
         raise ValueError(f"{file}: no index of a shard: {error}") from error

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from singleshot.core.files import is_regular
+from singleshot.core.json_text import parse_json
 from singleshot.core.lazy import lazy_module
 from singleshot.data.formats.parquet_writer import DETECTIONS_KEY, FOLDER, KEY, PARQUET, VERSION
 from singleshot.data.formats.registry import FORMATS, DataFormat
@@ -112,7 +112,7 @@ def _about(table: Path) -> dict[str, Any] | None:
     if text is None:
         return None
     try:
-        about = json.loads(text)
+        about = parse_json(text)
         version = about["version"]
         about |= {"classes": list(map(str, about["classes"])), "class_ids": list(map(int, about["class_ids"]))}
         about["has_splits"] = bool(about["has_splits"])
@@ -286,7 +286,7 @@ def _named(one: PackedObject, names: Sequence[str]) -> PackedObject:
 def _class_names(schema: Any) -> tuple[str, ...]:
     """The names that Hugging Face's ``ClassLabel`` gives to the numbers of a column of labels."""
     try:
-        told = json.loads((schema.metadata or {}).get(b"huggingface", b"{}"))["info"]["features"]
+        told = parse_json((schema.metadata or {}).get(b"huggingface", b"{}"))["info"]["features"]
     except (ValueError, KeyError, TypeError):
         return ()
     waiting = [told[name] for name in (*LABEL_COLUMNS, "labels", "category", "label") if name in told]

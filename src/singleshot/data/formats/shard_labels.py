@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import math
 from pathlib import PurePosixPath
 from typing import Any, NamedTuple
 
+from singleshot.core.json_text import parse_json
 from singleshot.data.values import NAN, as_flag, as_id, as_number, four_numbers, shown
 
 LABEL_SUFFIXES = (".json", ".txt")
@@ -40,7 +40,7 @@ def parse_labels(data: bytes, suffix: str, size_hw: tuple[int, int]) -> list[Pac
     text = data.decode()
     if suffix == ".txt":
         return [_yolo(line, size_hw) for line in text.splitlines() if line.strip()]
-    return parse_content(json.loads(text))
+    return parse_content(parse_json(text))
 
 
 def parse_content(content: Any) -> list[PackedObject]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -14,6 +13,7 @@ from pathlib import Path, PurePath
 import numpy as np
 
 from singleshot.core.files import is_regular, read_text
+from singleshot.core.json_text import parse_json
 from singleshot.data.bad_records import Problem
 from singleshot.data.column_types import text_keys
 from singleshot.data.formats.registry import FORMATS, DataFormat
@@ -220,7 +220,7 @@ def _ours(folder: Path) -> ShardLayout | None:
     """The data set that ``index.json`` describes; ``None`` where the file is another program's."""
     file = folder / INDEX
     try:
-        told = json.loads(read_text(file).text)
+        told = parse_json(read_text(file).text)
     except (OSError, ValueError):
         return None
     if not isinstance(told, dict) or "singleshot_shards" not in told:
