@@ -133,6 +133,20 @@ def shards(folder: Path) -> Sequence[Files]:
     return [{"train-000000.tar": tar_of(members)}, folder_files(folder / "own")]
 
 
+def parquet(folder: Path) -> Sequence[Files]:
+    """As others write them, and as `convert` does."""
+    import pyarrow
+    import pyarrow.parquet
+
+    (folder / "set").mkdir()
+    (files,) = voc(folder / "set")
+    convert(folder / "set", folder / "own", "parquet")
+    objects = {"bbox": [[1.0, 2.0, 13.0, 14.0]], "category": ["dog"]}
+    row = {"image": {"bytes": files["JPEGImages/a.jpg"], "path": "a.jpg"}, "objects": objects}
+    pyarrow.parquet.write_table(pyarrow.Table.from_pylist([row]), folder / "x.parquet")
+    return [{"x.parquet": (folder / "x.parquet").read_bytes()}, folder_files(folder / "own")]
+
+
 def decisions(folder: Path) -> Sequence[Files]:
     entries = [
         {"image": "a.jpg", "action": "drop"},
@@ -180,7 +194,8 @@ TARGETS = [
     of_format("KITTI", kitti, "kitti"),
     of_format("labels in RecordIO", rec, "rec", ()),
     of_format("MXNet lists", lst, "rec"),
-    of_format("tar shards", shards, "shards", ()),
+    of_format("tar shards", shards, "shards", (), ("singleshot.data.formats.shards",)),
+    of_format("Parquet", parquet, "parquet", (), ("pyarrow",)),
     Target("any labels, recognised and checked", everything, checked, HOW, (), WORDS, slow=8),
     Target("decisions", made(decisions), lambda folder: read_decisions(folder / "d.json"), {".json": in_json}),
 ]
