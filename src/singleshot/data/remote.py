@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -11,6 +10,7 @@ from pathlib import Path, PurePath
 from typing import Any
 
 from singleshot.core.files import cache_folder, write_atomically
+from singleshot.core.json_text import parse_json
 from singleshot.data.formats.shard_writer import FOLDER, INDEX, VERSION
 from singleshot.data.formats.shards import expand, find, open_shard
 from singleshot.data.split_names import resolve_split
@@ -94,7 +94,7 @@ def _told(url: str) -> dict[str, list[str]]:
     """The names of the shards of each split."""
     content = _fetch(url)
     try:
-        told = json.loads(content)
+        told = parse_json(content)
         files = {name: [PurePath(one["file"]).name for one in part] for name, part in told["splits"].items()}
         if told["singleshot_shards"] == VERSION and any(files.values()):
             return files

@@ -21,6 +21,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
 from singleshot.core.files import cache_folder, write_atomically
+from singleshot.core.json_text import parse_json
 from singleshot.images.packed import FileStamp, Spans, file_stamp
 
 SUFFIX = ".index"
@@ -123,7 +124,7 @@ def read_index(file: Path, tar: Path) -> ShardIndex:
     """
     try:
         with safe_open(file, "np") as opened:
-            told = json.loads((opened.metadata() or {}).get("singleshot-shard", "{}"))
+            told = parse_json((opened.metadata() or {}).get("singleshot-shard", "{}"))
             columns = {name: opened.get_tensor(name) for name in COLUMNS if name in opened.keys()}  # noqa: SIM118
     except SafetensorError as error:
         raise ValueError(f"{file}: no index of a shard: {error}") from error
@@ -133,7 +134,7 @@ def read_index(file: Path, tar: Path) -> ShardIndex:
         tar_bytes, classes = int(told["tar_bytes"]), tuple(map(str, told["classes"]))
         ids = tuple(one if isinstance(one, int) else str(one) for one in told["ids"])
         problems = tuple((str(a), str(b), str(c)) for a, b, c in told["problems"])
-    except (KeyError, TypeError) as error:
+    except (KeyError, TypeError, OverflowError) as error:
         raise ValueError(f"{file}: the index of a shard is damaged: {error!r}") from error
     _check_columns(file, columns, tar_bytes, len(classes))
     if len(ids) not in (0, len(columns["offsets"])):
