@@ -175,7 +175,13 @@ def test_what_is_wrong_is_said_and_left_out(tmp_path: Path, monkeypatch: pytest.
     jpg = make_image(tmp_path / "a.jpg").read_bytes()
     members = {"good.jpg": jpg, "good.txt": b"0 .5 .5 .2 .2", "bare.jpg": jpg, "alone.txt": b""}
     members |= {"bad.jpg": jpg, "bad.json": b"{", "pixels.jpg": jpg, "pixels.txt": b"0 10 10 5 5"}
-    members |= {"text.jpg": b"no image", "text.txt": b""}
+    members |= {
+        "text.jpg": b"no image",
+        "text.txt": b"",
+        "null.jpg": jpg,
+        "null.json": b'{"boxes": null, "labels": []}',
+    }
+    members |= {"half.jpg": jpg, "half.json": b'{"boxes_xyxy": []}'}
     tar = pack(tmp_path / "x.tar", members)
     opened = data.open(tar)
     assert [sample.image_path.name for sample in opened] == ["good.jpg"]
@@ -184,6 +190,8 @@ def test_what_is_wrong_is_said_and_left_out(tmp_path: Path, monkeypatch: pytest.
         ("alone.txt", "orphan-label"),
         ("bad.json", "unreadable-annotation"),
         ("bare.jpg", "missing-annotation"),
+        ("half.json", "unreadable-annotation"),
+        ("null.json", "unreadable-annotation"),
         ("pixels.txt", "unreadable-annotation"),
         ("text.jpg", "unreadable-image"),
     ]

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 from rich.console import Console
 
 from singleshot.core.transforms import Transform, steps_by_name
+from singleshot.errors import SingleshotError
 from singleshot.runtime.device import choose_device
 from singleshot.training.config import TrainConfig, parse_config
 from singleshot.training.job import Job, this_job
@@ -24,7 +25,7 @@ from singleshot.training.resume import check_number, resumed_settings, saved_set
 from singleshot.training.run_folder import existing_folder, holds_run, new_folder, sole_use
 from singleshot.training.session import run_session
 from singleshot.training.worker_processes import WorkerError
-from singleshot.training.world import StoppedError, World, in_world, is_lost_connection, open_world
+from singleshot.training.world import LostError, StoppedError, World, in_world, is_lost_connection, open_world
 
 
 class RunPlan(NamedTuple):
@@ -119,16 +120,23 @@ def _common(world: World, plan: RunPlan | None) -> RunPlan:
 
 @contextmanager
 def _told_once(job: Job) -> Iterator[None]:
-    """Of the processes that an error ends one tells it; the others raise what nobody needs to see."""
+    """Of the processes that an error ends one tells it; the others raise what nobody needs to see.
+
+    A mistake of the user is final; where a device failed or a process died, a restart may help.
+    """
     try:
         yield
-    except WorkerError:
-        raise  # a restart may help
     except Exception as error:
-        if job.notes and (is_lost_connection(error) or not job.tell()):
+        is_final = isinstance(error, SingleshotError) and not isinstance(error, WorkerError)
+        if not job.tell(is_final=is_final):
             raise StoppedError(f"another process of the run has ended: {error}") from error
+        if job.notes and is_lost_connection(error):
+            raise LostError(
+                f"lost the connection to the other processes: {str(error).splitlines()[0]} (if nothing else says why: "
+                "NCCL_DEBUG=INFO in the environment tells more of GPUs)"
+            ) from error
         raise
-    if job.notes and int(os.environ.get("RANK", 0)) == 0:
+    if int(os.environ.get("LOCAL_RANK", 0)) == 0:
         job.forget()
 
 

@@ -69,7 +69,7 @@ def scan_shard(tar: Path) -> ShardIndex:
                 problems.append(error.args)
                 continue
             images += [found] if found else []
-    return _index(tar, images, problems)
+    return index_of(tar, images, problems)
 
 
 class _BadMember(Exception):
@@ -166,7 +166,8 @@ def _size(file: BinaryIO, offset: int, length: int) -> tuple[int, int]:
     raise ValueError("the image is cut off")
 
 
-def _index(tar: Path, images: list[LabelledMember], problems: list[tuple[str, str, str]]) -> ShardIndex:
+def index_of(tar: Path, images: list[LabelledMember], problems: list[tuple[str, str, str]]) -> ShardIndex:
+    """The index of images and their labels."""
     objects = [one for image in images for one in image.objects]
     labels = {one.label for one in objects}
     numbers = [label for label in labels if isinstance(label, int)]

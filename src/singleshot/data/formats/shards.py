@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import product
@@ -43,6 +43,7 @@ class ShardLayout:
         classes: names and ids of the classes in their order, as our index says; ``None`` for foreign shards.
         names: the names that a list beside foreign shards gives to numbers.
         problems: what was noted while it was recognised.
+        open_file: reads what a file holds.
     """
 
     root: Path
@@ -50,6 +51,7 @@ class ShardLayout:
     classes: tuple[tuple[str, ...], tuple[int, ...]] | None = None
     names: tuple[str, ...] | None = None
     problems: tuple[Problem, ...] = ()
+    open_file: Callable[[Path], ShardIndex] = lambda tar: open_shard(tar)
 
     @property
     def splits(self) -> tuple[str, ...]:
@@ -71,7 +73,7 @@ class ShardLayout:
 
     @cached_property
     def _indices(self) -> dict[str, tuple[ShardIndex, ...]]:
-        return {name: tuple(map(open_shard, files)) for name, files in self.files.items()}
+        return {name: tuple(map(self.open_file, files)) for name, files in self.files.items()}
 
     @cached_property
     def _copies(self) -> dict[tuple[Path, int], str]:
