@@ -133,6 +133,14 @@ def shards(folder: Path) -> Sequence[Files]:
     return [{"train-000000.tar": tar_of(members)}, folder_files(folder / "own")]
 
 
+def parquet(folder: Path) -> Sequence[Files]:
+    """As `convert` writes tables."""
+    (folder / "set").mkdir()
+    voc(folder / "set")
+    convert(folder / "set", folder / "own", "parquet")
+    return [folder_files(folder / "own")]
+
+
 def decisions(folder: Path) -> Sequence[Files]:
     entries = [
         {"image": "a.jpg", "action": "drop"},
@@ -162,8 +170,9 @@ def of_format(
     make: Callable[[Path], Sequence[Files]],
     format: str,
     spared: tuple[str, ...] = (".jpg", ".png"),
+    needs: tuple[str, ...] = (),
 ) -> Target:
-    return Target(name, made(make), functools.partial(opened, format), HOW, spared, WORDS, slow=3)
+    return Target(name, made(make), functools.partial(opened, format), HOW, spared, WORDS, needs=needs, slow=3)
 
 
 def everything() -> list[Files]:
@@ -181,6 +190,7 @@ TARGETS = [
     of_format("labels in RecordIO", rec, "rec", ()),
     of_format("MXNet lists", lst, "rec"),
     of_format("tar shards", shards, "shards", ()),
+    of_format("Parquet", parquet, "parquet", (), ("pyarrow",)),
     Target("any labels, recognised and checked", everything, checked, HOW, (), WORDS, slow=8),
     Target("decisions", made(decisions), lambda folder: read_decisions(folder / "d.json"), {".json": in_json}),
 ]

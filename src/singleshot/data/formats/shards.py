@@ -165,7 +165,9 @@ def add_shard(
     places = {name: place for place, name in enumerate(index.class_names if class_names is None else class_names)}
     unknown = [name for name in index.class_names if name not in places]
     if unknown:
-        raise DataError(f"{tar}: has a class {unknown[0]!r} that {INDEX} does not name: convert the data set again")
+        raise DataError(
+            f"{tar}: has a class {unknown[0]!r} that the data set does not name: convert the data set again"
+        )
     ids = np.array([places[name] for name in index.class_names], np.int64)
     if records.class_ids:
         ids = np.array(records.class_ids, np.int64)[ids]
