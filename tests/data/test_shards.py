@@ -121,6 +121,19 @@ def test_foreign_tars(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dialect: 
         assert data.open(tar).class_map.names == ("cat", "dog")
 
 
+def test_numbers_beside_names_are_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where one tar names its classes, the numbers of another are names: '10' comes before '2', and stays '10'."""
+    monkeypatch.setenv("SINGLESHOT_CACHE", str(tmp_path / "cache"))
+    jpg = make_image(tmp_path / "a.jpg").read_bytes()
+    rows = "".join(f"{label} 0.3 0.35 0.4 0.5\n" for label in range(11)).encode()
+    (tmp_path / "set").mkdir()
+    pack(tmp_path / "set" / "train-0.tar", {"a.jpg": jpg, "a.txt": rows})
+    pack(tmp_path / "set" / "train-1.tar", {**foreign(jpg)["list"]})
+    opened = data.open(tmp_path / "set")
+    names = [[opened.class_map.names[place] for place in sample.class_ids] for sample in opened]
+    assert names == [[str(label) for label in range(11)], ["dog"]]
+
+
 def test_a_foreign_index_is_made_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SINGLESHOT_CACHE", str(tmp_path / "cache"))
     jpg = make_image(tmp_path / "a.jpg").read_bytes()
