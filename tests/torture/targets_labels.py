@@ -176,8 +176,9 @@ def of_format(
     make: Callable[[Path], Sequence[Files]],
     format: str,
     spared: tuple[str, ...] = (".jpg", ".png"),
+    needs: tuple[str, ...] = (),
 ) -> Target:
-    return Target(name, made(make), functools.partial(opened, format), HOW, spared, WORDS, slow=3)
+    return Target(name, made(make), functools.partial(opened, format), HOW, spared, WORDS, needs=needs, slow=3)
 
 
 def everything() -> list[Files]:
@@ -194,7 +195,7 @@ TARGETS = [
     of_format("KITTI", kitti, "kitti"),
     of_format("labels in RecordIO", rec, "rec", ()),
     of_format("MXNet lists", lst, "rec"),
-    of_format("tar shards", shards, "shards", (), ("singleshot.data.formats.shards",)),
+    of_format("tar shards", shards, "shards", ()),
     of_format("Parquet", parquet, "parquet", (), ("pyarrow",)),
     Target("any labels, recognised and checked", everything, checked, HOW, (), WORDS, slow=8),
     Target("decisions", made(decisions), lambda folder: read_decisions(folder / "d.json"), {".json": in_json}),
