@@ -81,6 +81,8 @@ HEAVY = {
         "mlflow",
         "wandb",
         "optuna",
+        "fsspec",
+        "ray",
     ),
 }
 """The torch line, and what extras bring."""

@@ -52,6 +52,7 @@ ONLY_PARSED = {
     "--model mxnet_ssd_vgg16_reduced_300": "a network of 26 million parameters: tests/models",
     "singleshot train VOCdevkit --recipe": "the same; tests/training runs recipes",
     "singleshot train VOCdevkit --model mxnet": "the same",
+    "--devices": "processes or GPUs: tests/training/test_devices.py",
     "singleshot models --all": "builds every network: tests/models/test_catalogue.py",
     "singleshot predict 0": "a camera: tests/prediction/test_live.py",
     "singleshot import": "checkpoints of other systems: tests/interop",

@@ -141,7 +141,10 @@ def test_options_exist(page: Path) -> None:
     known = options("eval") if page.stem == "evaluate" else options()
     scripts = set(re.findall(r"benchmarks/\w+\.py", page.read_text(encoding="utf-8")))
     known |= {option for script in scripts for option in script_options(ROOT / script)}
-    foreign = r"`[^`]*\.py [^`]*`|`(?:pip|opt_in_out) [^`]*`|(?m:^(?:trtexec|docker) .*$)|--index-url|--help"
+    foreign = (
+        r"`[^`]*\.py [^`]*`|`[^`]*(?:torchrun |python -m torture)[^`]*`|`(?:pip|opt_in_out) [^`]*`"
+        r"|(?m:^(?:trtexec|docker|torchrun) .*$)|--index-url|--help"
+    )
     text = re.sub(foreign, "", page.read_text(encoding="utf-8"))
     assert set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", text)) - known == set()
 

@@ -17,8 +17,8 @@ from singleshot import Detections
 from singleshot.cli import app
 from singleshot.core.files import write_atomically
 from singleshot.core.yaml_files import read_mapping
-from singleshot.data.dataset import open as open_data
 from singleshot.data.formats.writers import voc_xml
+from singleshot.data.opening import open as open_data
 from singleshot.errors import DataError, SingleshotError
 from singleshot.prediction.frames import Frame, Prediction
 from singleshot.prediction.sinks import open_sinks

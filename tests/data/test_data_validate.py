@@ -71,11 +71,19 @@ def truncated(path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-200])
 
 
+HUGE = (
+    b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR"
+    + bytes([255] * 4 + [0, 0, 0, 5, 8, 2, 0, 0, 0])
+    + bytes(4)
+    + b"\0\0\0\0IEND\xaeB`\x82"
+)
+"""A PNG whose header says 4,294,967,295 x 5."""
 IMAGES = [
     (lambda path: path.unlink(), "missing-image", "there is no image"),
     (lambda path: path.write_bytes(b""), "unreadable-image", "empty"),
     (lambda path: path.write_bytes(b"hello"), "unreadable-image", "not an image"),
     (lambda path: path.write_bytes(path.read_bytes()[:30]), "unreadable-image", "damaged header|cut off"),
+    (lambda path: path.write_bytes(HUGE), "unreadable-image", "no image is 4,294,967,295 x 5"),
     (truncated, "unreadable-image", "cut off"),
 ]
 

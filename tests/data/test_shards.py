@@ -143,6 +143,18 @@ def test_a_pattern_with_braces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     assert [sample.image_path.name for sample in data.open(tmp_path / "part-{001..002}.tar")] == ["1.jpg", "2.jpg"]
     with pytest.raises(DataError, match=r"part-003\.tar: there is no such shard"):
         data.open(tmp_path / "part-{002..003}.tar")
+    with pytest.raises(DataError, match="more than 1,000,000 shards"):
+        data.open(tmp_path / "{0..999999}-{0..999999}.tar")
+
+
+def test_an_image_of_two_splits_has_one_key(tmp_path: Path) -> None:
+    for number, name in enumerate(("a.b", "a_b")):
+        make_voc_image(tmp_path / "in", name, voc_object("cat", (1 + number, 2, 30, 20)))
+    make_list(tmp_path / "in", "train", "a.b", "a_b")
+    make_list(tmp_path / "in", "val", "a_b")
+    convert(tmp_path / "in", tmp_path / "out", "shards")
+    assert len(data.open(tmp_path / "out")) == 2
+    assert data.open(tmp_path / "out", "val")[0].image_path.stem == "a_b_2"
 
 
 def test_what_is_wrong_is_said_and_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -150,7 +162,13 @@ def test_what_is_wrong_is_said_and_left_out(tmp_path: Path, monkeypatch: pytest.
     jpg = make_image(tmp_path / "a.jpg").read_bytes()
     members = {"good.jpg": jpg, "good.txt": b"0 .5 .5 .2 .2", "bare.jpg": jpg, "alone.txt": b""}
     members |= {"bad.jpg": jpg, "bad.json": b"{", "pixels.jpg": jpg, "pixels.txt": b"0 10 10 5 5"}
-    members |= {"text.jpg": b"no image", "text.txt": b""}
+    members |= {
+        "text.jpg": b"no image",
+        "text.txt": b"",
+        "null.jpg": jpg,
+        "null.json": b'{"boxes": null, "labels": []}',
+    }
+    members |= {"half.jpg": jpg, "half.json": b'{"boxes_xyxy": []}'}
     tar = pack(tmp_path / "x.tar", members)
     opened = data.open(tar)
     assert [sample.image_path.name for sample in opened] == ["good.jpg"]
@@ -159,6 +177,8 @@ def test_what_is_wrong_is_said_and_left_out(tmp_path: Path, monkeypatch: pytest.
         ("alone.txt", "orphan-label"),
         ("bad.json", "unreadable-annotation"),
         ("bare.jpg", "missing-annotation"),
+        ("half.json", "unreadable-annotation"),
+        ("null.json", "unreadable-annotation"),
         ("pixels.txt", "unreadable-annotation"),
         ("text.jpg", "unreadable-image"),
     ]

@@ -154,6 +154,12 @@ def test_urls(shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     assert [target.image_index for _, target in data.stream(tars, size=8)] == local
     with pytest.raises(DataError, match=r"memory://bucket/none/index\.json: cannot be read"):
         data.stream("memory://bucket/none")
+    for told in ("[]", '{"splits": {}}', '{"singleshot_shards": 1, "splits": {"a": 3}}'):
+        memory.pipe("/bucket/bad/index.json", told.encode())
+        with pytest.raises(DataError, match=r"bad/index\.json: no index of shards"):
+            data.stream("memory://bucket/bad")
+    with pytest.raises(DataError, match="Protocol not known"):
+        data.stream("nowhere://bucket/set")
 
 
 def test_what_cannot_be(shards: Path, tmp_path: Path) -> None:

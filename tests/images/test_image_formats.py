@@ -348,7 +348,10 @@ def test_an_orientation_after_the_pixels_of_a_png(tmp_path: Path, orientation: i
     late.write_bytes(data[:-12] + chunk(b"eXIf", tail) + data[-12:])
     assert np.array_equal(read_image(late), read_image(early))
     assert image_size(late) == image_size(early) == read_image(late).shape[:2]
-    assert read_headers([late]) == read_headers([early])
+    sizes = read_headers([late, early])
+    assert sizes.faults == {}
+    assert sizes.orientations.tolist() == [orientation, orientation]
+    assert sizes.upright_hw.tolist() == [list(image_size(early))] * 2
 
 
 def test_a_damaged_orientation_after_the_pixels_is_none(tmp_path: Path) -> None:

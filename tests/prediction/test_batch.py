@@ -23,8 +23,8 @@ from singleshot.images.read import write_image
 from singleshot.prediction.batch.batch_job import EnginePredictor, PartsJob, detect_to_parts, find_slices
 from singleshot.prediction.batch.parts_folder import PartsFolder
 from singleshot.prediction.batch.processes import ProcessEngine
-from singleshot.prediction.batch.registry import BATCH_ENGINES, BatchEngine, Crew, EngineError
-from singleshot.prediction.batch.slices import FileRun, Slice, digest_of, divide, file_runs
+from singleshot.prediction.batch.registry import BATCH_ENGINES, Crew, EngineError, JobEngine
+from singleshot.prediction.batch.slices import ListedFiles, Slice, digest_of, divide, file_runs
 from singleshot.prediction.batch.work import SliceReport, Work
 from singleshot.prediction.job import JobSummary, Output, detect_and_save
 from singleshot.prediction.refinement import Refinement
@@ -50,7 +50,7 @@ def photo(path: str, value: int) -> None:
 
 
 def in_parts(
-    sources: list[str], out: str = "parts", engine: BatchEngine | None = None, *, resume: bool = False, **more: Any
+    sources: list[str], out: str = "parts", engine: JobEngine | None = None, *, resume: bool = False, **more: Any
 ) -> JobSummary:
     """Write a table in parts of two images."""
     settings = {"score": 0.3} | more.pop("how", {})
@@ -81,10 +81,10 @@ def test_the_name_of_a_part_tells_its_images_and_their_place() -> None:
     one, same, other, later = (
         divide(runs)[-1]
         for runs in (
-            [FileRun(("a", "b"))],
-            [FileRun(("a", "b"))],
-            [FileRun(("a\0b",)), FileRun(("ab",))],
-            [FileRun(("x",)), FileRun(("a", "b"))],
+            [ListedFiles(("a", "b"))],
+            [ListedFiles(("a", "b"))],
+            [ListedFiles(("a\0b",)), ListedFiles(("ab",))],
+            [ListedFiles(("x",)), ListedFiles(("a", "b"))],
         )
     )
     assert one.part == same.part

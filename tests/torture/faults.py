@@ -1,5 +1,5 @@
 """Run every verb on a machine that fails it, and see that it says so in one line, ends with the right code, and does
-the rest of the job: ``python tests/torture/faults.py --only "full disk"``.
+the rest of the job: ``PYTHONPATH=tests python -m torture.faults --only "full disk"``.
 
 Root only, for some: a small file system is mounted, and privileges are dropped to see folders that cannot be written.
 """
@@ -24,7 +24,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from kills import cli, in_child, make_inputs
+from torture.kills import cli, in_child, make_inputs
 
 NOBODY = 65534
 LINES = 60

@@ -7,9 +7,10 @@ import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from singleshot.data import check, dataset
+from singleshot.data import check
 from singleshot.data.convert import convert
 from singleshot.data.decisions import read_decisions
+from singleshot.data.opening import open_splits
 from torture.damage import Damage
 from torture.structures import in_json, in_rows, in_tar, in_xml, in_yaml
 from torture.target import Files, Target
@@ -143,7 +144,7 @@ def decisions(folder: Path) -> Sequence[Files]:
 
 def opened(format: str, folder: Path) -> None:
     """Opens, reads every sample, and looks through it as `data check` does."""
-    found, _ = dataset.open_splits(folder, format)
+    found, _ = open_splits(folder, format)
     for sample in found:
         assert sample.boxes_xyxy.shape == (len(sample.class_ids), 4)
 
@@ -161,9 +162,8 @@ def of_format(
     make: Callable[[Path], Sequence[Files]],
     format: str,
     spared: tuple[str, ...] = (".jpg", ".png"),
-    needs: tuple[str, ...] = (),
 ) -> Target:
-    return Target(name, made(make), functools.partial(opened, format), HOW, spared, WORDS, needs=needs, slow=3)
+    return Target(name, made(make), functools.partial(opened, format), HOW, spared, WORDS, slow=3)
 
 
 def everything() -> list[Files]:
@@ -180,7 +180,7 @@ TARGETS = [
     of_format("KITTI", kitti, "kitti"),
     of_format("labels in RecordIO", rec, "rec", ()),
     of_format("MXNet lists", lst, "rec"),
-    of_format("tar shards", shards, "shards", (), ("singleshot.data.formats.shards",)),
+    of_format("tar shards", shards, "shards", ()),
     Target("any labels, recognised and checked", everything, checked, HOW, (), WORDS, slow=8),
     Target("decisions", made(decisions), lambda folder: read_decisions(folder / "d.json"), {".json": in_json}),
 ]

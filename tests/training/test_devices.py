@@ -21,6 +21,7 @@ from ranks import together
 from singleshot.demo.scenes import make_scenes
 from singleshot.errors import ConfigError
 from singleshot.training.logs import read_log
+from singleshot.training.recipes import read_config
 from singleshot.training.world import StoppedError
 
 DETECTOR = {
@@ -62,6 +63,7 @@ def test_a_run_of_two_is_that_of_one_and_goes_on_alone(scenes: Path, tmp_path: P
     assert (second[1], first[2], second[2]) == ("", True, False)
     assert losses(two)[0] == pytest.approx(losses(one)[0], rel=1e-5)
     assert losses(two) == pytest.approx(losses(one), rel=1e-3)
+    assert [read_config(run / "config.yaml").evaluation.batch_size for run in (one, two)] == [5, 3]
 
     learn(scenes, one, resume=True, steps=5)
     learn(scenes, two, resume=True, steps=5)

@@ -6,6 +6,8 @@ One session of two forked processes answers for the whole module.
 from __future__ import annotations
 
 import copy
+import signal
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -20,7 +22,7 @@ from torch import Tensor, nn
 from ranks import together
 from singleshot.core.settings import CoderConfig, PreprocessConfig
 from singleshot.core.structures import Batch, HeadOutput, RefineOutput, Sample
-from singleshot.errors import ConfigError, ImageError
+from singleshot.errors import ConfigError, ImageError, SingleshotError
 from singleshot.evaluation.collect import detect_samples, detect_share
 from singleshot.images.normalise import ImageNormalizer
 from singleshot.models.fast_norm import ConvBlock
@@ -31,17 +33,21 @@ from singleshot.prediction.frames import Failure
 from singleshot.training.build import criterion
 from singleshot.training.checkpoint import Learner
 from singleshot.training.config import TrainConfig
+from singleshot.training.devices import _kind
 from singleshot.training.ema import Ema
 from singleshot.training.guards import LossGuard, NonFiniteLossError
 from singleshot.training.job import Job, notes_of
-from singleshot.training.launch import parse_devices
+from singleshot.training.launch import _as_it_was, _failed, _heard, parse_devices
 from singleshot.training.loop import Trainer
 from singleshot.training.optimizer import build_optimizer
 from singleshot.training.optimizer_config import OptimizerConfig, ScheduleConfig
 from singleshot.training.parts import Intervals, NoStore
+from singleshot.training.running import _told_once
 from singleshot.training.sampler import EpochOrder
 from singleshot.training.schedule import RunLength
-from singleshot.training.world import ALONE, World, is_lost_connection, open_world
+from singleshot.training.train import train
+from singleshot.training.worker_processes import WorkerError
+from singleshot.training.world import ALONE, LostError, StoppedError, World, is_lost_connection, open_world
 
 CPU = torch.device("cpu")
 SIDE, BATCH, STEPS = 32, 5, 8
@@ -339,15 +345,21 @@ def test_one_process_of_a_job_tells_the_error(tmp_path: Path, monkeypatch: pytes
     notes = notes_of(12, "abc/../def")
     assert notes is not None
     assert notes.parent == tmp_path
-    assert Job().tell()
+    assert Job().tell(is_final=True)
     first, restarted = Job(notes), Job(notes, restarts=1)
     assert (first.begun(), restarted.begun(), first.has_failed()) == (None, None, False)
     first.begin(tmp_path / "run")
     assert (first.begun(), restarted.begun()) == (None, tmp_path / "run")
-    assert [first.tell(), restarted.tell()] == [True, False]
+    assert [first.tell(is_final=False), first.tell(is_final=True)] == [True, False]
+    assert not restarted.has_failed()
+    assert restarted.tell(is_final=True)
     assert restarted.has_failed()
     first.forget()
     assert not notes.exists()
+    assert first.tell(is_final=True)  # said twice is better than never
+    with monkeypatch.context() as patch:  # another process with the number, as always in a container
+        patch.setattr("singleshot.training.job._beginning", lambda process: "1")
+        assert notes_of(12, "abc/../def") != notes
     other = tmp_path / notes.name
     other.symlink_to(tmp_path)  # another user's trap
     assert notes_of(12, "abc/../def") is None
@@ -363,3 +375,83 @@ def test_one_process_of_a_job_tells_the_error(tmp_path: Path, monkeypatch: pytes
 )
 def test_what_only_says_that_another_is_gone(error: Exception, lost: bool) -> None:
     assert is_lost_connection(error) is lost
+
+
+GLOO = RuntimeError("[gloo/transport/tcp/pair.cc:547] Connection closed by peer [127.0.0.1]:2")
+
+
+@pytest.mark.parametrize(
+    ("error", "others", "raised", "is_final"),
+    [
+        (ConfigError("data.path"), False, ConfigError, True),
+        (ConfigError("data.path"), True, StoppedError, False),
+        (RuntimeError("CUDA error: uncorrectable ECC error"), False, RuntimeError, False),
+        (WorkerError("memory"), False, WorkerError, False),
+        (GLOO, False, LostError, False),  # nobody else says why
+        (GLOO, True, StoppedError, False),
+    ],
+)
+def test_one_process_tells_and_only_mistakes_are_final(
+    tmp_path: Path, error: Exception, others: bool, raised: type[Exception], is_final: bool
+) -> None:
+    job = Job(tmp_path)
+    if others:
+        job.tell(is_final=False)
+    with pytest.raises(raised), _told_once(job):
+        raise error
+    assert job.has_failed() is is_final
+
+
+@pytest.mark.parametrize(
+    ("codes", "has_told", "code", "reason"),
+    [
+        ({0: 2, 1: -15}, True, 2, ""),
+        ({0: 1, 1: -15}, True, 2, ""),  # after a restart, which did not repeat the error
+        ({0: 2, 1: -9}, False, 1, "the process of device 1 was ended by SIGKILL"),
+        ({0: 1, 1: -15}, False, 1, ""),
+        ({0: -15, 1: -15}, False, 1, ""),
+    ],
+)
+def test_how_processes_ended(codes: dict[int, int], has_told: bool, code: int, reason: str) -> None:
+    ended = _failed(codes, has_told=has_told)
+    assert (ended.code, ended.reason[: len(reason)]) == (code, reason)
+
+
+def test_the_agent_hears_what_nohup_leaves_and_leaves_all_as_it_was() -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        assert "SIGHUP" not in _heard()
+        with _as_it_was():
+            signal.signal(signal.SIGHUP, signal.SIG_DFL)
+        assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)
+    assert {"SIGHUP", "SIGTERM", "SIGINT"} <= set(_heard())
+    failed: list[BaseException] = []
+
+    def elsewhere() -> None:
+        try:
+            with _as_it_was():
+                pass
+        except ValueError as error:  # signals are the main thread's
+            failed.append(error)
+
+    thread = threading.Thread(target=elsewhere)
+    thread.start()
+    thread.join()
+    assert not failed
+
+
+@pytest.mark.parametrize("kind", [ConfigError, NonFiniteLossError, WorkerError])
+def test_errors_are_what_they_were_in_the_other_process(kind: type[Exception]) -> None:
+    assert _kind(kind.__name__) is kind
+
+
+@pytest.mark.parametrize("name", ["MissingExtraError", "KeyError", "annotations"])
+def test_others_are_plain(name: str) -> None:
+    assert _kind(name) is SingleshotError
+
+
+def test_restarts_are_of_devices(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="give `devices=1`"):
+        train(tmp_path, max_restarts=2)

@@ -204,7 +204,7 @@ def predict(
         raise ConfigError("`resume` continues runs over images; videos and tracks are looked at from their beginning")
     moving = Moving(streams, choice, LiveConfig(cast(Any, live)), note, max_pixels) if streams else None
     with moving or nullcontext():
-        kinds = _kinds(save or (division.save if division else None), moving, count)
+        kinds = _kinds(division.save or None if division and save is None else save, moving, count)
         if division is not None:
             division.check(kinds, {"server": server, "track": track, "count": count, sources[0]: moving})
         in_parts = division is not None and kinds == ["parquet"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,9 +16,11 @@ from singleshot.core.lazy import lazy_module
 if TYPE_CHECKING:
     import singleshot.client as clients
     import singleshot.client.remote as remotes
+    import singleshot.detector as detectors
     import singleshot.prediction.pipeline as pipelines
 else:
     clients, remotes = lazy_module("singleshot.client"), lazy_module("singleshot.client.remote")
+    detectors = lazy_module("singleshot.detector")
     pipelines = lazy_module("singleshot.prediction.pipeline")
 
 
@@ -45,6 +47,8 @@ class Look:
     overlap: float
     merge: str
     augment_test: str | None
+    opened: detectors.Detector | None = field(default=None, repr=False)
+    """The detector, where the model's own score was asked for: it is opened once."""
 
     def check(self) -> None:
         """Refuse, before anything is loaded, what makes no sense.
@@ -71,13 +75,13 @@ class Look:
 
     def completed(self, client: clients.Client | None) -> Look:
         """The same with the model and the score that nobody named."""
-        from singleshot.detector import load
-
         model = self.model if client is not None else self.model or "coco"
         if self.score is not None:
             return replace(self, model=model)
-        score = load(model or "coco").spec.default_score if client is None else _score_of(client, model)
-        return replace(self, model=model, score=score)
+        if client is not None:
+            return replace(self, model=model, score=_score_of(client, model))
+        opened = detectors.load(model or "coco")
+        return replace(self, model=model, score=opened.spec.default_score, opened=opened)
 
     @property
     def least(self) -> float:
@@ -100,10 +104,9 @@ class Look:
             detect_from: least score of what is looked at.
             images: how many there are; ``None`` where that is not known.
         """
-        from singleshot.detector import load
         from singleshot.prediction.view_settings import view_plan
 
-        detector = load(self.model or "coco")
+        detector = self.opened or detectors.load(self.model or "coco")
         if self.size is not None:
             detector = detector.resized(self.size)
         return partial(

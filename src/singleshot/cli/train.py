@@ -90,13 +90,14 @@ def train(
     from singleshot.training.train import train as run
     from singleshot.training.world import StoppedError
 
+    start, settings = _starting_point(weights, basenet), assignments(set_ or [])
     if devices is not None:
         devices, device = _on_devices(devices, device, max_restarts)
     try:
         result = run(
             data,
             model,
-            _starting_point(weights, basenet),
+            start,
             epochs=epochs,
             steps=steps,
             minutes=minutes,
@@ -132,7 +133,7 @@ def train(
             bad_data=cast(Any, bad_data),
             compile=compile or None,
             log=[*(split_names(log) or []), *(["tensorboard"] if tensorboard else [])] or None,
-            settings=assignments(set_ or []),
+            settings=settings,
             console=open_console(),
         )
     except StoppedError as error:

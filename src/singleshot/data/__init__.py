@@ -2,6 +2,7 @@
 
 from typing import TYPE_CHECKING, Any
 
+from singleshot.core.lazy import require_torch
 from singleshot.data.bad_records import BadData, Problem
 from singleshot.data.dataset import DetectionDataset
 from singleshot.data.decisions import Decisions, read_decisions, write_decisions
@@ -27,8 +28,6 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     if name == "stream":  # needs torch
-        from singleshot.core.lazy import require_torch
-
         require_torch("a stream of training images")
         from singleshot.data.streaming import stream
 

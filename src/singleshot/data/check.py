@@ -23,6 +23,7 @@ from singleshot.data.dataset import DetectionDataset
 from singleshot.data.decisions import Decisions, as_decisions
 from singleshot.data.opening import open_found
 from singleshot.data.recognise import FoundSet, own_splits, recognise
+from singleshot.data.sample_table import all_objects, count_objects, image_paths, image_sizes
 from singleshot.data.split_names import HELD_OUT, TRAINING, split_role
 from singleshot.data.splitting import PARTS, assign_splits
 from singleshot.data.train_val import choose_training
@@ -132,13 +133,14 @@ def check(
         if not len(part):
             problems.append(Problem(dataset.path, None, "empty-split", "noted", f"split '{name}' has no usable images"))
     problems = list(dict.fromkeys(problems))
-    paths = [sample.image_path for sample in dataset.samples]
-    pixels, undecodable = _decode_all(paths, track) if deep else (Counter(), [])
+    pixels, undecodable = _decode_all(dataset, track) if deep else (Counter(), [])
     problems += undecodable
     problems += _shared(parts)
     alike = alike_names(dataset.class_map.names)
     problems += [Problem(dataset.path, None, "alike-classes", "noted", message) for message in alike]
-    counts = {name: {"images": len(part), "objects": sum(map(len, part))} for name, part in parts.items()}
+    counts = {
+        name: {"images": len(part), "objects": int(count_objects(part.samples).sum())} for name, part in parts.items()
+    }
     return DataReport(
         dataclasses.replace(dataset, bad_data=bad_data),
         counts,
@@ -170,13 +172,13 @@ def _members(dataset: DetectionDataset, parts: dict[str, DetectionDataset]) -> d
     """Paths of the images of each split, or of each part of a heap."""
     if parts or dataset.split is not None:
         shown = parts or {str(dataset.split): dataset}
-        return {name: [str(sample.image_path) for sample in part.samples] for name, part in shown.items()}
-    paths = [str(sample.image_path) for sample in dataset.samples]
+        return {name: list(image_paths(part.samples)) for name, part in shown.items()}
+    paths = list(image_paths(dataset.samples))
     places = assign_splits([*paths, *map(str, dataset.dropped)])[: len(paths)]
     return {name: [path for path, place in zip(paths, places, strict=True) if place == name] for name in PARTS}
 
 
-def _decode_all(paths: Sequence[Path], track: Track) -> tuple[Counter[str], list[Problem]]:
+def _decode_all(dataset: DetectionDataset, track: Track) -> tuple[Counter[str], list[Problem]]:
     """Pixel formats, and a problem for each image whose header is good but whose pixels are not."""
 
     def decode(path: Path) -> tuple[str, str]:
@@ -186,6 +188,7 @@ def _decode_all(paths: Sequence[Path], track: Track) -> tuple[Counter[str], list
             return pixel_format(path), str(error).removeprefix(f"{path}: ")
         return pixel_format(path), ""
 
+    paths = list(map(Path, image_paths(dataset.samples)))
     formats: Counter[str] = Counter()
     problems = []
     with ThreadPoolExecutor(THREADS) as pool:
@@ -199,26 +202,25 @@ def _decode_all(paths: Sequence[Path], track: Track) -> tuple[Counter[str], list
 
 def _shared(parts: dict[str, DetectionDataset]) -> Iterator[Problem]:
     """Images that are in a training and in a test split, which makes the test worthless."""
-    files = {name: {sample.image_path for sample in part.samples} for name, part in parts.items()}
+    files = {name: set(image_paths(part.samples)) for name, part in parts.items()}
     for train in (name for name in files if split_role(name) in TRAINING):
         for held_out in (name for name in files if split_role(name) in HELD_OUT):
             if split_role(train) == "trainval" and split_role(held_out) == "val":
                 continue  # trainval holds val by its name
             for path in sorted(files[train] & files[held_out]):
-                yield Problem(path, None, "shared-image", "noted", f"is in '{train}' and in '{held_out}'")
+                yield Problem(Path(path), None, "shared-image", "noted", f"is in '{train}' and in '{held_out}'")
 
 
 def _class_rows(dataset: DetectionDataset) -> list[dict[str, Any]]:
     """Counts and box statistics of each class; time grows with the objects, not with classes times objects."""
     count = len(dataset.class_map)
-    class_ids = np.concatenate([np.zeros(0, dtype=np.int64), *(s.class_ids for s in dataset.samples)])
-    boxes = np.concatenate([np.zeros((0, 4), dtype=np.float32), *(s.boxes_xyxy for s in dataset.samples)])
-    owner = np.repeat(np.arange(len(dataset)), [len(sample) for sample in dataset.samples])
+    owner, objects = all_objects(dataset.samples)
+    class_ids, boxes = objects.class_ids, objects.boxes_xyxy
     sides = boxes[:, 2:] - boxes[:, :2]
     areas = sides.prod(axis=1)
     flags = {
-        "difficult": np.concatenate([np.zeros(0, dtype=bool), *(s.difficult for s in dataset.samples)]),
-        "crowd": np.concatenate([np.zeros(0, dtype=bool), *(s.iscrowd for s in dataset.samples)]),
+        "difficult": objects.difficult,
+        "crowd": objects.iscrowd,
         "small": areas < SMALL_AREA,
         "medium": (areas >= SMALL_AREA) & (areas < MEDIUM_AREA),
         "large": areas >= MEDIUM_AREA,
@@ -241,13 +243,13 @@ def _class_rows(dataset: DetectionDataset) -> list[dict[str, Any]]:
 
 def _image_facts(dataset: DetectionDataset, pixels: Counter[str]) -> dict[str, Any]:
     """Sizes and emptiness of the images, and their pixel formats."""
-    sizes = Counter(sample.image_size_hw for sample in dataset.samples)
-    per_image = [len(sample) for sample in dataset.samples]
+    sizes = Counter(map(tuple, image_sizes(dataset.samples).tolist()))
+    per_image = count_objects(dataset.samples)
     return {
         "images": len(dataset),
-        "objects": sum(per_image),
-        "without_objects": per_image.count(0),
-        "most_objects": max(per_image, default=0),
+        "objects": int(per_image.sum()),
+        "without_objects": int((per_image == 0).sum()),
+        "most_objects": int(per_image.max(initial=0)),
         "sizes": [{"width": w, "height": h, "images": count} for (h, w), count in sizes.most_common()],
         "pixels": dict(pixels.most_common()),
     }

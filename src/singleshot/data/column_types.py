@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from array import array
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, MutableSequence, Sequence
 from typing import Any
 
 import numpy as np
@@ -146,7 +146,7 @@ def added(column: Any, more: Any) -> Any:
     return column
 
 
-def column_of(values: NDArray[Any]) -> array[Any]:
+def column_of(values: NDArray[Any]) -> MutableSequence[Any]:
     """An array of NumPy as a column that grows."""
     return array(_CODES[values.dtype.name], values.tobytes())
 

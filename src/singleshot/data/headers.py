@@ -22,6 +22,7 @@ from singleshot.images.packed import image_stamp, open_image
 from singleshot.images.read import read_image
 
 THREADS = 8
+MAX_SIDE = 2**24
 CHUNK = 64
 REMEMBERED = 2**16
 """Headers: 30 MiB. Of larger sets, read from first to last, a memory of the latest would be of no use."""
@@ -122,7 +123,13 @@ def _check_unchanged(path: str, size: int, _modified_ns: int) -> Header | str:
         return f"cannot be read: {error}"
     except (IndexError, struct.error, ValueError) as error:
         return f"damaged header: {error}" if not isinstance(error, ValueError) else str(error)
-    return header if min(header.size_hw) > 0 else "the image has no pixels"
+    return header if min(header.size_hw) > 0 and max(header.size_hw) <= MAX_SIDE else unusable_size(header)
+
+
+def unusable_size(header: Header) -> str:
+    """What is wrong with a size that no image has."""
+    height, width = header.size_hw
+    return "the image has no pixels" if min(height, width) < 1 else f"no image is {width:,} x {height:,}: it is damaged"
 
 
 def _read(file: BinaryIO) -> Header | None:

@@ -14,9 +14,8 @@ from numpy.typing import NDArray
 
 from singleshot.data.bad_records import Action, Problem
 from singleshot.data.column_types import BoxColumn, PathColumn, TextColumn, added, taken
-from singleshot.data.headers import ImageSizes, upright_sizes
+from singleshot.data.headers import MAX_SIDE, ImageSizes, upright_sizes
 
-MAX_SIDE = 2**24
 OBJECT_COLUMNS = ("boxes", "labels", "difficult", "iscrowd", "areas", "lines", "keys")
 
 

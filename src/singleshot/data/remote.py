@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 from dataclasses import dataclass
 from importlib.util import find_spec
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 from singleshot.core.files import cache_folder, write_atomically
+from singleshot.core.json_text import parse_json
+from singleshot.data.formats.shard_writer import FOLDER, INDEX, VERSION
 from singleshot.data.formats.shards import expand, find, open_shard
 from singleshot.data.split_names import resolve_split
 from singleshot.errors import DataError, MissingExtraError
 from singleshot.images.shard_index import SUFFIX, ShardIndex, read_index
-
-INDEX = "index.json"
 
 
 @dataclass(frozen=True)
@@ -83,26 +82,26 @@ def _open_remote(url: str, split: str | None) -> tuple[list[StreamShard], tuple[
     tars = [f"{scheme}://{path}" for path in expand(Path(rest))] or [url]
     if not tars[0].endswith(".tar"):
         told = _told(f"{url.rstrip('/')}/{INDEX}")
-        known = tuple(told["splits"])
-        names = known if split is None else resolve_split(split, known, Path(rest)).split("+")
-        tars = [f"{url.rstrip('/')}/{one['file']}" for name in names for one in told["splits"][name]]
-        tars = list(dict.fromkeys(tars))
+        names = list(told) if split is None else resolve_split(split, list(told), url).split("+")
+        tars = list(dict.fromkeys(f"{url.rstrip('/')}/{FOLDER}/{file}" for name in names for file in told[name]))
     shards = [StreamShard(tar, _remote_index(tar)) for tar in tars]
     if len({shard.index.class_names for shard in shards}) > 1:
         raise DataError(f"{url}: the shards have different classes: they are not of one data set")
     return shards, shards[0].index.class_names
 
 
-def _told(url: str) -> dict[str, Any]:
+def _told(url: str) -> dict[str, list[str]]:
+    """The names of the shards of each split."""
     content = _fetch(url)
     try:
-        told = json.loads(content)
-        if isinstance(told, dict) and isinstance(told.get("splits"), dict):
-            return told
-    except ValueError:
+        told = parse_json(content)
+        files = {name: [PurePath(one["file"]).name for one in part] for name, part in told["splits"].items()}
+        if told["singleshot_shards"] == VERSION and any(files.values()):
+            return files
+    except (ValueError, KeyError, TypeError, AttributeError):
         pass
     raise DataError(
-        f"{url}: no index of shards: `singleshot data convert DATA FOLDER --to shards` writes one; copy all"
+        f"{url}: no index of shards, or of another version: convert the data set to `shards`, and copy all of that"
     )
 
 
@@ -122,8 +121,10 @@ def _remote_index(tar: str) -> ShardIndex:
 def _fetch(url: str) -> bytes:
     try:
         content: bytes = _file_system(url)[0].cat_file(url)
-    except OSError as error:
-        raise DataError(f"{url}: cannot be read: {error}") from error
+    except (DataError, MissingExtraError):
+        raise
+    except Exception as error:  # each protocol has errors of its own
+        raise DataError(f"{url}: cannot be read: {str(error) or type(error).__name__}") from error
     return content
 
 
@@ -133,5 +134,8 @@ def _file_system(url: str) -> tuple[Any, str]:
         raise MissingExtraError("fsspec", "remote", f"reading {url}")
     from fsspec.core import url_to_fs
 
-    found: tuple[Any, str] = url_to_fs(url)
+    try:
+        found: tuple[Any, str] = url_to_fs(url)
+    except (ValueError, ImportError) as error:  # an unknown protocol, or one that needs another package (s3fs)
+        raise DataError(f"{url}: {error}") from error
     return found

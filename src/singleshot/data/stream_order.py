@@ -24,7 +24,7 @@ class Chunk(NamedTuple):
     last: int
 
 
-class Window(NamedTuple):
+class ShardWindow(NamedTuple):
     """What a reader fetches at once.
 
     Attributes:
@@ -70,7 +70,7 @@ class StreamOrder:
         """Records of a reader in an epoch."""
         return sum(chunk.last - chunk.first for chunk in self.share(epoch, reader, readers))
 
-    def windows(self, epoch: int, reader: int, readers: int, position: int = 0) -> Iterator[Window]:
+    def windows(self, epoch: int, reader: int, readers: int, position: int = 0) -> Iterator[ShardWindow]:
         """The windows of a reader, without the ``position`` records that it has had; what those hold is not fetched."""
         share = self.share(epoch, reader, readers)
         for number, start in enumerate(range(0, len(share), self._window)):
@@ -83,7 +83,7 @@ class StreamOrder:
             order = np.stack([np.repeat(np.arange(len(chunks)), sizes), rows], axis=1)
             if self._shuffle:
                 order = np.random.default_rng([self._seed, RECORDS, epoch, reader, number]).permutation(order)
-            yield Window(chunks, order[position:])
+            yield ShardWindow(chunks, order[position:])
             position = 0
 
 

@@ -53,6 +53,7 @@ CONTAINERS: Registry[Container] = Registry(
     {
         "rec": "singleshot.images.recordio",
         "zip": "singleshot.images.zip_archive",
+        "parquet": "singleshot.images.parquet_images",
         **dict.fromkeys(TAR_SUFFIXES, "singleshot.images.tar_archive"),
     },
 )

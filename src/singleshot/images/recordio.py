@@ -252,7 +252,11 @@ def _without(places: Places, count: int) -> Places:
 
 
 def _suffix(data: mmap.mmap, image: Places) -> str:
-    head = _joined(data, image, 4)
+    return suffix_of(_joined(data, image, 4))
+
+
+def suffix_of(head: bytes) -> str:
+    """The suffix that files of an image's format have, by its first bytes; empty where they tell none."""
     return next((suffix for sign, suffix in _SUFFIXES if head.startswith(sign)), "")
 
 

@@ -21,6 +21,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
 from singleshot.core.files import cache_folder, write_atomically
+from singleshot.core.json_text import parse_json
 from singleshot.images.packed import FileStamp, Spans, file_stamp
 
 SUFFIX = ".index"
@@ -123,15 +124,22 @@ def read_index(file: Path, tar: Path) -> ShardIndex:
     """
     try:
         with safe_open(file, "np") as opened:
-            told = json.loads((opened.metadata() or {}).get("singleshot-shard", "{}"))
+            told = parse_json((opened.metadata() or {}).get("singleshot-shard", "{}"))
             columns = {name: opened.get_tensor(name) for name in COLUMNS if name in opened.keys()}  # noqa: SIM118
     except SafetensorError as error:
         raise ValueError(f"{file}: no index of a shard: {error}") from error
-    if told.get("version") != VERSION or set(columns) != set(COLUMNS):
+    if not isinstance(told, dict) or told.get("version") != VERSION or set(columns) != set(COLUMNS):
         raise ValueError(f"{file}: no index of a shard, or of another version")
-    _check_columns(file, columns, int(told["tar_bytes"]), len(told["classes"]))
-    problems = tuple((str(a), str(b), str(c)) for a, b, c in told["problems"])
-    return ShardIndex(tar, told["tar_bytes"], columns, tuple(told["classes"]), tuple(told["ids"]), problems)
+    try:
+        tar_bytes, classes = int(told["tar_bytes"]), tuple(map(str, told["classes"]))
+        ids = tuple(one if isinstance(one, int) else str(one) for one in told["ids"])
+        problems = tuple((str(a), str(b), str(c)) for a, b, c in told["problems"])
+    except (KeyError, TypeError) as error:
+        raise ValueError(f"{file}: the index of a shard is damaged: {error!r}") from error
+    _check_columns(file, columns, tar_bytes, len(classes))
+    if len(ids) not in (0, len(columns["offsets"])):
+        raise ValueError(f"{file}: the index of a shard has {len(ids)} ids: it is damaged")
+    return ShardIndex(tar, tar_bytes, columns, classes, ids, problems)
 
 
 def _check_columns(file: Path, columns: Mapping[str, NDArray[Any]], tar_bytes: int, classes: int) -> None:
@@ -140,6 +148,7 @@ def _check_columns(file: Path, columns: Mapping[str, NDArray[Any]], tar_bytes: i
     shapes = {"lengths": (count,), "name_ends": (count,), "sizes_hw": (count, 2), "bounds": (count + 1,)}
     shapes |= {"boxes_xyxy": (objects, 4)} | dict.fromkeys(("difficult", "iscrowd", "areas"), (objects,))
     sound = all(columns[name].shape == shape for name, shape in shapes.items())
+    sound = sound and columns["digests"].shape in ((0, 32), (count, 32))
     sound = sound and all(columns[name].dtype == kind for name, kind in COLUMNS.items())
     if sound and count:
         starts, lengths, bounds, ends = (columns[name] for name in ("offsets", "lengths", "bounds", "name_ends"))

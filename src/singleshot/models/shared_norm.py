@@ -135,9 +135,9 @@ class _Normalise(torch.autograd.Function):
         slope = gradient.float()
         normalised = (x.float() - _column(mean)) * _column(inverse)
         own = torch.stack([slope.sum(dim=(0, 2, 3)), (slope * normalised).sum(dim=(0, 2, 3))])
-        of_bias, of_weight = (ctx.sharing.sum(own.double()) / rows).float()
         result = None
-        if ctx.needs_input_grad[0]:
+        if ctx.needs_input_grad[0]:  # only then `fast_norm` asks the others, with whom a layer may be of either form
+            of_bias, of_weight = (ctx.sharing.sum(own.double()) / rows).float()
             centred = slope - _column(of_bias) - normalised * _column(of_weight)
             result = (centred * _column(weight.float() * inverse)).to(x.dtype)
         return result, own[1].to(weight.dtype), own[0].to(weight.dtype), None, None

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from singleshot.core.lazy import lazy_module
 from singleshot.errors import ConfigError, MissingExtraError
 from singleshot.prediction.batch.ray_data import connected
-from singleshot.serving import Models, check_extra, create_app
+from singleshot.serving import check_extra, create_app
 from singleshot.serving.options import ServeOptions
 from singleshot.weights.find import find_weights
 
@@ -68,7 +68,7 @@ def check_ray(options: ServeOptions) -> None:
         raise ConfigError("`watch` is of a service in one process: name the models, or leave `engine` out")
 
 
-def deployment(models: Models, options: ServeOptions, replicas: Replicas = ONE) -> Any:
+def deployment(models: Mapping[str, str | os.PathLike[str]], options: ServeOptions, replicas: Replicas = ONE) -> Any:
     """The service for ``ray.serve.run``: each replica makes its own application, and holds the models.
 
     Args:
@@ -90,7 +90,7 @@ def deployment(models: Models, options: ServeOptions, replicas: Replicas = ONE) 
 
 
 def serve_on_ray(
-    models: Models,
+    models: Mapping[str, str | os.PathLike[str]],
     options: ServeOptions,
     replicas: Replicas = ONE,
     address: str | None = None,

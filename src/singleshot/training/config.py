@@ -96,7 +96,7 @@ class EvaluationConfig(Frozen):
             half of the run's, at least 5; but ``None`` in runs that follow a published recipe or have milestones, whose
             last drop comes late, and in those of less than an hour given by ``minutes``.
         min_delta: a number counts as better for ``patience`` if it is higher by more than this.
-        batch_size: images per forward of the evaluation; ``auto`` takes the training batch.
+        batch_size: images per forward of the evaluation; ``auto`` takes a device's training batch.
         nms_iou, agnostic, max_detections, top_k, iou, strict, use_difficult: as `singleshot.evaluate` has them; they
             change what is measured, not the detector.
     """

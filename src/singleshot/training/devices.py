@@ -12,7 +12,6 @@ from typing import Any
 
 from rich.console import Console
 
-from singleshot import errors
 from singleshot.core.files import write_atomically
 from singleshot.core.transforms import Transform
 from singleshot.errors import ConfigError, SingleshotError
@@ -59,12 +58,19 @@ def train_on_devices(request: Request) -> TrainResult:
         ended = launch(command, len(devices), request.max_restarts)
         told: dict[str, Any] = json.loads(answer.read_text(encoding="utf-8")) if answer.exists() else {}
     if "error" in told:
-        kind = getattr(errors, told["error"], SingleshotError)
-        raise kind(told["text"])
+        raise _kind(told["error"])(told["text"])
     if "result" not in told:
         raise SingleshotError(ended.reason or f"the processes ended with code {ended.code}: what they printed says why")
     values = told["result"]
     return TrainResult(**values | {name: values[name] and Path(values[name]) for name in PATHS})
+
+
+def _kind(name: str) -> type[SingleshotError]:
+    """The error of a name, if a text is all that it is made of."""
+    kinds: list[type[SingleshotError]] = [SingleshotError]
+    for kind in kinds:
+        kinds += kind.__subclasses__()
+    return next((kind for kind in kinds if kind.__name__ == name and "__init__" not in vars(kind)), SingleshotError)
 
 
 def main(asked: str, answer: str) -> int:

@@ -1,7 +1,8 @@
 """What the processes of one job on this machine leave for each other, and for those that follow after a restart.
 
-torchrun gives every process of a job the same name and parent; a folder that only they and this user can open is called
-after both. Without torchrun there is nothing to leave.
+torchrun gives every process of a job the same name and parent; a folder that only this user can open is called after
+both, and after the moment in which the parent began: in a container its number is always the same. Without torchrun
+there is nothing to leave.
 """
 
 from __future__ import annotations
@@ -40,18 +41,27 @@ class Job:
         if self.notes:
             (self.notes / "folder").write_text(str(folder.resolve()), encoding="utf-8")
 
-    def tell(self) -> bool:
-        """Whether this process is the first of the job that ends with an error, and so the one that says which."""
+    def tell(self, *, is_final: bool) -> bool:
+        """Whether this process is the first that ends with an error since the last restart, and so says which.
+
+        Args:
+            is_final: whether a restart would only repeat it.
+        """
         if self.notes is None:
             return True
         try:
-            (self.notes / "error").touch(exist_ok=False)
+            (self.notes / f"told-{self.restarts}").touch(exist_ok=False)
         except FileExistsError:
             return False
+        except OSError:  # twice is better than never
+            return True
+        if is_final:
+            with suppress(OSError):
+                (self.notes / "error").touch()
         return True
 
     def has_failed(self) -> bool:
-        """Whether a process has told an error, which a restart would only repeat."""
+        """Whether a process has told an error that a restart would only repeat."""
         return self.notes is not None and (self.notes / "error").exists()
 
     def forget(self) -> None:
@@ -76,7 +86,8 @@ def notes_of(parent: int, name: str) -> Path | None:
         name: of the job.
     """
     owner = os.getuid() if hasattr(os, "getuid") else 0
-    folder = Path(tempfile.gettempdir()) / f"singleshot-{owner}-{parent}-{re.sub(r'[^A-Za-z0-9-]', '', name)[:40]}"
+    own = "-".join([str(owner), str(parent), _beginning(parent), re.sub(r"[^A-Za-z0-9-]", "", name)[:40]])
+    folder = Path(tempfile.gettempdir()) / f"singleshot-{own}"
     try:
         folder.mkdir(mode=0o700, exist_ok=True)
         found = folder.lstat()
@@ -84,3 +95,10 @@ def notes_of(parent: int, name: str) -> Path | None:
         return None
     is_ours = stat.S_ISDIR(found.st_mode) and (not hasattr(os, "getuid") or found.st_uid == owner)
     return folder if is_ours else None
+
+
+def _beginning(process: int) -> str:
+    """When a process began, in ticks since the system did; 0 where the system does not tell."""
+    with suppress(OSError, IndexError):
+        return Path(f"/proc/{process}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[19]
+    return "0"

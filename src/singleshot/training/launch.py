@@ -7,7 +7,10 @@ import os
 import re
 import signal
 import sys
-from collections.abc import Mapping, Sequence
+import threading
+from argparse import Namespace
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -20,6 +23,18 @@ from singleshot.training.worker_processes import usable_cores
 
 TOLD = 2
 """What a process exits with that has told an error."""
+
+INTERRUPTED = 128 + signal.SIGINT
+"""As one process ends that was asked to, by whatever signal."""
+
+SIGNALS = [name for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGQUIT") if hasattr(signal, name)]
+"""Those that the agent passes on."""
+
+AT_ONCE_S = 15
+"""Processes that end later than that after the first one hung, and the agent killed them."""
+
+LEAVE_S = 600
+"""Until the agent kills processes that were asked to end: an evaluation may be under way, and all must be saved."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,33 +107,68 @@ def launch(command: Sequence[str], processes: int, max_restarts: int) -> Ended:
     from torch.distributed.elastic.multiprocessing.api import SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 
-    # Each process says what happened to it; the agent would say it again.
-    logging.getLogger("torch.distributed").setLevel(logging.CRITICAL)
-    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    threads = os.environ.get("OMP_NUM_THREADS")
-    os.environ["OMP_NUM_THREADS"] = threads or str(max(1, usable_cores() // processes))
     arguments = run.parse_args(list(command))  # type: ignore[no-untyped-call]
     arguments.standalone, arguments.nproc_per_node, arguments.max_restarts = True, str(processes), max_restarts
+    # Older versions of torch know neither of these.
+    arguments.signals_to_handle = ",".join(_heard())
+    arguments.shutdown_timeout = int(os.environ.get("TORCH_ELASTIC_SHUTDOWN_TIMEOUT", LEAVE_S))
+    with _as_it_was(), _threads(processes):
+        try:
+            run.run(arguments)  # type: ignore[no-untyped-call]
+            return Ended(0)
+        except (SignalException, KeyboardInterrupt):
+            return Ended(INTERRUPTED)
+        except ChildFailedError as error:
+            begin = min(failure.timestamp for failure in error.failures.values())
+            codes = {n: f.exitcode for n, f in error.failures.items() if f.timestamp - begin < AT_ONCE_S}
+            return _failed(codes, has_told=_job(arguments).has_failed())
+        finally:
+            _job(arguments).forget()
+
+
+def _job(arguments: Namespace) -> Job:
+    return Job(notes_of(os.getpid(), str(arguments.rdzv_id)))
+
+
+def _heard() -> list[str]:
+    """Signals to pass on: not those that are ignored, as ``nohup`` has it."""
+    return [name for name in SIGNALS if signal.getsignal(getattr(signal, name)) is not signal.SIG_IGN]
+
+
+@contextmanager
+def _as_it_was() -> Iterator[None]:
+    """Put back what the agent changes in this process, which may be a user's own. It is quiet: each of its processes
+    says what happened to it.
+    """
+    logger = logging.getLogger("torch.distributed")
+    level, handlers = logger.level, {name: signal.getsignal(getattr(signal, name)) for name in SIGNALS}
+    logger.setLevel(logging.CRITICAL)
     try:
-        run.run(arguments)  # type: ignore[no-untyped-call]
-        return Ended(0)
-    except SignalException as error:
-        return Ended(128 + error.sigval)
-    except KeyboardInterrupt:
-        return Ended(128 + signal.SIGINT)
-    except ChildFailedError as error:
-        return _failed({rank: failure.exitcode for rank, failure in error.failures.items()})
+        yield
     finally:
-        for number, handler in handlers.items():
-            signal.signal(number, handler)
-        if threads is None:
-            del os.environ["OMP_NUM_THREADS"]
-        Job(notes_of(os.getpid(), str(arguments.rdzv_id))).forget()
+        logger.setLevel(level)
+        if threading.current_thread() is threading.main_thread():  # in another one nothing was changed, nor can be
+            for name, handler in handlers.items():
+                if handler is not None:  # it is not Python's
+                    signal.signal(getattr(signal, name), handler)
 
 
-def _failed(codes: Mapping[int, int]) -> Ended:
+@contextmanager
+def _threads(processes: int) -> Iterator[None]:
+    """Processes share the cores, unless ``OMP_NUM_THREADS`` says otherwise."""
+    if "OMP_NUM_THREADS" in os.environ:
+        yield
+        return
+    os.environ["OMP_NUM_THREADS"] = str(max(1, usable_cores() // processes))
+    try:
+        yield
+    finally:
+        del os.environ["OMP_NUM_THREADS"]
+
+
+def _failed(codes: Mapping[int, int], *, has_told: bool) -> Ended:
     """How processes failed, by rank: one told an error, or was killed; the agent ended the others (SIGTERM)."""
-    if TOLD in codes.values():
+    if has_told:
         return Ended(TOLD)
     killed = [(rank, -code) for rank, code in codes.items() if code < 0 and code != -signal.SIGTERM]
     if killed:

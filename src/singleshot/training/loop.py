@@ -199,7 +199,7 @@ class Trainer:
             return
         started = time.perf_counter()
         network = self.learner.deployable
-        metrics = dict(self.evaluate(network.eval()))
+        metrics = self.world.first({name: float(value) for name, value in self.evaluate(network.eval()).items()})
         self._train_mode()
         duration_s = self.world.first_number(time.perf_counter() - started)
         best = self._note(metrics, is_last)

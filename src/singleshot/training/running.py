@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 from rich.console import Console
 
 from singleshot.core.transforms import Transform, steps_by_name
+from singleshot.errors import SingleshotError
 from singleshot.runtime.device import choose_device
 from singleshot.training.config import TrainConfig, parse_config
 from singleshot.training.job import Job, this_job
@@ -24,10 +25,10 @@ from singleshot.training.resume import check_number, resumed_settings, saved_set
 from singleshot.training.run_folder import existing_folder, holds_run, new_folder, sole_use
 from singleshot.training.session import run_session
 from singleshot.training.worker_processes import WorkerError
-from singleshot.training.world import StoppedError, World, in_world, is_lost_connection, open_world
+from singleshot.training.world import LostError, StoppedError, World, in_world, is_lost_connection, open_world
 
 
-class Course(NamedTuple):
+class RunPlan(NamedTuple):
     """What a run does, and where.
 
     Attributes:
@@ -84,11 +85,11 @@ def run_request(
     return result
 
 
-def _course(request: Request, own: str, job: Job) -> Course:
+def _course(request: Request, own: str, job: Job) -> RunPlan:
     """Of a new run, whose folder is made, or of the one that goes on, as after a restart."""
     begun = job.begun()
     if begun is not None and holds_run(begun):
-        return Course(saved_settings(begun), begun, True, None)
+        return RunPlan(saved_settings(begun), begun, True, None)
     if begun is None and request.resume is not False:
         folder = existing_folder(request.out)
         at = None if isinstance(request.resume, bool) else request.resume
@@ -96,17 +97,17 @@ def _course(request: Request, own: str, job: Job) -> Course:
             check_number(folder, at)
         config = resumed_settings(saved_settings(folder), request.changes, folder)
         check_transform(config, own, folder)
-        return Course(config, folder, True, at)
+        return RunPlan(config, folder, True, at)
     config = new_settings(request.recipe, request.changes)
     if own:
         config = config.updated({"augment.transforms": [*config.augment.transforms, own]})
     assert config.data is not None
     out = request.out if begun is None else begun
     overwrite = request.overwrite or begun is not None
-    return Course(config, new_folder(out, Path(config.data.path).resolve().stem, overwrite=overwrite), False, None)
+    return RunPlan(config, new_folder(out, Path(config.data.path).resolve().stem, overwrite=overwrite), False, None)
 
 
-def _common(world: World, plan: Course | None) -> Course:
+def _common(world: World, plan: RunPlan | None) -> RunPlan:
     """The first process's plan, in all of them."""
     if world.size == 1 and plan is not None:
         return plan
@@ -114,21 +115,28 @@ def _common(world: World, plan: Course | None) -> Course:
         [] if plan is None else [plan.config.model_dump(mode="json"), str(plan.folder.resolve()), *plan[2:]]
     )
     settings, folder, resume, at = world.first(own)
-    return plan or Course(parse_config(settings, "the first process"), Path(folder), resume, at)
+    return plan or RunPlan(parse_config(settings, "the first process"), Path(folder), resume, at)
 
 
 @contextmanager
 def _told_once(job: Job) -> Iterator[None]:
-    """Of the processes that an error ends one tells it; the others raise what nobody needs to see."""
+    """Of the processes that an error ends one tells it; the others raise what nobody needs to see.
+
+    A mistake of the user is final; where a device failed or a process died, a restart may help.
+    """
     try:
         yield
-    except WorkerError:
-        raise  # a restart may help
     except Exception as error:
-        if job.notes and (is_lost_connection(error) or not job.tell()):
+        is_final = isinstance(error, SingleshotError) and not isinstance(error, WorkerError)
+        if not job.tell(is_final=is_final):
             raise StoppedError(f"another process of the run has ended: {error}") from error
+        if job.notes and is_lost_connection(error):
+            raise LostError(
+                f"lost the connection to the other processes: {str(error).splitlines()[0]} (if nothing else says why: "
+                "NCCL_DEBUG=INFO in the environment tells more of GPUs)"
+            ) from error
         raise
-    if job.notes and int(os.environ.get("RANK", 0)) == 0:
+    if int(os.environ.get("LOCAL_RANK", 0)) == 0:
         job.forget()
 
 

@@ -120,7 +120,7 @@ def prepare(
     rate = learning_rate(asked.optimizer, batch * asked.accumulate, has_batch_norm(network))
     return Setup(
         asked=asked,
-        config=_without_auto(settled, start, images, device, batch, rate.value),
+        config=_without_auto(settled, start, images, device, batch, rate.value, math.ceil(batch / world.size)),
         start=start,
         device=device,
         train_set=train_set,
@@ -193,11 +193,11 @@ def _settled(asked: TrainConfig, start: Start, frozen: Sequence[str]) -> TrainCo
 
 
 def _without_auto(
-    config: TrainConfig, start: Start, images: int, device: torch.device, batch: int, rate: float
+    config: TrainConfig, start: Start, images: int, device: torch.device, batch: int, rate: float, measured: int
 ) -> TrainConfig:
     """Every ``auto`` replaced by what it means here, so that the run's settings say what was done."""
     epoch = {"epochs": 1.0, "steps": images / (batch * config.accumulate), "minutes": 0.0}[config.length[0]]
-    asked = config.evaluation.every
+    asked, asked_batch = config.evaluation.every, config.evaluation.batch_size
     every = max(config.length[1] / AUTO_EVALUATIONS, epoch) if asked == "auto" else asked
     is_plain_cpu = device.type == "cpu" and config.amp == "auto" and not config.compile
     share = winograd_share(start.network, start.spec.preprocess.size_hw) if is_plain_cpu else 0.0
@@ -212,7 +212,7 @@ def _without_auto(
             "checkpoints.every": _distance_of_checkpoints(config, every),
             "anchors": start.spec.anchors.model_dump(mode="json") if config.anchors or config.anchor_scale else None,
             "anchor_scale": None,
-            "evaluation.batch_size": batch if config.evaluation.batch_size == "auto" else config.evaluation.batch_size,
+            "evaluation.batch_size": measured if asked_batch == "auto" else asked_batch,
             "amp": choose_amp(config.amp, device, share),
         }
     )

@@ -11,6 +11,7 @@ from rich.console import Console
 from singleshot.core.settings import AnchorConfig
 from singleshot.core.sizes import parse_size
 from singleshot.core.transforms import Transform
+from singleshot.errors import ConfigError
 from singleshot.models.config import ModelSpec
 from singleshot.training.devices import check_handed_over, train_on_devices
 from singleshot.training.logs import Observer
@@ -169,6 +170,8 @@ def train(
         settings or {},
     )  # fmt: skip
     check_callbacks(callbacks)
+    if max_restarts and devices is None and not in_world():
+        raise ConfigError("`max_restarts`: what begins again is a process of `devices`: give `devices=1` as well")
     request = Request(
         changes,
         recipe=None if recipe is None else os.fspath(recipe),

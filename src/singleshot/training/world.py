@@ -128,6 +128,10 @@ class StoppedError(SingleshotError):
     """This process ended because another one of its run did, which says why."""
 
 
+class LostError(SingleshotError):
+    """Another process of the run is gone, or cannot be reached any more."""
+
+
 def gathering(network: object, wanted: bool) -> AbstractContextManager[None]:
     """The context of a forward and backward pass after which gradients are of all processes, or still of this one."""
     return nullcontext() if wanted or not isinstance(network, DistributedDataParallel) else network.no_sync()
@@ -163,7 +167,8 @@ def open_world(device: torch.device) -> Iterator[World]:
         except (RuntimeError, ValueError) as error:
             others = counted(int(os.environ["WORLD_SIZE"]) - 1, "other process", "other processes")
             raise ConfigError(
-                f"`devices`: no connection to {others} by {backend}: {str(error).splitlines()[0]}"
+                f"`devices`: no connection to {others} by {backend}: {str(error).splitlines()[0]}. If the network is "
+                "the wrong one, name it in the environment: GLOO_SOCKET_IFNAME=lo (NCCL_SOCKET_IFNAME for GPUs)"
             ) from error
     yield World(dist.get_rank(), dist.get_world_size(), int(os.environ.get("LOCAL_WORLD_SIZE", 1)))
     if owns:  # after an error the others may wait, which ends when this process does

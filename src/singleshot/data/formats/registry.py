@@ -92,7 +92,7 @@ FORMATS: Registry[DataFormat] = Registry(
     "data format",
     {name: f"{__package__}.{name}" for name in ("labelme", "coco", "yolo", "voc")}
     | {"csv": f"{__package__}.csv_table", "rec": f"{__package__}.rec", "kitti": f"{__package__}.kitti"}
-    | {"shards": f"{__package__}.shards"},
+    | {"shards": f"{__package__}.shards", "parquet": f"{__package__}.parquet_tables"},
 )
 """All formats; those of other packages are entry points of the group ``singleshot.data_formats``."""
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import math
 from pathlib import PurePosixPath
 from typing import Any, NamedTuple
 
+from singleshot.core.json_text import parse_json
 from singleshot.data.values import NAN, as_flag, as_id, as_number, four_numbers, shown
 
 LABEL_SUFFIXES = (".json", ".txt")
@@ -40,7 +40,15 @@ def parse_labels(data: bytes, suffix: str, size_hw: tuple[int, int]) -> list[Pac
     text = data.decode()
     if suffix == ".txt":
         return [_yolo(line, size_hw) for line in text.splitlines() if line.strip()]
-    content = json.loads(text)
+    return parse_content(parse_json(text))
+
+
+def parse_content(content: Any) -> list[PackedObject]:
+    """The objects of an image from plain values.
+
+    Raises:
+        ValueError: these are no labels of boxes; says why.
+    """
     if isinstance(content, dict):
         if "boxes_xyxy" in content:
             return _columns(content, "boxes_xyxy", "class_names")
@@ -77,9 +85,9 @@ def _coco(entry: Any) -> PackedObject:
 
 def _columns(content: dict[str, Any], boxes: str, labels: str) -> list[PackedObject]:
     """Boxes as corners and classes, in lists of equal length."""
-    count = len(content[boxes])
+    count = len(content[boxes]) if isinstance(content[boxes], list) else 0
     flags = (content.get(key, [False] * count) for key in ("difficult", "iscrowd"))
-    columns = (content[labels], content[boxes], *flags, content.get("areas", [NAN] * count))
+    columns = (content.get(labels), content[boxes], *flags, content.get("areas", [NAN] * count))
     if not all(isinstance(column, list) and len(column) == count for column in columns):
         raise ValueError(f"'{boxes}' and '{labels}' are not lists of equal length")
     rows = []

@@ -11,6 +11,7 @@ import numpy as np
 
 from singleshot.data.formats.shard_labels import LABEL_SUFFIXES, PackedObject, parse_labels, split_member
 from singleshot.data.formats.yolo_names import MAX_CLASSES
+from singleshot.data.headers import MAX_SIDE, unusable_size
 from singleshot.errors import DataError
 from singleshot.images.archive import BoundedFile
 from singleshot.images.header import read_header, turned_late
@@ -42,7 +43,7 @@ def holds_labels(tar: Path) -> bool:
     return False
 
 
-class Labelled(NamedTuple):
+class LabelledMember(NamedTuple):
     """An image of a tar and its objects."""
 
     name: str
@@ -59,7 +60,7 @@ def scan_shard(tar: Path) -> ShardIndex:
         DataError: it is no tar, or is compressed.
     """
     groups, problems = _grouped(tar)
-    images: list[Labelled] = []
+    images: list[LabelledMember] = []
     with tar.open("rb") as file:
         for files in groups:
             try:
@@ -68,14 +69,14 @@ def scan_shard(tar: Path) -> ShardIndex:
                 problems.append(error.args)
                 continue
             images += [found] if found else []
-    return _index(tar, images, problems)
+    return index_of(tar, images, problems)
 
 
 class _BadMember(Exception):
     """Member, kind of fault, message."""
 
 
-def _labelled(file: BinaryIO, files: Files) -> Labelled | None:
+def _labelled(file: BinaryIO, files: Files) -> LabelledMember | None:
     """An image and its labels; ``None`` where the files belong to no image."""
     suffix = next((one for one in files if one in IMAGE_SUFFIXES), "")
     label = next((files[one] for one in LABEL_SUFFIXES if one in files), None)
@@ -94,7 +95,7 @@ def _labelled(file: BinaryIO, files: Files) -> Labelled | None:
         objects = parse_labels(_read(file, label), PurePosixPath(label[0]).suffix.lower(), size_hw)
     except (ValueError, RecursionError) as error:
         raise _BadMember(label[0], "unreadable-annotation", str(error)) from error
-    return Labelled(name, offset, length, size_hw, objects)
+    return LabelledMember(name, offset, length, size_hw, objects)
 
 
 def _members(tar: Path) -> Iterator[tuple[str, int, int]]:
@@ -157,13 +158,16 @@ def _size(file: BinaryIO, offset: int, length: int) -> tuple[int, int]:
             raise ValueError("not an image that singleshot knows")
         if header.format == "PNG":
             header = turned_late(header, os.pread(file.fileno(), length, offset)[-_HEAD_BYTES:])
-        if min(header.size_hw) < 1 or len(data) < min(wanted, length):
+        if min(header.size_hw) < 1 or max(header.size_hw) > MAX_SIDE:
+            raise ValueError(unusable_size(header))
+        if len(data) < min(wanted, length):
             break
         return header.upright_size_hw
-    raise ValueError("the image is cut off or has no pixels")
+    raise ValueError("the image is cut off")
 
 
-def _index(tar: Path, images: list[Labelled], problems: list[tuple[str, str, str]]) -> ShardIndex:
+def index_of(tar: Path, images: list[LabelledMember], problems: list[tuple[str, str, str]]) -> ShardIndex:
+    """The index of images and their labels."""
     objects = [one for image in images for one in image.objects]
     labels = {one.label for one in objects}
     numbers = [label for label in labels if isinstance(label, int)]

@@ -72,11 +72,12 @@ def write_shards(folder: Path, content: Content) -> None:
     """Write all shards, their indices, and ``index.json``."""
     (folder / FOLDER).mkdir()
     splits: dict[str, list[dict[str, object]]] = {}
-    paths = [path for samples in content.splits.values() for path in (sample.image_path for sample in samples)]
+    paths = [sample.image_path for samples in content.splits.values() for sample in samples]
     tracked = iter(content.track(paths))
+    once = list(dict.fromkeys(paths))  # an image has one key, so that it is known again in another split
+    keys = dict(zip(once, member_keys([content.names[path] for path in once]), strict=True))
     for split, samples in content.splits.items():
         name = WHOLE_NAME if split is None else split
-        keys = member_keys([content.names[sample.image_path] for sample in samples])
         splits[name], start = [], 0
         while start < len(samples) or not splits[name]:
             tar = folder / FOLDER / f"{name}-{len(splits[name]):06d}.tar"
@@ -84,7 +85,7 @@ def write_shards(folder: Path, content: Content) -> None:
                 shard = _Shard(file, content.class_map)
                 while start < len(samples) and (not len(shard) or file.tell() < content.shard_bytes):
                     path = next(tracked)
-                    shard.add(samples[start], f"{keys[start]}{Path(content.names[path]).suffix}", image_bytes(path))
+                    shard.add(samples[start], f"{keys[path]}{Path(content.names[path]).suffix}", image_bytes(path))
                     start += 1
                 file.write(bytes(2 * _BLOCK + -(file.tell() + 2 * _BLOCK) % tarfile.RECORDSIZE))
                 size = file.tell()

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import json
+import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import product
@@ -13,7 +13,9 @@ from pathlib import Path, PurePath
 import numpy as np
 
 from singleshot.core.files import is_regular, read_text
+from singleshot.core.json_text import parse_json
 from singleshot.data.bad_records import Problem
+from singleshot.data.column_types import text_keys
 from singleshot.data.formats.registry import FORMATS, DataFormat
 from singleshot.data.formats.shard_scan import holds_labels, scan_shard
 from singleshot.data.formats.shard_writer import FOLDER, INDEX, SHARDS, VERSION
@@ -27,7 +29,7 @@ from singleshot.images.shard_index import ShardIndex, find_index, keep_index
 
 TAR = ".tar"
 _BRACES = re.compile(r"\{([^{}]*)\}")
-_RANGE = re.compile(r"(\d+)\.\.(\d+)")
+_RANGE = re.compile(r"(\d{1,9})\.\.(\d{1,9})")
 MAX_PATTERN = 1_000_000
 
 
@@ -41,6 +43,7 @@ class ShardLayout:
         classes: names and ids of the classes in their order, as our index says; ``None`` for foreign shards.
         names: the names that a list beside foreign shards gives to numbers.
         problems: what was noted while it was recognised.
+        open_file: reads what a file holds.
     """
 
     root: Path
@@ -48,6 +51,7 @@ class ShardLayout:
     classes: tuple[tuple[str, ...], tuple[int, ...]] | None = None
     names: tuple[str, ...] | None = None
     problems: tuple[Problem, ...] = ()
+    open_file: Callable[[Path], ShardIndex] = lambda tar: open_shard(tar)
 
     @property
     def splits(self) -> tuple[str, ...]:
@@ -69,7 +73,7 @@ class ShardLayout:
 
     @cached_property
     def _indices(self) -> dict[str, tuple[ShardIndex, ...]]:
-        return {name: tuple(map(open_shard, files)) for name, files in self.files.items()}
+        return {name: tuple(map(self.open_file, files)) for name, files in self.files.items()}
 
     @cached_property
     def _copies(self) -> dict[tuple[Path, int], str]:
@@ -77,13 +81,21 @@ class ShardLayout:
         if len(self.files) < 2:
             return {}
         indices = [index for part in self._indices.values() for index in part if len(index.columns["digests"])]
-        places = [(index, row) for index in indices for row in range(len(index))]
-        keys = [hash((index.columns["digests"][row].tobytes(), index.name(row))) for index, row in places]
-        _, first, groups = np.unique(np.array(keys, np.int64), return_index=True, return_inverse=True)
-        later = np.flatnonzero(first[groups] != np.arange(len(keys))).tolist()
-        originals = (places[int(first[groups[place]])] for place in later)
-        paths = (f"{index.tar}/{index.name(row)}" for index, row in originals)
-        return {(places[place][0].tar, places[place][1]): path for place, path in zip(later, paths, strict=True)}
+        starts = np.cumsum([0, *map(len, indices)])
+        keys = text_keys(index.name(row) for index in indices for row in range(len(index)))
+        for index, start in zip(indices, starts.tolist(), strict=False):
+            keys[start : start + len(index)] ^= index.columns["digests"][:, :8].copy().view(np.int64)[:, 0]
+        _, first, groups = np.unique(keys, return_index=True, return_inverse=True)
+
+        def place(image: int) -> tuple[ShardIndex, int]:
+            shard = int(np.searchsorted(starts, image, "right")) - 1
+            return indices[shard], image - int(starts[shard])
+
+        copies = {}
+        for later in np.flatnonzero(first[groups] != np.arange(len(keys))).tolist():
+            (copy, row), (index, original) = place(later), place(int(first[groups[later]]))
+            copies[copy.tar, row] = f"{index.tar}/{index.name(original)}"
+        return copies
 
     def _classes(self, records: Records) -> tuple[tuple[str, ...], tuple[int, ...]]:
         """Names and ids of all classes, whatever the split."""
@@ -182,7 +194,11 @@ def find(path: Path) -> ShardLayout | None:
 
 
 def expand(path: Path) -> list[Path]:
-    """The files that a pattern names, ``a-{000..003}.tar`` or ``{train,val}.tar``; none where it has no braces."""
+    """The files that a pattern names, ``a-{000..003}.tar`` or ``{train,val}.tar``; none where it has no braces.
+
+    Raises:
+        DataError: these are more than `MAX_PATTERN`.
+    """
     text = str(path)
     parts = _BRACES.split(text)
     if len(parts) < 3:
@@ -195,6 +211,8 @@ def expand(path: Path) -> list[Path]:
             choices.append([f"{value:0{width}d}" for value in range(int(found[1]), int(found[2]) + 1)])
         else:
             choices.append(part.split(",") if number % 2 else [part])
+    if math.prod(map(len, choices)) > MAX_PATTERN:
+        raise DataError(f"{path}: names more than {MAX_PATTERN:,} shards")
     return [Path("".join(chosen)) for chosen in product(*choices)]
 
 
@@ -202,7 +220,7 @@ def _ours(folder: Path) -> ShardLayout | None:
     """The data set that ``index.json`` describes; ``None`` where the file is another program's."""
     file = folder / INDEX
     try:
-        told = json.loads(read_text(file).text)
+        told = parse_json(read_text(file).text)
     except (OSError, ValueError):
         return None
     if not isinstance(told, dict) or "singleshot_shards" not in told:

@@ -13,7 +13,7 @@ import numpy as np
 
 from singleshot.core.wording import counted
 from singleshot.prediction.batch.parts_folder import PartsFolder, is_uri
-from singleshot.prediction.batch.registry import BatchEngine, Crew, EngineError
+from singleshot.prediction.batch.registry import Crew, EngineError, JobEngine
 from singleshot.prediction.batch.slices import Slice, digest_of, divide, file_runs
 from singleshot.prediction.batch.stored_images import is_stored, stored_runs
 from singleshot.prediction.batch.work import SliceReport, Work
@@ -104,7 +104,7 @@ def find_slices(
 
 
 def detect_to_parts(
-    engine: BatchEngine,
+    engine: JobEngine,
     work: Work,
     crew: Crew,
     job: PartsJob,
@@ -133,7 +133,7 @@ def detect_to_parts(
 
 def _fill(
     folder: PartsFolder,
-    engine: BatchEngine,
+    engine: JobEngine,
     work: Work,
     crew: Crew,
     job: PartsJob,
@@ -200,7 +200,7 @@ class EnginePredictor:
         times: where the workers' time goes.
     """
 
-    engine: BatchEngine
+    engine: JobEngine
     work: Work
     crew: Crew
     class_names: tuple[str, ...]

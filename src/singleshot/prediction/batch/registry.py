@@ -34,7 +34,7 @@ class Crew:
     note: Callable[[str], object] = warnings.warn
 
 
-class BatchEngine(Protocol):
+class JobEngine(Protocol):
     """Runs the slices of a job, each once, wherever it likes."""
 
     @property
@@ -59,7 +59,7 @@ class BatchEngine(Protocol):
         """
 
 
-BATCH_ENGINES: Registry[BatchEngine] = Registry(
+BATCH_ENGINES: Registry[JobEngine] = Registry(
     "batch engine",
     {
         "processes": "singleshot.prediction.batch.processes",

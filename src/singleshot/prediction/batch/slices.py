@@ -38,7 +38,7 @@ class ImageRun(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class FileRun:
+class ListedFiles:
     """Image files by their paths, also inside archives.
 
     Attributes:
@@ -91,7 +91,7 @@ def divide(runs: Sequence[ImageRun]) -> list[Slice]:
 def file_runs(names: Sequence[str], size: int, batch_size: int = 1) -> list[ImageRun]:
     """Files in runs of a size, made up to whole batches: so every batch is the one of a run without slices."""
     size = -(-size // batch_size) * batch_size
-    return [FileRun(tuple(names[at : at + size])) for at in range(0, len(names), size)]
+    return [ListedFiles(tuple(names[at : at + size])) for at in range(0, len(names), size)]
 
 
 def digest_of(slices: Sequence[Slice]) -> str:
