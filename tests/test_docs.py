@@ -142,7 +142,7 @@ def test_options_exist(page: Path) -> None:
     scripts = set(re.findall(r"benchmarks/\w+\.py", page.read_text(encoding="utf-8")))
     known |= {option for script in scripts for option in script_options(ROOT / script)}
     foreign = (
-        r"`[^`]*\.py [^`]*`|`[^`]*(?:torchrun |python -m torture)[^`]*`|`(?:pip|opt_in_out) [^`]*`"
+        r"`[^`]*\.py [^`]*`|`(?:pip|opt_in_out|torchrun|PYTHONPATH=tests|python -m torture\S*|--kills) [^`]*`"
         r"|(?m:^(?:trtexec|docker|torchrun) .*$)|--index-url|--help"
     )
     text = re.sub(foreign, "", page.read_text(encoding="utf-8"))

@@ -13,7 +13,7 @@ from data_makers import make_image, make_list, make_voc_image, voc_object
 from singleshot import data
 from singleshot.data.convert import convert
 from singleshot.data.formats.registry import Content
-from singleshot.errors import DataError
+from singleshot.errors import DataError, OutputError
 from singleshot.images.packed import image_bytes, list_members
 from singleshot.images.read import read_image
 
@@ -59,6 +59,18 @@ def test_what_is_written_is_read(source: Path, written: Path) -> None:
         assert image_bytes(sample.image_path) == twin.image_path.read_bytes()
         for column in ("boxes_xyxy", "class_ids", "difficult", "iscrowd", "areas"):
             np.testing.assert_array_equal(getattr(sample, column), getattr(twin, column))
+
+
+def test_to_other_formats_and_over_itself(source: Path, written: Path, tmp_path: Path) -> None:
+    with pytest.raises(OutputError, match="images inside it cannot be linked to"):
+        convert(written, tmp_path / "coco", "coco", images="link")
+    convert(written, tmp_path / "coco", "coco")
+    convert(tmp_path / "coco", tmp_path / "again", "parquet")
+    convert(source, tmp_path / "again", "parquet", overwrite=True)
+    for place in (tmp_path / "coco", tmp_path / "again"):
+        opened, before = data.open(place, "val", bad_data="error"), data.open(source, "val")
+        assert [one.image_path.name for one in opened] == [one.image_path.name for one in before]
+        assert [one.boxes_xyxy.tolist() for one in opened] == [one.boxes_xyxy.tolist() for one in before]
 
 
 def test_files_and_row_groups_are_bounded(source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -134,11 +134,17 @@ def shards(folder: Path) -> Sequence[Files]:
 
 
 def parquet(folder: Path) -> Sequence[Files]:
-    """As `convert` writes tables."""
+    """As others write them, and as `convert` does."""
+    import pyarrow
+    import pyarrow.parquet
+
     (folder / "set").mkdir()
-    voc(folder / "set")
+    (files,) = voc(folder / "set")
     convert(folder / "set", folder / "own", "parquet")
-    return [folder_files(folder / "own")]
+    objects = {"bbox": [[1.0, 2.0, 13.0, 14.0]], "category": ["dog"]}
+    row = {"image": {"bytes": files["JPEGImages/a.jpg"], "path": "a.jpg"}, "objects": objects}
+    pyarrow.parquet.write_table(pyarrow.Table.from_pylist([row]), folder / "x.parquet")
+    return [{"x.parquet": (folder / "x.parquet").read_bytes()}, folder_files(folder / "own")]
 
 
 def decisions(folder: Path) -> Sequence[Files]:

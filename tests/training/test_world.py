@@ -6,6 +6,7 @@ One session of two forked processes answers for the whole module.
 from __future__ import annotations
 
 import copy
+import logging
 import signal
 import threading
 from collections.abc import Iterator
@@ -419,11 +420,15 @@ def test_how_processes_ended(codes: dict[int, int], has_told: bool, code: int, r
 
 def test_the_agent_hears_what_nohup_leaves_and_leaves_all_as_it_was() -> None:
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    logger = logging.getLogger("torch.distributed.elastic.test")
+    logger.setLevel(logging.WARNING)  # as torch gives each a level
     try:
         assert "SIGHUP" not in _heard()
         with _as_it_was():
+            assert not logger.isEnabledFor(logging.ERROR)
             signal.signal(signal.SIGHUP, signal.SIG_DFL)
         assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+        assert logger.level == logging.WARNING
     finally:
         signal.signal(signal.SIGHUP, before)
     assert {"SIGHUP", "SIGTERM", "SIGINT"} <= set(_heard())

@@ -133,7 +133,7 @@ def split(
 def convert(
     source: Annotated[Path, typer.Argument(help="Folder, COCO or LabelMe .json, YOLO .yaml, .csv or .rec.")],
     destination: Annotated[Path, typer.Argument(help="A new or empty folder.")],
-    to: Annotated[str, typer.Option(help="The format to write: voc, coco, yolo, rec, shards.")],
+    to: Annotated[str, typer.Option(help="The format to write: voc, coco, yolo, rec, shards, parquet.")],
     format: FormatOption = "auto",
     link: Annotated[bool, typer.Option("--link/--copy", help="Link to the images, or copy them.")] = False,
     bad_data: BadDataOption = "skip",
@@ -142,9 +142,9 @@ def convert(
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace a data set in the folder that a conversion wrote.")
     ] = False,
-    shard_size: Annotated[int, typer.Option(min=1, metavar="MIB", help="Size of each shard.")] = 256,
+    shard_size: Annotated[int, typer.Option(min=1, metavar="MIB", help="Size of each shard or table.")] = 256,
 ) -> None:
-    """Write a data set as VOC, COCO, YOLO, RecordIO or tar shards; splits, flags and the order of the classes are kept.
+    """Write a data set as VOC, COCO, YOLO, RecordIO, shards or Parquet; splits, flags and the order of classes stay.
 
     Examples:
 

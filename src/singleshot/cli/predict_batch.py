@@ -138,11 +138,11 @@ def detect_in_parts(
     split: str | None,
 ) -> Done:
     """Have the workers write the table in parts."""
+    from singleshot.images.parquet_images import check_pyarrow
     from singleshot.prediction.batch.parts_folder import PartsFolder
     from singleshot.prediction.batch.registry import BATCH_ENGINES
     from singleshot.prediction.batch.work import Work
     from singleshot.prediction.output_folder import new_folder
-    from singleshot.prediction.result_table import check_pyarrow
 
     check_pyarrow("`save='parquet'`")
     found = batch_jobs.find_slices(

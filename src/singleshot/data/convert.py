@@ -66,15 +66,15 @@ def convert(
     Args:
         source: see `singleshot.data.open`.
         destination: a new or empty folder, neither in the source nor around it.
-        to: the format to write: ``voc``, ``coco``, ``yolo``, ``rec``, ``shards``, or another package's that has
-            a writer.
+        to: the format to write: ``voc``, ``coco``, ``yolo``, ``rec``, ``shards``, ``parquet``, or another package's
+            that has a writer.
         format: the source's format.
         images: ``copy`` the image files, or ``link`` to them (symbolic links), which needs files on both sides.
         bad_data: policy for bad records of the source.
         classes: the classes to keep, in this order.
         decisions: see `singleshot.data.open`.
         overwrite: whether a data set that a conversion wrote may be replaced.
-        shard_size: MiB of each file, where the images go into several (``shards``).
+        shard_size: MiB of each file, where the images go into several (``shards``, ``parquet``).
         track: wraps the list of image files while they are copied (a progress bar).
 
     Raises:

@@ -41,12 +41,13 @@ def open(
     """Open a data set: recognise its format, read it, check every record.
 
     Args:
-        path: a folder, a COCO or LabelMe ``.json``, a YOLO ``.yaml``, a ``.csv`` or a ``.rec``.
+        path: a folder, a COCO or LabelMe ``.json``, a YOLO ``.yaml``, a ``.csv``, ``.rec``,
+            ``.tar`` or ``.parquet``.
         split: one split, several joined by ``+`` (``"2007_trainval+2012_trainval"``), or ``None`` for everything. A
             data set without splits is divided by the images' names into ``train``, ``val`` and ``test``
             (`assign_splits`); of one that has only a training split, ``val`` is the part of it that training holds out.
-        format: ``auto``, ``voc``, ``coco``, ``yolo``, ``csv``, ``labelme``, ``rec``, ``kitti``, or another
-            package's.
+        format: ``auto``, ``voc``, ``coco``, ``yolo``, ``csv``, ``labelme``, ``rec``, ``kitti``, ``shards``,
+            ``parquet``, or another package's.
         bad_data: ``skip`` repairs or leaves out bad records and lists them in ``problems``; ``error`` refuses them.
         classes: the classes to use, in this order; objects of other classes are skipped. Pass a model's classes to
             evaluate it. ``None`` takes the data set's. Where nothing names those, these are their names by number.

@@ -33,7 +33,7 @@ else:
     compute = lazy_module("pyarrow.compute")
 
 IMAGE_COLUMNS = ("image", "img", "bytes", "content", "data", "jpg", "jpeg", "png")
-NAME_COLUMNS = ("name", "path", "image_path", "file_name", "filename", "file", "uri", "image", "__key__", "key")
+NAME_COLUMNS = ("path", "image_path", "file_name", "filename", "file", "uri", "image", "__key__", "key", "name")
 MAX_GROUP_BYTES = 2**31
 KEPT_BYTES = 2**27
 """Of row groups that were read last, in each process; the last one is kept whatever its size."""

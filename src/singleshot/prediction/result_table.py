@@ -6,7 +6,6 @@ import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
-from importlib.util import find_spec
 from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from singleshot.core.lazy import lazy_module
-from singleshot.errors import DataError, MissingExtraError
+from singleshot.errors import DataError
+from singleshot.images.parquet_images import check_pyarrow
 from singleshot.prediction.detections import Detections
 from singleshot.prediction.frames import Failure, Result
 from singleshot.version import __version__
@@ -29,16 +29,6 @@ SCHEMA_VERSION = 2
 """Of the columns; the files say it. Version 1 (singleshot 0.3 and before) had no sizes, errors and empty images."""
 
 _KEY = b"singleshot"
-
-
-def check_pyarrow(purpose: str) -> None:
-    """Refuse where the extra is not installed.
-
-    Raises:
-        MissingExtraError: it is not.
-    """
-    if find_spec("pyarrow") is None:
-        raise MissingExtraError("pyarrow", "parquet", purpose)
 
 
 @cache

@@ -94,6 +94,9 @@ def is_many(source: PathLike) -> bool:
     return not os.path.lexists(text) and (is_list(text) or glob.has_magic(text))
 
 
+_EARLIER = "results of an earlier run"
+
+
 class _Search:
     """Looks into sources and remembers what it passed over."""
 
@@ -133,7 +136,7 @@ class _Search:
         earlier, images = _EarlierResults(folder), []
         for path in sorted(self._walk(folder, self._inside(folder), {_identity(folder)}), key=_natural):
             if earlier.holds(path):
-                self._pass("results of an earlier run", path.parent)
+                self._pass(_EARLIER, path.parent)
             else:
                 images.append(path)
         if not images:
@@ -191,7 +194,8 @@ class _Search:
                 else:
                     self._pass("a pipe or a device", path)
             elif is_container(path):
-                self._pass("a file that holds images: name it to look into it", path)
+                earlier = _EarlierResults(folder).holds(path)
+                self._pass(_EARLIER if earlier else "a file that holds images: name it to look into it", path)
 
     def _may_enter(self, folder: Path, exclude: Path | None, seen: set[tuple[int, int]]) -> bool:
         if exclude is not None and folder.resolve() == exclude:
@@ -201,9 +205,7 @@ class _Search:
                 self._pass("hidden", folder)
         elif not self._recursive:
             self._pass(
-                "results of an earlier run"
-                if holds_results(folder)
-                else "subfolders: look into them by `recursive=True`",
+                _EARLIER if holds_results(folder) else "subfolders: look into them by `recursive=True`",
                 folder,
             )
         elif _identity(folder) in seen:
@@ -226,7 +228,7 @@ class _Search:
                 if "**" not in text:
                     self._pass("folders that the pattern matches", path)
             elif earlier.holds(path):
-                self._pass("results of an earlier run", path.parent)
+                self._pass(_EARLIER, path.parent)
             elif is_container(path):
                 images += self._packed(path, "")
             elif exclude is None or exclude not in path.resolve().parents:

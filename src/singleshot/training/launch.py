@@ -140,13 +140,16 @@ def _as_it_was() -> Iterator[None]:
     """Put back what the agent changes in this process, which may be a user's own. It is quiet: each of its processes
     says what happened to it.
     """
-    logger = logging.getLogger("torch.distributed")
-    level, handlers = logger.level, {name: signal.getsignal(getattr(signal, name)) for name in SIGNALS}
-    logger.setLevel(logging.CRITICAL)
+    names = [name for name in logging.root.manager.loggerDict if name.startswith("torch.distributed")]
+    levels = {logging.getLogger(name): logging.getLogger(name).level for name in names}  # each has one of its own
+    handlers = {name: signal.getsignal(getattr(signal, name)) for name in SIGNALS}
+    for logger in levels:
+        logger.setLevel(logging.CRITICAL)
     try:
         yield
     finally:
-        logger.setLevel(level)
+        for logger, level in levels.items():
+            logger.setLevel(level)
         if threading.current_thread() is threading.main_thread():  # in another one nothing was changed, nor can be
             for name, handler in handlers.items():
                 if handler is not None:  # it is not Python's

@@ -53,7 +53,7 @@ def _kind(file: Path) -> str:
     if file.suffix.lower() in (".tfrecord", ".record"):
         return "TFRecord"
     if file.suffix.lower() == ".parquet":
-        return "Parquet"
+        return "Parquet without images and their boxes"
     try:
         with file.open("rb") as handle:
             head = handle.read(HEAD_BYTES).decode("latin-1")

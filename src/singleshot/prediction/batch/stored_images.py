@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 
 from singleshot.core.lazy import lazy_module
 from singleshot.errors import DataError, ImageError
+from singleshot.images.parquet_images import IMAGE_COLUMNS, NAME_COLUMNS
 from singleshot.images.read import IMAGE_SUFFIXES
 from singleshot.prediction.batch.parts_folder import is_uri
 from singleshot.prediction.batch.slices import ImageRun, NamedImage
@@ -26,8 +27,6 @@ else:
     pyarrow, tables = lazy_module("pyarrow"), lazy_module("pyarrow.parquet")
     filesystems = lazy_module("pyarrow.fs")
 
-_IMAGE_COLUMNS = ("image", "img", "bytes", "content", "data", "jpg", "jpeg", "png")
-_PATH_COLUMNS = ("path", "image_path", "file_name", "filename", "file", "uri", "image", "__key__", "key", "name")
 _ROWS_AT_ONCE = 32
 
 
@@ -254,8 +253,8 @@ def _columns(schema: Any, table: str, column: str | None) -> tuple[str, str]:
     if column is not None and kinds.get(column, "") == "":
         raise DataError(f"{table}: `column={column}`: holds no image and no path; its columns are {', '.join(kinds)}")
     binary = [name for name, kind in kinds.items() if kind == "bytes"]
-    text = [name for name in _PATH_COLUMNS if kinds.get(name) == "text"]
-    usual = [name for name in _IMAGE_COLUMNS if name in binary]
+    text = [name for name in NAME_COLUMNS if kinds.get(name) == "text"]
+    usual = [name for name in IMAGE_COLUMNS if name in binary]
     for candidates in ([column] if column else [], binary if len(binary) == 1 else usual, text if not binary else []):
         if candidates:
             chosen = candidates[0]

@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from singleshot.core.lazy import lazy_module
+from singleshot.images.parquet_images import check_pyarrow
 from singleshot.prediction.frames import Failure, Prediction, Result
-from singleshot.prediction.result_table import check_pyarrow, rows_of, schema_of
+from singleshot.prediction.result_table import rows_of, schema_of
 from singleshot.prediction.sinks import SINKS, Run
 
 if TYPE_CHECKING:
