@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from singleshot.core.wording import counted, listed, no_formula, printable
+from singleshot.core.wording import counted, from_cell, listed, no_formula, printable
 
 
 @pytest.mark.parametrize(
@@ -36,3 +36,4 @@ def test_printable(text: str, shown: str) -> None:
 )
 def test_names_are_no_formulas(name: str, cell: str) -> None:
     assert no_formula(name) == cell
+    assert from_cell(cell) == name

@@ -32,6 +32,13 @@ def test_lines_of_one_image_come_together(tmp_path: Path) -> None:
     assert opened[1].source == f"{tmp_path / 'labels.csv'}:3"
 
 
+def test_names_that_were_kept_from_spreadsheets(tmp_path: Path) -> None:
+    make_image(tmp_path / "-a.jpg")
+    (tmp_path / "labels.csv").write_text(HEADER + "'-a.jpg,60,40,'+1,1,2,30,20\n'-a.jpg,60,40,'quoted',1,2,30,20\n")
+    opened = data.open(tmp_path)
+    assert (len(opened), opened.class_map.names, opened.problems) == (1, ("'quoted'", "+1"), ())
+
+
 def test_other_names_of_the_columns(tmp_path: Path) -> None:
     make_image(tmp_path / "a.jpg")
     (tmp_path / "x.csv").write_text("Image, X1, Y1, X2, Y2, Label\na.jpg,1,2,30,20,dog\n")

@@ -50,9 +50,17 @@ def printable(text: object, *, one_line: bool = False) -> str:
     return _UNSHOWN.sub(lambda found: found[0] if found[0] in kept else _escape(ord(found[0])), str(text))
 
 
+_FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
+
+
 def no_formula(name: str) -> str:
     """A name for a cell of a CSV file: where a spreadsheet would run it as a formula, an apostrophe comes first."""
-    return f"'{name}" if name.startswith(("=", "+", "-", "@", "\t", "\r")) else name
+    return f"'{name}" if name.startswith(_FORMULA_STARTS) else name
+
+
+def from_cell(cell: str) -> str:
+    """The name that `no_formula` wrote, or any other program that guards cells so."""
+    return cell[1:] if cell.startswith("'") and cell[1:].startswith(_FORMULA_STARTS) else cell
 
 
 def _escape(code: int) -> str:

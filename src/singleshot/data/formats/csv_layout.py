@@ -12,6 +12,7 @@ from functools import cached_property
 from pathlib import Path, PurePath
 
 from singleshot.core.files import DecodedText, read_text
+from singleshot.core.wording import from_cell
 from singleshot.data.bad_records import Problem, guessed_encoding
 from singleshot.data.file_index import FileIndex
 from singleshot.data.formats.csv_columns import AUTOML_SETS, UNASSIGNED, CsvColumns
@@ -171,7 +172,9 @@ def _read_row(
     finder: _ImageFinder,
 ) -> None:
     """Append what a line says; a line without a class is an image without objects."""
-    cells = {key: row[place].strip() if place < len(row) else "" for key, place in table.columns.places.items()}
+    cells = {
+        key: from_cell(row[place].strip()) if place < len(row) else "" for key, place in table.columns.places.items()
+    }
     stated = cells.get("split", "")
     split = "" if stated.upper() == UNASSIGNED else AUTOML_SETS.get(stated.upper(), stated)
     records = parts.setdefault(split, Records())
