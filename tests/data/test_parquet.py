@@ -161,7 +161,7 @@ def test_what_is_no_data_set(tmp_path: Path, written: Path) -> None:
         data.open(tmp_path / "broken.parquet")
 
 
-@pytest.mark.parametrize("damage", ["version", "classes", "class", "counts", "size"])
+@pytest.mark.parametrize("damage", ["version", "classes", "ids", "no id", "class", "counts", "size"])
 def test_a_damaged_table_of_ours(tmp_path: Path, written: Path, damage: str) -> None:
     table = tables.read_table(written / "parquet" / "val-00000-of-00001.parquet")
     about = json.loads(table.schema.metadata[b"singleshot-data"])
@@ -171,6 +171,10 @@ def test_a_damaged_table_of_ours(tmp_path: Path, written: Path, damage: str) -> 
         about["version"] = 2
     elif damage == "classes":
         del about["classes"]
+    elif damage == "ids":
+        del about["class_ids"][0]
+    elif damage == "no id":
+        about["class_ids"][0] = float("inf")
     elif damage == "class":
         changed["class_ids"][0] = 7
     elif damage == "counts":

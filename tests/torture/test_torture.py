@@ -192,6 +192,7 @@ FOUND: list[tuple[str, Files]] = [
     ("files of detections", {"detections.json": b'{"class_names": ["a"], "images": 3}'}),
     ("one image's detections", {"d.json": b'{"detections": [], "class_names": [], "image_size_hw": []}'}),
     ("one image's detections", {"d.json": b"[" * 5000}),
+    ("one image's detections", {"d.json": b'{"detections": [{"box_xyxy": [0, 0, 1, 1e308], "score": 1e308}]}'}),
     ("TF.js", {"model.json": b'{"weightsManifest": [{"paths": ["' + b"a" * 300 + b'"], "weights": []}]}'}),
     ("TIFF", {"x.tif": b"II+\0\x08\0\0\0" + b"\xff" * 8}),
     ("YOLO: rows and yaml", {"data.yaml": b'train: "\\ud800"\nnames: [a]\n'}),

@@ -82,8 +82,10 @@ def read_schema(table: Path) -> Any:
     """
     check_pyarrow(f"reading {table}")
     try:
-        return tables.read_schema(table)
-    except (pyarrow.ArrowException, OSError) as error:
+        schema = tables.read_schema(table)
+        str(schema.names)  # names are decoded when they are asked for
+        return schema
+    except (pyarrow.ArrowException, OSError, UnicodeDecodeError) as error:
         raise OSError(f"{table}: cannot be read as Parquet: {str(error).splitlines()[0]}") from None
 
 

@@ -136,6 +136,8 @@ def read_index(file: Path, tar: Path) -> ShardIndex:
         problems = tuple((str(a), str(b), str(c)) for a, b, c in told["problems"])
     except (KeyError, TypeError, OverflowError) as error:
         raise ValueError(f"{file}: the index of a shard is damaged: {error!r}") from error
+    if not 0 <= tar_bytes < 2**63:
+        raise ValueError(f"{file}: the index of a shard is of a tar of {tar_bytes:,} bytes: it is damaged")
     _check_columns(file, columns, tar_bytes, len(classes))
     if len(ids) not in (0, len(columns["offsets"])):
         raise ValueError(f"{file}: the index of a shard has {len(ids)} ids: it is damaged")

@@ -50,10 +50,13 @@ def from_record(record: Mapping[str, Any], class_names: Sequence[str] | None = N
         KeyError, TypeError, ValueError, IndexError, AttributeError, OverflowError: it is no such record.
     """
     rows = record["detections"]
+    with np.errstate(over="ignore"):  # what float32 cannot hold is infinite, and refused as that
+        boxes = np.array([row["box_xyxy"] for row in rows], dtype=np.float32).reshape(-1, 4)
+        scores = np.array([row["score"] for row in rows], dtype=np.float32)
     return {
         "track_ids": np.array([row["track_id"] for row in rows], dtype=np.int64) if record.get("tracked") else None,
-        "boxes_xyxy": np.array([row["box_xyxy"] for row in rows], dtype=np.float32).reshape(-1, 4),
-        "scores": np.array([row["score"] for row in rows], dtype=np.float32),
+        "boxes_xyxy": boxes,
+        "scores": scores,
         "class_ids": np.array([row["class_id"] for row in rows], dtype=np.int64),
         "class_names": tuple(record["class_names"] if class_names is None else class_names),
         "image_size_hw": tuple(record["image_size_hw"]),

@@ -116,7 +116,8 @@ def _about(table: Path) -> dict[str, Any] | None:
         version = about["version"]
         about |= {"classes": list(map(str, about["classes"])), "class_ids": list(map(int, about["class_ids"]))}
         about["has_splits"] = bool(about["has_splits"])
-        if len(set(about["classes"])) != len(np.array(about["class_ids"], np.int64)):  # OverflowError: one is no id
+        ids = np.array(about["class_ids"], np.int64)  # OverflowError: one is no id
+        if not len(set(about["classes"])) == len(about["classes"]) == len(ids):
             raise ValueError(f"{len(about['classes'])} classes and {len(about['class_ids'])} ids")
     except (ValueError, KeyError, TypeError, OverflowError) as error:
         raise DataError(f"{table}: its metadata is damaged ({error!r}): convert the data set again") from error

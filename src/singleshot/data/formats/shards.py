@@ -249,7 +249,7 @@ def _ours(folder: Path) -> ShardLayout | None:
         raise DataError(f"{file}: shards of version {told['singleshot_shards']}; this singleshot reads {VERSION}")
     try:
         names, ids = tuple(map(str, told["classes"])), tuple(map(int, told["class_ids"]))
-        if len(set(names)) != len(np.array(ids, np.int64)):  # OverflowError: one is no id
+        if not len(set(names)) == len(names) == len(np.array(ids, np.int64)):  # OverflowError: one is no id
             raise ValueError(f"{len(names)} classes and {len(ids)} ids")
         has_splits = bool(told["has_splits"])
         sizes = {_place(folder, one): int(one["bytes"]) for part in told["splits"].values() for one in part}
