@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import shutil
 import tarfile
 from pathlib import Path
 
@@ -145,6 +146,27 @@ def test_a_pattern_with_braces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         data.open(tmp_path / "part-{002..003}.tar")
     with pytest.raises(DataError, match="more than 1,000,000 shards"):
         data.open(tmp_path / "{0..999999}-{0..999999}.tar")
+
+
+def test_numbers_in_one_tar_and_names_in_another(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SINGLESHOT_CACHE", str(tmp_path / "cache"))
+    jpg = make_image(tmp_path / "a.jpg").read_bytes()
+    (tmp_path / "set").mkdir()
+    numbers = [{"bbox": [1, 2, 9, 9], "category_id": number} for number in range(12)]
+    pack(tmp_path / "set" / "a-0.tar", {"a.jpg": jpg, "a.json": json.dumps(numbers).encode()})
+    pack(tmp_path / "set" / "a-1.tar", {"b.jpg": jpg, "b.json": b'[{"bbox": [1, 2, 9, 9], "label": "cat"}]'})
+    opened = data.open(tmp_path / "set")
+    names = [[opened.class_map.names[index] for index in sample.class_ids] for sample in opened]
+    assert names == [[str(number) for number in range(12)], ["cat"]]
+
+
+@pytest.mark.parametrize("change", [{"classes": ["dog"]}, {"class_ids": []}])
+def test_an_index_with_other_classes_is_refused(shards: Path, tmp_path: Path, change: dict[str, list[str]]) -> None:
+    shutil.copytree(shards, tmp_path / "new")
+    told = json.loads((shards / "index.json").read_text())
+    (tmp_path / "new" / "index.json").write_text(json.dumps(told | change))
+    with pytest.raises(DataError, match="convert"):
+        data.open(tmp_path / "new")
 
 
 def test_an_image_of_two_splits_has_one_key(tmp_path: Path) -> None:

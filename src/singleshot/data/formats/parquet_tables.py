@@ -115,6 +115,8 @@ def _about(table: Path) -> dict[str, Any] | None:
         about = parse_json(text)
         version = about["version"]
         about |= {"classes": list(map(str, about["classes"])), "class_ids": list(map(int, about["class_ids"]))}
+        if len(about["classes"]) != len(about["class_ids"]):
+            raise ValueError("not as many classes as ids")
         about["has_splits"] = bool(about["has_splits"])
     except (ValueError, KeyError, TypeError) as error:
         raise DataError(f"{table}: its metadata is damaged ({error!r}): convert the data set again") from error

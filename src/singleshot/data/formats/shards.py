@@ -66,7 +66,7 @@ class ShardLayout:
         records.class_names, records.class_ids = self._classes(records)
         sizes = [np.zeros((0, 2), np.int32)]
         for index in wanted:
-            add_shard(records, index, records.class_names, self._copies)
+            add_shard(records, index, records.class_names, self._copies, by_number=self._by_number)
             sizes.append(index.columns["sizes_hw"])
         records.known_sizes = upright_sizes(np.concatenate(sizes))
         return records
@@ -74,6 +74,11 @@ class ShardLayout:
     @cached_property
     def _indices(self) -> dict[str, tuple[ShardIndex, ...]]:
         return {name: tuple(map(self.open_file, files)) for name, files in self.files.items()}
+
+    @cached_property
+    def _by_number(self) -> bool:
+        """Whether all labels are numbers, which a list beside the shards may name."""
+        return self.classes is None and all(_is_numbered(index) for part in self._indices.values() for index in part)
 
     @cached_property
     def _copies(self) -> dict[tuple[Path, int], str]:
@@ -102,7 +107,7 @@ class ShardLayout:
         if self.classes is not None:
             return self.classes
         indices = [index for part in self._indices.values() for index in part]
-        if not all(_is_numbered(index) for index in indices):
+        if not self._by_number:
             names = tuple(sorted({name for index in indices for name in index.class_names}))
         else:
             count = max((len(index.class_names) for index in indices), default=0)
@@ -134,9 +139,25 @@ def open_shard(tar: Path) -> ShardIndex:
 
 
 def add_shard(
-    records: Records, index: ShardIndex, class_names: Sequence[str], copies: Mapping[tuple[Path, int], str]
+    records: Records,
+    index: ShardIndex,
+    class_names: Sequence[str],
+    copies: Mapping[tuple[Path, int], str],
+    *,
+    by_number: bool,
 ) -> None:
-    """Append the images and objects of a shard; copies have the path of the first one."""
+    """Append the images and objects of a shard.
+
+    Args:
+        records: get them.
+        index: of the shard.
+        class_names: of the whole data set.
+        copies: the path of the first copy of images that came before.
+        by_number: whether the names in the index are numbers of ``class_names``.
+
+    Raises:
+        DataError: the shard has a class that the data set has not.
+    """
     first, tar, columns = len(records.images), str(index.tar), index.columns
     for row in range(len(index)):
         name = index.name(row)
@@ -146,9 +167,11 @@ def add_shard(
     for member, kind, message in index.problems:
         noted = kind == "orphan-label"
         records.add_problem(index.tar / member, None, kind, message, "noted" if noted else "skipped")
-    numbered = _is_numbered(index)
     places = {name: place for place, name in enumerate(class_names)}
-    ids = np.array([int(name) if numbered else places[name] for name in index.class_names], np.int64)
+    unknown = [] if by_number else [name for name in index.class_names if name not in places]
+    if unknown:
+        raise DataError(f"{tar}: class '{unknown[0]}' is none of the data set's: convert it again")
+    ids = np.array([int(name) if by_number else places[name] for name in index.class_names], np.int64)
     if records.class_ids:
         ids = np.array(records.class_ids, np.int64)[ids]
     count = len(columns["class_ids"])
@@ -229,6 +252,8 @@ def _ours(folder: Path) -> ShardLayout | None:
         raise DataError(f"{file}: shards of version {told['singleshot_shards']}; this singleshot reads {VERSION}")
     try:
         names, ids = tuple(map(str, told["classes"])), tuple(map(int, told["class_ids"]))
+        if len(names) != len(ids):
+            raise ValueError(f"{len(names)} classes, {len(ids)} ids")
         has_splits = bool(told["has_splits"])
         sizes = {_place(folder, one): int(one["bytes"]) for part in told["splits"].values() for one in part}
         splits = {name: tuple(_place(folder, one) for one in part) for name, part in told["splits"].items()}
