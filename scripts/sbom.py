@@ -21,7 +21,15 @@ def main() -> None:
     """Print the document."""
     parser = argparse.ArgumentParser(description="What an installation consists of, as CycloneDX.")
     parser.add_argument("--extra", action="append", default=[], help="of singleshot; may be given several times")
-    found, missing = collect("singleshot", frozenset(parser.parse_args().extra))
+    extras = parser.parse_args().extra
+    try:
+        known = distribution("singleshot").metadata.get_all("Provides-Extra") or []
+    except PackageNotFoundError:
+        sys.exit("singleshot is not installed here: pip install singleshot")
+    unknown = sorted(set(extras) - set(known))
+    if unknown:
+        sys.exit(f"singleshot has no extra '{unknown[0]}'; there are: {', '.join(known)}")
+    found, missing = collect("singleshot", frozenset(extras))
     for name in sorted(missing):
         print(f"{name} is not installed here and therefore not listed", file=sys.stderr)
     json.dump(document(found), sys.stdout, indent=1, sort_keys=True)

@@ -22,6 +22,8 @@ ROOT = Path(__file__).parents[1]
 def main() -> None:
     """Build, compare, move to ``dist``."""
     epoch = os.environ.get("SOURCE_DATE_EPOCH") or git("log", "-1", "--format=%ct").decode().strip()
+    if git("status", "--porcelain"):
+        print("changes that are not committed are not built", file=sys.stderr)
     builds = []
     with tempfile.TemporaryDirectory() as folder:
         for name in ("one", "two"):

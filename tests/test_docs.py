@@ -143,6 +143,7 @@ def test_options_exist(page: Path) -> None:
     known |= {option for script in scripts for option in script_options(ROOT / script)}
     foreign = (
         r"`[^`]*\.py [^`]*`|`(?:pip|opt_in_out|torchrun|PYTHONPATH=tests|python -m torture\S*|--kills) [^`]*`"
+        r"|`--(?:shutdown-timeout|signals-to-handle)`"
         r"|(?m:^(?:trtexec|docker|torchrun) .*$)|--index-url|--help"
     )
     text = re.sub(foreign, "", page.read_text(encoding="utf-8"))

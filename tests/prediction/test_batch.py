@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
-from contextlib import closing
+import multiprocessing
+import queue
+import threading
+from collections.abc import Callable, Generator, Sequence
+from contextlib import closing, nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,16 +16,16 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from prediction.batch_toys import KILLS, HereEngine, toy_predictor
+from prediction.batch_toys import KILLS, NAMES, HereEngine, toy_predictor
 from singleshot.cli import app
 from singleshot.errors import DataError, ImageError, OutputError
 from singleshot.images.read import write_image
 from singleshot.prediction.batch.batch_job import EnginePredictor, PartsJob, detect_to_parts, find_slices
 from singleshot.prediction.batch.parts_folder import PartsFolder
 from singleshot.prediction.batch.processes import ProcessEngine
-from singleshot.prediction.batch.registry import BATCH_ENGINES, Crew, JobEngine
-from singleshot.prediction.batch.slices import ListedFiles, digest_of, divide, file_runs
-from singleshot.prediction.batch.work import Work
+from singleshot.prediction.batch.registry import BATCH_ENGINES, Crew, EngineError, JobEngine
+from singleshot.prediction.batch.slices import ListedFiles, Slice, digest_of, divide, file_runs
+from singleshot.prediction.batch.work import SliceReport, Work
 from singleshot.prediction.job import JobSummary, Output, detect_and_save
 from singleshot.prediction.refinement import Refinement
 from singleshot.prediction.result_table import TableRecord, read_parquet, read_records
@@ -111,7 +115,7 @@ def test_what_is_done_is_not_done_again_and_nothing_is_missing(photos: list[Path
     kept = parts[0].stat().st_mtime_ns
     for part in parts[2:4]:
         part.unlink()
-    Path("parts/detections.parquet/.dead.part").touch()
+    Path("parts/detections.parquet/.singleshot-0123456789abcdef.tmp").touch()
     summary = in_parts(["photos"], resume=True)
     assert summary.done == 4
     assert list(read_records("parts/detections.parquet")) == expected
@@ -158,11 +162,16 @@ def test_a_file_system_that_is_no_disk(photos: list[Path]) -> None:
 
     files, _ = FileSystem.from_uri("mock://x")
     folder = PartsFolder("mock://x/out", files, "out")
-    folder.begin(["a.parquet"], {}, [], overwrite=False, resume=False)
-    folder.write("a.parquet", pyarrow.table({"a": [1]}))
-    assert folder.done() == {"a.parquet"}
-    folder.begin(["b.parquet"], {}, [], overwrite=True, resume=False)
-    assert folder.done() == set()
+    one, other = (own.part for own in divide(file_runs(["a", "b"], 1)))
+    with folder.held([one], {}, [], overwrite=False, resume=False):
+        folder.write(one, pyarrow.table({"a": [1]}))
+    assert folder.done() == {one}
+    with folder.held([other], {}, [], overwrite=True, resume=False):
+        assert folder.done() == set()
+        folder.write("mine.parquet", pyarrow.table({"a": [1]}))
+    with pytest.raises(OutputError, match=r"mine\.parquet: is no part of this job"):
+        folder.held([other], {}, [], overwrite=True, resume=False).__enter__()
+    assert folder.done() == {"mine.parquet"}
 
 
 def test_tables_of_images_and_of_paths(photos: list[Path]) -> None:
@@ -261,6 +270,69 @@ def test_workers_end_with_who_listens_to_them(photos: list[Path], monkeypatch: p
     with closing(ProcessEngine().run(Work(build=toy_predictor), slices, Crew(workers=1))) as reports:
         assert next(reports).images == 1
     assert [member.process.exitcode is not None for member in started] == [True]
+
+
+def test_a_worker_takes_tasks_while_its_results_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tasks larger than a pipe must not block who gives them; without anybody there the process ends."""
+    import singleshot.prediction.batch.processes as processes
+
+    ours, theirs = multiprocessing.Pipe()
+    tasks: queue.SimpleQueue[bytes] = queue.SimpleQueue()
+    ended: queue.SimpleQueue[int] = queue.SimpleQueue()
+    monkeypatch.setattr(processes.os, "_exit", ended.put)
+    threading.Thread(target=processes._receive, args=(theirs, tasks), daemon=True).start()
+    for _ in range(4):
+        ours.send("x" * 2_000_000)
+    assert [len(tasks.get(timeout=10)) > 2_000_000 for _ in range(4)] == [True] * 4
+    ours.close()
+    assert ended.get(timeout=10) == 0
+
+
+class Forgetful(HereEngine):
+    """Gives up on the second slice, and cannot do the third."""
+
+    def run(self, work: Work, slices: Sequence[Slice], crew: Crew) -> Generator[SliceReport, None, None]:
+        for number, report in enumerate(super().run(work, slices, crew)):
+            if number != 1:
+                yield SliceReport(report.start, problem="it broke") if number == 2 else report
+
+
+def test_images_that_an_engine_gives_up_on_are_told_and_continued(photos: list[Path]) -> None:
+    predictor = toy_predictor()
+    how = Output(kinds=("json",), folder=Path("found"))
+    for resume, engine in ((False, Forgetful()), (True, HereEngine())):
+        there = EnginePredictor(engine, Work(build=toy_predictor), Crew(workers=4), NAMES, (3, 7), predictor.views)
+        expected = nullcontext() if resume else pytest.raises(EngineError, match="4 images not looked at: it broke")
+        with expected:
+            summary = detect_and_save(there, photos, replace(how, resume=resume), note=lambda line: None)
+    assert summary.done == 4
+    assert len(json.loads(Path("found/detections.json").read_text())["images"]) == 8
+
+
+def test_one_job_at_a_time_in_a_folder(photos: list[Path]) -> None:
+    class Second(HereEngine):
+        def run(self, work: Work, slices: Sequence[Slice], crew: Crew) -> Generator[SliceReport, None, None]:
+            with pytest.raises(OutputError, match="another run is writing there"):
+                in_parts(["photos"], resume=True)
+            yield from super().run(work, slices, crew)
+
+    assert in_parts(["photos"], engine=Second()).done == 9
+
+
+def test_rows_that_cannot_be_read_are_failures(photos: list[Path]) -> None:
+    rows = [path.read_bytes() for path in photos]
+    tables.write_table(pyarrow.table({"image": rows}), "in.parquet", row_group_size=3, compression="none")
+    data = bytearray(Path("in.parquet").read_bytes())
+    place = tables.ParquetFile("in.parquet").metadata.row_group(1).column(0).data_page_offset
+    data[place : place + 40] = bytes(40)
+    Path("in.parquet").write_bytes(data)
+    in_parts(["in.parquet"], part_size=3)
+    records = list(read_records("parts/detections.parquet"))
+    assert [number for number, record in enumerate(records) if "in.parquet: cannot be read" in record.error] == [
+        3,
+        4,
+        5,
+    ]
 
 
 @pytest.fixture

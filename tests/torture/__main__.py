@@ -38,6 +38,9 @@ def main() -> int:
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
     targets = [target for name, target in TARGETS.items() if chosen.only.lower() in name.lower()]
+    if not targets:
+        print(f"no reader is named '{chosen.only}'; there are: {', '.join(TARGETS)}", file=sys.stderr)
+        return 2
     if chosen.input is not None:
         return show(targets[0], chosen)
     rows: list[Row] = []

@@ -100,6 +100,7 @@ class Campaign:
                 if child == 0:
                     self._child(target, number, end, _Child(self, target, bench, shared, told.fileno()))
                 status = _wait(child, shared)
+                deadly = bench.unfinished() if status else {}
                 bench.close()
                 told.seek(0)
                 for line in told.read().splitlines():
@@ -114,7 +115,7 @@ class Campaign:
                 kind = "hang" if status == signal.SIGKILL else "crash"
                 row.kinds[kind] += 1
                 row.findings.setdefault(f"{kind}, signal or status {status}", (shared.number, "the process ended"))
-                self.keep(target, f"{kind} {status}", target.damaged(self.seed, shared.number))
+                self.keep(target, f"{kind} {status}", deadly)
         return row
 
     def _child(self, target: Target, first: int, end: float, child: _Child) -> None:
@@ -125,7 +126,7 @@ class Campaign:
             _limit_memory()
             if self.guided:
                 left, runs = end - time.monotonic(), min(self.executions, 2**31 - 1)
-                fuzz(target, child.execute, self.seed, left, runs, child.bench.folder)
+                fuzz(target, child.execute, f"{self.seed}/{first}", left, runs, child.bench.folder)
             for number in range(first, self.executions):
                 if time.monotonic() > end:
                     break

@@ -149,9 +149,9 @@ def cases(inputs: Path) -> Iterator[Case]:
     """All of them."""
     every = verbs(inputs)
     for name, arguments in every.items():
-        yield Case(
-            f"full disk: {name}", arguments, limited(resource.RLIMIT_FSIZE, 700), (1, 2), "{out}|large|space|written"
-        )
+        if name != "split":  # its files are smaller than the limit, which must leave room for what is said
+            limit = limited(resource.RLIMIT_FSIZE, 700)
+            yield Case(f"full disk: {name}", arguments, limit, (1, 2), "{out}|large|space|written")
         yield Case(f"read-only folder: {name}", arguments, nobody, (1, 2), "{out}.*(denied|cannot be)")
         yield Case(f"no home: {name}", arguments, no_home, (0, 1), "", writable_by_all)
         yield Case(f"few descriptors: {name}", arguments, limited(resource.RLIMIT_NOFILE, 40), (0, 1, 2))

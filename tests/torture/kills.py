@@ -164,7 +164,8 @@ def torture(job: Job, kills: int, seed: int, place: Path) -> Tally:
         if status != -signal.SIGKILL:
             tally.too_late += 1
         tally.kills += status == -signal.SIGKILL
-        fault = after_kill(job, folder, expected)
+        fault = "" if status in (0, -signal.SIGKILL) else f"ends with {status}: {(folder / 'log').read_text()[-600:]}"
+        fault = fault or after_kill(job, folder, expected)
         if fault:
             tally.faults.append(f"kill {number} ({where}): {fault}")
         else:

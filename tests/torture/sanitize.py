@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import ctypes
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -180,6 +181,7 @@ KERNELS: dict[str, Callable[[Rng], None]] = {
 
 def call_all(sanitizer: str, seconds: float, seed: int) -> None:
     """In the process that has the sanitizer: compile, then call until the time is up."""
+    from singleshot.core.files import cache_folder
     from singleshot.kernels import library
 
     library.FLAGS = (*library.FLAGS, "-O1", "-g", *FLAGS[sanitizer])
@@ -200,16 +202,21 @@ def call_all(sanitizer: str, seconds: float, seed: int) -> None:
                 refused += sum(pool.map(attempt, range(calls, calls + 20)))
                 began = began or time.monotonic()  # compiled by now
                 calls += 20
+        if not list((cache_folder() / "kernels").glob(f"{name}-*.so")):  # it fell back: the sanitizer saw nothing
+            sys.exit(f"{name}.c cannot be compiled with {sanitizer}")
         print(f"{sanitizer:<18} {name:<11} {calls:>7,} calls, {refused:>6,} refused in Python", flush=True)
 
 
 def run(sanitizer: str, seconds: float, seed: int) -> bool:
     """Whether a sanitizer has nothing to say."""
+    if shutil.which("gcc") is None:
+        print("there is no gcc: install it (apt-get install gcc)")
+        return False
     ask = ["gcc", f"-print-file-name={LIBRARIES[sanitizer]}"]
     found = subprocess.run(ask, capture_output=True, text=True, check=True).stdout.strip()
     if not Path(found).is_absolute():
-        print(f"{sanitizer}: gcc has no {LIBRARIES[sanitizer]} here")
-        return True
+        print(f"{sanitizer}: gcc has no {LIBRARIES[sanitizer]} here, nothing was tried: install it")
+        return False
     with tempfile.TemporaryDirectory(prefix="sanitize-") as cache:
         variables = os.environ | SETTINGS | {"LD_PRELOAD": found, "SINGLESHOT_CACHE": cache, "CC": "gcc"}
         command = [sys.executable, "-m", "torture.sanitize", "--child", sanitizer]

@@ -296,10 +296,10 @@ def in_safetensors(content: bytes, random: Random, words: Sequence[bytes]) -> by
     """The header of a .safetensors, under its right length; texts in its metadata that are JSON, too."""
     (length,) = struct.unpack_from("<Q", content)
     header = json.loads(content[8 : 8 + length])
-    own = header.get("__metadata__", {}).get("singleshot")
+    texts = header.get("__metadata__", {})
+    own = next((key for key in texts if key.startswith("singleshot")), None)
     if own and random.random() < 0.6:
-        text = in_json(own.encode(), random, words)
-        header["__metadata__"]["singleshot"] = text.decode("utf-8", "replace")
+        texts[own] = in_json(texts[own].encode(), random, words).decode("utf-8", "replace")
         new = json.dumps(header).encode()
     else:
         new = in_json(content[8 : 8 + length], random, words)

@@ -8,6 +8,7 @@ import resource
 import shutil
 import signal
 import tempfile
+import time
 import traceback
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -139,6 +140,16 @@ class Bench:
     def close(self) -> None:
         shutil.rmtree(self.folder, ignore_errors=True)
 
+    def unfinished(self) -> Files:
+        """The files of an execution that its process did not survive."""
+        folders = [path for path in self.folder.glob("t*") if path.is_dir()]
+        return {
+            str(path.relative_to(folder)): path.read_bytes()
+            for folder in folders
+            for path in folder.rglob("*")
+            if path.is_file()
+        }
+
     def run(self, target: Target, files: Files) -> Outcome:
         """One execution."""
         folder = self.folder / f"t{next(self._numbers)}"
@@ -192,14 +203,14 @@ def _place(error: BaseException) -> str:
     return f"{last.filename.rpartition('/singleshot/')[2]}:{last.lineno}"
 
 
-def minimised(bench: Bench, target: Target, files: Files, where: str, tries: int = 400) -> Files:
+def minimised(bench: Bench, target: Target, files: Files, where: str, tries: int = 400, seconds: float = 60) -> Files:
     """Smaller files that are the same finding: pieces are left out for as long as that holds."""
-    out = dict(files)
+    out, end = dict(files), time.monotonic() + seconds
     for name in sorted(out, key=lambda name: -len(out[name])):
         step = max(len(out[name]) // 2, 1)
-        while step and tries > 0:
+        while step and tries > 0 and time.monotonic() < end:
             at = 0
-            while at < len(out[name]) and tries > 0:
+            while at < len(out[name]) and tries > 0 and time.monotonic() < end:
                 tries -= 1
                 less = out | {name: out[name][:at] + out[name][at + step :]}
                 if bench.run(target, less).where == where:

@@ -12,7 +12,7 @@ from singleshot.data.convert import convert
 from singleshot.data.decisions import read_decisions
 from singleshot.data.opening import open_splits
 from torture.damage import Damage
-from torture.structures import in_json, in_rows, in_tar, in_xml, in_yaml
+from torture.structures import in_json, in_rows, in_safetensors, in_tar, in_xml, in_yaml
 from torture.target import Files, Target
 from torture.targets_images import made, tar_of
 from torture.writers import (
@@ -167,7 +167,7 @@ def checked(folder: Path) -> None:
     check.check(folder)
 
 
-HOW: dict[str, Damage] = {".xml": in_xml, ".json": in_json, ".yaml": in_yaml, ".tar": in_tar}
+HOW: dict[str, Damage] = {".xml": in_xml, ".json": in_json, ".yaml": in_yaml, ".tar": in_tar, ".index": in_safetensors}
 HOW |= dict.fromkeys((".txt", ".csv", ".lst", ".idx", ".data"), in_rows)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import re
 import subprocess
 import sys
 import zipfile
@@ -116,7 +117,7 @@ def read(folder):
         os.abort()
     if content[:1] == b"2":
         os.sched_yield(); time.sleep(60)
-campaign.DEAD_S = 0.5
+campaign.DEAD_S = 1.5
 class Numbered(Target):
     def damaged(self, seed, number):
         return {{"x.txt": str(number).encode()}}
@@ -168,7 +169,18 @@ def node_of(shape: bytes) -> bytes:
     return field(1, field(1, "a") + field(2, "Const") + value)
 
 
+def shards_with(text: bytes) -> Files:
+    """Our shards under another index."""
+    return {**TARGETS["tar shards"].inputs[1], "index.json": text}
+
+
 FOUND: list[tuple[str, Files]] = [
+    ("tar shards", shards_with(b'{"singleshot_shards": ' + b"[" * 5000)),
+    ("tar shards", shards_with(TARGETS["tar shards"].inputs[1]["index.json"].replace(b'"dog"', b'"do"'))),
+    (
+        "tar shards",
+        shards_with(re.sub(rb'"class_ids": ?\[', b'"class_ids": [9, ', TARGETS["tar shards"].inputs[1]["index.json"])),
+    ),
     ("decisions", {"d.json": b"[" + b"9" * 5000 + b"]"}),
     ("zones", {"z.json": b"[" * 5000}),
     ("zones", {"z.json": b"[[1" + b"0" * 400 + b", 0], [0, 1], [1, 1]]"}),

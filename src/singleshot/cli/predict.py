@@ -266,6 +266,7 @@ def _detect(
 ) -> Done:
     """Run the job by a service, by an engine or, without either, in this process."""
     from singleshot.errors import ServerError
+    from singleshot.prediction.batch.registry import EngineError
     from singleshot.prediction.job import detect_and_save
 
     predictor: Predictor | RemotePredictor | EnginePredictor
@@ -287,7 +288,7 @@ def _detect(
                 predictor, found.images, output, look.batch_size, on_result, notes.append,
                 moving=moving, refinement=refinement, viewer=viewer,
             )  # fmt: skip
-        except ServerError as error:  # it went away during the run
+        except (ServerError, EngineError) as error:  # it went away during the run
             typer.echo(f"{shown(error)}: what was found until then is kept, and --resume continues", err=True)
             raise typer.Exit(1) from error
     return Done(summary, computed_by, total, found.missed, notes)

@@ -93,7 +93,7 @@ class Look:
         """What a run shares with the one that it continues."""
         names = (
             *("model", "score", "nms_iou", "classes", "agnostic", "max_detections", "top_k"),
-            *("size", "tile", "overlap", "merge", "augment_test", "clip"),
+            *("size", "tile", "overlap", "merge", "augment_test", "clip", "precision"),
         )
         return {name: getattr(self, name) for name in names}
 

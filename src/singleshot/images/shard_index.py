@@ -134,7 +134,7 @@ def read_index(file: Path, tar: Path) -> ShardIndex:
         tar_bytes, classes = int(told["tar_bytes"]), tuple(map(str, told["classes"]))
         ids = tuple(one if isinstance(one, int) else str(one) for one in told["ids"])
         problems = tuple((str(a), str(b), str(c)) for a, b, c in told["problems"])
-    except (KeyError, TypeError) as error:
+    except (KeyError, TypeError, OverflowError) as error:
         raise ValueError(f"{file}: the index of a shard is damaged: {error!r}") from error
     _check_columns(file, columns, tar_bytes, len(classes))
     if len(ids) not in (0, len(columns["offsets"])):

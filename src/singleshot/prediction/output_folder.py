@@ -54,22 +54,28 @@ class ResultFolder:
         self._made: set[Path] = set()
         self._safe_folders: set[Path] = set()
         self.journal = Journal()
-        self._open = ExitStack()
-        if resume:
-            if path.is_dir():
-                self._be_sole_writer()
-            self.journal = read_journal(path, how or {})
-            check_not_sources(list(recorded_files(path)), sources)
-            self._made.update(file.relative_to(path) for file in recorded_files(path))
-            os.truncate(path / RECORD, self.journal.size)
-            self._record: IO[str] = (path / RECORD).open("a", encoding="utf-8", errors="backslashreplace")
-            return
-        check_folder(path, (), sources, overwrite)
-        path.mkdir(parents=True, exist_ok=True)
-        self._be_sole_writer()
-        remove_results(path)
-        self._record = (path / RECORD).open("x", encoding="utf-8", errors="backslashreplace")
-        self._note({"singleshot": __version__} | ({"how": dict(how)} if how else {}))
+        with ExitStack() as stack:
+            self._record: IO[str] = (self._continued if resume else self._begun)(stack, dict(how or {}))
+            self._open = stack.pop_all()
+
+    def _begun(self, stack: ExitStack, how: dict[str, Any]) -> IO[str]:
+        check_folder(self.path, (), self._sources, self._overwrite)
+        self.path.mkdir(parents=True, exist_ok=True)
+        self._be_sole_writer(stack)
+        remove_results(self.path)
+        record = stack.enter_context((self.path / RECORD).open("x", encoding="utf-8", errors="backslashreplace"))
+        record.write(json.dumps({"singleshot": __version__} | ({"how": how} if how else {})) + "\n")
+        record.flush()
+        return record
+
+    def _continued(self, stack: ExitStack, how: dict[str, Any]) -> IO[str]:
+        if self.path.is_dir():
+            self._be_sole_writer(stack)
+        self.journal = read_journal(self.path, how)
+        check_not_sources(list(recorded_files(self.path)), self._sources)
+        self._made.update(file.relative_to(self.path) for file in recorded_files(self.path))
+        os.truncate(self.path / RECORD, self.journal.size)
+        return stack.enter_context((self.path / RECORD).open("a", encoding="utf-8", errors="backslashreplace"))
 
     def note_done(self, image: str, places: Mapping[str, int], error: str = "", missing: Sequence[str] = ()) -> None:
         """Write down that an image is done, how long the files are with it, and which files or folders miss it."""
@@ -80,12 +86,11 @@ class ResultFolder:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._record.close()
         self._open.close()
 
-    def _be_sole_writer(self) -> None:
+    def _be_sole_writer(self, stack: ExitStack) -> None:
         sweep(self.path)
-        self._open.enter_context(sole_writer(self.path))
+        stack.enter_context(sole_writer(self.path))
 
     def claim(self, relative: Path) -> Path:
         """The path to write a file at; it is this run's from now on.

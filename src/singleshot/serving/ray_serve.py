@@ -13,6 +13,7 @@ from singleshot.errors import ConfigError, MissingExtraError
 from singleshot.prediction.batch.ray_data import connected
 from singleshot.serving import check_extra, create_app
 from singleshot.serving.options import ServeOptions
+from singleshot.weights.find import find_weights
 
 if TYPE_CHECKING:
     import ray.serve as ray_serve
@@ -105,17 +106,30 @@ def serve_on_ray(
         until: ends it when set.
 
     Raises:
-        MissingExtraError, ConfigError: as `check_ray`, or there is no cluster.
+        MissingExtraError, ConfigError: as `check_ray`; or there is no cluster, or it has such a service.
+        WeightsError: a model cannot be found.
     """
     check_ray(options)
+    from singleshot.serving.server import warn_if_open
+
+    for source in models.values():
+        if isinstance(source, (str, os.PathLike)):
+            find_weights(source)
     with connected(address):
+        if NAME in ray_serve.status().applications:
+            raise ConfigError(f"`address={address}`: a service called '{NAME}' runs there: end it first")
         ray_serve.start(http_options={"host": options.host, "port": options.port})
         try:
             ray_serve.run(deployment(models, options, replicas), name=NAME, route_prefix="/")
+            where = f"http://{options.host}:{options.port}"
             if on_start is not None:
-                on_start(f"http://{options.host}:{options.port}")
+                on_start(where)
+            warn_if_open(options, where)
             (until or threading.Event()).wait()
         except KeyboardInterrupt:
             return
         finally:
-            ray_serve.shutdown()
+            if NAME in ray_serve.status().applications:
+                ray_serve.delete(NAME)
+            if not ray_serve.status().applications:  # others' services on the cluster go on
+                ray_serve.shutdown()

@@ -115,10 +115,10 @@ def _about(table: Path) -> dict[str, Any] | None:
         about = parse_json(text)
         version = about["version"]
         about |= {"classes": list(map(str, about["classes"])), "class_ids": list(map(int, about["class_ids"]))}
-        if len(about["classes"]) != len(about["class_ids"]):
-            raise ValueError("not as many classes as ids")
         about["has_splits"] = bool(about["has_splits"])
-    except (ValueError, KeyError, TypeError) as error:
+        if len(set(about["classes"])) != len(np.array(about["class_ids"], np.int64)):  # OverflowError: one is no id
+            raise ValueError(f"{len(about['classes'])} classes and {len(about['class_ids'])} ids")
+    except (ValueError, KeyError, TypeError, OverflowError) as error:
         raise DataError(f"{table}: its metadata is damaged ({error!r}): convert the data set again") from error
     if version != VERSION:
         raise DataError(f"{table}: a data set of version {version}; this singleshot reads {VERSION}")
@@ -180,7 +180,7 @@ def _ours(table: Path, classes: Sequence[str]) -> ShardIndex:
             read["boxes_xyxy"].append(boxes.to_numpy(zero_copy_only=False).reshape(-1, 4))
         columns = {name: np.concatenate(parts) if parts else np.zeros(0) for name, parts in read.items()}
         index = _checked(table, columns, list(images), rows, classes)
-    except (KeyError, ValueError, TypeError) as error:
+    except (KeyError, ValueError, TypeError, NotImplementedError) as error:  # and those of pyarrow, which are these
         raise DataError(f"{table}: the table is damaged ({error}): convert the data set again") from error
     return index
 

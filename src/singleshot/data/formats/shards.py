@@ -66,7 +66,7 @@ class ShardLayout:
         records.class_names, records.class_ids = self._classes(records)
         sizes = [np.zeros((0, 2), np.int32)]
         for index in wanted:
-            add_shard(records, index, records.class_names, self._copies, by_number=self._by_number)
+            add_shard(records, index, None if self._by_number else records.class_names, self._copies)
             sizes.append(index.columns["sizes_hw"])
         records.known_sizes = upright_sizes(np.concatenate(sizes))
         return records
@@ -74,11 +74,6 @@ class ShardLayout:
     @cached_property
     def _indices(self) -> dict[str, tuple[ShardIndex, ...]]:
         return {name: tuple(map(self.open_file, files)) for name, files in self.files.items()}
-
-    @cached_property
-    def _by_number(self) -> bool:
-        """Whether all labels are numbers, which a list beside the shards may name."""
-        return self.classes is None and all(_is_numbered(index) for part in self._indices.values() for index in part)
 
     @cached_property
     def _copies(self) -> dict[tuple[Path, int], str]:
@@ -101,6 +96,12 @@ class ShardLayout:
             (copy, row), (index, original) = place(later), place(int(first[groups[later]]))
             copies[copy.tar, row] = f"{index.tar}/{index.name(original)}"
         return copies
+
+    @cached_property
+    def _by_number(self) -> bool:
+        """Whether the labels of all shards are numbers, which a list beside them names."""
+        indices = (index for part in self._indices.values() for index in part)
+        return self.classes is None and all(_is_numbered(index) for index in indices)
 
     def _classes(self, records: Records) -> tuple[tuple[str, ...], tuple[int, ...]]:
         """Names and ids of all classes, whatever the split."""
@@ -139,24 +140,18 @@ def open_shard(tar: Path) -> ShardIndex:
 
 
 def add_shard(
-    records: Records,
-    index: ShardIndex,
-    class_names: Sequence[str],
-    copies: Mapping[tuple[Path, int], str],
-    *,
-    by_number: bool,
+    records: Records, index: ShardIndex, class_names: Sequence[str] | None, copies: Mapping[tuple[Path, int], str]
 ) -> None:
-    """Append the images and objects of a shard.
+    """Append the images and objects of a shard; copies have the path of the first one.
 
     Args:
-        records: get them.
+        records: these are appended to.
         index: of the shard.
-        class_names: of the whole data set.
-        copies: the path of the first copy of images that came before.
-        by_number: whether the names in the index are numbers of ``class_names``.
+        class_names: of the data set, by which classes are found; ``None`` where labels are the numbers themselves.
+        copies: see `ShardLayout`.
 
     Raises:
-        DataError: the shard has a class that the data set has not.
+        DataError: it has a class that is not one of ``class_names``.
     """
     first, tar, columns = len(records.images), str(index.tar), index.columns
     for row in range(len(index)):
@@ -167,11 +162,13 @@ def add_shard(
     for member, kind, message in index.problems:
         noted = kind == "orphan-label"
         records.add_problem(index.tar / member, None, kind, message, "noted" if noted else "skipped")
-    places = {name: place for place, name in enumerate(class_names)}
-    unknown = [] if by_number else [name for name in index.class_names if name not in places]
+    places = {name: place for place, name in enumerate(index.class_names if class_names is None else class_names)}
+    unknown = [name for name in index.class_names if name not in places]
     if unknown:
-        raise DataError(f"{tar}: class '{unknown[0]}' is none of the data set's: convert it again")
-    ids = np.array([int(name) if by_number else places[name] for name in index.class_names], np.int64)
+        raise DataError(
+            f"{tar}: has a class {unknown[0]!r} that the data set does not name: convert the data set again"
+        )
+    ids = np.array([places[name] for name in index.class_names], np.int64)
     if records.class_ids:
         ids = np.array(records.class_ids, np.int64)[ids]
     count = len(columns["class_ids"])
@@ -188,7 +185,7 @@ def add_shard(
 
 
 def _is_numbered(index: ShardIndex) -> bool:
-    """Whether the labels are numbers, which a list beside the shards names."""
+    """Whether the labels are the numbers from 0 on."""
     return index.class_names == tuple(map(str, range(len(index.class_names))))
 
 
@@ -252,13 +249,13 @@ def _ours(folder: Path) -> ShardLayout | None:
         raise DataError(f"{file}: shards of version {told['singleshot_shards']}; this singleshot reads {VERSION}")
     try:
         names, ids = tuple(map(str, told["classes"])), tuple(map(int, told["class_ids"]))
-        if len(names) != len(ids):
-            raise ValueError(f"{len(names)} classes, {len(ids)} ids")
+        if len(set(names)) != len(np.array(ids, np.int64)):  # OverflowError: one is no id
+            raise ValueError(f"{len(names)} classes and {len(ids)} ids")
         has_splits = bool(told["has_splits"])
         sizes = {_place(folder, one): int(one["bytes"]) for part in told["splits"].values() for one in part}
         splits = {name: tuple(_place(folder, one) for one in part) for name, part in told["splits"].items()}
         files = splits if has_splits else {"": next(iter(splits.values()))}
-    except (KeyError, TypeError, ValueError, AttributeError, StopIteration) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, StopIteration, OverflowError) as error:
         raise DataError(f"{file}: the index is damaged ({error!r}): convert the data set again") from error
     missing = [tar for tar in sizes if not is_regular(tar)]
     if missing:

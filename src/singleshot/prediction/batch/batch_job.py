@@ -12,9 +12,8 @@ from typing import Any
 import numpy as np
 
 from singleshot.core.wording import counted
-from singleshot.errors import SingleshotError
 from singleshot.prediction.batch.parts_folder import PartsFolder, is_uri
-from singleshot.prediction.batch.registry import Crew, JobEngine
+from singleshot.prediction.batch.registry import Crew, EngineError, JobEngine
 from singleshot.prediction.batch.slices import Slice, digest_of, divide, file_runs
 from singleshot.prediction.batch.stored_images import is_stored, stored_runs
 from singleshot.prediction.batch.work import SliceReport, Work
@@ -123,13 +122,25 @@ def detect_to_parts(
         note: is told what is done otherwise than asked.
 
     Raises:
-        OutputError: as `PartsFolder.begin`.
+        OutputError: as `PartsFolder.held`.
     """
     folder = work.parts
     assert folder is not None
     how = job.how | {"images": f"{sum(len(own.images) for own in job.slices)}, {digest_of(job.slices)}"}
-    folder.begin([own.part for own in job.slices], how, job.sources, job.overwrite, job.resume)
-    done = folder.done()
+    with folder.held([own.part for own in job.slices], how, job.sources, job.overwrite, job.resume):
+        return _fill(folder, engine, work, crew, job, on_report, note)
+
+
+def _fill(
+    folder: PartsFolder,
+    engine: JobEngine,
+    work: Work,
+    crew: Crew,
+    job: PartsJob,
+    on_report: Callable[[int], None] | None,
+    note: Note | None,
+) -> JobSummary:
+    done = folder.done() if job.resume else set()
     todo = [own for own in job.slices if own.part not in done]
     if job.resume and note is not None:
         before = sum(len(own.images) for own in job.slices if own.part in done)
@@ -146,6 +157,8 @@ def detect_to_parts(
                     on_report(report.images + len(report.failures))
     except KeyboardInterrupt as error:
         summary.interruption = error
+    except EngineError as error:
+        summary.problems.append(OutputProblem(None, f"{error}; `resume` does what is missing"))
     finally:
         reports.close()
         folder.sweep()
@@ -171,7 +184,9 @@ def _check_whole(summary: JobSummary, folder: PartsFolder, slices: Sequence[Slic
     missing = [own for own in slices if own.part not in done]
     if missing and not summary.problems:
         images = counted(sum(len(own.images) for own in missing), "image")
-        problem = f"{counted(len(missing), 'part')} with {images}: the engine gave up on them; `resume` tries again"
+        problem = (
+            f"{counted(len(missing), 'part')} with {images}: the engine gave up on them; `resume` does what is missing"
+        )
         summary.problems.append(OutputProblem(None, problem))
 
 
@@ -194,29 +209,42 @@ class EnginePredictor:
     times: StageTimes = field(default_factory=StageTimes)
 
     def stream(self, sources: Iterable[Any], batch_size: int = 8, *, live: bool = False) -> Iterator[Result]:
-        """Detect in image files: the results come in their order, as those of `Predictor.stream`."""
+        """Detect in image files: the results come in their order, as those of `Predictor.stream`.
+
+        Raises:
+            EngineError: at the end, where images are missing; or the workers cannot go on.
+        """
         names = [str(source) for source in sources]
         size = SENT_AT_ONCE // 4 if self.work.with_pixels else SENT_AT_ONCE
         size = max(1, min(size, -(-len(names) // (2 * (self.crew.workers or 1)))))
         slices = divide(file_runs(names, size, self.work.batch_size))
-        return self._stream(self.engine.run(self.work, slices, self.crew))
+        return self._stream(slices, self.engine.run(self.work, slices, self.crew))
 
-    def _stream(self, reports: Generator[SliceReport, None, None]) -> Generator[Result, None, None]:
+    def _stream(
+        self, slices: Sequence[Slice], reports: Generator[SliceReport, None, None]
+    ) -> Generator[Result, None, None]:
+        missing = {own.start: len(own.images) for own in slices}
+        reasons: list[str] = []
         try:
             while True:
                 start = perf_counter()
                 report = next(reports, None)
                 self.times.add("wait", start)
                 if report is None:
-                    return
+                    break
                 if report.problem:
-                    raise SingleshotError(report.problem)
+                    reasons.append(report.problem)
+                    continue
+                del missing[report.start]
                 for stage, seconds in report.seconds.items():
                     if stage != "wait":
                         self.times.count(stage, seconds)
                 yield from map(_with_size, report.results)
         finally:
             reports.close()
+        if missing:  # only now: the others' results are written
+            images = counted(sum(missing.values()), "image")
+            raise EngineError(f"{images} not looked at: {reasons[0] if reasons else 'the engine gave up on them'}")
 
 
 def _with_size(result: Result) -> Result:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import json
-import secrets
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from singleshot.core.lazy import lazy_module
+from singleshot.core.leftovers import hidden_path, is_hidden
 from singleshot.errors import OutputError
 from singleshot.prediction.output_folder import RECORD, ResultFolder, check_folder, check_same
 from singleshot.version import __version__
@@ -25,6 +26,9 @@ else:
 
 TOP = "detections.parquet"
 """The folder of the parts: what reads the one file of a run without an engine reads it by the same name."""
+
+_PART = re.compile(r"part-\d{10,}-[0-9a-f]{12}\.parquet")
+"""As `Slice.part` calls them."""
 
 
 def is_uri(place: str) -> bool:
@@ -72,7 +76,7 @@ class PartsFolder:
             OSError: it cannot be written.
         """
         folder = f"{self.path}/{TOP}"
-        draft = f"{folder}/.{secrets.token_hex(8)}.part"
+        draft = f"{folder}/{hidden_path(Path()).name}"
         self.files.create_dir(folder)
         try:
             tables.write_table(table, draft, filesystem=self.files, compression="zstd")
@@ -89,7 +93,7 @@ class PartsFolder:
     def sweep(self) -> None:
         """Remove what killed workers left half written."""
         for name in self._names():
-            if name.startswith(".") and name.endswith(".part"):
+            if is_hidden(name):
                 with suppress(OSError):
                     self.files.delete_file(f"{self.path}/{TOP}/{name}")
 
@@ -97,10 +101,11 @@ class PartsFolder:
         chosen = filesystems.FileSelector(f"{self.path}/{TOP}", allow_not_found=True)
         return [info.base_name for info in self.files.get_file_info(chosen)]
 
-    def begin(
+    @contextmanager
+    def held(
         self, parts: Sequence[str], how: Mapping[str, Any], sources: Sequence[Path], overwrite: bool, resume: bool
-    ) -> None:
-        """Take the folder for a job: note its settings and what it will write.
+    ) -> Iterator[None]:
+        """Take the folder for a job: note its settings and what it will write. An address is not locked.
 
         Args:
             parts: names of all parts.
@@ -111,18 +116,22 @@ class PartsFolder:
 
         Raises:
             OutputError: results of an earlier run are there; with ``resume``, there are none or they are of others
-                settings.
+                settings; or another run is writing there.
         """
-        if not is_uri(self.out):
-            if not resume:
-                check_folder(Path(self.out), [TOP], sources, overwrite)
-            with ResultFolder(Path(self.out), sources, overwrite, resume=resume, how=how) as folder:
-                for name in parts:
-                    folder.claim(Path(TOP, name))
-        elif resume:
-            check_same(self.out, self._head(), how)
-        else:
-            self._begin_remote(how, overwrite)
+        if is_uri(self.out):
+            self._begin_remote(how, overwrite, resume)
+            self._check_parts(parts)
+            yield
+            return
+        if not resume:
+            check_folder(Path(self.out), [TOP], sources, overwrite)
+        with ResultFolder(Path(self.out), sources, overwrite, resume=resume, how=how) as folder:
+            for name in parts:
+                folder.claim(Path(TOP, name))
+            self._check_parts(parts)
+            yield
+
+    def _check_parts(self, parts: Sequence[str]) -> None:
         self.sweep()
         if strangers := self.done() - set(parts):
             found = f"{self.place(min(strangers))}: is no part of this job"
@@ -141,12 +150,15 @@ class PartsFolder:
             raise OutputError(f"{self.out}: holds no results to continue: leave `resume` out") from None
         return head
 
-    def _begin_remote(self, how: Mapping[str, Any], overwrite: bool) -> None:
+    def _begin_remote(self, how: Mapping[str, Any], overwrite: bool, resume: bool) -> None:
+        if resume:
+            check_same(self.out, self._head(), how)
+            return
         is_there = self.files.get_file_info(f"{self.path}/{RECORD}").type == filesystems.FileType.File
         if (is_there or self._names()) and not overwrite:
             remedy = "name another `out`, or replace it with `overwrite=True`"
             raise OutputError(f"{self.out}: holds the results of an earlier run: {remedy}")
-        for name in self._names() if is_there else ():
+        for name in filter(_PART.fullmatch, self._names()):
             self.files.delete_file(f"{self.path}/{TOP}/{name}")
         self.files.create_dir(self.path)
         with self.files.open_output_stream(f"{self.path}/{RECORD}") as record:

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import pickle
+import queue
 import signal
+import threading
 import traceback
 from collections import deque
 from collections.abc import Generator, Iterator, Sequence
@@ -15,7 +18,7 @@ from typing import Any
 
 from singleshot.core.wording import counted
 from singleshot.errors import ConfigError, SingleshotError
-from singleshot.prediction.batch.registry import BATCH_ENGINES, Crew
+from singleshot.prediction.batch.registry import BATCH_ENGINES, Crew, EngineError
 from singleshot.prediction.batch.slices import Slice
 from singleshot.prediction.batch.work import SliceReport, Work
 from singleshot.prediction.settings import check_whole
@@ -178,7 +181,7 @@ class _Dispatch:
         elif isinstance(message, int):
             member.at = message
         elif isinstance(message, str):
-            raise SingleshotError(f"a worker cannot go on: {message}")
+            raise EngineError(f"a worker cannot go on: {message}")
         else:
             member.ready, self._failed_starts = True, 0
 
@@ -189,7 +192,7 @@ class _Dispatch:
         if not member.ready:
             self._failed_starts += 1
             if self._failed_starts >= _MOST_STARTS:
-                raise SingleshotError(f"workers die before they have their detector ({how}): is there enough memory?")
+                raise EngineError(f"workers die before they have their detector ({how}): is there enough memory?")
         if member.tasks and member.ready:
             task = member.tasks[0]
             task.deaths += 1
@@ -197,7 +200,8 @@ class _Dispatch:
                 task.skipped |= {member.at}
             if task.deaths > _MOST_DEATHS + len(task.skipped):
                 member.tasks.popleft()
-                self._done[task.place] = SliceReport(problem=f"{task.own.part}: every worker that does it dies ({how})")
+                problem = f"{task.own.part}: every worker that does it dies ({how})"
+                self._done[task.place] = SliceReport(task.own.start, problem=problem)
         again = counted(sum(len(task.own.images) for task in member.tasks), "image")
         self._crew.note(f"a worker died ({how}): another takes its place, and does {again} again")
         self._again.extendleft(reversed(member.tasks))
@@ -234,20 +238,35 @@ def _worded(code: int | None) -> str:
 
 def _serve(connection: Connection, work: Work, own_cores: frozenset[int]) -> None:
     """The life of a worker: until its connection ends."""
+    tasks: queue.SimpleQueue[bytes] = queue.SimpleQueue()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to all of a terminal; who started us ends us
     if own_cores:
         os.sched_setaffinity(0, own_cores)
+    threading.Thread(target=_receive, args=(connection, tasks), daemon=True).start()
     try:
         worker = work.start()
         connection.send(None)
         while True:
-            own, skipped, careful = connection.recv()
+            own, skipped, careful = pickle.loads(tasks.get())  # noqa: S301  who started us made it
             connection.send(worker.do(own, skipped, connection.send if careful else None))
-    except (EOFError, ConnectionError):
+    except ConnectionError:
         return  # nobody waits for results any more
     except Exception as error:
         told = str(error) if isinstance(error, SingleshotError) else traceback.format_exc()
         connection.send(told or repr(error))
+
+
+def _receive(connection: Connection, tasks: queue.SimpleQueue[bytes]) -> None:
+    """Take tasks off the connection, also while results go back, or both sides would wait for each other.
+
+    Once nobody is at its other end, whoever that was having been killed perhaps, the process ends at once: nothing is
+    written any more into a folder that another run may have by now.
+    """
+    try:
+        while True:
+            tasks.put(connection.recv_bytes())
+    except (EOFError, OSError):
+        os._exit(0)
 
 
 BATCH_ENGINES.register("processes")(ProcessEngine())

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import logging
 import math
+import os
 import pickle
+import signal
+import threading
 from collections.abc import Generator, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +17,7 @@ import numpy as np
 
 from singleshot.core.lazy import lazy_module
 from singleshot.errors import ConfigError, MissingExtraError
-from singleshot.prediction.batch.registry import BATCH_ENGINES, Crew
+from singleshot.prediction.batch.registry import BATCH_ENGINES, Crew, EngineError
 from singleshot.prediction.batch.slices import Slice
 from singleshot.prediction.batch.work import SliceReport, Work
 from singleshot.prediction.settings import check_whole
@@ -49,7 +52,12 @@ class RayEngine:
             check_whole(crew.workers, "workers", most=100_000)
 
     def run(self, work: Work, slices: Sequence[Slice], crew: Crew) -> Generator[SliceReport, None, None]:
-        """What became of the slices, in their order; those that Ray gives up on are missing."""
+        """What became of the slices, in their order; those that Ray gives up on are missing.
+
+        Raises:
+            ConfigError: there is no cluster.
+            EngineError: no worker can begin, or the cluster is gone.
+        """
         if not slices:
             return
         with connected(crew.address), _quiet():
@@ -58,15 +66,23 @@ class RayEngine:
             dataset = ray_data.from_items(rows, override_num_blocks=min(len(rows), _BLOCKS))
             done = dataset.map_batches(
                 _Actor,
-                fn_constructor_args=(pickle.dumps(work),),
+                fn_constructor_args=(pickle.dumps(work), os.getcwd()),
                 batch_size=1,
                 concurrency=share.pop("workers"),
                 max_task_retries=_RETRIES,
                 **share,
             )
-            for batch in done.iter_batches(batch_size=1, prefetch_batches=1):
+            batches = iter(done.iter_batches(batch_size=1, prefetch_batches=1))
+            while batch := _next(batches):
                 for report in batch["report"]:
                     yield pickle.loads(report)  # noqa: S301  our own actor made it
+
+
+def _next(batches: Iterator[dict[str, Any]]) -> dict[str, Any] | None:
+    try:
+        return next(batches, None)
+    except Exception as error:  # of many kinds
+        raise EngineError(f"Ray cannot go on: {(str(error).strip() or repr(error)).splitlines()[-1]}") from error
 
 
 class _Actor:
@@ -74,9 +90,12 @@ class _Actor:
 
     Args:
         work: pickled `Work`.
+        folder: of the driver, which paths are relative to.
     """
 
-    def __init__(self, work: bytes) -> None:
+    def __init__(self, work: bytes, folder: str) -> None:
+        with suppress(OSError):  # another machine, without it: then paths are absolute, or there are none
+            os.chdir(folder)
         own: Work = pickle.loads(work)  # noqa: S301  the driver made it
         self._worker = own.start()
 
@@ -98,8 +117,11 @@ def connected(address: str | None) -> Iterator[None]:
     if ray.is_initialized():
         yield
         return
+    before = signal.getsignal(signal.SIGTERM)
     try:
         ray.init(address=address or "local", log_to_driver=False, logging_level=logging.ERROR)
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, before)  # Ray's own handler leaves without a word of what was done
     except Exception as error:  # of many kinds, among them Exception itself
         where = "Ray does not start here" if address is None else f"`address={address}`: no cluster"
         raise ConfigError(f"{where}: {(str(error) or repr(error)).splitlines()[0]}") from error
@@ -113,7 +135,7 @@ def _share(crew: Crew, slices: int) -> dict[str, Any]:
     """How many actors, and what each has: one for a GPU, else one for a core."""
     there = ray.cluster_resources()
     gpus, cores = int(there.get("GPU", 0)), int(there.get("CPU", 1))
-    on_gpu = gpus > 0 and crew.device in ("auto", "cuda")
+    on_gpu = gpus > 0 and crew.device != "cpu"
     most = gpus if on_gpu else max(1, cores)
     workers = min(crew.workers or most, slices)
     if on_gpu:

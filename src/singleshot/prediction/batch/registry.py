@@ -8,8 +8,13 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from singleshot.core.registry import Registry
+from singleshot.errors import SingleshotError
 from singleshot.prediction.batch.slices import Slice
 from singleshot.prediction.batch.work import SliceReport, Work
+
+
+class EngineError(SingleshotError):
+    """Workers cannot go on. What was done until then is kept."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,7 +51,11 @@ class JobEngine(Protocol):
     def run(self, work: Work, slices: Sequence[Slice], crew: Crew) -> Generator[SliceReport, None, None]:
         """What became of the slices, in their order; a bounded number of them is worked on ahead.
 
-        A worker that dies is replaced, and its slice done again. Closing the generator ends the workers.
+        A worker that dies is replaced, and its slice done again; a slice that is given up has no report, or one with a
+        problem. Closing the generator ends the workers.
+
+        Raises:
+            EngineError: the workers cannot go on.
         """
 
 

@@ -191,7 +191,18 @@ class RowRun:
         return "\0".join(map(str, (self.table, self.group, self.first, self.rows, self.column)))
 
     def open(self) -> Iterator[NamedImage]:
-        """Each by its own name, or by the table's and its row."""
+        """Each by its own name, or by the table's and its row; rows that cannot be read are failures."""
+        given = 0
+        try:
+            for image in self._rows():
+                yield image
+                given += 1
+        except (OSError, pyarrow.ArrowException) as error:
+            reason = ImageError(f"{self.table}: cannot be read: {str(error).splitlines()[0]}")
+            for number in range(self.offset + self.first + given, self.offset + self.first + self.rows):
+                yield NamedImage(f"{self.table}#{number}", Failure(None, reason))
+
+    def _rows(self) -> Iterator[NamedImage]:
         wanted = list(dict.fromkeys([self.column, *([self.names] if self.names else [])]))
         end, at = self.first + self.rows, 0
         with self.files.open_input_file(self.path) as file:

@@ -25,14 +25,16 @@ class SliceReport:
     """What became of a slice.
 
     Attributes:
+        start: number of its first image in the job: tells which slice it is.
         results: of its images, in order; none where they were written to a part.
         images: how many were detected in.
         objects: detections by class name.
         failures: images that could not be read.
         seconds: spent in each stage.
-        problem: why its part could not be written; empty where it was.
+        problem: why it was not done, or its part could not be written; empty where all is well.
     """
 
+    start: int
     results: list[Result] = field(default_factory=list)
     images: int = 0
     objects: Counter[str] = field(default_factory=Counter)
@@ -97,7 +99,7 @@ class Worker:
             on_image: is told the number of each image before it is looked at; then there is one at a time.
         """
         before = dict(self._predictor.times.seconds)
-        report, named = SliceReport(), []
+        report, named = SliceReport(own.start), []
         with quiet_decoders():
             for number, (name, result) in enumerate(self._results(own, skipped, on_image)):
                 if not isinstance(result, Failure):
