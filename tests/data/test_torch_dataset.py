@@ -35,7 +35,7 @@ def test_collation_of_images_without_objects() -> None:
 
 
 def test_an_item_is_the_networks_input_and_the_objects_in_its_pixels(scenes: Path) -> None:
-    photos = data.open(scenes, "trainval").torch(transform=same, size=(80, 25))
+    photos = data.open(scenes, "trainval", transform=same, size=(80, 25))
     samples = data.open(scenes, "trainval")
     assert isinstance(photos, TorchDataset)
     assert len(photos) == len(samples)
@@ -91,4 +91,4 @@ def test_a_failing_transform_names_itself_and_the_image(scenes: Path) -> None:
 
 def test_one_place_says_the_size(scenes: Path) -> None:
     with pytest.raises(ConfigError, match="`size` and `preprocess`"):
-        data.open(scenes).torch(transform=same, size=16, preprocess=PreprocessConfig(size_hw=(16, 16)))
+        data.open(scenes, transform=same, size=16, preprocess=PreprocessConfig(size_hw=(16, 16)))

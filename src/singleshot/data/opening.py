@@ -6,8 +6,12 @@ import os
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, overload
 
+from singleshot.core.lazy import lazy_module
+from singleshot.core.settings import PreprocessConfig
 from singleshot.core.structures import ClassMap, Sample
+from singleshot.core.transforms import Transform
 from singleshot.core.wording import listed
 from singleshot.data.bad_records import BadData, Problem, count_kinds, refuse
 from singleshot.data.class_list import lower_class_names, named_by_order
@@ -22,10 +26,44 @@ from singleshot.data.splitting import PARTS
 from singleshot.data.validate import validate
 from singleshot.errors import DataError
 
+if TYPE_CHECKING:
+    from singleshot.data import torch_dataset
+else:
+    torch_dataset = lazy_module("singleshot.data.torch_dataset")
+
 
 def splits(path: str | Path, format: str = "auto") -> tuple[str, ...]:
     """Names of the splits that the files of a data set define; empty where there is one heap."""
     return own_splits(recognise(Path(path), format))
+
+
+@overload
+def open(
+    path: str | Path,
+    split: str | None = None,
+    format: str = "auto",
+    bad_data: BadData = "skip",
+    classes: Sequence[str] | None = None,
+    *,
+    lower_names: bool = False,
+    decisions: Decisions | str | os.PathLike[str] | None = None,
+) -> DetectionDataset: ...
+
+
+@overload
+def open(
+    path: str | Path,
+    split: str | None = None,
+    format: str = "auto",
+    bad_data: BadData = "skip",
+    classes: Sequence[str] | None = None,
+    *,
+    lower_names: bool = False,
+    decisions: Decisions | str | os.PathLike[str] | None = None,
+    transform: Transform | None,
+    size: int | str | Sequence[int] | None = None,
+    preprocess: PreprocessConfig | None = None,
+) -> torch_dataset.TorchDataset: ...
 
 
 def open(
@@ -37,7 +75,10 @@ def open(
     *,
     lower_names: bool = False,
     decisions: Decisions | str | os.PathLike[str] | None = None,
-) -> DetectionDataset:
+    transform: Transform | None = None,
+    size: int | str | Sequence[int] | None = None,
+    preprocess: PreprocessConfig | None = None,
+) -> DetectionDataset | torch_dataset.TorchDataset:
     """Open a data set: recognise its format, read it, check every record.
 
     Args:
@@ -54,12 +95,18 @@ def open(
         lower_names: whether class names are taken in lower case, without spaces at their ends, so that ``Person`` and
             ``person`` are one class (as in ssd.pytorch).
         decisions: a file of decisions (``singleshot browse``): objects and images to leave out, other classes.
+        transform, size, preprocess: any of them gives a torch data set for a training loop of one's own, as
+            `DetectionDataset.torch` does.
 
     Raises:
         DataError: the format or the split is unknown, a file is damaged, nothing is usable, or ``bad_data="error"``.
+        ConfigError: as `DetectionDataset.torch`.
     """
     found, decided = recognise(Path(path), format), as_decisions(decisions)
-    return open_found(found, split, bad_data, classes, lower_names=lower_names, decisions=decided)
+    dataset = open_found(found, split, bad_data, classes, lower_names=lower_names, decisions=decided)
+    if transform is None and size is None and preprocess is None:
+        return dataset
+    return dataset.torch(transform, size, preprocess)
 
 
 def open_splits(
