@@ -52,6 +52,7 @@ def losses(folder: Path) -> list[float]:
     return [float(row["loss/total"]) for row in read_log(folder / "metrics.csv")[1] if "loss/total" in row]
 
 
+@pytest.mark.heavy
 def test_a_run_of_two_is_that_of_one_and_goes_on_alone(scenes: Path, tmp_path: Path) -> None:
     one, two = tmp_path / "one", tmp_path / "two"
     learn(scenes, one)
