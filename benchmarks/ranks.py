@@ -42,8 +42,9 @@ def scenes(folder: Path, count: int, size_hw: tuple[int, int] = (120, 160)) -> P
     made = make_scenes(folder, count, size_hw=size_hw)
     for path in sorted(made.glob("Annotations/*.xml"))[::4]:
         text = path.read_text(encoding="utf-8")
-        head, tail = text.index("<object>"), text.rindex("</object>") + len("</object>")
-        path.write_text(text[:head] + text[tail:], encoding="utf-8")
+        if "<object>" in text:
+            head, tail = text.index("<object>"), text.rindex("</object>") + len("</object>")
+            path.write_text(text[:head] + text[tail:], encoding="utf-8")
     return made
 
 
