@@ -4,6 +4,8 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 KERNELS := src/singleshot/kernels/*.c
 PIP_INSTALL := $(BIN)/python -m pip install --disable-pip-version-check --no-compile --quiet --constraint constraints.txt
+# pip compiles everything (two minutes); Python compiles what is imported, once, where it may write that down.
+unexport PYTHONDONTWRITEBYTECODE
 
 OLDER := tests/images tests/weights/test_file.py tests/weights/test_torch_file.py tests/runtime/test_backends.py \
   tests/export/test_package.py tests/export/test_readers.py tests/core/test_setting_errors.py \

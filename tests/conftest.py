@@ -25,7 +25,7 @@ IS_WORKER = "PYTEST_XDIST_WORKER" in os.environ
 
 def pytest_configure(config: pytest.Config) -> None:
     """Compiled networks and downloads of the user stay out of the tests, and theirs out of the user's cache."""
-    if "SINGLESHOT_CACHE" not in os.environ:
+    if "SINGLESHOT_CACHE" not in os.environ:  # set by the first process, which hands it to its workers
         folder = os.environ["SINGLESHOT_CACHE"] = tempfile.mkdtemp(prefix="singleshot-tests-")
         config.add_cleanup(lambda: shutil.rmtree(folder, ignore_errors=True))
     if IS_WORKER:  # for the commands that tests start, too
