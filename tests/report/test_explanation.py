@@ -19,8 +19,7 @@ from singleshot.images.read import read_image, write_image
 from singleshot.models.build import build_network
 from singleshot.models.catalogue import model_spec
 from singleshot.multibox import plain
-from singleshot.report import explanation as explanation_module
-from singleshot.report import panels
+from singleshot.report import explanation_parts, panels
 from singleshot.report.explanation import Explanation, explain
 from singleshot.report.panels import NEGATIVE, PALETTE, DrawnLevel, Match, draw_levels, draw_matches, draw_selection
 
@@ -131,7 +130,7 @@ def test_a_two_step_detector(scenes: Path):
 @pytest.mark.parametrize("layout", ["cell", "shape"])
 def test_the_boxes_of_a_cell_are_around_it(scenes: Path, monkeypatch: pytest.MonkeyPatch, layout: str):
     drawn: list[DrawnLevel] = []
-    monkeypatch.setattr(explanation_module, "draw_levels", lambda image, levels: drawn.extend(levels) or image)
+    monkeypatch.setattr(explanation_parts, "draw_levels", lambda image, levels: drawn.extend(levels) or image)
     bundled = singleshot.load()
     spec = bundled.spec.model_copy(update={"anchors": bundled.spec.anchors.model_copy(update={"layout": layout})})
     explain(GREY, Detector(spec, bundled.network.state_dict()))

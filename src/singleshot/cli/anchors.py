@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from singleshot.cli.console import open_console, shown
-from singleshot.cli.data import FormatOption
+from singleshot.cli.shared_options import FormatOption
 
 if TYPE_CHECKING:
     from singleshot.training.anchor_comparison import AnchorComparison

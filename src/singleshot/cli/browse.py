@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from singleshot.cli.console import open_console, print_note, shown, split_names
-from singleshot.cli.data import FormatOption
+from singleshot.cli.shared_options import FormatOption
 from singleshot.core.wording import counted, printable
 
 if TYPE_CHECKING:

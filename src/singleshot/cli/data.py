@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 import typer
 
 from singleshot.cli.console import open_console
+from singleshot.cli.shared_options import DecisionsOption, FormatOption, LowerNamesOption
 from singleshot.core.wording import counted
 
 if TYPE_CHECKING:
@@ -25,18 +26,9 @@ data = typer.Typer(
     rich_markup_mode="markdown",
 )
 
-FormatOption = Annotated[
-    str, typer.Option("--format", help="Format of the labels: auto, voc, coco, yolo, csv, labelme, rec, kitti.")
-]
 BadDataOption = Annotated[
     Literal["skip", "error"],
     typer.Option("--bad-data", help="**skip** mends or leaves out bad records; **error** refuses them."),
-]
-LowerNamesOption = Annotated[
-    bool, typer.Option("--lower-names", help="Take class names in lower case, without spaces at their ends.")
-]
-DecisionsOption = Annotated[
-    Path | None, typer.Option(help="What was decided about labels: a file that singleshot browse wrote.")
 ]
 T = TypeVar("T")
 EXAMPLES = 3

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 import typer
 
 from singleshot.cli.console import open_console, shown
-from singleshot.cli.data import FormatOption, LowerNamesOption, track_items
+from singleshot.cli.data import track_items
+from singleshot.cli.shared_options import FormatOption, LowerNamesOption
 
 if TYPE_CHECKING:
     from singleshot.doctor.examine import Diagnosis

@@ -4,28 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
-from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
 import typer
 
+from singleshot.cli import eval_options as options
+from singleshot.cli import shared_options as shared
 from singleshot.cli.console import open_console, print_note, split_names
-from singleshot.cli.data import DecisionsOption, FormatOption, LowerNamesOption
 from singleshot.cli.eval_tables import print_result
-from singleshot.cli.shared_options import (
-    AgnosticOption,
-    AugmentTestOption,
-    BackendOption,
-    BatchSizeOption,
-    CompileOption,
-    DeviceOption,
-    MergeOption,
-    NmsIouOption,
-    OverlapOption,
-    TileOption,
-    TopKOption,
-)
 from singleshot.core.wording import printable
 
 if TYPE_CHECKING:
@@ -37,76 +24,37 @@ if TYPE_CHECKING:
     from singleshot.prediction.job import OutputProblem
 
 
-class Metric(StrEnum):
-    """What to compute."""
-
-    voc = "voc"
-    coco = "coco"
-
-
 def evaluate(
-    model: Annotated[
-        str, typer.Argument(metavar="MODEL", help="A weights file, or 'coco' or 'coco-v3' for a bundled detector.")
-    ],
-    data: Annotated[Path, typer.Argument(metavar="DATA", help="A labelled data set: VOC, COCO, YOLO or csv.")],
-    split: Annotated[
-        str | None, typer.Option(help="Split to evaluate, 'all' for everything. Default: test, else val, else all.")
-    ] = None,
-    format: FormatOption = "auto",
-    out: Annotated[
-        Path | None, typer.Option(help="Folder for eval.json, curves.csv, report.html, and what --save writes.")
-    ] = None,
-    save: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="Also write the detections, below --out: voc (comp4_det_test_CLASS.txt), text, json, csv ..."
-        ),
-    ] = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace these files where they exist.")] = False,
-    batch_size: BatchSizeOption = 1,
-    backend: BackendOption = "auto",
-    precision: Annotated[
-        str, typer.Option(help="In which numbers: fp32, bf16, int8, or auto, which is what predict would take.")
-    ] = "fp32",
-    device: DeviceOption = "auto",
-    compile: CompileOption = False,
-    metric: Annotated[
-        list[Metric] | None,
-        typer.Option("--metric", "--metrics", help="Numbers to compute; repeat for more. Default: all."),
-    ] = None,
-    score: Annotated[
-        float,
-        typer.Option("--score", "--score-threshold", min=0, max=1, help="Detections below are not looked at."),
-    ] = 0.01,
-    nms_iou: NmsIouOption = None,
-    agnostic: AgnosticOption = False,
-    top_k: TopKOption = None,
-    max_detections: Annotated[
-        int | None,
-        typer.Option(
-            min=1,
-            help="Most detections per image; above 100 COCO's numbers count as many of a class.",
-            show_default="the model's, and COCO's 100 of a class",
-        ),
-    ] = None,
-    tile: TileOption = None,
-    overlap: OverlapOption = 0.2,
-    merge: MergeOption = "nms",
-    augment_test: AugmentTestOption = None,
-    iou: Annotated[float, typer.Option(min=0.01, max=1, help="Overlap that counts (VOC's rule).")] = 0.5,
-    strict: Annotated[bool, typer.Option("--strict", help="Overlap must exceed --iou (Python ports of VOC).")] = False,
-    inclusive: Annotated[
-        bool, typer.Option("--inclusive", help="Add 1 pixel to widths and heights (VOC devkit).")
-    ] = False,
-    use_difficult: Annotated[
-        bool, typer.Option("--use-difficult", help="Objects marked difficult count as any others.")
-    ] = False,
-    classes: Annotated[
-        list[str] | None, typer.Option(help="Measure only these classes of the data: person,dog; repeatable.")
-    ] = None,
-    lower_names: LowerNamesOption = False,
-    decisions: DecisionsOption = None,
-    worst: Annotated[int, typer.Option(min=0, max=200, help="Worst images that the report draws.")] = 12,
+    model: options.Model,
+    data: options.Data,
+    split: options.Split = None,
+    format: shared.FormatOption = "auto",
+    out: options.Out = None,
+    save: options.Save = None,
+    overwrite: options.Overwrite = False,
+    batch_size: shared.BatchSizeOption = 1,
+    backend: shared.BackendOption = "auto",
+    precision: options.Precision = "fp32",
+    device: shared.DeviceOption = "auto",
+    compile: shared.CompileOption = False,
+    metric: options.Metric = None,
+    score: options.Score = 0.01,
+    nms_iou: shared.NmsIouOption = None,
+    agnostic: shared.AgnosticOption = False,
+    top_k: shared.TopKOption = None,
+    max_detections: options.MaxDetections = None,
+    tile: shared.TileOption = None,
+    overlap: shared.OverlapOption = 0.2,
+    merge: shared.MergeOption = "nms",
+    augment_test: shared.AugmentTestOption = None,
+    iou: options.Iou = 0.5,
+    strict: options.Strict = False,
+    inclusive: options.Inclusive = False,
+    use_difficult: options.UseDifficult = False,
+    classes: options.Classes = None,
+    lower_names: shared.LowerNamesOption = False,
+    decisions: shared.DecisionsOption = None,
+    worst: options.Worst = 12,
 ) -> None:
     """Measure a detector on labelled images: VOC and COCO average precision, per class, curves, confusions, speed.
 

@@ -5,27 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import typer
 
+from singleshot.cli import predict_options as options
+from singleshot.cli import shared_options as shared
 from singleshot.cli.console import shown
 from singleshot.cli.predict_batch import Division, Done, detect_in_parts, engine_predictor
 from singleshot.cli.predict_output import note, print_notes, print_problems, progress, tell
 from singleshot.cli.predict_settings import Look, connection
-from singleshot.cli.shared_options import (
-    AgnosticOption,
-    AugmentTestOption,
-    BackendOption,
-    BatchSizeOption,
-    CompileOption,
-    DeviceOption,
-    MergeOption,
-    NmsIouOption,
-    OverlapOption,
-    TileOption,
-    TopKOption,
-)
 
 if TYPE_CHECKING:
     from singleshot.client import Client
@@ -40,123 +29,53 @@ if TYPE_CHECKING:
 
 
 def predict(
-    sources: Annotated[
-        list[str],
-        typer.Argument(
-            metavar="SOURCE...",
-            help="Images, folders, globs, zip and tar archives, @LIST.txt, videos; rtsp:// and http:// addresses; "
-            "0 for the first camera.",
-        ),
-    ],
-    model: Annotated[
-        str | None,
-        typer.Option(
-            "--model",
-            "--weights",
-            help="A weights file, or 'coco' or 'coco-v3' for a bundled detector; with --server one of its models.",
-            show_default="coco",
-        ),
-    ] = None,
-    out: Annotated[
-        str | None,
-        typer.Option(help="Folder for the results.", show_default="a new one: predictions, predictions-2, ..."),
-    ] = None,
-    overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace what is in --out; an earlier run's results are removed.")
-    ] = False,
-    resume: Annotated[
-        bool, typer.Option("--resume", help="Continue the run in --out: images that are done are skipped.")
-    ] = False,
-    score: Annotated[
-        float | None,
-        typer.Option(help="Least confidence of a detection, 0..1.", show_default="the model's, mostly 0.3"),
-    ] = None,
-    save: Annotated[
-        str | None,
-        typer.Option(
-            help="What to write, with commas: images, video, json, jsonl, csv, text, coco, yolo, voc, voc-results, "
-            "mot, parquet, crops, crossings.",
-            show_default="images,json; of videos video,json; of streams jsonl",
-        ),
-    ] = None,
-    classes: Annotated[
-        list[str] | None, typer.Option(help="Only these classes, by name: person,dog.", show_default="all")
-    ] = None,
-    agnostic: AgnosticOption = False,
-    batch_size: BatchSizeOption = 1,
-    backend: BackendOption = "auto",
-    precision: Annotated[str, typer.Option(help="In which numbers: auto, fp32, bf16, int8.")] = "auto",
-    device: DeviceOption = "auto",
-    compile: CompileOption = False,
-    split: Annotated[
-        str | None, typer.Option(help="Of SOURCE, a data set: the images of this split; 'all' for everything.")
-    ] = None,
-    recursive: Annotated[bool, typer.Option("--recursive", "-r", help="Look into subfolders.")] = False,
-    size: Annotated[
-        str | None,
-        typer.Option(help="Network input: 300, or HEIGHTxWIDTH; a conversion is not kept.", show_default="the model's"),
-    ] = None,
-    nms_iou: NmsIouOption = None,
-    max_detections: Annotated[
-        int | None, typer.Option(help="Most detections per image.", show_default="the model's")
-    ] = None,
-    top_k: TopKOption = None,
-    clip: Annotated[
-        bool,
-        typer.Option("--clip/--no-clip", help="Let boxes end at the picture, or leave them as the network has them."),
-    ] = True,
-    labels: Annotated[bool, typer.Option("--labels/--no-labels", help="Names and scores in pictures.")] = True,
-    line_width: Annotated[
-        int | None, typer.Option(help="Of boxes in pictures, in pixels.", show_default="by the picture's size")
-    ] = None,
-    times: Annotated[
-        bool | None, typer.Option("--times/--no-times", help="Say where the time went.", show_default="of many images")
-    ] = None,
-    max_pixels: Annotated[int, typer.Option(help="Larger images are refused.")] = 178_956_970,
-    every: Annotated[int, typer.Option(help="Of videos, each N-th frame.")] = 1,
-    fps: Annotated[float | None, typer.Option(help="Of videos, so many frames a second.", show_default="all")] = None,
-    start: Annotated[str | None, typer.Option(help="Where a video begins: 90, 1:30 or 0:01:30.")] = None,
-    end: Annotated[str | None, typer.Option(help="Where it ends.")] = None,
-    max_frames: Annotated[int | None, typer.Option(help="End after so many frames.", show_default="none")] = None,
-    live: Annotated[
-        str, typer.Option(help="Of streams: latest drops frames that come too fast, all lets the stream wait.")
-    ] = "latest",
-    show: Annotated[
-        bool, typer.Option("--show", help="Show results as they come: in a window, or on a page of this machine.")
-    ] = False,
-    track: Annotated[bool, typer.Option("--track", help="Follow objects through frames: they get ids.")] = False,
-    count: Annotated[
-        list[str] | None, typer.Option(help="Count tracks that cross a line: NAME:x1,y1,x2,y2; repeatable.")
-    ] = None,
-    zone: Annotated[
-        Path | None, typer.Option(help="Only what stands inside polygons: a JSON file of [[x, y], ...].")
-    ] = None,
-    min_size: Annotated[float, typer.Option(help="Leave out boxes with a side shorter than this, in pixels.")] = 0.0,
-    tile: TileOption = None,
-    overlap: OverlapOption = 0.2,
-    merge: MergeOption = "nms",
-    augment_test: AugmentTestOption = None,
-    server: Annotated[
-        str | None,
-        typer.Option(help="Have 'singleshot serve' compute: http://HOST:PORT.", show_default="this machine computes"),
-    ] = None,
-    token_file: Annotated[Path | None, typer.Option(help="Of --server: a file that holds its token.")] = None,
-    engine: Annotated[
-        str | None,
-        typer.Option(help="Divide the images: processes (of this machine), or ray.", show_default="no engine"),
-    ] = None,
-    workers: Annotated[
-        int | None, typer.Option(help="Of --engine: how many detectors.", show_default="one for each core, or each GPU")
-    ] = None,
-    address: Annotated[
-        str | None, typer.Option(help="Of --engine ray: the cluster.", show_default="one on this machine")
-    ] = None,
-    part_size: Annotated[
-        int | None, typer.Option(help="Of --engine: images of each file of --save parquet.", show_default="512")
-    ] = None,
-    column: Annotated[
-        str | None, typer.Option(help="Of a Parquet SOURCE: the column of images or their paths.", show_default="found")
-    ] = None,
+    sources: options.Sources,
+    model: options.Model = None,
+    out: options.Out = None,
+    overwrite: options.Overwrite = False,
+    resume: options.Resume = False,
+    score: options.Score = None,
+    save: options.Save = None,
+    classes: options.Classes = None,
+    agnostic: shared.AgnosticOption = False,
+    batch_size: shared.BatchSizeOption = 1,
+    backend: shared.BackendOption = "auto",
+    precision: options.Precision = "auto",
+    device: shared.DeviceOption = "auto",
+    compile: shared.CompileOption = False,
+    split: options.Split = None,
+    recursive: options.Recursive = False,
+    size: options.Size = None,
+    nms_iou: shared.NmsIouOption = None,
+    max_detections: options.MaxDetections = None,
+    top_k: shared.TopKOption = None,
+    clip: options.Clip = True,
+    labels: options.Labels = True,
+    line_width: options.LineWidth = None,
+    times: options.Times = None,
+    max_pixels: options.MaxPixels = 178_956_970,
+    every: options.Every = 1,
+    fps: options.Fps = None,
+    start: options.Start = None,
+    end: options.End = None,
+    max_frames: options.MaxFrames = None,
+    live: options.Live = "latest",
+    show: options.Show = False,
+    track: options.Track = False,
+    count: options.Count = None,
+    zone: options.Zone = None,
+    min_size: options.MinSize = 0.0,
+    tile: shared.TileOption = None,
+    overlap: shared.OverlapOption = 0.2,
+    merge: shared.MergeOption = "nms",
+    augment_test: shared.AugmentTestOption = None,
+    server: options.Server = None,
+    token_file: options.TokenFile = None,
+    engine: options.Engine = None,
+    workers: options.Workers = None,
+    address: options.Address = None,
+    part_size: options.PartSize = None,
+    column: options.Column = None,
 ) -> None:
     """Detect objects in images, videos and streams.
 

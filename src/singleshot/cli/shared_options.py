@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -36,4 +37,19 @@ MergeOption = Annotated[
 ]
 AugmentTestOption = Annotated[
     str | None, typer.Option(help="Look several times: flip, scales, or both.", show_default="none")
+]
+FormatOption = Annotated[
+    str,
+    typer.Option(
+        "--format", help="Format of the labels: auto, voc, coco, yolo, csv, labelme, rec, kitti, shards, parquet."
+    ),
+    typer.Option(
+        "--format", help="Format of the labels: auto, voc, coco, yolo, csv, labelme, rec, kitti, shards, parquet."
+    ),
+]
+LowerNamesOption = Annotated[
+    bool, typer.Option("--lower-names", help="Take class names in lower case, without spaces at their ends.")
+]
+DecisionsOption = Annotated[
+    Path | None, typer.Option(help="What was decided about labels: a file that singleshot browse wrote.")
 ]

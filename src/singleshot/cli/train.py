@@ -13,7 +13,7 @@ from typer.core import TyperCommand
 
 from singleshot.cli import train_options as options
 from singleshot.cli.console import open_console, split_names
-from singleshot.cli.data import DecisionsOption, LowerNamesOption
+from singleshot.cli.shared_options import DecisionsOption, LowerNamesOption
 from singleshot.errors import SingleshotError
 
 # What shells report of a command that Ctrl-C ended (128 + SIGINT): a script does not go on with half a training.
