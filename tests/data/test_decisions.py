@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
-from singleshot import data
+from singleshot import data, explain
 from singleshot.cli import app
 from singleshot.core.structures import Sample
 from singleshot.data.convert import convert
@@ -24,6 +26,7 @@ from singleshot.data.train_val import open_held_out
 from singleshot.errors import ConfigError, DataError
 from singleshot.evaluation.evaluate import evaluate
 from singleshot.images.read import write_image
+from singleshot.training.anchor_comparison import compare_anchors
 
 CAT, DOG = voc_object("cat", (1, 1, 30, 20)), voc_object("dog", (11, 11, 50, 40), 1)
 
@@ -264,6 +267,19 @@ def test_one_image_spelt_twice_is_decided_once(tmp_path: Path) -> None:
         read_decisions(write_decisions(tmp_path / "d.json", wanted))
 
 
-def test_decisions_are_not_ignored_where_data_is_open_already(photos: Path) -> None:
-    with pytest.raises(ConfigError, match="`decisions` are for data that is given by its path"):
-        evaluate("coco", data.open(photos), decisions="none.json")
+@pytest.mark.parametrize(
+    ("use", "how"),
+    [
+        (partial(evaluate, "coco"), {"decisions": "none.json"}),
+        (partial(evaluate, "coco"), {"split": "test"}),
+        (partial(evaluate, "coco"), {"lower_names": True}),
+        (partial(evaluate, "coco"), {"classes": ["a"]}),
+        (compare_anchors, {"format": "voc"}),
+        (explain, {"split": "train"}),
+    ],
+)
+def test_how_to_open_is_not_ignored_where_data_is_open(
+    photos: Path, use: Callable[..., object], how: dict[str, Any]
+) -> None:
+    with pytest.raises(ConfigError, match=f"`{next(iter(how))}` says how data at a path is opened"):
+        use(data.open(photos), **how)

@@ -43,9 +43,6 @@ FormatOption = Annotated[
     typer.Option(
         "--format", help="Format of the labels: auto, voc, coco, yolo, csv, labelme, rec, kitti, shards, parquet."
     ),
-    typer.Option(
-        "--format", help="Format of the labels: auto, voc, coco, yolo, csv, labelme, rec, kitti, shards, parquet."
-    ),
 ]
 LowerNamesOption = Annotated[
     bool, typer.Option("--lower-names", help="Take class names in lower case, without spaces at their ends.")

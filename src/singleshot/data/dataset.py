@@ -119,3 +119,20 @@ def divide(dataset: DetectionDataset, parts: Sequence[str], own: Sequence[str]) 
     note = f"{what}: {its} divided by the names ({shown})"
     chosen = dataset.subset([index for index, place in enumerate(places) if place in parts])
     return dataclasses.replace(chosen, split="+".join(parts), notes=(*dataset.notes, note))
+
+
+def check_open(**given: object) -> None:
+    """Refuse arguments that say how a path is opened, where a data set that is open is given: they would do nothing.
+
+    Args:
+        given: each by its name; what is ``None``, ``False`` or ``"auto"`` was not given.
+
+    Raises:
+        ConfigError: one was given.
+    """
+    for name, value in given.items():
+        if value is not None and value is not False and value != "auto":
+            raise ConfigError(
+                f"`{name}` says how data at a path is opened, and this data set is open: pass it to "
+                f"data.open(path, {name}=...) instead"
+            )

@@ -10,11 +10,10 @@ from typing import TYPE_CHECKING, Literal, get_args
 
 from singleshot.core.lazy import lazy_module
 from singleshot.core.sizes import parse_batch_size
-from singleshot.core.wording import counted
 from singleshot.data import Decisions, DetectionDataset
-from singleshot.data.train_val import open_held_out, remarks
+from singleshot.data.train_val import remarks
 from singleshot.detector import BATCH_SIZE, Detector, load
-from singleshot.errors import ConfigError, DataError
+from singleshot.errors import ConfigError
 from singleshot.evaluation.collect import (
     Measurers,
     OnResult,
@@ -24,6 +23,7 @@ from singleshot.evaluation.collect import (
     detect_share,
     objects_of,
 )
+from singleshot.evaluation.measurable import check_measurable, open_measurable
 from singleshot.evaluation.metrics import VocConfig, evaluate_detections
 from singleshot.evaluation.metrics.class_match import match_classes
 from singleshot.evaluation.metrics.coco import MAX_DETECTIONS
@@ -122,8 +122,8 @@ def evaluate(
         ConfigError: a setting makes no sense.
     """
     detector = model if isinstance(model, Detector) else load(model)
-    dataset = _opened(data, split, format, classes, lower_names, decisions)
-    _check_measurable(dataset, detector.class_names, use_difficult)
+    dataset = open_measurable(data, split, format, classes, lower_names, decisions)
+    check_measurable(dataset, detector.class_names, use_difficult)
     name = detector.spec.name if isinstance(model, Detector) else str(model)
     ends_at_picture = _ends_at_picture(detector)
     if ends_at_picture:
@@ -284,50 +284,10 @@ def evaluate_predictor(
     )
 
 
-def _opened(
-    data: DetectionDataset | str | os.PathLike[str],
-    split: str | None,
-    format: str,
-    classes: Sequence[str] | None,
-    lower_names: bool,
-    decisions: Decisions | str | os.PathLike[str] | None,
-) -> DetectionDataset:
-    """The data set, if it is not one already."""
-    if not isinstance(data, DetectionDataset):
-        return open_held_out(data, split, format, classes=classes, lower_names=lower_names, decisions=decisions)
-    if decisions is not None:
-        raise ConfigError(
-            "`decisions` are for data that is given by its path; pass them to data.open(path, decisions=...) instead"
-        )
-    return data
-
-
 def _ends_at_picture(detector: Detector) -> bool:
     """Whether an exported file cuts boxes that its weights would let reach beyond the picture."""
     file = detector.exported
     return file is not None and file.info.level == "end2end" and detector.spec.postprocess.clip == "none"
-
-
-def _check_measurable(dataset: DetectionDataset, class_names: Sequence[str], use_difficult: bool) -> None:
-    """Refuse what cannot be measured before the network runs.
-
-    Raises:
-        DataError: no image, or no object of a class that the model knows; says which.
-    """
-    split = f"split '{dataset.split}' of " if dataset.split else ""
-    where = f"{split}{dataset.path}"
-    if not len(dataset):
-        raise DataError(f"{where} has no images: nothing can be measured. Name another `split`")
-    truth = objects_of(dataset.samples, use_difficult)
-    if not len(truth):
-        raise DataError(
-            f"{where} has {counted(len(dataset), 'image')} and not one labelled object: nothing can be measured. If "
-            f"there should be some, 'singleshot data check {dataset.path}' says where labels were looked for"
-        )
-    shared = truth.relabel(match_classes(class_names, dataset.class_map.names).data_to_shared(len(dataset.class_map)))
-    if shared.ignored.all():
-        reason = "only difficult or crowd objects" if len(shared) else "no object"
-        raise DataError(f"{where} has {reason} of the classes that the model knows: nothing can be measured")
 
 
 def _speed(times: StageTimes, wall_s: float, images: int, backend: str, batch_size: int) -> Speed:

@@ -15,6 +15,7 @@ from singleshot.core.files import check_output
 from singleshot.core.lazy import require_torch
 from singleshot.core.structures import Sample
 from singleshot.data import DetectionDataset
+from singleshot.data.dataset import check_open
 from singleshot.data.opening import open as open_dataset
 from singleshot.detector import Detector, load
 from singleshot.errors import ConfigError, DataError, OutputError
@@ -109,7 +110,8 @@ def explain(
     Raises:
         DataError: the data cannot be read, or has no such image.
         ImageError: the image cannot be read.
-        ConfigError: ``image`` or ``split`` are given with a photo, or a setting makes no sense.
+        ConfigError: ``image`` or ``split`` are given with a photo, ``split`` with an open data set, or a setting makes
+            no sense.
         WeightsError: the model cannot be read.
     """
     require_torch("explaining a detection")
@@ -139,6 +141,8 @@ def _open(
     source: DetectionDataset | NDArray[np.uint8] | str | os.PathLike[str], image: str | None, split: str | None
 ) -> tuple[NDArray[np.uint8], Sample | None, tuple[str, ...]]:
     """Pixels, labels where there are some, and the names of their classes."""
+    if isinstance(source, DetectionDataset):
+        check_open(split=split)
     if isinstance(source, str | os.PathLike) and (
         Path(source).suffix.lower() not in IMAGE_SUFFIXES or os.path.isdir(source)
     ):

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from singleshot.core.lazy import lazy_module
 from singleshot.core.settings import LossConfig, MatchConfig, PostprocessConfig
 from singleshot.core.structures import HeadOutput, RefineOutput, Sample
 from singleshot.core.wording import counted
@@ -17,10 +18,12 @@ from singleshot.report.page import Block, Cell, Section, Table, Text
 from singleshot.report.panels import DrawnLevel, Match, draw_levels, draw_matches, draw_selection, enlarge
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    import torch
+else:
+    torch = lazy_module("torch")
 
 
-class Part(NamedTuple):
+class DrawnStep(NamedTuple):
     """A picture, the numbers in it, and what the page says of it: a text, then tables."""
 
     picture: NDArray[np.uint8]
@@ -39,27 +42,25 @@ class Heads(NamedTuple):
     """
 
     output: HeadOutput | RefineOutput
-    anchors: Tensor
+    anchors: torch.Tensor
     size_hw: tuple[int, int]
     score_function: str
 
     @classmethod
     def of(cls, detector: Detector, pixels: NDArray[np.uint8]) -> Heads:
         """Run the network."""
-        import torch
-
         with torch.inference_mode():
             output = detector.network(detector.preprocess(pixels)[None])
         spec = detector.spec
         return cls(output, detector.anchors(), spec.preprocess.size_hw, spec.postprocess.score_function)
 
-    def fractions(self, boxes_xyxy: Tensor) -> NDArray[np.float32]:
+    def fractions(self, boxes_xyxy: torch.Tensor) -> NDArray[np.float32]:
         """Corners as fractions of the image."""
         height, width = self.size_hw
         return (boxes_xyxy.numpy() / [width, height, width, height]).astype(np.float32)
 
 
-def default_boxes_part(detector: Detector, heads: Heads, pixels: NDArray[np.uint8]) -> Part:
+def default_boxes_part(detector: Detector, heads: Heads, pixels: NDArray[np.uint8]) -> DrawnStep:
     """Each feature map's default boxes, a few cells of them drawn."""
     from singleshot.core.boxes import cxcywh_to_xyxy
 
@@ -87,15 +88,13 @@ def default_boxes_part(detector: Detector, heads: Heads, pixels: NDArray[np.uint
         "same elsewhere."
     )
     columns = ["map", "cells", "boxes per cell", "boxes", "width, px of the input", "height, px of the input"]
-    return Part(draw_levels(pixels, levels), {}, Section("Default boxes", [text, Table(columns, rows)]))
+    return DrawnStep(draw_levels(pixels, levels), {}, Section("Default boxes", [text, Table(columns, rows)]))
 
 
 def matching_part(
     detector: Detector, heads: Heads, pixels: NDArray[np.uint8], sample: Sample, names: tuple[str, ...]
-) -> Part:
+) -> DrawnStep:
     """Which anchors learn which object, which learn background; of a two-step detector, in its first step."""
-    import torch
-
     from singleshot.core.boxes import cxcywh_to_xyxy, pairwise_iou
     from singleshot.multibox.loss import choose_negatives
     from singleshot.multibox.matching import match_boxes
@@ -150,10 +149,10 @@ def matching_part(
     )
     columns = ["object", "size, px of the input", "best IoU", "anchors by IoU", "forced anchors"]
     picture = draw_matches(pixels, found, heads.fractions(anchors[negative]), headings)
-    return Part(picture, numbers, Section("Matching and mining", [text, Table(columns, table, digits=2)]))
+    return DrawnStep(picture, numbers, Section("Matching and mining", [text, Table(columns, table, digits=2)]))
 
 
-def detection_part(detector: Detector, heads: Heads, pixels: NDArray[np.uint8], score: float) -> Part:
+def detection_part(detector: Detector, heads: Heads, pixels: NDArray[np.uint8], score: float) -> DrawnStep:
     """All candidates, and what is left of them."""
     config = detector.spec.postprocess.model_copy(update={"score_threshold": score})
     every = {"nms": "none", "pre_nms_top_k": None, "max_per_class": None}
@@ -180,7 +179,9 @@ def detection_part(detector: Detector, heads: Heads, pixels: NDArray[np.uint8], 
         rows = [[detector.class_names[item], float(score)] for item, score in zip(left[2], left[1], strict=True)]
         blocks.append(Table(["detection", "score"], rows, bars=["score"], digits=2))
     picture = draw_selection(pixels, boxes, class_ids, draw_detections(canvas, found), headings)
-    return Part(picture, {"candidates": len(boxes), "detections": len(found)}, Section("From heads to boxes", blocks))
+    return DrawnStep(
+        picture, {"candidates": len(boxes), "detections": len(found)}, Section("From heads to boxes", blocks)
+    )
 
 
 def _boxes(

@@ -19,6 +19,7 @@ from singleshot.core.structures import Sample
 from singleshot.core.wording import counted, printable
 from singleshot.data import DetectionDataset, open_training
 from singleshot.data import open as open_dataset
+from singleshot.data.dataset import check_open
 from singleshot.errors import DataError, OutputError
 from singleshot.images.read import write_image
 from singleshot.models.catalogue import MODELS
@@ -149,9 +150,13 @@ def compare_anchors(
 
     Raises:
         DataError: the data cannot be read, or has no object.
-        ConfigError, WeightsError: the model is unknown or cannot be read.
+        ConfigError, WeightsError: the model is unknown or cannot be read; or ``data`` is open, and others say how.
     """
-    dataset = data if isinstance(data, DetectionDataset) else _open(data, split, format)
+    if isinstance(data, DetectionDataset):
+        check_open(split=split, format=format)
+        dataset = data
+    else:
+        dataset = _open(data, split, format)
     settings = _start_settings(os.fspath(model))
     if size is not None:
         settings["size_hw"] = list(parse_size(size))
