@@ -145,7 +145,7 @@ def test_odd_class_names(classes: list[str], to: str) -> None:
     check_there_and_on(["a", "b", "c"], classes, to)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=8, deadline=None)
 @given(st.lists(stems, min_size=2, max_size=6, unique=True), st.sampled_from(FORMATS))
 def test_any_file_names(names: list[str], to: str) -> None:
     check_there_and_on(names, ["cat"], to)
