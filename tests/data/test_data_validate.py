@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 import pytest
 from data_makers import Box, make_image, make_voc_image, voc_object
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from singleshot import data
@@ -183,6 +183,7 @@ def test_turned_boxes_follow_the_pixels(tmp_path: Path, orientation: int) -> Non
 corner = st.floats(min_value=-200, max_value=200) | st.just(NAN) | st.just(INF)
 
 
+@settings(max_examples=40)
 @given(st.lists(st.tuples(corner, corner, corner, corner), max_size=6))
 def test_whatever_the_boxes_the_samples_are_sound(boxes: list[tuple[float, float, float, float]]) -> None:
     from tempfile import TemporaryDirectory

@@ -146,7 +146,7 @@ def test_a_missing_part_is_no_other_variant(tmp_path: Path) -> None:
 FILES = [
     pytest.param(VGG_300._replace(neck="none", module=True, residual=True), id="vgg-plain-module-residual"),
     *(
-        pytest.param(form, id=name, marks=pytest.mark.heavy if "resnet101-residual" in name else pytest.mark.slow)
+        pytest.param(form, id=name, marks=pytest.mark.heavy if "resnet101" in name else pytest.mark.slow)
         for name, form in {
             "vgg-module": VGG_300._replace(module=True),
             "vgg-residual": VGG_300._replace(residual=True, **SHIFTED),  # type: ignore[arg-type]

@@ -28,15 +28,16 @@ HEADS = {
 }  # fmt: skip
 HEADS["mxnet_dssd_resnet101_321"] = HEADS["mxnet_dssd_vgg16_reduced_300"]
 
-LARGE = ("mxnet_dssd_resnet101_321", True)
+LARGE = "mxnet_dssd_resnet101_321"
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "with_symbol"),
     [
-        *((name, symbol) for name in HEADS for symbol in (False, True) if (name, symbol) != LARGE),
-        pytest.param(*LARGE, marks=pytest.mark.heavy),
+        pytest.param(name, symbol, marks=[pytest.mark.heavy] * (name == LARGE))
+        for name in HEADS
+        for symbol in (False, True)
     ],
 )
 def test_whole_networks(name: str, with_symbol: bool, reference: Path, tmp_path: Path) -> None:

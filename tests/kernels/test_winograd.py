@@ -204,8 +204,8 @@ def test_takes_over_what_follows_where_nobody_else_reads_it() -> None:
     [
         "ssd300_vgg16",
         "ssd300_resnet18",
-        "refinedet320_vgg16",
-        "tdm300_vgg16",
+        pytest.param("refinedet320_vgg16", marks=pytest.mark.heavy),
+        pytest.param("tdm300_vgg16", marks=pytest.mark.heavy),
         "mxnet_ssd_densenet_tiny_300",
     ],
 )

@@ -149,6 +149,7 @@ def test_compiles_without_a_graph_break(name: str) -> None:
             torch.testing.assert_close(theirs, ours, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.heavy
 def test_compiles_forward_and_backward() -> None:
     torch.manual_seed(0)
     network = tiny(kind="separable", layout="shape")
