@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from data_makers import coco_box, coco_image, make_coco, make_image
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from singleshot import data
+from singleshot.data.formats import json_sections
+from singleshot.data.formats.coco_columns import AnnotationRows
 from singleshot.data.formats.json_sections import read_sections
 from singleshot.errors import DataError
 
@@ -64,7 +67,7 @@ def test_train_and_val_at_the_usual_places(tmp_path: Path, json_place: str, imag
         image = coco_image(1, f"{split}{number}.jpg")
         annotations = [coco_box(1, 1, 3, [1, 1, 5, 5])]
         make_coco(tmp_path / json_place.format(split), [image], annotations, CATS, tmp_path / image_place.format(split))
-    captions = {"images": [], "annotations": [], "categories": []}
+    captions: dict[str, list[Any]] = {"images": [], "annotations": [], "categories": []}
     (tmp_path / "annotations").mkdir(exist_ok=True)
     (tmp_path / "annotations" / "captions_train2017.json").write_text(json.dumps(captions))
     assert len(data.splits(tmp_path)) == 2
@@ -138,6 +141,8 @@ def test_every_bad_record_is_named_with_its_line(tmp_path: Path) -> None:
         ('{"images": [], "annotations": [], "categories": [\n{"id": "x", "name": "a"}]}', ":2: a category needs"),
         ('{"images": ' + "[" * 100_000, "not valid JSON"),
         ("\xff\xfe", "not valid JSON"),
+        ("{[]: 1}", "no list 'categories'"),
+        ('\xef\xbb\xbf{"images": ["\xff"]', "can't decode byte 0xff"),
     ],
 )
 def test_a_damaged_file_is_one_clear_error(tmp_path: Path, text: str, words: str) -> None:
@@ -180,16 +185,35 @@ def test_equal_names_are_one_class(tmp_path: Path) -> None:
     assert [problem.kind for problem in opened.problems] == ["duplicate-class"]
 
 
-JSON = st.recursive(st.none() | st.booleans() | st.integers() | st.text(), lambda inner: st.lists(inner, max_size=4))
+def grown(inner: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
+    return st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=3), inner, max_size=3)
 
 
+JSON = st.recursive(st.none() | st.booleans() | st.integers() | st.text(max_size=5), grown, max_leaves=6)
+
+
+class Kept:
+    def __init__(self) -> None:
+        self.values: list[Any] = []
+        self.lines: list[int] = []
+
+    def add(self, elements: list[Any], lines: Any) -> None:
+        self.values += elements
+        self.lines += lines.tolist()
+
+
+@settings(max_examples=40)
 @given(
     st.fixed_dictionaries({"a": st.lists(JSON, max_size=4), "b": st.lists(JSON, max_size=4), "other": JSON}),
     st.sampled_from([None, 0, 2, "\t"]),
+    st.booleans(),
 )
-def test_sections_equal_the_parsed_lists_and_lines(content: dict[str, list[Any]], indent: int | str | None) -> None:
+def test_sections_equal_the_parsed_lists_and_lines(
+    content: dict[str, list[Any]], indent: int | str | None, whole: bool
+) -> None:
     text = json.dumps(content, indent=indent)
-    sections = read_sections(text, {"a": lambda element: element, "b": lambda element: element})
+    pieces = [text] if whole else re.findall(r"[^}]*\}|[^}]+", text)
+    sections = read_sections(pieces, {"a": Kept, "b": Kept})
     assert {key: section.values for key, section in sections.items()} == {key: content[key] for key in ("a", "b")}
     for key, section in sections.items():
         if indent is None:
@@ -198,3 +222,68 @@ def test_sections_equal_the_parsed_lists_and_lines(content: dict[str, list[Any]]
             heights = [json.dumps(element, indent=indent).count("\n") + 1 for element in content[key]]
             opening = text.splitlines().index(next(line for line in text.splitlines() if f'"{key}":' in line)) + 1
             assert section.lines == [opening + 1 + sum(heights[:index]) for index in range(len(heights))]
+
+
+@given(st.text('{}[],:"1e\\ \n', max_size=12), st.integers(0, 40))
+def test_a_fault_is_the_same_in_pieces(more: str, place: int) -> None:
+    text = '{"a": [{"x": "}"},\n {"y": [1]}],\n "b": {"c": {}}}'
+    text = text[:place] + more + text[place:]
+
+    def said(pieces: list[str]) -> object:
+        try:
+            return [(name, part.values, part.lines) for name, part in read_sections(pieces, {"a": Kept}).items()]
+        except json.JSONDecodeError as error:
+            return error.msg, error.lineno
+
+    assert said(re.findall(r"[^}]*\}|[^}]+", text)) == said([text])
+
+
+VALUES = st.sampled_from([None, True, 0, 3, -(2**63), 2**70, 1.5, float("nan"), "3", [1]])
+BOXES = st.lists(st.integers(0, 9) | st.floats(0, 9), min_size=4, max_size=4) | VALUES
+ANNOTATIONS = st.tuples(
+    VALUES, st.integers(0, 3) | VALUES, st.integers(0, 3), BOXES, VALUES, VALUES, VALUES, st.just("")
+)
+
+
+@settings(max_examples=50)
+@given(st.lists(ANNOTATIONS, max_size=9))
+def test_columns_say_of_many_what_they_say_of_each(rows: list[tuple[Any, ...]]) -> None:
+    together, alone = AnnotationRows(lambda row: row), AnnotationRows(lambda row: row)
+    together.add(rows, np.arange(len(rows))) if rows else None
+    for line, row in enumerate(rows):
+        alone.add([row], np.array([line]))
+    assert repr([together.written(row) for row in range(len(rows))]) == repr(list(map(alone.written, range(len(rows)))))
+    assert (together.odd.keys(), list(together.lines)) == (alone.odd.keys(), list(range(len(rows))))
+    for place, (key, image, category, box, *_) in enumerate(rows):
+        assert repr(together.written(place)[:3]) == repr((key, image, category))
+        assert place in together.odd or together.written(place)[3] == box
+        assert repr(together.keys_of(np.arange(len(rows)))[place]) in (repr(key), f"np.int64({key})")
+
+
+def test_a_long_file_says_what_a_short_one_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    polygon = [[1, 2, 30, 4, 5, 60.5]]
+    boxes = [[1, 1, 5, 5], "1,1,5,5", None, [1, 1, 5]]
+    records = [
+        coco_box(number % 7 or 3, number % 5, 3, boxes[number % 4], area=number % 3, segmentation=polygon)
+        for number in range(60)
+    ]
+    images = [coco_image(number, f"ä{number}}}.jpg") for number in range(4)]
+    make_coco(tmp_path / "instances.json", images, records, CATS, tmp_path)
+    once = data.open(tmp_path)
+    monkeypatch.setattr(json_sections, "PIECE_BYTES", 50)
+    monkeypatch.setattr(json_sections, "MOST_ELEMENTS", 3)
+    again = data.open(tmp_path)
+    assert {problem.kind for problem in again.problems} >= {"duplicate-id", "unknown-image", "not-finite", "polygon"}
+    assert again.problems == once.problems
+    assert [repr(sample) for sample in again] == [repr(sample) for sample in once]
+
+
+@pytest.mark.parametrize(
+    "text", ['{"info": "' + "a" * 5000, '{"info": {"a": "' + "}" * 5000, '{"images": [{' + '"a": {}, ' * 900]
+)
+def test_a_value_without_end_is_given_up(tmp_path: Path, text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "instances.json").write_text(text)
+    monkeypatch.setattr(json_sections, "PIECE_BYTES", 50)
+    monkeypatch.setattr(json_sections, "MAX_VALUE_BYTES", 500)
+    with pytest.raises(DataError, match="a value of more than 500 bytes: is a quote or a bracket missing"):
+        data.open(tmp_path / "instances.json")

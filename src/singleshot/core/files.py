@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import codecs
-import mmap
 import os
 import stat
 from collections.abc import Callable, Iterable
@@ -24,6 +23,7 @@ LEGACY_ENCODING = "cp1252"
 """What a text is taken for that is neither marked nor UTF-8: the usual encoding of old Windows tools in the West."""
 
 MAX_TEXT_BYTES = 64 * 2**20
+_PART_BYTES = 2**22
 
 
 class DecodedText(NamedTuple):
@@ -103,13 +103,18 @@ def contains(path: str | os.PathLike[str], *texts: str) -> bool:
     """Whether all ASCII texts occur in a file, in UTF-8 or UTF-16; searched without loading it."""
     if not is_regular(path):
         return False
+    wanted = [[text.encode(form) for form in ("utf-8", "utf-16-le", "utf-16-be")] for text in texts]
+    longest = max((len(form) for forms in wanted for form in forms), default=1)
     try:
-        with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-            return all(
-                any(data.find(text.encode(form)) >= 0 for form in ("utf-8", "utf-16-le", "utf-16-be")) for text in texts
-            )
-    except (OSError, ValueError):  # ValueError: an empty file
+        with open(path, "rb") as file:
+            data = file.read(_PART_BYTES)
+            while wanted and data:
+                wanted = [forms for forms in wanted if not any(form in data for form in forms)]
+                part = file.read(_PART_BYTES)
+                data = data[-longest:] + part if part else b""
+    except OSError:
         return False
+    return not wanted
 
 
 def home_folder() -> Path:

@@ -124,7 +124,11 @@ class BoxColumn:
         if isinstance(boxes, BoxColumn):
             self._values += boxes._values
         else:
-            self._values.frombytes(np.ascontiguousarray(boxes, np.float64).tobytes())
+            self._values.frombytes(raw_bytes(boxes.astype(np.float64, copy=False)))
+
+    def as_view(self) -> NDArray[np.float64]:
+        """The rows themselves, ``[N, 4]``; none can be added while it is there."""
+        return np.frombuffer(self._values, np.float64).reshape(-1, 4)
 
     def as_array(self) -> NDArray[np.float64]:
         """A copy, ``[N, 4]``."""
@@ -146,9 +150,16 @@ def added(column: Any, more: Any) -> Any:
     return column
 
 
+def raw_bytes(values: NDArray[Any]) -> memoryview:
+    """The bytes of an array, without a copy if they lie together."""
+    return np.ascontiguousarray(values).reshape(-1).view(np.uint8).data
+
+
 def column_of(values: NDArray[Any]) -> MutableSequence[Any]:
     """An array of NumPy as a column that grows."""
-    return array(_CODES[values.dtype.name], values.tobytes())
+    column = array(_CODES[values.dtype.name])
+    column.frombytes(raw_bytes(values))
+    return column
 
 
 def taken(column: Any, rows: NDArray[np.int64]) -> Any:

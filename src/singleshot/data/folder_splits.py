@@ -40,14 +40,12 @@ class FolderSplits:
 def split_by_folders(layout: Layout, root: Path) -> FolderSplits:
     """Read a heap of images; where the folders below ``root`` name two splits or more, those are the splits."""
     records = layout.read(None)
-    names: dict[str, str] = {}
-    members: dict[str, list[int]] = {}
-    for index, image in enumerate(records.images):
-        folder = os.path.dirname(image.path)
-        if folder not in names:
-            parts = PurePath(os.path.relpath(folder, root)).parts
-            names[folder] = next((part for part in reversed(parts) if names_split(part)), "")
-        members.setdefault(names[folder], []).append(index)
+    paths = records.images.paths
+    names = [_split_of(folder, root) for folder in paths.folders]
+    members: dict[str, list[int]] = {name: [] for name in names}
+    for index, folder in enumerate(paths.folder_numbers.tolist()):
+        members[names[folder]].append(index)
+    members = {name: indices for name, indices in members.items() if indices}
     others = members.pop("", [])
     if len(members) < 2:
         members = {}
@@ -58,3 +56,9 @@ def split_by_folders(layout: Layout, root: Path) -> FolderSplits:
         records.add_problem(root, None, "no-split", message, "noted")
     missing = dict(getattr(layout, "missing", None) or {})
     return FolderSplits(records, {name: tuple(members[name]) for name in sorted(members)}, missing)
+
+
+def _split_of(folder: str, root: Path) -> str:
+    """The split that a folder's path below ``root`` names; ``""`` for none."""
+    parts = PurePath(os.path.relpath(folder or ".", root)).parts
+    return next((part for part in reversed(parts) if names_split(part)), "")

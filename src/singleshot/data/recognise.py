@@ -9,8 +9,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
+
 from singleshot.core.filled_folder import OLD, is_half_replaced
 from singleshot.data.bad_records import Problem
+from singleshot.data.column_types import text_keys
+from singleshot.data.file_index import list_files
 from singleshot.data.folder_splits import split_by_folders
 from singleshot.data.formats.other_formats import describe_foreign
 from singleshot.data.formats.registry import FORMATS, known_format
@@ -19,6 +23,7 @@ from singleshot.data.records import Layout, Records
 from singleshot.data.split_names import is_whole
 from singleshot.errors import DataError
 from singleshot.images.packed import find_member
+from singleshot.images.read import IMAGE_SUFFIXES
 
 # A second format that explains this share of the first's images, or so many others, is no stray file.
 RIVAL = 0.8
@@ -258,7 +263,7 @@ def _anywhere(path: Path, names: Sequence[str]) -> FoundSet | None:
     return None
 
 
-def _real(path: Path) -> str:
+def _real(path: str | Path) -> str:
     try:
         return os.path.realpath(path)
     except (OSError, ValueError):  # a name that no file can have
@@ -269,10 +274,14 @@ def report_unexplained(root: Path, records: Records) -> list[Problem]:
     """A note for each image of a folder that no annotation names; folders of masks and the like do not count."""
     if not root.is_dir():
         return []
-    known = {image.path for image in records.images} | {problem.file for problem in records.problems}
-    others = [path for path in images_below(root) if path not in known]
+    files = {str(problem.file) for problem in records.problems}
+    known = np.concatenate([records.images.paths.keys(), text_keys(files)])
+    found = list_files(root, IMAGE_SUFFIXES, ordinary=False)
+    before = str(root / "_")[:-1]
+    unknown = ~np.isin(text_keys(before + name.replace("/", os.sep) for name in found), known)
+    others = [root / found[row] for row in np.flatnonzero(unknown).tolist()]
     if others:
-        real = set(map(_real, known))
+        real = set(map(_real, {*records.images.paths, *files}))
         others = [path for path in others if _real(path) not in real]
     return [
         Problem(path, None, "unexplained-image", "noted", "no annotation names this image: it is not used")

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from singleshot.data.bad_records import Action, Problem
-from singleshot.data.column_types import BoxColumn, PathColumn, TextColumn, added, taken
+from singleshot.data.column_types import BoxColumn, PathColumn, TextColumn, added, raw_bytes, taken
 from singleshot.data.headers import MAX_SIDE, ImageSizes, upright_sizes
 
 OBJECT_COLUMNS = ("boxes", "labels", "difficult", "iscrowd", "areas", "lines", "keys")
@@ -249,7 +249,7 @@ class Records:
             owner: position in ``images`` of each, ``[N]``.
             columns: all of `OBJECT_COLUMNS`, as arrays or as columns of other records.
         """
-        self.owner.frombytes(owner.astype(np.int64).tobytes())
+        self.owner.frombytes(raw_bytes(owner.astype(np.int64, copy=False)))
         for name in OBJECT_COLUMNS:
             setattr(self, name, added(getattr(self, name), columns[name]))
 

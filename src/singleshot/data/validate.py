@@ -196,12 +196,26 @@ def _check_repeated(columns: Columns) -> None:
     """Drop objects whose image, class and box equal an earlier one's."""
     keep = columns.keep & ~np.array(columns.records.iscrowd, dtype=bool)
     rows = np.flatnonzero(keep)
+    digests = _digests(columns, rows)
+    order = np.argsort(digests, kind="stable")
+    alike = np.flatnonzero(digests[order][1:] == digests[order][:-1])  # few, which are then compared
+    rows = np.sort(rows[order[np.union1d(alike, alike + 1)]])
     table = np.column_stack([columns.owner[rows], columns.class_ids[rows], columns.boxes[rows]])
     order = np.lexsort(table.T[::-1])  # stable: among equal rows the first stays first
     same = (table[order][1:] == table[order][:-1]).all(axis=1)
     repeated = np.zeros(len(keep), dtype=bool)
     repeated[rows[order[1:][same]]] = True
     columns.report(repeated, "duplicate-box", "skipped", lambda row: f"{columns.written(row)}: given twice")
+
+
+def _digests(columns: Columns, rows: NDArray[np.int64]) -> NDArray[np.uint64]:
+    """A number for image, class and box of each row: the same for equal ones, and for few others."""
+    digests = columns.owner[rows].astype(np.uint64)
+    for column in (columns.class_ids, *columns.boxes.T):
+        digests ^= (column[rows] + 0.0).view(np.uint64)  # both zeros are one
+        digests *= np.uint64(0x9E3779B97F4A7C15)
+        digests ^= digests >> np.uint64(32)
+    return digests
 
 
 def _samples(columns: Columns, sizes: ImageSizes, usable: Mask) -> SampleTable:

@@ -33,7 +33,7 @@ def as_flag(value: object) -> bool | None:
         text = value.strip().lower()
         number = as_number(text)
         return bool(number) if not math.isnan(number) else True if text in TRUE else False if text in FALSE else None
-    if isinstance(value, int | float) and math.isfinite(value):
+    if isinstance(value, int) or (isinstance(value, float) and math.isfinite(value)):
         return bool(value)
     return None
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import re
 from functools import cached_property
 from pathlib import Path, PurePosixPath
 
+from singleshot.data.column_types import TextColumn
 from singleshot.data.file_index import FileIndex
 from singleshot.data.paths import subfolders
 from singleshot.data.split_names import may_hold, split_role
@@ -13,12 +15,13 @@ from singleshot.errors import DataError
 from singleshot.images.read import IMAGE_SUFFIXES
 
 NAMES_TRIED = 20
+_UNUSUAL = re.compile(r"^/|//|(^|/)\.(/|$)|/$|^$")
 
 
 class ImagePlaces:
     """Finds the images of one annotation file; lists each folder once instead of asking for every file."""
 
-    def __init__(self, file: Path, root: Path, split: str, names: list[str]) -> None:
+    def __init__(self, file: Path, root: Path, split: str, names: TextColumn) -> None:
         """Choose the folder that holds most of a sample of the images.
 
         Args:
@@ -35,12 +38,13 @@ class ImagePlaces:
         self._listings: dict[str, set[str]] = {}
         folders = self._folders(split)
         self.folder = folders[0]
-        for tried in (names[:: max(1, len(names) // NAMES_TRIED)], names):
+        some = [names[row] for row in range(0, len(names), max(1, len(names) // NAMES_TRIED))]
+        for tried in (some, names):
             counts = [sum(bool(self._exists(folder, name)) for name in tried) for folder in folders]
             if any(counts):
                 self.folder = folders[counts.index(max(counts))]
                 return
-        if names and not any(self._elsewhere(name) for name in names):
+        if len(names) and not any(self._elsewhere(name) for name in names):
             raise DataError(
                 f"{file}: none of its images (as '{names[0][:300]}') is in {root} or a folder below it: put them, or a "
                 f"link to their folder, into {root / 'images'}"
@@ -56,17 +60,29 @@ class ImagePlaces:
         )
         return list(dict.fromkeys([*usual, *mine]))
 
-    def find(self, name: str) -> tuple[Path, bool] | None:
+    def find(self, name: str) -> tuple[str, bool] | None:
         """The image of a ``file_name``, and whether it is where the name says; ``None`` where there is none."""
         if path := self._exists(self.folder, name):
-            return self.folder / path, True
+            return self.inside(path), True
         found = self._elsewhere(name)
-        return (found, False) if found else None
+        return (str(found), False) if found else None
+
+    def inside(self, path: str) -> str:
+        """A path below the folder, as `Path` writes it; most are written so, and a million `Path` take seconds."""
+        if os.sep == "/" and not _UNUSUAL.search(path):
+            return self._prefix + path
+        return str(self.folder / path)
+
+    @cached_property
+    def _prefix(self) -> str:
+        return str(self.folder / "_")[:-1]
 
     def _exists(self, folder: Path, name: str) -> str:
         """The path as it is written, or with the other slashes, if it is there and in the folder; else ``""``."""
-        forms = dict.fromkeys((name, as_path(name)))
-        return next((form for form in forms if not leads_outside(form) and self._is_listed(folder, form)), "")
+        for form in (name, as_path(name)) if "\\" in name else (name,):
+            if not leads_outside(form) and self._is_listed(folder, form):
+                return form
+        return ""
 
     def _is_listed(self, folder: Path, name: str) -> bool:
         inner, _, last = name.rpartition("/")

@@ -5,15 +5,19 @@ from __future__ import annotations
 import json
 import math
 import re
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from singleshot.core.files import decode_text, read_bytes
-from singleshot.data.formats.json_sections import JsonSection, read_sections
+from singleshot.data.formats.coco_columns import AnnotationRows, ImageRows, Rows
+from singleshot.data.formats.json_sections import read_sections, utf8_pieces
 from singleshot.data.values import as_number
 from singleshot.errors import DataError
 
-MAX_JSON_BYTES = 4 * 2**30
+MAX_JSON_BYTES, MAX_OTHER_BYTES = 64 * 2**30, 4 * 2**30
+"""In UTF-8, which is read piece by piece, and in other encodings."""
 # Polygons are most of a COCO file and mean nothing to boxes; taken out before parsing, opening takes half as long.
 POLYGONS = re.compile(r'"segmentation"\s*:\s*\[[][\d\s.,eE+-]*\]')
 
@@ -47,7 +51,19 @@ def _pick_annotation_around_polygon(element: Any) -> tuple[Any, ...]:
 
 
 # What matters of each element; an element that is no object has nothing of it.
-SECTIONS = {"categories": _pick_category, "images": _pick_image, "annotations": _pick_annotation}
+SECTIONS: Mapping[str, Callable[[], Any]] = {
+    "categories": partial(Rows, _pick_category),
+    "images": partial(ImageRows, _pick_image),
+    "annotations": partial(AnnotationRows, _pick_annotation),
+}
+
+
+class CocoLists(NamedTuple):
+    """The lists of a file."""
+
+    categories: Rows
+    images: ImageRows
+    annotations: AnnotationRows
 
 
 def is_missing(bbox: object) -> bool:
@@ -67,18 +83,19 @@ def box_around(segmentation: object) -> list[float] | None:
     return [min(x), min(y), max(x) - min(x), max(y) - min(y)]
 
 
-def load(file: Path) -> tuple[dict[str, JsonSection], str]:
+def load(file: Path) -> tuple[CocoLists, str]:
     """The three lists of a file, reduced to the fields that matter, and the encoding where it had to be guessed.
 
     Raises:
         DataError: the file cannot be read, is no JSON, or lacks a list; names it and the line.
     """
+    guessed = ""
     try:
-        content = decode_text(read_bytes(file, MAX_JSON_BYTES))
-        sections = read_sections(POLYGONS.sub(_line_breaks, content.text), SECTIONS)
-        if any(is_missing(value[3]) and value[7] for value in sections.get("annotations", JsonSection([], [])).values):
-            keep = {"annotations": _pick_annotation_around_polygon}
-            sections |= read_sections(content.text, keep)
+        try:
+            sections = _read(partial(utf8_pieces, file, MAX_JSON_BYTES))
+        except UnicodeDecodeError:  # other encodings are read as a whole
+            content = decode_text(read_bytes(file, MAX_OTHER_BYTES))
+            sections, guessed = _read(lambda: [content.text]), content.encoding if content.guessed else ""
     except json.JSONDecodeError as error:
         raise DataError(f"{file}:{error.lineno}: not valid JSON: {error.msg}") from error
     except OSError as error:
@@ -88,7 +105,16 @@ def load(file: Path) -> tuple[dict[str, JsonSection], str]:
     for key in SECTIONS:
         if key not in sections:
             raise DataError(f"{file}: no list '{key}': a COCO detection file has images, annotations and categories")
-    return sections, content.encoding if content.guessed else ""
+    return CocoLists(*(sections[key] for key in SECTIONS)), guessed
+
+
+def _read(pieces: Callable[[], Iterable[str]]) -> dict[str, Any]:
+    """The lists of a text; if an annotation has a polygon or mask and no box, they are read again with those."""
+    sections = read_sections(map(partial(POLYGONS.sub, _line_breaks), pieces()), SECTIONS)
+    annotations = sections.get("annotations")
+    if annotations and any(is_missing(row[3]) and row[7] for row in annotations.odd.values()):
+        sections |= read_sections(pieces(), {"annotations": partial(AnnotationRows, _pick_annotation_around_polygon)})
+    return sections
 
 
 def _line_breaks(polygons: re.Match[str]) -> str:

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from pathlib import Path
-from typing import Any
 
+from singleshot.data.column_types import TextColumn
+from singleshot.data.formats.coco_columns import AnnotationRows, ImageRows, Rows
 from singleshot.data.formats.coco_images import ImagePlaces, as_path, leads_outside
-from singleshot.data.formats.coco_json import is_missing, load
-from singleshot.data.formats.json_sections import JsonSection
-from singleshot.data.records import ImageRecord, Records, declared_size
-from singleshot.data.values import NAN, as_flag, as_id, as_number, as_numeric_id, four_numbers, shown
+from singleshot.data.formats.coco_json import load
+from singleshot.data.formats.coco_objects import add_objects
+from singleshot.data.records import Records
+from singleshot.data.values import as_id, as_numeric_id, shown
 from singleshot.errors import DataError
-
-MAX_AREA = 1e15
-Box = tuple[float, float, float, float]
 
 
 def add_file(records: Records, file: Path, root: Path, split: str) -> None:
@@ -29,15 +26,15 @@ def add_file(records: Records, file: Path, root: Path, split: str) -> None:
     Raises:
         DataError: the file is damaged, or none of its images is there.
     """
-    sections, guessed = load(file)
+    lists, guessed = load(file)
     if guessed:
         records.add_problem(file, None, "encoding", f"neither UTF-8 nor marked; read as {guessed}", "noted")
-    known = _add_classes(records, file, sections["categories"], sections["annotations"])
-    positions = _add_images(records, file, sections["images"], root, split)
-    _add_annotations(records, file, sections["annotations"], positions, known)
+    known = _add_classes(records, file, lists.categories, lists.annotations)
+    positions = _add_images(records, file, lists.images, root, split)
+    add_objects(records, file, lists.annotations, positions, known)
 
 
-def _add_classes(records: Records, file: Path, section: JsonSection, annotations: JsonSection) -> dict[int, int]:
+def _add_classes(records: Records, file: Path, section: Rows, annotations: AnnotationRows) -> dict[int, int]:
     """Merge a file's categories, in the order of their ids; returns category id -> id of the class of that name."""
     classes = dict(zip(records.class_ids, records.class_names, strict=True))
     ids = {name: key for key, name in classes.items()}
@@ -50,7 +47,7 @@ def _add_classes(records: Records, file: Path, section: JsonSection, annotations
             message = f"a category needs an integer 'id' and a 'name', not {shown(written)} and {shown(name)}"
             raise DataError(f"{file}:{line}: {message}")
         name = name.encode(errors="backslashreplace").decode()  # JSON may hold halves of signs, which nothing can write
-        if _is_heading(name, super_name, section) and all(as_numeric_id(a[2]) != key for a in annotations.values):
+        if _is_heading(name, super_name, section) and not annotations.has_category(key):
             message = f"category {key} '{name}' is the supercategory of the others and has no objects: no class"
             records.add_problem(file, line, "class-list", message, "noted")
             continue
@@ -65,19 +62,19 @@ def _add_classes(records: Records, file: Path, section: JsonSection, annotations
     return known
 
 
-def _is_heading(name: str, super_name: object, section: JsonSection) -> bool:
+def _is_heading(name: str, super_name: object, section: Rows) -> bool:
     """Whether a category is but the name of the set, as one server exports it: all others are below it."""
     below = [other for _, own, other in section.values if own != name]
     return bool(below) and super_name in (None, "", "none") and all(other == name for other in below)
 
 
-def _add_images(records: Records, file: Path, section: JsonSection, root: Path, split: str) -> dict[int | str, int]:
+def _add_images(records: Records, file: Path, section: ImageRows, root: Path, split: str) -> dict[int | str, int]:
     """Append the images; returns image id -> position."""
-    names = [name for _, name, _, _ in section.values if isinstance(name, str) and name]
-    places = ImagePlaces(file, root, split, names)
+    places = ImagePlaces(file, root, split, TextColumn(filter(None, section.names)) if section.odd else section.names)
     positions: dict[int | str, int] = {}
-    moved: list[tuple[str, Path]] = []
-    for (written, name, height, width), line in zip(section.values, section.lines, strict=True):
+    moved: list[tuple[str, str]] = []
+    for row, line in enumerate(section.lines):
+        written, name = section.written(row)
         key = as_id(written)
         if key is None or not isinstance(name, str) or not name:
             message = f"an image needs an 'id' and a 'file_name', not {shown(written)} and {shown(name)}"
@@ -91,121 +88,15 @@ def _add_images(records: Records, file: Path, section: JsonSection, root: Path, 
             message = f"file_name '{name}' leaves the image folder, and no image in it is called so"
             records.add_problem(file, line, "bad-record", message)
             continue
-        path, there = found or (places.folder / as_path(name), True)
+        path, there = found or (places.inside(as_path(name)), True)
         if not there:
             moved.append((name, path))
         positions[key] = len(records.images)
-        size_hw = declared_size(as_number(height), as_number(width))
-        records.images.append(ImageRecord(path, key, file, line, size_hw))
+        height, width = section.sizes_hw[2 * row : 2 * row + 2]
+        records.images.add(path, key, file, line, (height, width) if height else None)
     if moved:
         message = (
             f"{len(moved)} images are not where file_name says; found by its end, as '{moved[0][0]}': {moved[0][1]}"
         )
         records.add_problem(file, None, "image-elsewhere", message, "noted")
     return positions
-
-
-class _ImageIds:
-    """Finds images by id, also where images and annotations write the same ids as number and as text."""
-
-    def __init__(self, positions: dict[int | str, int]) -> None:
-        self._positions = positions
-        counts = Counter(map(_plain, positions))
-        self._plain = {_plain(key): key for key in positions if counts[_plain(key)] == 1}
-        self.example: tuple[object, object] | None = None
-
-    def find(self, image: object) -> int | None:
-        """Position of the image; keeps the first pair of ids that are alike but not equal."""
-        key = as_id(image)
-        if key is None or key in self._positions:
-            return None if key is None else self._positions[key]
-        own = self._plain.get(_plain(key))
-        if own is None:
-            return None
-        self.example = self.example or (image, own)
-        return self._positions[own]
-
-
-def _plain(key: int | str) -> int | str:
-    number = as_numeric_id(key)
-    return str(key).strip() if number is None else number
-
-
-def _add_annotations(
-    records: Records, file: Path, section: JsonSection, positions: dict[int | str, int], known: dict[int, int]
-) -> None:
-    """Append the objects; what a record lacks is named with its line."""
-    seen: set[Any] = set()
-    images = _ImageIds(positions)
-    first = len(records.boxes)
-    texts = polygons = 0
-    rows = zip(section.values, section.lines, strict=True)
-    for (key, image, category, bbox, crowd, area, difficult, shape), line in rows:  # a million: plain values go fast
-        owner = positions.get(image) if type(image) is int else None
-        if owner is None and (owner := images.find(image)) is None:
-            message = f"annotation {shown(key)} is of image {shown(image)}, not in the file"
-            records.add_problem(file, line, "unknown-image", message)
-            continue
-        if isinstance(key, int | str):
-            if key in seen:
-                records.add_problem(file, line, "duplicate-id", f"annotation id {shown(key)} is used again", "noted")
-            seen.add(key)
-        label = known.get(category if type(category) is int else as_numeric_id(category))  # type: ignore[arg-type]
-        if label is None:
-            empty = "" if known else ", of which the file has none"
-            message = f"annotation {shown(key)}: category_id {shown(category)} is not among the categories{empty}"
-            records.add_problem(file, line, "unknown-class", message)
-            continue
-        box, fault = _corners(bbox, shape)
-        iscrowd = crowd != 0 if type(crowd) is int else as_flag(crowd)
-        if box is None or iscrowd is None:
-            name = records.class_names[records.class_ids.index(label)]
-            message = f"annotation {shown(key)}, {name}: {fault or f'iscrowd is {shown(crowd)}, neither 0 nor 1'}"
-            records.add_problem(file, line, "not-finite" if fault else "bad-record", message)
-            continue
-        texts += type(bbox) is str or str in map(type, bbox)
-        polygons += shape == "polygon"
-        size = area if type(area) is float else as_number(area)
-        records.add_object(
-            box,
-            label,
-            line,
-            difficult=difficult is not None and bool(as_flag(difficult)),
-            iscrowd=iscrowd,
-            area=size if 0 < size < MAX_AREA else NAN,
-            owner=owner,
-            key=key,
-        )
-    _note_guesses(records, file, images, texts, polygons)
-    if all(records.iscrowd[first:]) and len(records.iscrowd) > first:
-        message = f"all {len(records.iscrowd) - first} objects are crowds (iscrowd: 1), which training leaves out"
-        records.add_problem(file, None, "all-crowd", message, "noted")
-
-
-def _note_guesses(records: Records, file: Path, images: _ImageIds, texts: int, polygons: int) -> None:
-    """One line for each way in which the file was understood though it is not as COCO says."""
-    if images.example:
-        message = "annotations write the images' ids in another type, as {!r} for {!r}: matched".format(*images.example)
-        records.add_problem(file, None, "id-types", message, "noted")
-    if texts:
-        message = f"{texts} boxes are written as text; read as numbers"
-        records.add_problem(file, None, "text-numbers", message, "noted")
-    if polygons:
-        message = f"{polygons} annotations have a polygon and no bbox; the box around the polygon is taken"
-        records.add_problem(file, None, "polygon", message, "noted")
-
-
-def _corners(bbox: Any, shape: str) -> tuple[Box | None, str]:
-    """Corners of COCO's (x, y, width, height), or what is wrong."""
-    if is_missing(bbox):
-        return None, {"mask": "a mask (RLE) but no bbox", "": "no bbox"}.get(shape, "a polygon but no bbox")
-    if type(bbox) is list and len(bbox) == 4 and {int, float}.issuperset(map(type, bbox)):
-        numbers = four_numbers(bbox) if any(type(value) is int and abs(value) > 2**53 for value in bbox) else bbox
-    else:
-        numbers = four_numbers(bbox)
-    if numbers is None:
-        return None, f"bbox is {shown(bbox)}, not four finite numbers"
-    x, y, width, height = numbers
-    if not abs(x) + abs(y) + abs(width) + abs(height) < float("inf"):
-        return None, f"bbox is {shown(bbox)}, not four finite numbers"
-    return (float(x), float(y), float(x + width), float(y + height)), ""
