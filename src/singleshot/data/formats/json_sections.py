@@ -25,14 +25,14 @@ _SEPARATOR = re.compile(r"[ \t\n\r]*([,\]])[ \t\n\r]*")
 _BREAK = re.compile("\n")
 
 
-class Section(Protocol):
+class Collector(Protocol):
     """What keeps of a list what matters."""
 
     def add(self, elements: list[Any], lines: NDArray[np.int64]) -> None:
         """Take the next elements, and the line on which each begins (1 is the first)."""
 
 
-S = TypeVar("S", bound=Section)
+S = TypeVar("S", bound=Collector)
 
 
 def utf8_pieces(file: Path, max_bytes: int) -> Iterator[str]:
