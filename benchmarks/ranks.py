@@ -16,8 +16,9 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
@@ -26,15 +27,17 @@ import torch
 from rich.console import Console
 from safetensors.torch import load_file
 
-from ranks import together
+from ranks import beginning, together
 from singleshot.demo.scenes import make_scenes
 from singleshot.training.train import train
 
 MODELS: Mapping[str, Mapping[str, Any]] = {
-    "ssd300_vgg16": {"lr": 1e-4},
-    "ssdlite300_mobilenet_v2": {"lr": 1e-3, "sync_batch_norm": True},
-    "refinedet320_vgg16": {"lr": 1e-4},
+    "ssd300_vgg16": {"weights": "none"},
+    "ssdlite300_mobilenet_v2": {"weights": "coco", "sync_batch_norm": True},
+    "refinedet320_vgg16": {"weights": "none"},
 }
+LOSS_BAR, WEIGHT_BAR = 1e-5, 1e-4
+SGD = {"optimizer.name": "sgd"}
 
 
 def scenes(folder: Path, count: int, size_hw: tuple[int, int] = (120, 160)) -> Path:
@@ -48,17 +51,19 @@ def scenes(folder: Path, count: int, size_hw: tuple[int, int] = (120, 160)) -> P
     return made
 
 
-class Losses:
-    """Keeps the losses and the speed of each step."""
+class Steps:
+    """Keeps the loss, the speed and the processor's time of each step."""
 
     def __init__(self) -> None:
-        self.totals: list[float] = []
+        self.losses: list[float] = []
         self.speeds: list[float] = []
+        self.cpu_s: list[float] = []
 
     def on_step(self, record: Any) -> None:
         """Keep them."""
-        self.totals.append(record.losses["total"])
+        self.losses.append(record.losses["total"])
         self.speeds.append(record.images_per_s)
+        self.cpu_s.append(time.process_time())
 
     def on_evaluation(self, record: Any) -> None:
         """Nothing."""
@@ -67,50 +72,91 @@ class Losses:
         """Nothing."""
 
 
-def learn(data: Path, out: Path, **options: Any) -> Losses:
+def learn(data: Path, out: Path, **options: Any) -> Steps:
     """Train, and what was seen on the way."""
-    seen = Losses()
-    train(data, out=out, workers=0, device="cpu", callbacks=[seen], console=Console(quiet=True), **options)
+    seen, fixed = Steps(), {"amp": "fp32", "log_every": 1, "freeze": ["none"], "val": "none", "device": "cpu"}
+    train(data, out=out, overwrite=True, workers=0, callbacks=[seen], console=Console(quiet=True), **fixed, **options)
     return seen
 
 
-def equal(folder: Path, models: list[str], steps: int, size: int, batch: int) -> None:
-    """Print the largest differences of losses, weights and metrics between 1 and 2 processes."""
-    data = scenes(folder / "data", 40)
+def equal(folder: Path, models: Sequence[str], formats: Sequence[str], **options: Any) -> bool:
+    """Print how far the losses and weights of 2 processes are from those of 1; whether float64 keeps the bars.
+
+    Processes add in another order, and every step enlarges what that rounds off. In float64 that is 5e8 times less, and
+    what is more than that would be a mistake. As many steps of 1 process whose first weights are nudged by the
+    distance of two numbers show what rounding alone does, in either format.
+    """
+    data, keeps = scenes(folder / "data", 40), True
+    torch.set_num_threads(1)
     for model in models:
-        options = {
-            **MODELS[model], "model": model, "weights": "none", "size": size, "steps": steps, "batch_size": batch,
-            "amp": "fp32", "log_every": 1, "freeze": ["none"],
-            "settings": {"optimizer.name": "sgd", "evaluation.every": 0},
-        }  # fmt: skip
-        torch.set_num_threads(1)
-        alone = learn(data, folder / f"{model}-1", **options)
-        both = together(lambda: learn(data, folder / f"{model}-2", **options), folder, seconds=3600)  # noqa: B023
-        if not isinstance(both[0], Losses):
-            raise SystemExit(f"{model}: {both}")
-        losses = max(abs(a - b) / abs(a) for a, b in zip(alone.totals, both[0].totals, strict=True))
-        states = [load_file(folder / f"{model}-{n}" / "last.safetensors") for n in (1, 2)]
-        weights = max(float((states[0][k].double() - states[1][k].double()).abs().max()) for k in states[0])
-        print(f"{model}: {steps} losses within {losses:.1e} (relative), weights within {weights:.1e}", flush=True)
+
+        def run(name: str, model: str = model) -> Steps:
+            return learn(data, folder / name, **MODELS[model] | options, model=model, settings=SGD)
+
+        for format in formats:
+            dtype = getattr(torch, format)
+            with beginning(dtype):
+                one, two = run("one"), together(lambda: run("two"), folder, seconds=3600)[0]
+            if not isinstance(two, Steps):
+                raise SystemExit(f"{model}: {two}")
+            with beginning(dtype, nudge=torch.finfo(dtype).eps):
+                nudged = run("nudged")
+            print(f"{model}, {format}: losses within (relative), after 1, 2, 5, 10, ... steps; last weights within")
+            for who, other in (("2 processes", two), ("1, nudged", nudged)):
+                apart = distances(one, other)
+                weights = weights_apart(folder / "one", folder / ("two" if other is two else "nudged"))
+                shown = [apart[n - 1] for n in sorted({1, 2, 5, 10, len(apart)}) if n <= len(apart)]
+                print(f"  {who}: {', '.join(f'{one:.0e}' for one in shown)}; {weights:.0e}", flush=True)
+                if other is two and format == "float64":
+                    keeps &= apart[-1] <= LOSS_BAR and weights <= WEIGHT_BAR
+    return keeps
 
 
-def speed(folder: Path, models: list[str], steps: int, batch: int) -> None:
-    """Print images per second of 1 process and of 2, each of 1 thread."""
+def distances(one: Steps, other: Steps) -> list[float]:
+    """The largest relative difference of losses up to each step."""
+    found = [abs(a - b) / abs(a) for a, b in zip(one.losses, other.losses, strict=True)]
+    return [max(found[: n + 1]) for n in range(len(found))]
+
+
+def weights_apart(one: Path, other: Path) -> float:
+    """The largest difference of two runs' weights."""
+    first, second = (load_file(run / "last.safetensors") for run in (one, other))
+    return max(float((first[key].double() - second[key].double()).abs().max()) for key in first)
+
+
+def speed(folder: Path, models: Sequence[str], steps: int, batch: int) -> None:
+    """Print images per second of 1 process and of 2, each of 1 thread; 2 that do not talk show what the machine can."""
     data = scenes(folder / "data", 40, (300, 400))
+    torch.set_num_threads(1)
     for model in models:
-        options = {
-            **MODELS[model], "model": model, "weights": "none", "val": "none", "steps": steps, "amp": "fp32",
-            "log_every": 1, "freeze": ["none"], "augment": "none",
-        }  # fmt: skip
-        torch.set_num_threads(1)
-        alone = learn(data, folder / f"{model}-s1", batch_size=batch, **options).speeds
-        both = together(lambda: learn(data, folder / f"{model}-s2", batch_size=2 * batch, **options), folder)[0].speeds  # noqa: B023
-        one, two = sorted(alone[2:])[len(alone[2:]) // 2], sorted(both[2:])[len(both[2:]) // 2]
-        print(f"{model}: {one:.2f} images/s alone, {two:.2f} together: {two / one / 2:.2f} of twice", flush=True)
+        options = {**MODELS[model], "model": model, "steps": steps, "augment": "none"}
+        ways: dict[str, dict[str, Any]] = {"apart": {}, "together": {}}
+        if "sync_batch_norm" in options:
+            ways["together, BatchNorm apart"] = {"sync_batch_norm": False}
+        one, one_cpu_s = pace(learn(data, folder / "alone", batch_size=batch, **options))
+        print(f"{model}: 1 process {one:.2f} images/s, {one_cpu_s / batch:.3f} s of a core for an image", flush=True)
+        for name, changes in ways.items():
+
+            def work(name: str = name, options: Any = options | changes) -> Steps:
+                is_apart = name == "apart"
+                if is_apart:
+                    os.environ["WORLD_SIZE"] = "1"
+                out = folder / (f"apart-{os.environ['RANK']}" if is_apart else name)
+                return learn(data, out, batch_size=batch if is_apart else 2 * batch, **options)
+
+            found = [pace(seen) for seen in together(work, folder) if seen.losses]
+            rate, cpu_s = sum(rate for rate, _ in found), found[0][1] / batch
+            print(f"  2 {name}: {rate:.2f} images/s, {rate / one / 2:.2f} of twice; {cpu_s:.3f} s", flush=True)
 
 
-def killed(folder: Path, kills: int, seed: int) -> None:
-    """Kill a process at random moments of an elastic run, and compare its end with that of an unkilled one."""
+def pace(seen: Steps) -> tuple[float, float]:
+    """Images per second and the processor's seconds of a step: medians, without the first two steps."""
+    spent = [after - before for before, after in zip(seen.cpu_s[1:-1], seen.cpu_s[2:], strict=True)]
+    return median(seen.speeds[2:]), median(spent)
+
+
+def killed(folder: Path, kills: int, seed: int) -> bool:
+    """Kill a process at random moments of an elastic run; whether its end is that of an unkilled one."""
     data, rng = scenes(folder / "data", 40), random.Random(seed)
     words = (
         f"--steps 40 --batch-size 4 --workers 0 --amp fp32 --size 96 --devices 2 --max-restarts {kills} --device cpu"
@@ -130,6 +176,7 @@ def killed(folder: Path, kills: int, seed: int) -> None:
     states = [load_file(folder / name / "last.safetensors") for name in ("calm", "killed")]
     same = all(torch.equal(states[0][key], states[1][key]) for key in states[0])
     print(json.dumps({"kills": done, "exit": run.returncode, "weights equal bit for bit": same}))
+    return same
 
 
 def children(parent: int) -> list[int]:
@@ -138,26 +185,33 @@ def children(parent: int) -> list[int]:
     return [int(word) for word in path.read_text().split()] if path.exists() else []
 
 
-def main() -> None:
+def main() -> int:
     """Run what the command line names."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", choices=["equal", "speed", "killed"])
     parser.add_argument("--models", nargs="+", default=list(MODELS))
     parser.add_argument("--steps", type=int, default=50)
-    parser.add_argument("--size", type=int, default=128)
+    parser.add_argument("--size", type=int, default=96)
+    parser.add_argument(
+        "--lr", type=float, default=1e-5, help="of equal: the higher, the more a step enlarges rounding"
+    )
+    parser.add_argument("--formats", nargs="+", default=["float64", "float32"])
     parser.add_argument("--batch", type=int, default=5)
     parser.add_argument("--kills", type=int, default=5)
     parser.add_argument("--seed", type=int, default=0)
     asked = parser.parse_args()
+    keeps = True
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         if asked.what == "equal":
-            equal(folder, asked.models, asked.steps, asked.size, asked.batch)
+            sizes = {"steps": asked.steps, "size": asked.size, "batch_size": asked.batch, "lr": asked.lr}
+            keeps = equal(folder, asked.models, asked.formats, **sizes)
         elif asked.what == "speed":
             speed(folder, asked.models, asked.steps, asked.batch)
         else:
-            killed(folder, asked.kills, asked.seed)
+            keeps = killed(folder, asked.kills, asked.seed)
+    return 0 if keeps else 1
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -1,4 +1,6 @@
-"""Several processes that learn together, forked from this one: torch is not started again."""
+"""Several processes that learn together, forked from this one: torch is not started again. And runs whose rounding is
+known, to tell it from mistakes.
+"""
 
 from __future__ import annotations
 
@@ -6,12 +8,18 @@ import multiprocessing
 import os
 import socket
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import torch
 import torch._dynamo  # DistributedDataParallel imports it, which takes seconds: here once, not in every process
+
+from singleshot.images.normalise import ImageNormalizer
+from singleshot.training import build, session
 
 
 def free_port() -> int:
@@ -47,3 +55,33 @@ def together(work: Callable[[], Any], folder: Path, size: int = 2, seconds: floa
         process.join(seconds)
         process.kill()
     return [torch.load(answer, weights_only=False) if answer.exists() else None for answer in answers]
+
+
+@contextmanager
+def beginning(dtype: torch.dtype = torch.float32, nudge: float = 0.0) -> Iterator[None]:
+    """Within it, runs compute in a number format, or begin with weights that are off by so much (relative).
+
+    Steps enlarge rounding. In float64 it is 5e8 times smaller, so that what still differs is a mistake; nudged weights
+    show how much it is enlarged.
+    """
+    prepare, criterion = session.prepare, build.criterion
+
+    def changed(*args: Any) -> Any:
+        setup, chance = prepare(*args), torch.Generator().manual_seed(0)
+        for parameter in setup.start.network.to(dtype).parameters():
+            parameter.data *= 1 + nudge * torch.randn(parameter.shape, generator=chance, dtype=dtype)
+        return replace(setup, anchors_cxcywh=setup.anchors_cxcywh.to(dtype))
+
+    def criterion_of(*args: Any) -> Any:
+        loss = criterion(*args)
+        return lambda output, batch: loss(output, batch._replace(boxes_xyxy=batch.boxes_xyxy.to(dtype)))
+
+    class Normalizer(ImageNormalizer):
+        def __call__(self, images: torch.Tensor) -> torch.Tensor:
+            return super().__call__(images).to(dtype)
+
+    with (
+        patch.object(session, "prepare", changed),
+        patch.multiple(build, criterion=criterion_of, ImageNormalizer=Normalizer),
+    ):
+        yield

@@ -8,14 +8,15 @@
  * Gradients of the filters are the same sum read backwards: products of the images' points and the output gradients'
  * points, summed over tiles, then seen as coefficients again. Gradients of the images are a convolution themselves.
  *
- * Images are NHWC. Vectors run along channels; the compiler splits them where the processor's are shorter.
+ * Images are NHWC. Vectors run along channels. They are as long as the processor's: of longer ones, which it has to
+ * split, GCC keeps the sums in memory.
  */
 #include <stdint.h>
 #ifdef _OPENMP
 #include <omp.h>
 #endif
 
-#define LANES 16
+#define LANES 16 /* channels and filters are padded to multiples of it */
 #define SIDE 6
 #define POINTS (SIDE * SIDE)
 #define TILE 4
@@ -24,13 +25,15 @@
 #define ROWS 6
 #ifdef __AVX512F__
 #define PANEL 4
+#define SPAN 16 /* floats of a vector; divides LANES */
 #else
-#define PANEL 1
+#define PANEL 2
+#define SPAN 8
 #endif
 
-typedef float vec __attribute__((vector_size(4 * LANES)));
-typedef float unaligned_vec __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
-typedef int32_t mask __attribute__((vector_size(4 * LANES)));
+typedef float vec __attribute__((vector_size(4 * SPAN)));
+typedef float unaligned_vec __attribute__((vector_size(4 * SPAN), aligned(4), may_alias));
+typedef int32_t mask __attribute__((vector_size(4 * SPAN)));
 
 typedef struct {
     int64_t image, row, col; /* of the tile's first output */
@@ -54,10 +57,10 @@ INLINE int64_t padded_filters(const layer_t *l) { return (l->filters + LANES - 1
 
 /* A little more than a power of two apart, so that the points of a tile do not share a set of the cache. */
 INLINE int64_t inputs_stride(const layer_t *l) { return l->block * l->channels + LANES; }
-INLINE int64_t products_stride(const layer_t *l) { return l->block * PANEL * LANES + LANES; }
+INLINE int64_t products_stride(const layer_t *l) { return l->block * PANEL * SPAN + LANES; }
 
 /* Filters that are multiplied together; they lie side by side in memory. */
-int64_t panel_width(void) { return PANEL * LANES; }
+int64_t panel_width(void) { return PANEL * SPAN; }
 
 int64_t workspace_size(const layer_t *l) { return POINTS * (inputs_stride(l) + products_stride(l)); }
 
@@ -77,11 +80,11 @@ INLINE void multiply(int rows, int width, const product_t *p)
 #pragma GCC unroll 6
     for (int i = 0; i < rows; i++)
 #pragma GCC unroll 4
-        for (int j = 0; j < width; j++) sum[i][j] = p->add ? load(p->c + i * p->c_row + LANES * j) : (vec){0};
+        for (int j = 0; j < width; j++) sum[i][j] = p->add ? load(p->c + i * p->c_row + SPAN * j) : (vec){0};
     for (int64_t k = 0; k < depth; k++, a += a_step, b += b_step) {
         vec right[PANEL];
 #pragma GCC unroll 4
-        for (int j = 0; j < width; j++) right[j] = load(b + LANES * j);
+        for (int j = 0; j < width; j++) right[j] = load(b + SPAN * j);
 #pragma GCC unroll 6
         for (int i = 0; i < rows; i++)
 #pragma GCC unroll 4
@@ -90,7 +93,7 @@ INLINE void multiply(int rows, int width, const product_t *p)
 #pragma GCC unroll 6
     for (int i = 0; i < rows; i++)
 #pragma GCC unroll 4
-        for (int j = 0; j < width; j++) store(p->c + i * p->c_row + LANES * j, sum[i][j]);
+        for (int j = 0; j < width; j++) store(p->c + i * p->c_row + SPAN * j, sum[i][j]);
 }
 
 /* The same for sizes that are known only at run time; width in vectors. */
@@ -103,7 +106,7 @@ static void multiply_any(int64_t rows, int64_t width, const product_t *p)
 #if PANEL == 4
 #define CASES(r) CASE(r, 1) CASE(r, 2) CASE(r, 3) CASE(r, 4)
 #else
-#define CASES(r) CASE(r, 1)
+#define CASES(r) CASE(r, 2) /* LANES filters are two vectors */
 #endif
     switch (rows * 8 + width) {
         CASES(1) CASES(2) CASES(3) CASES(4) CASES(5) CASES(6)
@@ -148,7 +151,7 @@ INLINE void read_pixels(const layer_t *l, const float *images, const tile_t *t, 
     const float *image = images + t->image * l->height * l->width * l->channels + first;
     int64_t top = t->row - l->padding, left = t->col - l->padding, down = l->dilation * l->width * l->channels,
             across = l->dilation * l->channels;
-    for (int64_t c = 0; c < count; c += LANES) {
+    for (int64_t c = 0; c < count; c += SPAN) {
         int64_t corner = (top * l->width + left) * l->channels + c;
         vec half[SIDE][SIDE];
 #pragma GCC unroll 6
@@ -189,7 +192,7 @@ static void read_tile(const layer_t *l, const float *images, const tile_t *t, fl
 /* A vector of outputs; the last one of a pixel may be shorter. */
 INLINE void write_vector(float *pixel, vec v, int64_t filter, int64_t filters)
 {
-    if (filter + LANES <= filters)
+    if (filter + SPAN <= filters)
         store(pixel + filter, v);
     else
         for (int64_t i = 0; filter + i < filters; i++) pixel[filter + i] = v[i];
@@ -201,7 +204,7 @@ static void write_tile(const layer_t *l, const float *m, int64_t stride, const f
 {
     int64_t height = l->pool ? l->pooled_height : l->out_height, width = l->pool ? l->pooled_width : l->out_width;
     float *image = outputs + t->image * height * width * l->filters;
-    for (int64_t k = 0; k < count; k += LANES) {
+    for (int64_t k = 0; k < count; k += SPAN) {
         vec across[TILE][SIDE], out[TILE][TILE], shift = load(bias + first + k);
 #pragma GCC unroll 6
         for (int j = 0; j < SIDE; j++) {
@@ -257,7 +260,7 @@ static void write_tile(const layer_t *l, const float *m, int64_t stride, const f
 void convolve(const layer_t *l, const tile_t *tiles, const float *images, const float *filters, const float *bias,
               float *outputs, float *workspace, int threads)
 {
-    int64_t panels = (padded_filters(l) + PANEL * LANES - 1) / (PANEL * LANES);
+    int64_t panels = (padded_filters(l) + PANEL * SPAN - 1) / (PANEL * SPAN);
     int64_t items = (l->tiles + l->block - 1) / l->block * l->splits;
     int64_t v_stride = inputs_stride(l), m_stride = products_stride(l);
 #pragma omp parallel for schedule(dynamic) num_threads(threads)
@@ -273,23 +276,23 @@ void convolve(const layer_t *l, const tile_t *tiles, const float *images, const 
         for (int64_t t = 0; t < count; t++)
             read_tile(l, images, tiles + start + t, v + t * l->channels, v_stride, 0, l->channels);
         for (int64_t panel = panels * part / l->splits; panel < panels * (part + 1) / l->splits; panel++) {
-            int64_t first = panel * PANEL * LANES, width = smaller(padded_filters(l) - first, PANEL * LANES);
+            int64_t first = panel * PANEL * SPAN, width = smaller(padded_filters(l) - first, PANEL * SPAN);
             product_t product = {
                 .a_row = l->channels,
                 .a_step = 1,
                 .b = filters + POINTS * l->channels * first,
                 .b_step = width,
-                .c_row = PANEL * LANES,
+                .c_row = PANEL * SPAN,
                 .depth = l->channels,
             };
             for (int64_t point = 0; point < POINTS; point++, product.b += l->channels * width) {
                 product.a = v + point * v_stride, product.c = m + point * m_stride;
                 for (int64_t t = 0; t < count;
-                     t += ROWS, product.a += ROWS * l->channels, product.c += ROWS * PANEL * LANES)
-                    multiply_any(smaller(ROWS, count - t), width / LANES, &product);
+                     t += ROWS, product.a += ROWS * l->channels, product.c += ROWS * PANEL * SPAN)
+                    multiply_any(smaller(ROWS, count - t), width / SPAN, &product);
             }
             for (int64_t t = 0; t < count; t++)
-                write_tile(l, m + t * PANEL * LANES, m_stride, bias, tiles + start + t, outputs, first, width);
+                write_tile(l, m + t * PANEL * SPAN, m_stride, bias, tiles + start + t, outputs, first, width);
         }
     }
 }
@@ -315,9 +318,9 @@ void transform_filters(const filters_t *f, const float *weight, float *points, i
 {
     int64_t padded = (f->filters + LANES - 1) / LANES * LANES;
 #pragma omp parallel for schedule(static) num_threads(threads)
-    for (int64_t first = 0; first < padded; first += LANES) {
-        int64_t panel = first / (PANEL * LANES) * (PANEL * LANES), width = smaller(padded - panel, PANEL * LANES);
-        int64_t count = smaller(f->filters - first, LANES);
+    for (int64_t first = 0; first < padded; first += SPAN) {
+        int64_t panel = first / (PANEL * SPAN) * (PANEL * SPAN), width = smaller(padded - panel, PANEL * SPAN);
+        int64_t count = smaller(f->filters - first, SPAN);
         for (int64_t c = 0; c < f->channels; c++) {
             const float *from = weight + first * f->filter_step + c * f->channel_step;
             float *to = points + POINTS * f->channels * panel + c * width + first - panel;
@@ -325,7 +328,7 @@ void transform_filters(const filters_t *f, const float *weight, float *points, i
             for (int j = 0; j < 3; j++) {
                 vec taps[3], column[SIDE];
                 for (int i = 0; i < 3; i++) {
-                    float lanes[LANES] = {0};
+                    float lanes[SPAN] = {0};
                     for (int64_t k = 0; k < count; k++)
                         lanes[k] = from[k * f->filter_step + i * f->row_step + j * f->col_step];
                     taps[i] = load(lanes);
@@ -371,7 +374,7 @@ static void read_gradients(const layer_t *l, const float *gradients, const tile_
                            int64_t first, int64_t count)
 {
     const float *image = gradients + t->image * l->out_height * l->out_width * l->filters + first;
-    for (int64_t k = 0; k < count; k += LANES) {
+    for (int64_t k = 0; k < count; k += SPAN) {
         vec across[SIDE][TILE];
 #pragma GCC unroll 4
         for (int j = 0; j < TILE; j++) {
@@ -383,7 +386,7 @@ static void read_gradients(const layer_t *l, const float *gradients, const tile_
                 const float *from = image + (row * l->out_width + col) * l->filters + k;
                 pixels[i] = (vec){0};
                 if (row >= l->out_height || col >= l->out_width) continue;
-                if (first + k + LANES <= l->filters)
+                if (first + k + SPAN <= l->filters)
                     pixels[i] = load(from);
                 else
                     for (int64_t n = 0; first + k + n < l->filters; n++) pixels[i][n] = from[n];
@@ -440,7 +443,7 @@ void differentiate(const layer_t *l, const tile_t *tiles, const float *images, c
                 read_gradients(l, gradients, tiles + start + t, z + t * FILTERS, z_stride, filter, filters);
             }
             for (int64_t point = 0; point < POINTS; point++)
-                for (int64_t k = 0; k < filters; k += PANEL * LANES)
+                for (int64_t k = 0; k < filters; k += PANEL * SPAN)
                     for (int64_t c = 0; c < channels; c += ROWS) {
                         product_t product = {
                             .a = v + point * v_stride + c,
@@ -453,12 +456,11 @@ void differentiate(const layer_t *l, const tile_t *tiles, const float *images, c
                             .depth = count,
                             .add = 1,
                         };
-                        multiply_any(smaller(ROWS, channels - c), smaller(PANEL * LANES, filters - k) / LANES,
-                                     &product);
+                        multiply_any(smaller(ROWS, channels - c), smaller(PANEL * SPAN, filters - k) / SPAN, &product);
                     }
         }
         for (int64_t c = 0; c < channels; c++)
-            for (int64_t k = 0; k < filters; k += LANES) {
+            for (int64_t k = 0; k < filters; k += SPAN) {
                 float *to = result + (part * 9 * l->channels + channel + c) * padded + filter + k;
                 vec half[3][SIDE];
                 for (int j = 0; j < SIDE; j++) {

@@ -36,10 +36,10 @@ class SharedBatchNorm2d(nn.BatchNorm2d):
 
     def __init__(self, norm: nn.BatchNorm2d, sharing: Sharing) -> None:
         super().__init__(norm.num_features, norm.eps, norm.momentum)
-        self.load_state_dict(norm.state_dict())
         for name, parameter in norm.named_parameters():
             self.register_parameter(name, parameter)
-        self.to(norm.weight.device)
+        for name, buffer in norm.named_buffers():
+            self.register_buffer(name, buffer)
         self.sharing = sharing
         self.fixed_gamma = isinstance(norm, MXNetBatchNorm2d) and norm.fixed_gamma
         self.biased_variance = isinstance(norm, MXNetBatchNorm2d) and norm.biased_variance
@@ -117,12 +117,13 @@ class _Normalise(torch.autograd.Function):
     def forward(
         ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, eps: float, sharing: Sharing
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        values = x.float()
+        kind = torch.promote_types(x.dtype, torch.float32)  # of the arithmetic
+        values = x.to(kind)
         variance, mean = torch.var_mean(values, dim=(0, 2, 3), correction=0)
         mean, variance, rows = combined_statistics(sharing, mean, variance, x.numel() // x.shape[1])
         inverse = (variance + eps).rsqrt()
-        scale = weight.float() * inverse
-        result = values * _column(scale) + _column(bias.float() - mean * scale)
+        scale = weight.to(kind) * inverse
+        result = values * _column(scale) + _column(bias.to(kind) - mean * scale)
         ctx.save_for_backward(x, weight, mean, inverse, rows)
         ctx.sharing = sharing
         ctx.mark_non_differentiable(mean, variance, rows)
@@ -132,14 +133,15 @@ class _Normalise(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
         x, weight, mean, inverse, rows = ctx.saved_tensors
-        slope = gradient.float()
-        normalised = (x.float() - _column(mean)) * _column(inverse)
+        kind = mean.dtype
+        slope = gradient.to(kind)
+        normalised = (x.to(kind) - _column(mean)) * _column(inverse)
         own = torch.stack([slope.sum(dim=(0, 2, 3)), (slope * normalised).sum(dim=(0, 2, 3))])
         result = None
         if ctx.needs_input_grad[0]:  # only then `fast_norm` asks the others, with whom a layer may be of either form
-            of_bias, of_weight = (ctx.sharing.sum(own.double()) / rows).float()
+            of_bias, of_weight = (ctx.sharing.sum(own.double()) / rows).to(kind)
             centred = slope - _column(of_bias) - normalised * _column(of_weight)
-            result = (centred * _column(weight.float() * inverse)).to(x.dtype)
+            result = (centred * _column(weight.to(kind) * inverse)).to(x.dtype)
         return result, own[1].to(weight.dtype), own[0].to(weight.dtype), None, None
 
 

@@ -109,7 +109,7 @@ def align_targets(
 ) -> Targets:
     """Targets by how well the anchors predict (``assign: predictions``); arguments as in ``multibox_loss``."""
     matches = match_anchors(anchors_cxcywh, boxes_xyxy, valid, match)
-    codes, logits = _full_precision(output.box_codes.detach()), _full_precision(output.class_logits.detach())
+    codes, logits = full_precision(output.box_codes.detach()), full_precision(output.class_logits.detach())
     kind = CLASS_LOSSES.get(loss.classification).score_function
     scores = logits.softmax(dim=-1) if kind == "softmax" else logits.sigmoid()
     predicted = decode_boxes(codes, anchors_cxcywh, coder)
@@ -137,7 +137,7 @@ def targets_loss(
     sum_counts: Sum = alone,
 ) -> dict[str, Tensor]:
     """Compare a head's output with targets; other arguments and result as in ``multibox_loss``."""
-    logits, codes = _full_precision(output.class_logits), _full_precision(output.box_codes)
+    logits, codes = full_precision(output.class_logits), full_precision(output.box_codes)
     positive_mask = targets.object_index >= 0
     num_positives = positive_mask.sum(dim=1)
     negative_mask = choose_negatives(logits, targets.eligible_mask, num_positives, loss)
@@ -155,8 +155,9 @@ def targets_loss(
     }
 
 
-def _full_precision(values: Tensor) -> Tensor:
-    return values.float() if values.dtype in (torch.float16, torch.bfloat16) else values
+def full_precision(values: Tensor) -> Tensor:
+    """In float32, if the format has fewer bits."""
+    return values.to(torch.promote_types(values.dtype, torch.float32))
 
 
 @torch.no_grad()

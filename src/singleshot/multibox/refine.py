@@ -9,7 +9,7 @@ from singleshot.core.boxes import xyxy_to_cxcywh
 from singleshot.core.settings import CoderConfig, LossConfig, MatchConfig
 from singleshot.core.structures import HeadOutput, RefineOutput
 from singleshot.multibox.coder import CODER, decode_boxes
-from singleshot.multibox.loss import LOSS, Sum, alone, assign_targets, multibox_loss, targets_loss
+from singleshot.multibox.loss import LOSS, Sum, alone, assign_targets, full_precision, multibox_loss, targets_loss
 from singleshot.multibox.matching import MATCH, match_anchors
 
 MIN_OBJECTNESS = 0.01
@@ -85,10 +85,10 @@ def refine_loss(
 @torch.no_grad()
 def refine_anchors(output: RefineOutput, anchors_cxcywh: Tensor, coder: CoderConfig = CODER) -> Tensor:
     """Anchors moved by the first step, cxcywh, ``[B, A, 4]``, without gradient."""
-    return xyxy_to_cxcywh(decode_boxes(output.arm_box_codes.float(), anchors_cxcywh, coder))
+    return xyxy_to_cxcywh(decode_boxes(full_precision(output.arm_box_codes), anchors_cxcywh, coder))
 
 
 @torch.no_grad()
 def objectness(output: RefineOutput) -> Tensor:
     """Object probability of the first step, ``[B, A]``."""
-    return output.arm_logits.float().softmax(dim=-1)[..., 1]
+    return full_precision(output.arm_logits).softmax(dim=-1)[..., 1]

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from singleshot.core.structures import Batch, HeadOutput, RefineOutput
 from singleshot.images.normalise import ImageNormalizer
+from singleshot.multibox.loss import full_precision
 from singleshot.training.checkpoint import Best, Learner, RunState
 from singleshot.training.guards import LossGuard, interruption
 from singleshot.training.logs import EvaluationRecord, Observer, StepRecord
@@ -332,5 +333,5 @@ class Trainer:
 
 
 def _in_float32(output: HeadOutput | RefineOutput) -> HeadOutput | RefineOutput:
-    """Losses are computed in float32 whatever the network's precision."""
-    return type(output)._make(tensor.float() for tensor in output)
+    """Losses are computed in float32 whatever the network's precision, or in float64 if that is its own."""
+    return type(output)._make(map(full_precision, output))
