@@ -235,7 +235,7 @@ class OnnxForm(NamedTuple):
         if reason := graph_onnx.refusal(settings):
             raise ValueError(f"ONNX cannot: {reason}")
         graph, width = Nodes("test"), heads[1].shape[2]
-        decoded = graph_onnx.decoded_nodes(graph, HEADS[: len(heads)], width, self.geometry, settings)
+        decoded = graph_onnx.decoded_nodes(graph, HEADS[: len(heads)], width, self.geometry, settings, by_class=True)
         anchors, classes = len(self.geometry.anchors_cxcywh), len(class_columns(width, settings, self.geometry[3]))
         at = self.runtime == "openvino"
         found = graph_onnx.detection_nodes(graph, decoded, classes, self.geometry, settings, at)

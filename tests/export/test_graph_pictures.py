@@ -10,12 +10,12 @@ import onnxruntime
 import pytest
 
 from singleshot.core.settings import PreprocessConfig
-from singleshot.export.graph_pictures import fits, picture_nodes, placed_nodes
+from singleshot.export.graph_pictures import LARGE, fits, picture_nodes, placed_nodes
 from singleshot.export.onnx_nodes import Nodes, make_model
 from singleshot.images.preprocess import preprocess_image
 
 TO = (48, 64)
-SIZES = [(48, 64), (96, 128), (1, 1), (1, 90), (31, 200), (300, 7), (480, 640), (49, 63)]
+SIZES = [(48, 64), (96, 128), (1, 1), (1, 90), (31, 200), (300, 7), (480, 640), (49, 63), (128, 192), (128, 193)]
 RESIZES = ("linear", "linear_float", "linear_legacy")
 NUMBERS: dict[str, Any] = {"scale": 1 / 127.5, "mean": (1.0, 0.9, 0.8), "std": (1.0, 0.5, 2.0)}
 
@@ -48,7 +48,8 @@ def test_any_size(resize: Any, size_hw: tuple[int, int], layout: str) -> None:
     expected = np.stack([preprocess_image(picture, plain) for picture in pictures])
     found = run(pictures, layout, **plain.model_dump(exclude={"size_hw"}))
     if resize != "linear":
-        np.testing.assert_allclose(found, expected, rtol=0, atol=1e-3)
+        is_large = size_hw[0] * size_hw[1] > LARGE * TO[0] * TO[1]
+        np.testing.assert_allclose(found, expected, rtol=0, atol=1e-3 if is_large else 0.02)
         return
     assert np.abs(found - expected).max() <= 1
     assert (found != expected).mean() < 1e-3

@@ -146,6 +146,18 @@ def test_other_weights_have_other_entries(weights: Path) -> None:
     assert cache.cached_path("openvino", "a") != cache.cached_path("onnx", "a")
 
 
+def test_other_code_has_other_entries(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = cache.cached_path("onnx", "a")
+    (tmp_path / "models").mkdir()
+    (tmp_path / "models" / "heads.py").write_text("old")
+    old = cache.makers_sha256(tmp_path)
+    (tmp_path / "models" / "heads.py").write_text("new")
+    cache.makers_sha256.cache_clear()
+    assert cache.makers_sha256(tmp_path) != old
+    monkeypatch.setattr(cache, "makers_sha256", lambda: old)
+    assert cache.cached_path("onnx", "a") != before
+
+
 def test_the_cache_forgets_what_was_not_used(tmp_path: Path) -> None:
     import os
 

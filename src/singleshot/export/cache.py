@@ -16,6 +16,8 @@ MAX_BYTES = 4 * 1024**3
 """When the cache grows beyond this, what has not been used for the longest time goes."""
 
 _ENGINES = {"openvino": "openvino", "onnx": "onnxruntime"}
+_MAKERS = ("models", "multibox", "export")
+"""Packages whose code decides what graph weights become."""
 
 
 def file_sha256(path: Path) -> str:
@@ -48,8 +50,21 @@ def cached_path(kind: Kind, weights_sha256: str) -> Path:
         kind: engine.
         weights_sha256: of the weights file, which says everything about the detector.
     """
-    content = "\n".join((kind, str(FORMAT), __version__, version(_ENGINES[kind]), weights_sha256))
+    content = "\n".join((kind, str(FORMAT), __version__, makers_sha256(), version(_ENGINES[kind]), weights_sha256))
     return cache_folder() / "compiled" / f"{kind}-{hashlib.sha256(content.encode()).hexdigest()[:32]}{SUFFIX}"
+
+
+@lru_cache(maxsize=1)
+def makers_sha256(root: Path = Path(__file__).parents[1]) -> str:
+    """Digest of the code that makes graphs, which changes between releases, too.
+
+    Args:
+        root: folder of the package.
+    """
+    digest = hashlib.sha256()
+    for path in sorted(path for name in _MAKERS for path in (root / name).rglob("*.py")):
+        digest.update(f"{path.relative_to(root).as_posix()}\n".encode() + hashlib.sha256(path.read_bytes()).digest())
+    return digest.hexdigest()
 
 
 def mark_used(path: Path) -> None:

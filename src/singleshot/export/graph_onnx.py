@@ -7,19 +7,13 @@ the limits of candidates and of an image behind.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
-from singleshot.core.lazy import lazy_module
 from singleshot.core.postprocess import HeadGeometry, class_columns
 from singleshot.core.settings import CoderConfig, PostprocessConfig
 from singleshot.export.onnx_nodes import Nodes
-
-if TYPE_CHECKING:
-    import onnx
-else:
-    onnx = lazy_module("onnx")
 
 BELOW = np.float32(1 - 2**-24)
 """A float32 times this is the next smaller one; divided by it, the next larger one."""
@@ -33,7 +27,7 @@ class Decoded(NamedTuple):
 
     Attributes:
         boxes: xyxy in pixels of the network input, ``[B, A, 4]``; clipped where the rules clip before NMS.
-        scores: of the public classes, ``[B, A, C]``.
+        scores: of the public classes, ``[B, A, C]``, or ``[B, C, A]`` for NMS.
     """
 
     boxes: str
@@ -52,7 +46,12 @@ def refusal(settings: PostprocessConfig) -> str | None:
 
 
 def decoded_nodes(
-    graph: Nodes, heads: Sequence[str], width: int, geometry: HeadGeometry, settings: PostprocessConfig
+    graph: Nodes,
+    heads: Sequence[str],
+    width: int,
+    geometry: HeadGeometry,
+    settings: PostprocessConfig,
+    by_class: bool = False,
 ) -> Decoded:
     """Rules 1, 2 and 6.
 
@@ -62,19 +61,24 @@ def decoded_nodes(
         width: logit columns.
         geometry: of the network.
         settings: dialect.
+        by_class: whether scores are ``[B, C, A]``.
     """
     codes, logits, *refine = heads
     columns = class_columns(width, settings, geometry.num_classes)
     is_softmax = settings.score_function == "softmax"
-    if is_softmax:
-        scores = graph.columns(graph.op("Softmax", logits, axis=2), columns, 2)
-    else:
-        scores = graph.op("Sigmoid", graph.columns(logits, columns, 2))
+    scores, axis = graph.op("Softmax", logits, axis=2) if is_softmax else logits, 2
+    if by_class:
+        scores, axis = graph.op("Transpose", scores, perm=[0, 2, 1]), 1
+    scores = graph.columns(scores, columns, axis)
+    if not is_softmax:
+        scores = graph.op("Sigmoid", scores)
     anchors = graph.constant(geometry.anchors_cxcywh[None])
     if refine:
         anchors = _to_cxcywh(graph, _decode(graph, refine[0], anchors, geometry.coder))
         objectness = graph.columns(graph.op("Softmax", refine[1], axis=2), [1], 2)
         is_object = graph.op("Greater", objectness, np.float32(settings.min_objectness))
+        if by_class:
+            is_object = graph.op("Transpose", is_object, perm=[0, 2, 1])
         scores = graph.op("Where", is_object, scores, np.float32(0))
     boxes = _decode(graph, codes, anchors, geometry.coder)
     return Decoded(_clip(graph, boxes, geometry) if settings.clip == "before" else boxes, scores)
@@ -92,7 +96,7 @@ def detection_nodes(
 
     Args:
         graph: where the nodes go.
-        decoded: of every anchor.
+        decoded: of every anchor, scores by class.
         classes: how many.
         geometry: of the network.
         settings: thresholds, which become constants of the names `THRESHOLDS`, and dialect (`refusal`).
@@ -104,7 +108,6 @@ def detection_nodes(
     """
     least, iou, most = _thresholds(graph, settings, suppresses_at)
     scores, best_ids = _candidates(graph, decoded.scores, classes, settings)
-    scores = graph.op("Transpose", scores, perm=[0, 2, 1])
     limit = most
     if settings.max_per_class is not None:
         limit = graph.op("Min", most, [settings.max_per_class])
@@ -149,16 +152,16 @@ def _thresholds(graph: Nodes, settings: PostprocessConfig, suppresses_at: bool) 
 
 
 def _candidates(graph: Nodes, scores: str, classes: int, settings: PostprocessConfig) -> tuple[str, str | None]:
-    """Scores of the pairs that may be candidates, ``[B, A, C]`` or, where classes are one, ``[B, A, 1]``.
+    """Scores of the pairs that may be candidates, ``[B, C, A]`` or, where classes are one, ``[B, 1, A]``.
 
     In the second case also the class of each anchor, ``[B, A, 1]``.
     """
     if settings.candidates != "best_class":
         return scores, None
-    best_ids = graph.op("ArgMax", scores, axis=2, keepdims=1)
+    best_ids = graph.op("ArgMax", scores, axis=1, keepdims=1)
     if settings.class_agnostic:
-        return graph.op("ReduceMax", scores, axes=[2], keepdims=1), best_ids
-    is_best = graph.op("Equal", best_ids, np.arange(classes))
+        return graph.op("ReduceMax", scores, axes=[1], keepdims=1), graph.op("Transpose", best_ids, perm=[0, 2, 1])
+    is_best = graph.op("Equal", best_ids, np.arange(classes)[:, None])
     return graph.op("Where", is_best, scores, np.float32(0)), None
 
 
@@ -179,12 +182,7 @@ def _entered(graph: Nodes, scores: str, places: str, values: str, least: str, to
     last = yes.op("ReduceMin", last, axes=[axis], keepdims=0)
     kept = yes.op("GreaterOrEqual", values, yes.op("GatherND", last, own))
     free = no.op("GreaterOrEqual", values, np.float32(0))
-    return graph.op("If", crowded, then_branch=_branch(yes, kept), else_branch=_branch(no, free))
-
-
-def _branch(nodes: Nodes, result: str) -> onnx.GraphProto:
-    output = onnx.helper.make_tensor_value_info(result, onnx.TensorProto.BOOL, ["survivors"])
-    return onnx.helper.make_graph(nodes.nodes, nodes.prefix, [], [output], nodes.constants)
+    return graph.either(crowded, (yes, kept), (no, free), np.bool_, ["survivors"])
 
 
 def _padded(

@@ -1,6 +1,8 @@
 """Resize and normalisation as ONNX nodes: the rules of `images.preprocess`, for pictures of any size.
 
-Columns are gathered from a picture that lies on its side: runtimes copy long rows quickly and single pixels slowly.
+``Resize`` computes the dialects that do not round, but converts whole pictures before. The others, and large pictures,
+take the rows and columns that are needed. Columns are gathered from a picture that lies on its side: runtimes copy long
+rows quickly and single pixels slowly.
 """
 
 from __future__ import annotations
@@ -11,6 +13,8 @@ from singleshot.core.settings import PreprocessConfig
 from singleshot.export.info import Layout
 from singleshot.export.onnx_nodes import Nodes
 
+LARGE = 8
+"""A picture of more than so many times the input's pixels is not converted whole."""
 OPENCV_BITS = 11
 """Of OpenCV's weights; four bits are dropped after the columns, sixteen and two after the rows."""
 
@@ -20,7 +24,9 @@ def fits(config: PreprocessConfig) -> bool:
     return config.resize in ("linear", "linear_float", "linear_legacy")
 
 
-def picture_nodes(graph: Nodes, pictures: str, config: PreprocessConfig, layout: Layout, resize: bool) -> str:
+def picture_nodes(
+    graph: Nodes, pictures: str, config: PreprocessConfig, layout: Layout, resize: bool, branches: bool = True
+) -> str:
     """From uint8 pictures to the network's input; equal to ``preprocess_image`` to float rounding.
 
     Args:
@@ -29,12 +35,13 @@ def picture_nodes(graph: Nodes, pictures: str, config: PreprocessConfig, layout:
         config: the weights' numbers.
         layout: of the pictures.
         resize: whether they are of any size; else of the network's, and what would be resized is not.
+        branches: whether ``If`` is to be trusted; without it, large pictures are converted whole, too.
 
     Returns:
         ``[B, 3, height, width]`` float32.
     """
     if resize:
-        planes = resized_nodes(graph, pictures, config, layout)
+        planes = resized_nodes(graph, pictures, config, layout, branches)
     else:
         planes = graph.cast(
             graph.op("Transpose", pictures, perm=[0, 3, 1, 2]) if layout == "nhwc" else pictures, np.float32
@@ -42,12 +49,40 @@ def picture_nodes(graph: Nodes, pictures: str, config: PreprocessConfig, layout:
     return _normalised(graph, planes, config)
 
 
-def resized_nodes(graph: Nodes, pictures: str, config: PreprocessConfig, layout: Layout) -> str:
+def resized_nodes(graph: Nodes, pictures: str, config: PreprocessConfig, layout: Layout, branches: bool) -> str:
     """The resize alone: ``[B, 3, height, width]`` float32 on 0..255, channels as in the picture."""
+    if config.resize == "linear":
+        return _gathered(graph, pictures, config, layout)
+    if not branches:
+        return _whole(graph, pictures, config, layout)
+    pixels = graph.op("ReduceProd", _sides(graph, pictures, layout), keepdims=0)
+    is_large = graph.op("Greater", pixels, np.int64(LARGE * config.size_hw[0] * config.size_hw[1]))
+    large, small = Nodes(f"{graph.prefix}/large"), Nodes(f"{graph.prefix}/small")
+    ways = ((large, _gathered(large, pictures, config, layout)), (small, _whole(small, pictures, config, layout)))
+    return graph.either(is_large, *ways, np.float32, ["batch", 3, *config.size_hw])
+
+
+def _sides(graph: Nodes, pictures: str, layout: Layout) -> str:
+    """Height and width."""
+    return graph.columns(graph.op("Shape", pictures), [1, 2] if layout == "nhwc" else [2, 3], 0)
+
+
+def _whole(graph: Nodes, pictures: str, config: PreprocessConfig, layout: Layout) -> str:
+    """By ``Resize``. Its positions are rounded elsewhere: a byte's value differs by a fiftieth at most."""
+    planes = graph.op("Transpose", pictures, perm=[0, 3, 1, 2]) if layout == "nhwc" else pictures
+    batch = graph.columns(graph.op("Shape", pictures), [0], 0)
+    sizes = graph.op("Concat", batch, [3, *config.size_hw], axis=0)
+    mode = "half_pixel" if config.resize == "linear_float" else "asymmetric"
+    planes = graph.cast(planes, np.float32)
+    return graph.op("Resize", planes, "", "", sizes, mode="linear", coordinate_transformation_mode=mode)
+
+
+def _gathered(graph: Nodes, pictures: str, config: PreprocessConfig, layout: Layout) -> str:
+    """By rows and columns."""
     rows_axis = 1 if layout == "nhwc" else 2
     height, width = config.size_hw
-    shape = graph.op("Shape", pictures)
-    rows_in, columns_in = (graph.columns(shape, [axis], 0) for axis in (rows_axis, rows_axis + 1))
+    sides = _sides(graph, pictures, layout)
+    rows_in, columns_in = (graph.columns(sides, [axis], 0) for axis in (0, 1))
     top, bottom, down = axis_nodes(graph, rows_in, height, config.resize)
     left, right, across = axis_nodes(graph, columns_in, width, config.resize)
     rows = graph.op("Gather", pictures, graph.op("Concat", top, bottom, axis=0), axis=rows_axis)

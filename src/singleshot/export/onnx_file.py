@@ -85,7 +85,7 @@ def onnx_model(package: Package, info: ExportInfo) -> onnx.ModelProto:
         raw = onnx.version_converter.convert_version(raw, OPSET)
     if info.precision == "fp16":
         _halve(raw.graph)
-    around = shell.build_shell(info, package.anchors_cxcywh, suppresses_at=False)
+    around = shell.build_shell(info, package.anchors_cxcywh, suppresses_at=False, branches=True)
     constants = [*raw.graph.initializer, *around.before.constants, *around.behind.constants]
     # A constant that is an input, too, is what a caller gives for it, if he does.
     optional = [constant for constant in around.behind.constants if constant.name in around.thresholds]

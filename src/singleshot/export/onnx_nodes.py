@@ -65,6 +65,27 @@ class Nodes:
             self._known[key] = known
         return self._known[key]
 
+    def either(
+        self,
+        condition: str,
+        yes: tuple[Nodes, str],
+        no: tuple[Nodes, str],
+        dtype: type[np.generic],
+        shape: Sequence[int | str],
+    ) -> str:
+        """What one of two parts gives, of which only that one is computed.
+
+        Args:
+            condition: name of one bool.
+            yes, no: each with the name of its result.
+            dtype, shape: of both.
+        """
+        branches, kind = [], onnx.helper.np_dtype_to_tensor_dtype(np.dtype(dtype))
+        for nodes, result in (yes, no):
+            output = onnx.helper.make_tensor_value_info(result, kind, list(shape))
+            branches.append(onnx.helper.make_graph(nodes.nodes, nodes.prefix, [], [output], nodes.constants))
+        return self.op("If", condition, then_branch=branches[0], else_branch=branches[1])
+
     def cast(self, value: str, dtype: type[np.generic]) -> str:
         """Another type."""
         return self.op("Cast", value, to=onnx.helper.np_dtype_to_tensor_dtype(np.dtype(dtype)))

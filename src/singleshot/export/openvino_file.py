@@ -88,7 +88,8 @@ def openvino_model(package: Package, info: ExportInfo, folder: Path) -> ov.Model
     if info.precision == "fp16":  # before anything is added: default boxes and thresholds keep their bits
         ov.save_model(model, folder / "half.xml", compress_to_fp16=True)
         model = core.read_model(folder / "half.xml")
-    around = shell.build_shell(info, package.anchors_cxcywh, suppresses_at=True)
+    # Behind an If of pictures, OpenVINO 2026.4 gives no detections the first time that it runs.
+    around = shell.build_shell(info, package.anchors_cxcywh, suppresses_at=True, branches=False)
     model.inputs[0].get_tensor().set_names({shell.IMAGES})
     if info.level != "raw":
         model = _between(model, around)

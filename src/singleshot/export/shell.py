@@ -60,13 +60,14 @@ def refusal(info: ExportInfo) -> str | None:
     return None
 
 
-def build_shell(info: ExportInfo, anchors_cxcywh: NDArray[np.float32], suppresses_at: bool) -> Shell:
+def build_shell(info: ExportInfo, anchors_cxcywh: NDArray[np.float32], suppresses_at: bool, branches: bool) -> Shell:
     """The nodes that a file needs.
 
     Args:
         info: what it will be.
         anchors_cxcywh: default boxes, ``[A, 4]``.
         suppresses_at: as in `graph_onnx.detection_nodes`.
+        branches: as in `graph_pictures.picture_nodes`.
     """
     spec = info.spec
     height, width = spec.preprocess.size_hw
@@ -81,14 +82,14 @@ def build_shell(info: ExportInfo, anchors_cxcywh: NDArray[np.float32], suppresse
     geometry = HeadGeometry(anchors_cxcywh, spec.coder, spec.preprocess.size_hw, len(spec.class_names))
     settings = info.postprocess
     classes = len(class_columns(columns, settings, len(spec.class_names)))
-    decoded = graph_onnx.decoded_nodes(behind, names, columns, geometry, settings)
+    decoded = graph_onnx.decoded_nodes(behind, names, columns, geometry, settings, by_class=info.level == "end2end")
     if info.level == "decoded":
         outputs = _named(behind, decoded, DECODED)
         ends = _ends(outputs, [("batch", count, 4), ("batch", count, classes)])
         return Shell(before, behind, [images], ends, heads, images)
     sides = ("height", "width") if info.dynamic else (height, width)
     shape = ("batch", *sides, 3) if info.layout == "nhwc" else ("batch", 3, *sides)
-    made = graph_pictures.picture_nodes(before, PICTURES, spec.preprocess, info.layout, resize=info.dynamic)
+    made = graph_pictures.picture_nodes(before, PICTURES, spec.preprocess, info.layout, info.dynamic, branches)
     before.rename(made, IMAGES)
     found = graph_onnx.detection_nodes(behind, decoded, classes, geometry, settings, suppresses_at)
     boxes = (
