@@ -29,8 +29,7 @@ from singleshot.data.train_val import open_training
 from singleshot.evaluation.collect import objects_of
 from singleshot.evaluation.metrics import DetectionTable, evaluate_detections
 from singleshot.images.read import read_image
-from singleshot.interop.pytorch.torchvision import BOXES, LOGITS, _mobilenet_prefixes
-from singleshot.interop.translate import renamer
+from singleshot.interop.pytorch.torchvision import BOXES, LOGITS, translate
 from singleshot.weights.bundled import bundled_path
 from singleshot.weights.file import read_state
 
@@ -50,7 +49,8 @@ def build_model(classes: int) -> Any:
     from torchvision.models.detection import ssdlite320_mobilenet_v3_large
 
     model = ssdlite320_mobilenet_v3_large(weights=None, weights_backbone=None, num_classes=classes + 1)
-    rename, own = renamer(_mobilenet_prefixes()), model.state_dict()
+    own = model.state_dict()
+    rename = translate({name: tuple(value.shape) for name, value in own.items()}, "torchvision").rename
     theirs = {rename(name): value for name, value in read_state(bundled_path("coco-v3")).items()}
     taken = {name: _box_rows(name, value) for name, value in theirs.items() if not _is_class_row(name)}
     for name, value in taken.items():
