@@ -5,10 +5,11 @@
 
 ``SETS`` is a folder of data sets, or several of them, each with splits of its own: a recipe learns ``train``, chooses
 its best weights by the held-out images that training takes, and is measured on ``test``. A recipe is
-``NAME[:@FILE][,SETTING=VALUE...]``; plain ``default`` is what ``singleshot train`` does. Time is the processor time of
-the training process, which has one thread and no workers, so that a busy machine cheats nobody; measuring on ``test``
-is not part of it. Runs take turns (seed, set, recipe), so that a table is fair at any moment. Each run is a line of
-``--out``; what is there is not run again.
+``NAME[:@FILE][,SETTING=VALUE...]``; plain ``default`` is what ``singleshot train`` does, and a name that begins with
+``torchvision`` is its SSDLite (``small_data_torchvision.py``). Time is processor time of the training process, which
+has one thread and no workers, so that a busy machine cheats nobody; measuring on ``test`` is not part of it. Runs take
+turns (seed, set, recipe), so that a table is fair at any moment. Each run is a line of ``--out``; what is there is not
+run again.
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ from rich.table import Table
 
 METRICS = ("AP", "AP75", "AP50")
 BEST, LAST = "best", "last"
+PEER = "torchvision"
 
 
 class Run(NamedTuple):
@@ -116,6 +118,10 @@ def train_here(run: Run) -> dict[str, Any]:
     """Train and measure, in this process."""
     import torch
 
+    if run.recipe.startswith(PEER):
+        from small_data_torchvision import train_torchvision
+
+        return train_torchvision(run)
     import singleshot
     from singleshot.training import loop, session, window
 
