@@ -1,4 +1,4 @@
-"""A million records in tar shards: opening them, the first batch, records a second against loose files, memory, kills.
+"""A million records in tar shards: opening them, the first batch, records a CPU second against loose files, memory, kills.
 
     python benchmarks/million.py make FOLDER            # a COCO file and its images
     singleshot data convert FOLDER SHARDS --to shards
@@ -6,7 +6,7 @@
     python benchmarks/stream.py read SHARDS FOLDER      # against the files of FOLDER
     python benchmarks/stream.py kills SHARDS            # 3 epochs, 20 times kill -9
 
-One process, one thread. `kills` starts a process that streams, and kills it; the state of the stream is saved with what
+One process, one thread, CPU time. `kills` starts a process that streams, and kills it; the state of the stream is saved with what
 was read, as a training run saves both. In the end every record must have come three times.
 """
 
@@ -40,9 +40,9 @@ def index(shards: Path) -> None:
     """Seconds until a stream is there, with the indices beside the tars and without."""
     from singleshot import data
 
-    begun = time.perf_counter()
+    begun = time.process_time()
     count = len(data.stream(shards))
-    print(f"{count:,} records, indexed: {time.perf_counter() - begun:.2f} s")
+    print(f"{count:,} records, indexed: {time.process_time() - begun:.2f} s")
     with tempfile.TemporaryDirectory(dir=shards.parent) as folder:
         os.environ["SINGLESHOT_CACHE"] = folder
         bare = Path(folder) / "bare"
@@ -50,9 +50,9 @@ def index(shards: Path) -> None:
         for tar in (shards / "shards").glob("*.tar"):
             os.link(tar, bare / tar.name)
         for kind in ("the tars alone, read through", "again, from the cache"):
-            begun = time.perf_counter()
+            begun = time.process_time()
             count = len(data.stream(bare))
-            print(f"{count:,} records, {kind}: {time.perf_counter() - begun:.2f} s, {rss_mib():,.0f} MiB")
+            print(f"{count:,} records, {kind}: {time.process_time() - begun:.2f} s, {rss_mib():,.0f} MiB")
 
 
 def read(shards: Path, folder: Path) -> None:
@@ -63,23 +63,23 @@ def read(shards: Path, folder: Path) -> None:
     files = sorted((folder / "images").rglob("*.jpg"))
     order = np.random.default_rng(0).permutation(len(files))[: len(files) // PARTS].tolist()
     for kind, use in (("bytes", Path.read_bytes), ("decoded", read_image)):
-        begun = time.perf_counter()
+        begun = time.process_time()
         for row in order:
             use(files[row])
-        print(f"files, {kind}: {len(order) / (time.perf_counter() - begun):,.0f}/s")
+        print(f"files, {kind}: {len(order) / (time.process_time() - begun):,.0f}/s")
     del files, order
-    begun, before = time.perf_counter(), rss_mib()
+    begun, before = time.process_time(), rss_mib()
     stream = data.stream(shards, size=SIZE)
     items = iter(stream)
     list(islice(items, BATCH))
-    print(f"first batch after {time.perf_counter() - begun:.2f} s; {before:,.0f} MiB before, {rss_mib():,.0f} MiB then")
+    print(f"first batch after {time.process_time() - begun:.2f} s; {before:,.0f} MiB before, {rss_mib():,.0f} MiB then")
     for kind, records in (("bytes", _bytes(stream)), ("decoded, as network inputs", items)):
-        begun, done = time.perf_counter(), 0
+        begun, done = time.process_time(), 0
         for part in range(PARTS):
             done += sum(1 for _ in islice(records, len(stream) // PARTS))
             if kind != "bytes" or part == PARTS - 1:
                 print(
-                    f"shards, {kind}: {done:,} at {done / (time.perf_counter() - begun):,.0f}/s, {rss_mib():,.0f} MiB"
+                    f"shards, {kind}: {done:,} at {done / (time.process_time() - begun):,.0f}/s, {rss_mib():,.0f} MiB"
                 )
 
 

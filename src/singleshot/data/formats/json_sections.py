@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from singleshot.core.files import is_regular
 
 PIECE_BYTES = 2**22
-MAX_VALUE_BYTES = 2**28
+MAX_VALUE_BYTES = 2**27
 """Of one value (an element of a list, or another value of the document): it has to be in memory as a whole."""
 MOST_ELEMENTS = 2**14
 """Handed on at once."""
@@ -45,22 +45,23 @@ def utf8_pieces(file: Path, max_bytes: int) -> Iterator[str]:
     """
     if not is_regular(file) or file.stat().st_size > max_bytes:
         raise OSError(f"{file}: is not an ordinary file, or larger than {max_bytes:,} bytes")
-    kept: list[bytes] = []
     with file.open("rb") as opened:
         data = opened.read(PIECE_BYTES)
         if 0 in data[:_NUL_SAMPLE]:
             raise UnicodeDecodeError("utf-8", data, 0, 1, "zero bytes")
-        data = data.removeprefix(_BOM)
+        kept, data = bytearray(), data.removeprefix(_BOM)
         while data:
             cut = data.rfind(b"}") + 1
-            kept.append(data[:cut] if cut else data)
             if cut:
-                yield b"".join(kept).decode()
-                kept = [data[cut:]]
-            elif sum(map(len, kept)) > MAX_VALUE_BYTES:
+                kept += data[:cut]
+                text, kept = kept.decode(), bytearray(data[cut:])
+                yield text
+            else:
+                kept += data
+            if len(kept) > MAX_VALUE_BYTES:
                 raise _too_long()
             data = opened.read(PIECE_BYTES)
-    yield b"".join(kept).decode()
+    yield kept.decode()
 
 
 def _too_long() -> ValueError:
@@ -133,16 +134,18 @@ class _Cursor:
 
     def _more(self) -> bool:
         """Drop what is passed and read on, by as much as is left: so a long value is not begun too often."""
-        parts = [self.text[self.position :]]
-        left = wanted = len(parts[0])
+        left = wanted = len(self.text) - self.position
         if left > MAX_VALUE_BYTES:
             raise _too_long()
+        parts = []
         while wanted >= 0 and (piece := next(self._pieces, "")):
             parts.append(piece)
             wanted -= len(piece)
-        if len(parts) == 1:
+        if not parts:
             return False
         self._first_line += self.text.count("\n", 0, self.position)
+        if left:
+            parts.insert(0, self.text[self.position :])
         self.text, self.position = "".join(parts), 0
         return True
 
