@@ -20,6 +20,7 @@ import torch._dynamo  # DistributedDataParallel imports it, which takes seconds:
 
 from singleshot.images.normalise import ImageNormalizer
 from singleshot.training import build, session
+from singleshot.training.setup import prepare
 
 
 def free_port() -> int:
@@ -64,7 +65,7 @@ def beginning(dtype: torch.dtype = torch.float32, nudge: float = 0.0) -> Iterato
     Steps enlarge rounding. In float64 it is 5e8 times smaller, so that what still differs is a mistake; nudged weights
     show how much it is enlarged.
     """
-    prepare, criterion = session.prepare, build.criterion
+    criterion = build.criterion
 
     def changed(*args: Any) -> Any:
         setup, chance = prepare(*args), torch.Generator().manual_seed(0)
