@@ -176,7 +176,7 @@ def _opencv_rows(graph: Nodes, top: str, bottom: str, share: str) -> str:
 
 
 def _shifted(graph: Nodes, value: str, weight: str) -> str:
-    """``value * weight >> 16``; a product of 26 bits does not fit float32, so the value's bytes are multiplied apart."""
+    """``value * weight >> 16``, whose product of 26 bits does not fit float32: the value's two bytes go apart."""
     unit = np.float32(2.0**-8)
     high = graph.op("Floor", graph.op("Mul", value, unit))
     low = graph.op("Sub", value, graph.op("Mul", high, np.float32(2**8)))
