@@ -153,25 +153,35 @@ def _between(graph: Nodes, low: str, high: str, share: str) -> str:
     return graph.op("Add", graph.op("Mul", graph.op("Sub", high, low), share), low)
 
 
-def _weighed(graph: Nodes, low: str, high: str, share: str, unit: float) -> tuple[str, str]:
-    """Both times their weights of 11 bits, in units of ``unit``."""
+def _weights(graph: Nodes, share: str) -> tuple[str, str]:
+    """Of low and high, in 11 bits."""
     one = np.float32(2**OPENCV_BITS)
-    weights = (graph.op("Round", graph.op("Mul", part, one)) for part in (graph.op("Sub", np.float32(1), share), share))
-    of_low, of_high = (
-        graph.op("Mul", part, graph.op("Mul", weight, np.float32(unit)))
-        for part, weight in zip((low, high), weights, strict=True)
+    low, high = (
+        graph.op("Round", graph.op("Mul", part, one)) for part in (graph.op("Sub", np.float32(1), share), share)
     )
-    return of_low, of_high
+    return low, high
 
 
 def _opencv_columns(graph: Nodes, left: str, right: str, share: str) -> str:
-    return graph.op("Floor", graph.op("Add", *_weighed(graph, left, right, share, 2.0**-4)))
+    parts = [
+        graph.op("Mul", part, graph.op("Mul", weight, np.float32(2.0**-4)))
+        for part, weight in zip((left, right), _weights(graph, share), strict=True)
+    ]
+    return graph.op("Floor", graph.op("Add", *parts))
 
 
 def _opencv_rows(graph: Nodes, top: str, bottom: str, share: str) -> str:
-    """A product of 26 bits may round up to the next step in float32: one byte in a hundred thousand gets 1 more."""
-    parts = (graph.op("Floor", part) for part in _weighed(graph, top, bottom, share, 2.0**-16))
+    parts = [_shifted(graph, *pair) for pair in zip((top, bottom), _weights(graph, share), strict=True)]
     return graph.op("Floor", graph.op("Mul", graph.op("Add", graph.op("Add", *parts), np.float32(2)), np.float32(0.25)))
+
+
+def _shifted(graph: Nodes, value: str, weight: str) -> str:
+    """``value * weight >> 16``, whose product of 26 bits does not fit float32: the value's two bytes go apart."""
+    unit = np.float32(2.0**-8)
+    high = graph.op("Floor", graph.op("Mul", value, unit))
+    low = graph.op("Sub", value, graph.op("Mul", high, np.float32(2**8)))
+    carried = graph.op("Floor", graph.op("Mul", graph.op("Mul", low, weight), unit))
+    return graph.op("Floor", graph.op("Mul", graph.op("Add", graph.op("Mul", high, weight), carried), unit))
 
 
 def _normalised(graph: Nodes, planes: str, config: PreprocessConfig) -> str:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from singleshot.core.lazy import lazy_module
 from singleshot.core.once import ForkSafeLock
 from singleshot.errors import WeightsError
-from singleshot.export.readers import ExportedFile
+from singleshot.export.readers import ExportedFile, unreadable
 from singleshot.kernels import prepare
 from singleshot.models.config import ModelSpec
 from singleshot.runtime.base import Engine
@@ -171,5 +171,11 @@ def build_engine(source: Source, plan: Plan) -> Engine:
     file = source.file
     if file is None:
         return RUNTIMES.get(plan.runtime).open(source, plan)
-    is_package = file.info.level == "raw" and plan.runtime in file.backends
-    return FileEngine(RUNTIMES.get(plan.runtime).open(source, plan) if is_package else open_file(file), file)
+    if file.info.level != "raw" or plan.runtime not in file.backends:
+        return FileEngine(open_file(file), file)
+    try:
+        return FileEngine(RUNTIMES.get(plan.runtime).open(source, plan), file)
+    except WeightsError as error:
+        if plan.int8 or str(file.path) in str(error):
+            raise
+        raise unreadable(file.path, error) from error
