@@ -148,6 +148,8 @@ def train_here(run: Run) -> dict[str, Any]:
             settings=run.settings,
             console=Console(file=sys.stderr),
         )
+        if result.ending == "interrupted":
+            raise SystemExit("interrupted: a part of the time is no result")
         measured = {}
         tiling = {key[7:]: value for key, value in run.settings.items() if key in ("tiling.tile", "tiling.overlap")}
         for which, path in ((BEST, result.best), (LAST, result.last)):
