@@ -233,8 +233,8 @@ def run(case: Case, folder: Path) -> str:
 
 
 def full_disk(inputs: Path) -> Iterable[str]:
-    """The same on a file system of one megabyte, where what is begun does not fit."""
-    with mounted(inputs / "small", "700k") as folder:
+    """The same on a file system of 60 kilobytes, where what is begun does not fit."""
+    with mounted(inputs / "small", "60k") as folder:
         if folder is None:
             return
         photos = str(inputs / "photos")
