@@ -1,30 +1,35 @@
-"""The same 100 malformed pictures and 100 malformed labels, given to singleshot and to others that are installed.
+"""The same 100 malformed pictures and 100 malformed labels, given to singleshot and to others.
 
-    python benchmarks/malformed.py [--peers singleshot,supervision,torchvision]
+    python benchmarks/malformed.py singleshot supervision ultralytics=/tmp/env_ultra/bin/python
 
-The files are made by code, from a seed. Each is read in a process that may die. What is counted: read, and right;
-read, and what differs was said (a warning, a log, a line of a C library); refused by an exception, of a type of its own
-or of any; silently wrong: other pixels or boxes than the whole file has, and not a word; crashed; hung (over 10 s).
+A name alone is read by this Python, `NAME=PYTHON` by another. The files are made by code, from a seed, once for all.
+Each is read in a process that may die. What is counted: read, and right; read, and what differs was said (a warning, a
+log, a line of a C library); refused by an exception, of a type of its own or of any; silently wrong: other pixels,
+boxes or classes than the whole file has, and not a word; crashed; hung (over 30 s). A change that leaves a valid file
+which says something else (a box moved by a pixel) cannot be known by anyone: it is silently wrong in every row.
 """
 
 from __future__ import annotations
 
 import argparse
 import contextlib
+import functools
 import io
 import json
 import logging
 import multiprocessing
 import os
+import re
+import shutil
+import subprocess
 import sys
 import tempfile
 import warnings
 from collections import Counter
 from collections.abc import Callable
-from importlib.util import find_spec
 from pathlib import Path
 from random import Random
-from typing import Any
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -34,11 +39,27 @@ from torture.damage import WORDS, damage_bytes
 from torture.structures import in_json, in_png, in_rows, in_xml, structured
 
 COUNT = 100
-HANG_S = 10
+HANG_S = 30
 SEED = 0
 SIZE_HW = (48, 64)
 BOXES = np.float64([[8, 6, 40, 30], [20, 10, 60, 44]])
 NAMES = ("cat", "dog")
+FORMATS = ("voc", "coco", "yolo")
+
+
+class Job(NamedTuple):
+    """A file, or the data set it is in; ``kind`` is `pictures` or a format of labels."""
+
+    kind: str
+    path: Path
+
+
+class Found(NamedTuple):
+    """Pixels or boxes, the classes' names, and what was said beside warnings and logs."""
+
+    values: np.ndarray | None
+    names: tuple[str, ...] = ()
+    said: str = ""
 
 
 def photo() -> np.ndarray:
@@ -47,15 +68,15 @@ def photo() -> np.ndarray:
     return np.stack([4 * x, 5 * y, 2 * x + 2 * y], axis=-1).clip(0, 255).astype(np.uint8)
 
 
-def pictures(folder: Path) -> list[Path]:
+def pictures(folder: Path, whole: bool = False) -> list[Job]:
     """Half JPEG, half PNG."""
     made = []
-    for number in range(COUNT):
+    for number in range(2 if whole else COUNT):
         random, suffix = Random(f"{SEED} picture {number}"), (".jpg", ".png")[number % 2]
         content = cv2.imencode(suffix, photo()[..., ::-1])[1].tobytes()
         how = in_png if suffix == ".png" and random.random() < 0.5 else damage_bytes
-        made.append(folder / f"picture{number}{suffix}")
-        made[-1].write_bytes(structured(how, content, random, WORDS))
+        made.append(Job("pictures", folder / f"picture{number}{suffix}"))
+        made[-1].path.write_bytes(content if whole else structured(how, content, random, WORDS))
     return made
 
 
@@ -89,49 +110,48 @@ def whole_labels() -> dict[str, tuple[str, str, Callable[..., bytes]]]:
     }
 
 
-def labels(folder: Path) -> list[tuple[str, Path]]:
-    """(format, data set of one picture) of a third VOC, COCO and YOLO each."""
+def labels(folder: Path, whole: bool = False) -> list[Job]:
+    """Data sets of one picture, a third VOC, COCO and YOLO each."""
     made = []
     picture = cv2.imencode(".jpg", photo()[..., ::-1])[1].tobytes()
-    for number in range(COUNT):
-        random, kind = Random(f"{SEED} labels {number}"), ("voc", "coco", "yolo")[number % 3]
+    for number in range(len(FORMATS) if whole else COUNT):
+        random, kind = Random(f"{SEED} labels {number}"), FORMATS[number % len(FORMATS)]
         name, content, how = whole_labels()[kind]
         data = folder / f"labels{number}"
         (data / name).parent.mkdir(parents=True)
-        (data / name).write_bytes(structured(how, content.encode(), random, WORDS))
+        (data / name).write_bytes(content.encode() if whole else structured(how, content.encode(), random, WORDS))
         if kind == "yolo":
             (data / "images").mkdir()
             (data / "data.yaml").write_text("train: images\nval: images\nnames: [cat, dog]\n")
         (data / ("images/a.jpg" if kind == "yolo" else "a.jpg")).write_bytes(picture)
-        made.append((kind, data))
+        made.append(Job(kind, data))
     return made
 
 
-def singleshot_picture(path: Path) -> tuple[np.ndarray, str]:
+def named(class_ids: Any, names: Any) -> tuple[str, ...]:
+    return tuple(str(names[int(class_id)]) for class_id in class_ids)
+
+
+def singleshot_reader(job: Job) -> Found:
+    import singleshot
     from singleshot.images.read import read_image
 
-    return read_image(path), ""
+    if job.kind == "pictures":
+        return Found(read_image(job.path))
+    found = singleshot.data.open(job.path)
+    class_ids = [class_id for sample in found for class_id in sample.class_ids]
+    boxes = np.concatenate([sample.boxes_xyxy for sample in found])
+    return Found(boxes, named(class_ids, found.class_map.names), " ".join(map(str, found.problems)))
 
 
-def singleshot_labels(kind: str, data: Path) -> tuple[np.ndarray, str]:
-    from singleshot.data import dataset
-
-    found = dataset.open(data)
-    return np.concatenate([sample.boxes_xyxy for sample in found]), " ".join(map(str, found.problems))
-
-
-def supervision_picture(path: Path) -> tuple[np.ndarray, str]:
-    """As its data sets read pictures."""
+def supervision_reader(job: Job) -> Found:
     import supervision
 
-    nothing = {str(path): supervision.Detections.empty()}
-    picture = supervision.DetectionDataset(["cat"], [str(path)], nothing)[0][1]
-    return picture if picture is None else picture[..., ::-1], ""
-
-
-def supervision_labels(kind: str, data: Path) -> tuple[np.ndarray, str]:
-    import supervision
-
+    kind, data = job
+    if kind == "pictures":  # as its data sets read them
+        nothing = {str(data): supervision.Detections.empty()}
+        picture = supervision.DetectionDataset(["cat"], [str(data)], nothing)[0][1]
+        return Found(picture if picture is None else picture[..., ::-1])
     if kind == "voc":
         found = supervision.DetectionDataset.from_pascal_voc(str(data), str(data))
     elif kind == "coco":
@@ -140,110 +160,175 @@ def supervision_labels(kind: str, data: Path) -> tuple[np.ndarray, str]:
         found = supervision.DetectionDataset.from_yolo(
             str(data / "images"), str(data / "labels"), str(data / "data.yaml")
         )
-    boxes = [detections.xyxy for detections in found.annotations.values()]
-    return np.concatenate(boxes), ""
+    rows = list(found.annotations.values())
+    class_ids = [class_id for detections in rows for class_id in detections.class_id]
+    return Found(np.concatenate([detections.xyxy for detections in rows]), named(class_ids, found.classes))
 
 
-def torchvision_picture(path: Path) -> tuple[np.ndarray, str]:
+def torchvision_reader(job: Job) -> Found:
+    """Of labels COCO's; it reads no YOLO, and VOC as a tree of texts."""
+    from torchvision.datasets import CocoDetection
     from torchvision.io import ImageReadMode, decode_image
 
-    return decode_image(str(path), ImageReadMode.RGB).permute(1, 2, 0).numpy(), ""
-
-
-def torchvision_labels(kind: str, data: Path) -> tuple[np.ndarray, str]:
-    """`CocoDetection`; it reads no YOLO, and VOC as a tree of texts."""
-    from torchvision.datasets import CocoDetection
-
-    if kind != "coco":
+    if job.kind == "pictures":
+        return Found(decode_image(str(job.path), ImageReadMode.RGB).permute(1, 2, 0).numpy())
+    if job.kind != "coco":
         raise NotImplementedError
-    found = CocoDetection(str(data), str(data / "coco.json"))
-    boxes = np.float64([own["bbox"] for _, target in (found[k] for k in range(len(found))) for own in target])
-    return np.concatenate([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]], axis=1), ""
+    found = CocoDetection(str(job.path), str(job.path / "coco.json"))
+    rows = [row for _, target in (found[k] for k in range(len(found))) for row in target]
+    names = tuple(found.coco.cats[row["category_id"]]["name"] for row in rows)
+    return Found(corners(np.float64([row["bbox"] for row in rows])), names)
 
 
-PEERS: dict[str, tuple[Callable[..., Any], Callable[..., Any]]] = {
-    "singleshot": (singleshot_picture, singleshot_labels),
-    "supervision": (supervision_picture, supervision_labels),
-    "torchvision": (torchvision_picture, torchvision_labels),
+def corners(boxes_xywh: np.ndarray) -> np.ndarray:
+    return np.concatenate([boxes_xywh[:, :2], boxes_xywh[:, :2] + boxes_xywh[:, 2:]], axis=1)
+
+
+def ultralytics_reader(job: Job) -> Found:
+    """Pictures as `predict` gives them back, rows of YOLO as its data set; COCO by its converter; no VOC."""
+    from ultralytics.data import YOLODataset
+    from ultralytics.data.converter import convert_coco
+
+    if job.kind == "pictures":
+        (found,) = yolo()(str(job.path), imgsz=64, verbose=False)
+        return Found(found.orig_img[..., ::-1])
+    if job.kind == "voc":
+        raise NotImplementedError
+    scale = np.float64(SIZE_HW[::-1])
+    if job.kind == "yolo":
+        data = YOLODataset(img_path=str(job.path / "images"), data={"names": dict(enumerate(NAMES))}, task="detect")
+        rows = [np.c_[label["cls"], label["bboxes"]] for label in data.labels]
+    else:
+        made = job.path / "made"
+        convert_coco(str(job.path), str(made), use_segments=False, cls91to80=False)
+        rows = [np.loadtxt(path, ndmin=2) for path in sorted((made / "labels").rglob("*.txt"))]
+    table = np.concatenate(rows)
+    centres, sizes = table[:, 1:3] * scale, table[:, 3:5] * scale
+    return Found(np.c_[centres - sizes / 2, centres + sizes / 2], named(table[:, 0], NAMES))
+
+
+@functools.cache
+def yolo() -> Any:
+    """A network of random numbers: what it finds is not looked at."""
+    from ultralytics import YOLO
+
+    return YOLO("yolo11n.yaml")
+
+
+READERS: dict[str, Callable[[Job], Found]] = {
+    "singleshot": singleshot_reader,
+    "supervision": supervision_reader,
+    "torchvision": torchvision_reader,
+    "ultralytics": ultralytics_reader,
 }
 
 
-def is_right(found: np.ndarray, is_picture: bool) -> bool:
-    """Whether pixels (but for JPEG's loss) or boxes are those of the whole file."""
-    whole = photo() if is_picture else BOXES
-    if found.shape != whole.shape:
+def is_right(found: Found, job: Job) -> bool:
+    """Whether pixels (but for JPEG's loss), or boxes and classes, are those of the whole file."""
+    is_picture = job.kind == "pictures"
+    whole, loss = (photo(), 24 * (job.path.suffix == ".jpg")) if is_picture else (BOXES, 1.01)
+    if found.values is None or found.values.shape != whole.shape:
         return False
-    return float(np.abs(found.astype(np.float64) - whole).max()) <= (24 if is_picture else 1.01)
+    is_near = float(np.abs(found.values.astype(np.float64) - whole).max()) <= loss
+    return is_near and (is_picture or found.names == NAMES)
 
 
-def outcome(read: Callable[..., tuple[np.ndarray, str]], *given: Any) -> str:
+CORRUPT = re.compile(r"[1-9]\d* corrupt|WARNING|Corrupt")
+
+
+def outcome(read: Callable[[Job], Found], job: Job) -> str:
     """What a reader does with a file."""
     heard, before = io.StringIO(), os.fstat(2).st_size
-    logging.basicConfig(stream=heard, level=logging.WARNING, force=True)
+    handler = logging.StreamHandler(heard)
+    handler.setLevel(logging.WARNING)
+    for name in ("", "ultralytics"):  # whose records do not reach the root
+        logging.getLogger(name).handlers = [handler]
+    printed = io.StringIO()
     try:
         with (
-            contextlib.redirect_stdout(heard),
-            contextlib.redirect_stderr(heard),
+            contextlib.redirect_stdout(printed),
+            contextlib.redirect_stderr(printed),
             warnings.catch_warnings(record=True) as warned,
         ):
             warnings.simplefilter("always")
-            found, said = read(*given)
+            found = read(job)
     except NotImplementedError:
         return "not read"
-    except Exception as error:  # of any kind: peers have no type of their own
+    except Exception as error:  # of any kind: most have no type of their own
         return "refused, typed" if type(error).__module__.startswith("singleshot") else "refused"
-    if found is not None and is_right(found, is_picture=len(given) == 1):
+    if is_right(found, job):
         return "read"
-    is_said = said or warned or heard.getvalue() or os.fstat(2).st_size > before
-    return "read, said" if is_said else "silently wrong"
+    is_said = found.said or warned or heard.getvalue() or CORRUPT.search(printed.getvalue())
+    return "read, said" if is_said or os.fstat(2).st_size > before else "silently wrong"
 
 
-def run(peer: str, jobs: list[tuple[Any, ...]], which: int, results: Any, first: int) -> None:
-    """Outcomes from a job on, each written down at once: the process may die."""
+def run(peer: str, jobs: list[Job], first: int, results: Any) -> None:
+    """Outcomes from a job on, each sent at once: the process may die."""
     with tempfile.TemporaryFile() as lines:  # what C libraries say
         os.dup2(lines.fileno(), 2)
-    for number in range(first, len(jobs)):
-        results.put((number, "begun"))
-        results.put((number, outcome(PEERS[peer][which], *jobs[number])))
+    for job in jobs[first:]:
+        results.send(outcome(READERS[peer], job))
 
 
-def outcomes(peer: str, jobs: list[tuple[Any, ...]], which: int) -> Counter[str]:
-    """All outcomes of a peer."""
-    context, counted, number = multiprocessing.get_context("fork"), Counter[str](), 0
-    outcome(PEERS[peer][which], *jobs[0])  # what it imports, before the fork
-    while number < len(jobs):
-        results = context.Queue()
-        child = context.Process(target=run, args=(peer, jobs, which, results, number))
+def outcomes(peer: str, jobs: list[Job]) -> list[str]:
+    """Of every job, in a process that is begun again behind what it dies of."""
+    context, found = multiprocessing.get_context("fork"), []
+    while len(found) < len(jobs):
+        receiver, sender = context.Pipe(duplex=False)
+        child = context.Process(target=run, args=(peer, jobs, len(found), sender))
         child.start()
-        while number < len(jobs):
+        sender.close()
+        while len(found) < len(jobs):
             try:
-                _, said = results.get(timeout=HANG_S)
-            except Exception:  # queue.Empty: it hangs, or died
-                counted["hung" if child.is_alive() else "crashed"] += 1
-                number += 1
+                found.append(receiver.recv() if receiver.poll(HANG_S) else "hung")
+            except EOFError:
+                found.append("crashed")
+            if found[-1] in ("hung", "crashed"):
                 child.kill()
                 break
-            if said != "begun":
-                counted[said] += 1
-                number += 1
         child.join()
-    return counted
+    return found
 
 
 KINDS = ("read", "read, said", "refused, typed", "refused", "silently wrong", "crashed", "hung", "not read")
 
 
+def read_all(peer: str, folder: Path) -> None:
+    """In the peer's own Python: prints the outcomes as JSON, after it has read whole files (imports, before a fork)."""
+    (folder / "whole").mkdir()
+    for job in [*pictures(folder / "whole", whole=True), *labels(folder / "whole", whole=True)]:
+        found = outcome(READERS[peer], job)
+        if found not in ("read", "not read"):
+            sys.exit(f"{peer}: whole {job.kind}: {found}")
+    jobs = [Job(kind, folder / name) for kind, name in json.loads((folder / "jobs.json").read_text())]
+    print(json.dumps(outcomes(peer, jobs)))
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--peers", default=",".join(name for name in PEERS if find_spec(name)))
-    peers = parser.parse_args().peers.split(",")
-    with tempfile.TemporaryDirectory() as folder:
-        jobs = [(path,) for path in pictures(Path(folder))], labels(Path(folder))
-        print("| | " + " | ".join(KINDS) + " |\n|---|" + "---:|" * len(KINDS))
-        for peer in peers:
-            for which, what in enumerate(("pictures", "labels")):
-                counted = outcomes(peer, jobs[which], which)
-                print(f"| {peer}, {what} | " + " | ".join(str(counted[kind]) for kind in KINDS) + " |", flush=True)
+    parser.add_argument("peers", nargs="*", default=list(READERS), metavar="NAME[=PYTHON]")
+    parser.add_argument("--show", help="print the files of this outcome, and keep them")
+    parser.add_argument("--read", type=Path, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.read:
+        return read_all(options.peers[0], options.read)
+    print("| | " + " | ".join(KINDS) + " |\n|---|" + "---:|" * len(KINDS))
+    for peer in options.peers:
+        name, _, python = peer.partition("=")
+        folder = Path(tempfile.mkdtemp(prefix=f"malformed-{name}-"))
+        jobs = pictures(folder) + labels(folder)
+        (folder / "jobs.json").write_text(json.dumps([(job.kind, job.path.name) for job in jobs]))
+        command = [python or sys.executable, __file__, name, "--read", str(folder)]
+        settings = {"OMP_NUM_THREADS": "1", "YOLO_CONFIG_DIR": str(folder)}
+        said = subprocess.run(command, env=os.environ | settings, stdout=subprocess.PIPE, text=True, check=True).stdout
+        found = json.loads(said.splitlines()[-1])
+        for kind in ("pictures", *FORMATS):
+            counted = Counter(how for job, how in zip(jobs, found, strict=True) if job.kind == kind)
+            print(f"| {name}, {kind} | " + " | ".join(str(counted[key]) for key in KINDS) + " |", flush=True)
+        shown = [job for job, how in zip(jobs, found, strict=True) if how == options.show]
+        print("\n".join(str(job.path) for job in shown), end="\n" if shown else "")
+        if not shown:
+            shutil.rmtree(folder)
 
 
 if __name__ == "__main__":

@@ -17,20 +17,32 @@ import socket
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from torture.failing import (
+    clock_jumps,
+    closed_pipe,
+    full_output,
+    killed_children,
+    limited,
+    little_memory,
+    no_home,
+    nobody,
+    nothing,
+    sent,
+    tampered,
+)
 from torture.kills import cli, in_child, make_inputs
 
-NOBODY = 65534
 LINES = 60
 """More than this on the terminal is no clear line."""
-
-Prepare = Callable[[Path], object]
+MEMORY_MIB = (24, 120, 400)
+OPENED = (1, 9, 30)
+"""Files that were opened before somebody changes them."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +75,17 @@ def verbs(inputs: Path) -> dict[str, tuple[str, ...]]:
     return {
         "predict": ("predict", photos, "--out", "{out}/found", "--backend", "torch"),
         "train": ("train", scenes, "--out", "{out}/run", *tiny),
-        "eval": ("eval", "coco", scenes, "--out", "{out}/eval", "--backend", "torch", "--split", "test"),
+        "eval": (
+            "eval",
+            str(inputs / "own.safetensors"),
+            scenes,
+            "--out",
+            "{out}/eval",
+            "--backend",
+            "torch",
+            "--split",
+            "test",
+        ),
         "check": ("data", "check", scenes, "--json", "{out}/check.json"),
         "split": ("data", "split", scenes, "--out", "{out}/split"),
         "convert": ("data", "convert", scenes, "{out}/yolo", "--to", "yolo"),
@@ -75,70 +97,8 @@ def verbs(inputs: Path) -> dict[str, tuple[str, ...]]:
         "export": ("export", "coco", "--out", "{out}/it.onnx", "--no-verify"),
         "export openvino": ("export", "coco", "--format", "openvino", "--out", "{out}/it.xml", "--no-verify"),
         "import": ("import", str(inputs / "foreign.pth"), "--out", "{out}/it.safetensors"),
-        "quantize": ("quantize", "coco", photos, "--images", "10", "--out", "{out}/it.int8"),
+        "quantize": ("quantize", "coco", f"{scenes}/JPEGImages", "--images", "10", "--out", "{out}/it.int8"),
     }
-
-
-def limited(kind: int, amount: int) -> Callable[[], None]:
-    """A limit of this process."""
-
-    def limit() -> None:
-        resource.setrlimit(kind, (amount, amount))
-
-    return limit
-
-
-def no_home() -> None:
-    """As in a container that runs as a number without a name."""
-    for name in ("HOME", "SINGLESHOT_CACHE", "XDG_CACHE_HOME"):
-        os.environ.pop(name, None)
-    os.setgroups([])
-    os.setresgid(54321, 54321, 54321)
-    os.setresuid(54321, 54321, 54321)
-
-
-def nobody() -> None:
-    """A user who may write nowhere."""
-    os.setgroups([])
-    os.setresgid(NOBODY, NOBODY, NOBODY)
-    os.setresuid(NOBODY, NOBODY, NOBODY)
-
-
-def closed_pipe() -> None:
-    """Nobody reads what is printed."""
-    reader, writer = os.pipe()
-    os.close(reader)
-    os.dup2(writer, 1)
-
-
-def full_output() -> None:
-    """What is printed goes to a full disk."""
-    os.dup2(os.open("/dev/full", os.O_WRONLY), 1)
-
-
-def clock_jumps() -> None:
-    """The wall clock goes back by a day, again and again."""
-    real, count = time.time, [0]
-
-    def jumping() -> float:
-        count[0] += 1
-        return real() - 86400 * (count[0] % 3)
-
-    time.time = jumping
-
-
-def sent(number: int, after_s: float) -> Callable[[], None]:
-    """A signal, some time later."""
-
-    def arrange() -> None:
-        signal.signal(number, signal.SIG_DFL)
-        threading.Timer(after_s, os.kill, (os.getpid(), number)).start()
-
-    return arrange
-
-
-def nothing() -> None:
-    """No fault of the process."""
 
 
 def writable_by_all(folder: Path) -> None:
@@ -148,6 +108,8 @@ def writable_by_all(folder: Path) -> None:
 def cases(inputs: Path) -> Iterator[Case]:
     """All of them."""
     every = verbs(inputs)
+    yield from without_workers(inputs, every)
+    yield from changed_meanwhile(inputs, every)
     for name, arguments in every.items():
         if name != "split":  # its files are smaller than the limit, which must leave room for what is said
             limit = limited(resource.RLIMIT_FSIZE, 700)
@@ -161,6 +123,10 @@ def cases(inputs: Path) -> Iterator[Case]:
         for number in (signal.SIGTERM, signal.SIGHUP):
             codes = (128 + number, 130, 0, 1)  # 0 and 1: it had done all before
             yield Case(f"{number.name}: {name}", arguments, sent(number, 0.5), codes)
+        for more in MEMORY_MIB:
+            limit = little_memory(more * 2**20)
+            codes = (0, 1, 2, 127)  # 127: so glibc ends a process that has no memory for a thread's variables
+            yield Case(f"{more} MiB of memory: {name}", arguments, limit, codes, check=said_if_nothing)
     photos = with_odd_files(inputs / "odd", inputs / "photos")
     odd = ("predict", str(photos), "--out", "{out}/found", "--backend", "torch", "--save", "json")
     yield Case("odd files: predict", odd, nothing, (0, 1), "6 images", check=is_written)
@@ -171,6 +137,30 @@ def cases(inputs: Path) -> Iterator[Case]:
     for name in ("check", "convert", "train", "eval", "doctor"):
         words = tuple(word.replace(str(inputs / "scenes"), str(scenes)) for word in every[name])
         yield Case(f"odd files: {name}", words, nothing, (0, 1), check=is_written)
+
+
+def changed_meanwhile(inputs: Path, every: dict[str, tuple[str, ...]]) -> Iterator[Case]:
+    """Files vanish or change between the moment they are found and the moment they are read."""
+    for name, words in every.items():
+        source = next((word for word in words if word in (str(inputs / "scenes"), str(inputs / "photos"))), None)
+        for opened in OPENED if source else ():
+            copy = inputs / f"changed-{name.replace(' ', '-')}-{opened}"
+            shutil.copytree(source, copy)
+            own = tuple(word.replace(source, str(copy)) for word in words)
+            yield Case(f"changed meanwhile, {opened}: {name}", own, tampered(copy, opened), (0, 1, 2))
+
+
+def without_workers(inputs: Path, every: dict[str, tuple[str, ...]]) -> Iterator[Case]:
+    """A process that helps is killed."""
+    train = (*every["train"][:-2], "--workers", "1", "--set", "save_minutes=0.001", "--steps", "200")
+    yield Case("killed worker: train", train, killed_children(1.0), (2,), "prepares images died.*--workers")
+    predict = ("predict", str(inputs / "photos"), "--out", "{out}/found", "--engine", "processes", "--workers", "1")
+    yield Case("killed worker: predict", predict, killed_children(3.0), (1,), "a worker died", check=is_written)
+
+
+def said_if_nothing(folder: Path) -> None:
+    """Something was said, whatever came of it."""
+    assert (folder.parent / "logs" / folder.name).read_text().strip(), "not a word"
 
 
 def is_written(folder: Path) -> None:
@@ -213,6 +203,7 @@ def run(case: Case, folder: Path) -> str:
         from singleshot.cli import main
 
         case.fault()
+        sys.stdout = os.fdopen(1, "w", closefd=False)  # whatever it is by now
         sys.argv = ["singleshot", *words]
         os.chdir("/")
         main()
@@ -242,8 +233,8 @@ def run(case: Case, folder: Path) -> str:
 
 
 def full_disk(inputs: Path) -> Iterable[str]:
-    """The same on a file system of one megabyte, where what is begun does not fit."""
-    with mounted(inputs / "small", "700k") as folder:
+    """The same on a file system of 60 kilobytes, where what is begun does not fit."""
+    with mounted(inputs / "small", "60k") as folder:
         if folder is None:
             return
         photos = str(inputs / "photos")

@@ -213,21 +213,25 @@ def make_inputs(place: Path) -> Path:
     for path in sorted((place / "scenes" / "JPEGImages").iterdir())[:6]:
         shutil.copy(path, photos / path.name)
     (photos / "broken.jpg").write_bytes(b"\xff\xd8\xff none")
-    write_foreign(place / "foreign.pth")
+    write_weights(place)
     return place
 
 
-def write_foreign(path: Path) -> None:
-    """Random numbers under torchvision's names."""
+def write_weights(place: Path) -> None:
+    """Random numbers, for the scenes' classes, in a file of ours; and for two classes under torchvision's names."""
     import torch
 
+    import singleshot
     from singleshot.interop.pytorch.torchvision import BOXES, LOGITS, translate
     from singleshot.models.build import build_network
     from singleshot.models.catalogue import model_spec
+    from singleshot.weights.file import save_weights
 
     own = build_network(model_spec("ssdlite320_mobilenet_v3_large", ["red", "green"]).network).state_dict()
     rename = translate({f"{BOXES}0.1.weight": (24, 1), f"{LOGITS}0.1.weight": (18, 1)}, "x").rename
-    torch.save({rename(name): value for name, value in own.items()}, path)
+    torch.save({rename(name): value for name, value in own.items()}, place / "foreign.pth")
+    spec = model_spec("ssdlite320_mobilenet_v3_large", singleshot.data.open(place / "scenes").class_map.names)
+    save_weights(place / "own.safetensors", spec, build_network(spec.network).state_dict())
 
 
 def jobs(inputs: Path) -> list[Job]:
@@ -241,7 +245,7 @@ def jobs(inputs: Path) -> list[Job]:
         export_job("onnx", ".onnx"),
         export_job("openvino", ".xml"),
         import_job(inputs),
-        quantize_job(photos),
+        quantize_job(scenes / "JPEGImages"),
         compile_job(),
         conversion_job(photos),
         decisions_job(scenes),

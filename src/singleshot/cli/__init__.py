@@ -20,6 +20,7 @@ from typer.core import TyperGroup
 from singleshot.cli.console import discard_output, in_flags, prepare_streams, running, shown
 from singleshot.cli.signals import end_like_ctrl_c, interrupt_code
 from singleshot.core.lazy import torch_error
+from singleshot.core.shortage import is_shortage, shortage
 from singleshot.errors import SingleshotError
 
 # Verb -> where its function or Typer lives, in the order of ``singleshot --help``.
@@ -92,6 +93,11 @@ class Verbs(TyperGroup):
             if ctx.params.get("debug") or isinstance(error, BrokenPipeError):
                 raise
             _print_error(error)
+            raise typer.Exit(2) from error
+        except Exception as error:
+            if ctx.params.get("debug") or not is_shortage(error):
+                raise
+            _print_error(SingleshotError(f"{shortage(error)}: end other programs, or ask for less at once"))
             raise typer.Exit(2) from error
         finally:
             running.reset(before)

@@ -127,12 +127,18 @@ class Locator:
         self.moved = 0
         self._skip = 0
         self._listings: dict[Path, dict[str, str | None]] = {}
+        self._missing: set[str] = set()
 
     def find(self, text: str) -> Path | None:
         """The file that is meant, or ``None``."""
+        if text in self._missing:  # each is looked for in many places
+            return None
         possible = [spelling for spelling in spellings(text) if is_possible(spelling)]
         ways = (self._near, self._by_its_end, self._in_other_letters)
-        return next((found for spelling in possible for way in ways if (found := way(spelling))), None)
+        place = next((found for spelling in possible for way in ways if (found := way(spelling))), None)
+        if place is None:
+            self._missing.add(text)
+        return place
 
     def _near(self, text: str) -> Path | None:
         found = next((folder / text for folder in self.folders if os.path.isfile(folder / text)), None)

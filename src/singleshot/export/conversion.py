@@ -119,9 +119,11 @@ def _openvino_parts(network: networks.Network, size_hw: tuple[int, int]) -> tupl
 
 
 def _saved(model: ov.Model) -> tuple[bytes, bytes]:
+    from singleshot.export.openvino_core import save_ir
+
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model.xml"
-        ov.save_model(model, path, compress_to_fp16=False)
+        save_ir(model, path)
         return path.read_bytes(), path.with_suffix(".bin").read_bytes()
 
 

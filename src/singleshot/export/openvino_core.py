@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from functools import lru_cache
+from pathlib import Path
 
 import openvino as ov
 
@@ -21,6 +22,23 @@ def openvino_core() -> ov.Core:
     """
     _users.append(os.getpid())
     return ov.Core()
+
+
+def save_ir(model: ov.Model, path: Path, *, half: bool = False) -> None:
+    """Write OpenVINO's two files, ``.xml`` and ``.bin``.
+
+    Args:
+        model: what.
+        path: of the ``.xml``.
+        half: whether numbers are kept in float16.
+
+    Raises:
+        OSError: they cannot be written; OpenVINO says no more than that a stream failed.
+    """
+    try:
+        ov.save_model(model, path, compress_to_fp16=half)
+    except RuntimeError as error:
+        raise OSError(f"{path}: cannot be written ({str(error).strip()}): is the disk full?") from error
 
 
 def must_be_alone() -> bool:

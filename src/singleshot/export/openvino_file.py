@@ -49,11 +49,13 @@ class OpenVinoWriter:
 
     def write(self, origin: Origin, info: ExportInfo, path: Path) -> None:
         """Write graph and numbers."""
+        from singleshot.export.openvino_core import save_ir
+
         int8 = int8_of(origin.weights, "openvino")[0] if info.precision == "int8" else None
         package = origin.package("openvino", int8)
         with tempfile.TemporaryDirectory() as folder:
             model = openvino_model(package, info, Path(folder))
-            ov.save_model(model, path, compress_to_fp16=False)
+            save_ir(model, path)
         seal_openvino(path)
 
     def not_run(self) -> str | None:
@@ -81,12 +83,12 @@ def openvino_model(package: Package, info: ExportInfo, folder: Path) -> ov.Model
         info: what the file will be.
         folder: for what OpenVINO only does by way of files; must live as long as the model.
     """
-    from singleshot.export.openvino_core import openvino_core
+    from singleshot.export.openvino_core import openvino_core, save_ir
 
     core = openvino_core()
     model = core.read_model(package.parts[0], ov.Tensor(np.frombuffer(package.parts[1], dtype=np.uint8)))
     if info.precision == "fp16":  # before anything is added: default boxes and thresholds keep their bits
-        ov.save_model(model, folder / "half.xml", compress_to_fp16=True)
+        save_ir(model, folder / "half.xml", half=True)
         model = core.read_model(folder / "half.xml")
     # Behind an If of pictures, OpenVINO 2026.4 gives no detections the first time that it runs.
     around = shell.build_shell(info, package.anchors_cxcywh, suppresses_at=True, branches=False)

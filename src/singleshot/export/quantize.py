@@ -60,7 +60,7 @@ def _openvino_int8(parts: Sequence[bytes], batches: Sequence[NDArray[np.float32]
     import nncf
     import openvino as ov
 
-    from singleshot.export.openvino_core import openvino_core
+    from singleshot.export.openvino_core import openvino_core, save_ir
 
     xml, numbers = parts
     model = openvino_core().read_model(xml, ov.Tensor(np.frombuffer(numbers, dtype=np.uint8)))
@@ -75,7 +75,7 @@ def _openvino_int8(parts: Sequence[bytes], batches: Sequence[NDArray[np.float32]
     quantized.reshape([-1, *batches[0].shape[1:]])
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model.xml"
-        ov.save_model(quantized, path)
+        save_ir(quantized, path, half=True)
         return path.read_bytes(), path.with_suffix(".bin").read_bytes()
 
 

@@ -60,6 +60,7 @@ def decode(data: bytes, header: Header) -> Bytes:
 
     Raises:
         ValueError: it cannot be decoded, or nobody can tell what it shows; the message says why, not which file.
+        MemoryError: there is not enough memory.
     """
     if header.plain:
         return _decode_plain(data, header)
@@ -75,9 +76,10 @@ def decode(data: bytes, header: Header) -> Bytes:
 
 
 def decode_without_end(data: bytes, header: Header) -> Bytes | None:
-    """Decode a JPEG that has no end marker; ``None`` if pixels are missing.
+    """Decode a JPEG without end marker; ``None`` if pixels are missing, or its last bytes are none of the picture's.
 
-    Decoders take the bits of missing pixels from whatever follows: two ends of different bytes give two pictures.
+    Decoders take the bits of missing pixels from whatever follows: two ends of different bytes give two pictures. The
+    other way round, what changes nothing when it is lost stands where the picture's own end was.
 
     Raises:
         ValueError: as `decode`.
@@ -85,10 +87,13 @@ def decode_without_end(data: bytes, header: Header) -> Bytes | None:
     if not holds_every_scan(data):
         return None
     whole = data.rstrip(b"\xff")  # half a marker
-    first, second = (_from_pillow(open_pillow(whole + end, "JPEG", header.size_hw)) for end in _TWO_ENDS)
-    return first if np.array_equal(first, second) else None
+    less = data.rstrip(b"\xff\0")[:-_NEEDED_BYTES]  # a camera may have filled its block
+    files = (whole + _TWO_ENDS[0], whole + _TWO_ENDS[1], less + _TWO_ENDS[1])
+    first, second, cut = (_from_pillow(open_pillow(file, "JPEG", header.size_hw)) for file in files)
+    return first if np.array_equal(first, second) and not np.array_equal(first, cut) else None
 
 
+_NEEDED_BYTES = 16
 _TWO_ENDS = (b"\xff\xd9", bytes(range(254, 0, -1)) * 4 + b"\xff\xd9")
 
 
@@ -102,6 +107,7 @@ def open_pillow(data: bytes, kind: str, size_hw: tuple[int, int]) -> pillow_file
 
     Raises:
         ValueError: Pillow cannot, or finds another size.
+        MemoryError: there is not enough memory.
     """
     module, name = _PLUGINS[kind]
     try:
@@ -112,6 +118,8 @@ def open_pillow(data: bytes, kind: str, size_hw: tuple[int, int]) -> pillow_file
                     f"its header says {size_hw[1]} x {size_hw[0]}, its data {image.width} x {image.height}"
                 )
             image.load()
+    except MemoryError:
+        raise
     except Exception as error:  # plugins raise nearly every built-in error on damaged files
         raise ValueError(f"the {kind} cannot be decoded (damaged, or a rare kind: {error}): {_SAVE_AGAIN}") from None
     return image
@@ -144,6 +152,8 @@ def _decode_plain(data: bytes, header: Header) -> Bytes:
     try:
         pixels: Bytes | None = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
     except cv2.error as error:
+        if error.code == cv2.Error.StsNoMem:
+            raise MemoryError(error.err) from None
         raise ValueError(f"OpenCV cannot decode this {header.format}: {error.err}") from None
     if pixels is None:
         raise ValueError(f"the {header.format} cannot be decoded (damaged, or a rare kind): {_SAVE_AGAIN}")

@@ -190,8 +190,9 @@ def _load(source: str | os.PathLike[str] | bytes, limit: int = -1, *, from_end: 
         raise ImageError(f"{path}: no such image: a part of this path is a file, and holds none of that name") from None
     except IsADirectoryError:
         raise ImageError(f"{path}: is a folder, not an image") from None
-    except (OSError, ValueError) as error:
-        raise ImageError(f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}") from None
+    except (OSError, ValueError, MemoryError) as error:
+        reason = getattr(error, "strerror", None) or str(error) or "not enough memory"
+        raise ImageError(f"{path}: cannot be read: {reason}") from None
     return str(path), data
 
 
@@ -261,6 +262,9 @@ def _decode(name: str, data: bytes, header: Header) -> NDArray[np.uint8]:
         whole = decode_without_end(data, header) if header.format == "JPEG" else None
     except (ValueError, IndexError, struct.error) as error:
         raise ImageError(f"{name}: {error}") from None
+    except MemoryError:
+        height, width = header.size_hw
+        raise ImageError(f"{name}: not enough memory to decode its {width} x {height} pixels") from None
     if whole is None:
         raise ImageError(f"{name}: the {header.format} is cut off (its end is missing): copy or download it again")
     return whole

@@ -12,6 +12,7 @@ import torch
 from rich.console import Console
 
 from singleshot.core.memory import keep_freed_memory
+from singleshot.core.shortage import is_shortage, shortage
 from singleshot.core.wording import counted
 from singleshot.data.published import PublishedSplits
 from singleshot.data.splitting import MIN_HELD_OUT
@@ -263,8 +264,10 @@ def _memory_advice() -> Iterator[None]:
     """Say what to do when the memory is full."""
     try:
         yield
-    except (torch.OutOfMemoryError, MemoryError) as error:
+    except Exception as error:
+        if not (isinstance(error, torch.OutOfMemoryError) or is_shortage(error)):
+            raise
         raise SingleshotError(
-            f"out of memory ({str(error).splitlines()[0] if str(error) else 'no details'}). Use a smaller "
+            f"{shortage(error)}. Use a smaller "
             "`batch_size` and keep the effective one with `accumulate=2`, or `amp='bf16'`, or a smaller `size`"
         ) from error
