@@ -193,7 +193,7 @@ def main() -> int:
     parser.add_argument("--steps", type=int, default=50)
     parser.add_argument("--size", type=int, default=96)
     parser.add_argument(
-        "--lr", type=float, default=1e-5, help="of equal: the higher, the more a step enlarges rounding"
+        "--lr", type=float, default=1e-7, help="of equal: the higher, the more a step enlarges rounding"
     )
     parser.add_argument("--formats", nargs="+", default=["float64", "float32"])
     parser.add_argument("--batch", type=int, default=5)
