@@ -1,4 +1,4 @@
-"""A million records in tar shards: opening them, the first batch, records a CPU second against loose files, memory, kills.
+"""A million records in tar shards: opening, the first batch, records a CPU second against loose files, memory, kills.
 
     python benchmarks/million.py make FOLDER            # a COCO file and its images
     singleshot data convert FOLDER SHARDS --to shards
@@ -6,8 +6,8 @@
     python benchmarks/stream.py read SHARDS FOLDER      # against the files of FOLDER
     python benchmarks/stream.py kills SHARDS            # 3 epochs, 20 times kill -9
 
-One process, one thread, CPU time. `kills` starts a process that streams, and kills it; the state of the stream is saved with what
-was read, as a training run saves both. In the end every record must have come three times.
+One process, one thread, CPU time. `kills` starts a process that streams, and kills it; the state of the stream is saved
+with what was read, as a training run saves both. In the end every record must have come three times.
 """
 
 from __future__ import annotations

@@ -76,10 +76,9 @@ def decode(data: bytes, header: Header) -> Bytes:
 
 
 def decode_without_end(data: bytes, header: Header) -> Bytes | None:
-    """Decode a JPEG without end marker; ``None`` if pixels are missing, or its last bytes are none of the picture's.
+    """Decode a JPEG that has no end marker; ``None`` if pixels are missing.
 
-    Decoders take the bits of missing pixels from whatever follows: two ends of different bytes give two pictures. The
-    other way round, what changes nothing when it is lost stands where the picture's own end was.
+    Decoders take the bits of missing pixels from whatever follows: two ends of different bytes give two pictures.
 
     Raises:
         ValueError: as `decode`.
@@ -87,13 +86,10 @@ def decode_without_end(data: bytes, header: Header) -> Bytes | None:
     if not holds_every_scan(data):
         return None
     whole = data.rstrip(b"\xff")  # half a marker
-    less = data.rstrip(b"\xff\0")[:-_NEEDED_BYTES]  # a camera may have filled its block
-    files = (whole + _TWO_ENDS[0], whole + _TWO_ENDS[1], less + _TWO_ENDS[1])
-    first, second, cut = (_from_pillow(open_pillow(file, "JPEG", header.size_hw)) for file in files)
-    return first if np.array_equal(first, second) and not np.array_equal(first, cut) else None
+    first, second = (_from_pillow(open_pillow(whole + end, "JPEG", header.size_hw)) for end in _TWO_ENDS)
+    return first if np.array_equal(first, second) else None
 
 
-_NEEDED_BYTES = 16
 _TWO_ENDS = (b"\xff\xd9", bytes(range(254, 0, -1)) * 4 + b"\xff\xd9")
 
 
