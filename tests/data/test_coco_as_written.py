@@ -40,7 +40,7 @@ def test_numbers(value: object, number: float | None) -> None:
     ("value", "flag"),
     [(None, False), ("", False), (0, False), (1, True), (2, True), (True, True), (False, False), ("0", False),
      ("1", True), ("false", False), (" True ", True), ("no", False), ("0.0", False), ("maybe", None), ([1], None),
-     (float("nan"), None)],
+     (float("nan"), None), (10**400, True)],
 )  # fmt: skip
 def test_flags(value: object, flag: bool | None) -> None:
     assert as_flag(value) is flag
