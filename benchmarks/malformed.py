@@ -1,6 +1,6 @@
 """The same 100 malformed pictures and 100 malformed labels, given to singleshot and to others.
 
-    python benchmarks/malformed.py singleshot supervision ultralytics=/tmp/env_ultra/bin/python
+    python benchmarks/malformed.py singleshot supervision ultralytics=elsewhere/bin/python
 
 A name alone is read by this Python, `NAME=PYTHON` by another. The files are made by code, from a seed, once for all.
 Each is read in a process that may die. What is counted: read, and right; read, and what differs was said (a warning, a
