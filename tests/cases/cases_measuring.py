@@ -11,8 +11,9 @@ from typer.testing import CliRunner
 from perfect import Perfect
 from singleshot import data
 from singleshot.cli import app
+from singleshot.data.train_val import open_held_out
 from singleshot.detector import Detector
-from singleshot.evaluation.evaluate import evaluate_predictor, open_held_out
+from singleshot.evaluation.evaluate import evaluate_predictor
 from singleshot.models.build import build_network
 from singleshot.models.catalogue import model_spec
 

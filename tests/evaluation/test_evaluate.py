@@ -21,9 +21,10 @@ from singleshot.cli.eval_tables import _class_table
 from singleshot.core.postprocess import PaddedDetections
 from singleshot.core.settings import PreprocessConfig
 from singleshot.core.structures import ClassMap, Sample
+from singleshot.data.train_val import open_held_out
 from singleshot.detector import Detector, load
 from singleshot.errors import ConfigError, DataError, OutputError, WeightsError
-from singleshot.evaluation.evaluate import evaluate, evaluate_network, evaluate_predictor, open_held_out
+from singleshot.evaluation.evaluate import evaluate, evaluate_network, evaluate_predictor
 from singleshot.evaluation.metrics import DetectionTable, GroundTruth, VocConfig, evaluate_detections
 from singleshot.evaluation.numbers import Speed
 from singleshot.evaluation.pages import evaluation_sections
