@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 
 FLAGS = {
     "address,undefined": ("-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-fno-omit-frame-pointer"),
-    "thread": ("-fsanitize=thread", "-fno-openmp"),
+    "thread": ("-fsanitize=thread",),
 }
 LIBRARIES = {"address,undefined": "libasan.so", "thread": "libtsan.so"}
 SETTINGS = {
@@ -186,6 +186,9 @@ def call_all(sanitizer: str, seconds: float, seed: int) -> None:
 
     library.FLAGS = (*library.FLAGS, "-O1", "-g", *FLAGS[sanitizer])
     library.COMPILE_LIMIT_S = 600
+    if sanitizer == "thread":  # a kernel's own flags stand behind these
+        compile_by = library._run
+        library._run = lambda command, source: compile_by([word for word in command if word != "-fopenmp"], source)
     threads = 2 if sanitizer == "thread" else 1
     for name, use in KERNELS.items():
         calls, refused, began = 0, 0, 0.0
