@@ -27,6 +27,7 @@ from common import Measured, NotAvailableError, Settings, compare, float_precisi
 from singleshot.detector import Detector, load
 from singleshot.images.preprocess import preprocess_image
 from singleshot.images.read import read_image
+from singleshot.prediction.frames import Frame
 from singleshot.prediction.job import run_job
 from singleshot.prediction.pipeline import Predictor
 from singleshot.prediction.sinks import open_sinks
@@ -125,7 +126,8 @@ def profile(predictor: Predictor, paths: list[Path], images: int) -> list[Measur
         image = timed("decode", partial(read_image, path))
         batch = timed("resize and normalise", partial(preprocess_image, image, predictor.preprocess))[None]
         found = timed("network", partial(predictor.detect, batch))
-        timed("JSON", lambda: json.dumps(predictor.finish(found, 0, image, path).detections.to_dict(vocabulary=False)))  # noqa: B023
+        frame = Frame(image, str(path), is_file=True)
+        timed("JSON", lambda: json.dumps(predictor.finish(found, 0, frame).detections.to_dict(vocabulary=False)))  # noqa: B023
     row = f"CPU time of an image, {predictor.backend.name}"
     means = {name: float(np.mean(own)) for name, own in cpu_ms.items()}
     return [
