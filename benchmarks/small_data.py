@@ -5,8 +5,8 @@
 
 ``SETS`` is a folder of data sets, or several of them, each with splits of its own: a recipe learns ``train``, chooses
 its best weights by the held-out images that training takes, and is measured on ``test``. A recipe is
-``NAME[:@FILE][,SETTING=VALUE...]``; plain ``default`` is what ``singleshot train`` does, and a name that begins with
-``torchvision`` is its SSDLite (``small_data_torchvision.py``). Time is processor time of the training process, which
+``NAME[:@FILE][,SETTING=VALUE...]``; plain ``default`` is what ``singleshot train`` does, ``train=trainval`` learns that
+split, and a name that begins with ``torchvision`` is its SSDLite (``small_data_torchvision.py``). Time is processor time of the training process, which
 has one thread and no workers, so that a busy machine cheats nobody; measuring on ``test`` is not part of it. Runs take
 turns (seed, set, recipe), so that a table is fair at any moment. Each run is a line of ``--out``; what is there is not
 run again.
@@ -135,6 +135,8 @@ def train_here(run: Run) -> dict[str, Any]:
             return train_set.subset(range(min(run.first, len(train_set)))), val_set
 
         session.open_training = open_some
+    settings = dict(run.settings)
+    learnt = settings.pop("train", "train")
     with tempfile.TemporaryDirectory() as folder:
         result = singleshot.train(
             run.data,
@@ -144,8 +146,8 @@ def train_here(run: Run) -> dict[str, Any]:
             workers=0,
             device="cpu",
             out=Path(folder, "run"),
-            train="train",
-            settings=run.settings,
+            train=learnt,
+            settings=settings,
             console=Console(file=sys.stderr),
         )
         if result.ending == "interrupted":

@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 
 from singleshot.core.once import needs_threads
 from singleshot.errors import MissingExtraError
+from singleshot.export.memory_limit import limit_onnx_runtime
 
-ERRORS_ONLY = 3
-"""ONNX Runtime's level of its log: it warns of what every exporter leaves behind."""
+FATAL_ONLY = 4
+"""ONNX Runtime's level of its log: what it says of errors, it raises too."""
 
 
 class OnnxRun:
@@ -34,7 +35,9 @@ class OnnxRun:
         import onnxruntime
 
         options = onnxruntime.SessionOptions()
-        options.log_severity_level = ERRORS_ONLY
+        options.log_severity_level = FATAL_ONLY
+        for key, value in limit_onnx_runtime().items():
+            options.add_session_config_entry(key, value)
         self._session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
         needs_threads(self)
         self._outputs = list(outputs)

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from singleshot.core.lazy import lazy_module
 from singleshot.core.once import needs_threads
 from singleshot.errors import MissingExtraError, WeightsError
+from singleshot.export.memory_limit import check_tensors
 from singleshot.export.package import Package
 from singleshot.runtime.base import FloatPrecision, Settings, TimedDetections
 from singleshot.runtime.postprocess import choose_form, geometry_of
@@ -121,6 +122,7 @@ class OpenVinoEngine:
         model = self._model.clone()
         try:
             model.reshape([batch, 3, *self._size_hw])
+            check_tensors(model)
             return self._core.compile_model(model, "CPU", self._config)
         except RuntimeError as error:
             reason = str(error).strip().splitlines()[-1]
