@@ -129,6 +129,7 @@ def run_clients(
     seconds: float,
     per_second: float | None = None,
     until_refused: bool = False,
+    even: bool = False,
 ) -> list[Exchange]:
     """Put a service under load.
 
@@ -141,6 +142,8 @@ def run_clients(
             turn, or as soon as a client is free: then its time counts from its turn. Without it each client sends its
             next request when it has its answer.
         until_refused: a client that finds nobody ends there.
+        even: gaps between the requests of ``per_second`` are all the same, as load generators have them that keep a
+            rate.
 
     Returns:
         What was asked and answered, in the order of the answers.
@@ -170,7 +173,7 @@ def run_clients(
             while turn <= now and turn < begin + seconds and free:
                 free.pop(0).start(selector, requests, turn)
                 busy += 1
-                turn += chance.expovariate(per_second)
+                turn += 1 / per_second if even else chance.expovariate(per_second)
             wait = turn - now if free else _PATIENCE_S
         if now >= begin + seconds and not busy:
             return exchanges

@@ -6,10 +6,10 @@
 ``SETS`` is a folder of data sets, or several of them, each with splits of its own: a recipe learns ``train``, chooses
 its best weights by the held-out images that training takes, and is measured on ``test``. A recipe is
 ``NAME[:@FILE][,SETTING=VALUE...]``; plain ``default`` is what ``singleshot train`` does, ``train=trainval`` learns that
-split, and a name that begins with ``torchvision`` is its SSDLite (``small_data_torchvision.py``). Time is processor time of the training process, which
-has one thread and no workers, so that a busy machine cheats nobody; measuring on ``test`` is not part of it. Runs take
-turns (seed, set, recipe), so that a table is fair at any moment. Each run is a line of ``--out``; what is there is not
-run again.
+split, and a name that begins with ``torchvision`` is its SSDLite (``small_data_torchvision.py``). Time is processor
+time of the training process, which has one thread and no workers, so that a busy machine cheats nobody; measuring on
+``test`` is not part of it. Runs take turns (seed, set, recipe), so that a table is fair at any moment. Each run is a
+line of ``--out``; what is there is not run again.
 """
 
 from __future__ import annotations

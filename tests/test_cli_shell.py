@@ -16,7 +16,7 @@ import typer
 from typer.testing import CliRunner
 
 from singleshot import cli
-from singleshot.cli.console import in_flags, open_console, options_of, print_note
+from singleshot.cli.console import error_text, in_flags, open_console, options_of, print_note
 from singleshot.cli.signals import ENDING, end_like_ctrl_c
 from singleshot.core.wording import counted
 from singleshot.demo.scenes import make_scenes
@@ -47,6 +47,23 @@ def verbs(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_version() -> None:
     assert runner.invoke(cli.app, ["--version"]).output == f"singleshot {__version__}\n"
+
+
+def test_work_goes_on_when_nobody_reads(monkeypatch: pytest.MonkeyPatch) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    with open(writer, "w") as closed:
+        monkeypatch.setattr(sys, "stdout", closed)
+        console = open_console()
+        console.print("the first line of many")
+        console.print("the second")
+        assert console.quiet
+
+
+def test_an_error_of_the_system_names_the_file(tmp_path: Path) -> None:
+    with pytest.raises(OSError) as caught:
+        (tmp_path / "no" / "file").read_bytes()
+    assert error_text(caught.value) == f"{tmp_path}/no/file: No such file or directory"
 
 
 @pytest.mark.parametrize("verb", cli.VERBS)

@@ -218,3 +218,17 @@ def test_lines_that_are_all_unassigned_are_divided(tmp_path: Path) -> None:
     (tmp_path / "set.csv").write_text("".join(lines))
     assert data.splits(tmp_path) == ()
     assert sum(len(part or ()) for part in data.open_training(tmp_path)) == 6
+
+
+@pytest.mark.parametrize("name", ["classes.csv", "class-descriptions-boxable.csv"])
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+def test_lists_of_classes_with_any_end_of_line(name: str, end: str, tmp_path: Path) -> None:
+    keys = {"classes.csv": ("cat,1", "dog,0"), "class-descriptions-boxable.csv": ("/m/1,cat", "/m/2,dog")}[name]
+    (tmp_path / name).write_bytes((end.join(keys) + end).encode())
+    assert set(read(tmp_path, HEADER + ROW).class_map.names) >= {"cat"}
+
+
+def test_a_damaged_list_of_classes_is_named(tmp_path: Path) -> None:
+    (tmp_path / "classes.csv").write_text(f'"{"x" * 200_000}",0\n')
+    with pytest.raises(DataError, match=r"classes\.csv:1: not valid csv"):
+        read(tmp_path, HEADER + ROW)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 from data_makers import make_image, make_list, make_voc_image, voc_object
 
 from singleshot import data
+from singleshot.data.check import check
 from singleshot.data.convert import convert
 from singleshot.data.formats.registry import Content
 from singleshot.errors import DataError, OutputError
@@ -186,6 +188,19 @@ def test_a_damaged_table_of_ours(tmp_path: Path, written: Path, damage: str) -> 
     wanted = "version 2; this singleshot reads 1" if damage == "version" else "damaged .*: convert the data set again"
     with pytest.raises(DataError, match=rf"x\.parquet: .*{wanted}"):
         data.open(tmp_path / "x.parquet")
+
+
+def test_an_image_that_was_replaced_is_found(tmp_path: Path, written: Path) -> None:
+    shutil.copytree(written, tmp_path / "new")
+    assert "changed-image" not in {problem.kind for problem in check(tmp_path / "new").problems}
+    file = next((tmp_path / "new" / "parquet").glob("val-*"))
+    table = tables.read_table(file)
+    images = table.column("image").to_pylist()
+    place = table.schema.get_field_index("image")
+    table = table.set_column(place, table.schema.field("image"), [[images[1], *images[1:]]])
+    tables.write_table(table, file)
+    found = [problem for problem in check(tmp_path / "new").problems if problem.kind == "changed-image"]
+    assert [problem.action for problem in found] == ["noted"]
 
 
 def test_a_folder_of_other_labels_may_hold_a_table(source: Path, tmp_path: Path) -> None:

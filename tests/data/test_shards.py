@@ -12,6 +12,7 @@ import pytest
 from data_makers import make_image, make_list, make_voc_image, voc_object
 
 from singleshot import data
+from singleshot.data.check import check
 from singleshot.data.convert import convert
 from singleshot.errors import DataError
 from singleshot.images import shard_index
@@ -230,6 +231,18 @@ def test_a_damaged_index_is_never_believed(source: Path, tmp_path: Path, damage:
     with pytest.raises(ValueError, match="index"):
         shard_index.read_index(file, tar)
     assert len(data.open(tmp_path / "new", "val")) == 3  # the tar itself is read
+
+
+def test_a_byte_that_changed_is_found(source: Path, tmp_path: Path) -> None:
+    convert(source, tmp_path / "new", "shards")
+    assert [problem.kind for problem in check(tmp_path / "new").problems if problem.kind == "changed-image"] == []
+    tar = tmp_path / "new" / "shards" / "val-000000.tar"
+    places = find_member(tar / "p6.jpg").places[0]
+    content = bytearray(tar.read_bytes())
+    content[places[0] + 15] ^= 1  # of JFIF's dots an inch: no pixel is another
+    tar.write_bytes(content)
+    found = [problem for problem in check(tmp_path / "new").problems if problem.kind == "changed-image"]
+    assert [(problem.file, problem.action) for problem in found] == [(tar / "p6.jpg", "noted")]
 
 
 def test_members_are_found_without_reading_the_tar(shards: Path, monkeypatch: pytest.MonkeyPatch) -> None:

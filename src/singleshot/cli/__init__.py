@@ -17,7 +17,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from singleshot.cli.console import discard_output, in_flags, prepare_streams, running, shown
+from singleshot.cli.console import discard_output, error_text, in_flags, prepare_streams, running
 from singleshot.cli.signals import end_like_ctrl_c, interrupt_code
 from singleshot.core.lazy import torch_error
 from singleshot.core.shortage import is_shortage, shortage
@@ -105,15 +105,7 @@ class Verbs(TyperGroup):
 
 def _print_error(error: Exception) -> None:
     typer.secho("Error: ", fg=typer.colors.RED, bold=True, nl=False, err=True)
-    typer.echo(_message(error), err=True)
-
-
-def _message(error: Exception) -> str:
-    """What an error says, in the words of a command line; names in it move no cursor."""
-    text = str(error)
-    if isinstance(error, OSError) and not isinstance(error, SingleshotError) and error.strerror:
-        text = f"{error.filename}: {error.strerror}" if error.filename else error.strerror
-    return "\n".join(shown(line) for line in in_flags(text).split("\n"))
+    typer.echo(error_text(error), err=True)
 
 
 app = typer.Typer(

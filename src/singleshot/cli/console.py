@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.text import Text
 
 from singleshot.core.wording import printable
+from singleshot.errors import SingleshotError
 
 # Wide enough for any table: only a terminal has an edge.
 _NO_EDGE = 10_000
@@ -43,6 +44,10 @@ def open_console(*, stderr: bool = False) -> Console:
 
         def print(self, *objects: Any, **style: Any) -> None:
             super().print(*(_text_in_flags(item) if isinstance(item, Text) else item for item in objects), **style)
+
+        def on_broken_pipe(self) -> None:  # `| head` has read enough: the work goes on without words
+            self.quiet = True
+            discard_output()
 
     console = FlagConsole(stderr=stderr, highlight=False, markup=False)
     if not console.is_terminal and "COLUMNS" not in os.environ:
@@ -126,6 +131,14 @@ def split_names(options: Sequence[str] | None) -> list[str] | None:
 def shown(text: object) -> str:
     """A file's name, or a message with one, on one line: what would move the cursor is written as an escape."""
     return printable(text, one_line=True)
+
+
+def error_text(error: Exception) -> str:
+    """What an error says, in the words of a command line; names in it move no cursor."""
+    text = str(error)
+    if isinstance(error, OSError) and not isinstance(error, SingleshotError) and error.strerror:
+        text = f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+    return "\n".join(shown(line) for line in in_flags(text).split("\n"))
 
 
 def prepare_streams() -> None:

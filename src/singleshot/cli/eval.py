@@ -11,7 +11,7 @@ import typer
 
 from singleshot.cli import eval_options as options
 from singleshot.cli import shared_options as shared
-from singleshot.cli.console import open_console, print_note, split_names
+from singleshot.cli.console import error_text, open_console, print_note, split_names
 from singleshot.cli.eval_tables import print_result
 from singleshot.core.wording import printable
 
@@ -157,7 +157,7 @@ def _save(console: Console, result: EvalResult, out: Path, worst: int, overwrite
     try:
         page = result.save(out, worst=worst, overwrite=overwrite)
     except (SingleshotError, OSError) as error:
-        console.print(Text("Not written: ", "red").append(printable(str(error)), "default"), soft_wrap=True)
+        console.print(Text("Not written: ", "red").append(error_text(error), "default"), soft_wrap=True)
         return False
     console.print(f"Report: {printable(str(page))}", highlight=False, soft_wrap=True)
     return True

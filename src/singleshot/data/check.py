@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import os
 import re
 import struct
@@ -17,7 +18,7 @@ import numpy as np
 
 from singleshot.core.pools import ordered_map
 from singleshot.core.wording import counted
-from singleshot.data.bad_records import BadData, Problem, count_kinds
+from singleshot.data.bad_records import Action, BadData, Problem, count_kinds
 from singleshot.data.class_list import alike_names
 from singleshot.data.dataset import DetectionDataset
 from singleshot.data.decisions import Decisions, as_decisions
@@ -29,7 +30,7 @@ from singleshot.data.splitting import PARTS, assign_splits
 from singleshot.data.train_val import choose_training
 from singleshot.errors import DataError, ImageError
 from singleshot.images.header import read_header
-from singleshot.images.packed import image_bytes
+from singleshot.images.packed import image_bytes, stored_digest
 from singleshot.images.read import read_image
 
 THREADS = 4
@@ -38,6 +39,7 @@ SMALL_AREA, MEDIUM_AREA = 32**2, 96**2
 MEDIANS = ("median_width_px", "median_height_px", "median_aspect")
 PNG_COLOURS = {0: "gray", 2: "RGB", 3: "palette", 4: "gray with transparency", 6: "RGB with transparency"}
 JPEG_COLOURS = {1: "gray", 3: "RGB", 4: "CMYK"}
+CHANGED = "its bytes are not those that were written here (another SHA-256): damaged or replaced since"
 Track = Callable[[Sequence[Path]], Iterable[Path]]
 
 
@@ -179,25 +181,33 @@ def _members(dataset: DetectionDataset, parts: dict[str, DetectionDataset]) -> d
 
 
 def _decode_all(dataset: DetectionDataset, track: Track) -> tuple[Counter[str], list[Problem]]:
-    """Pixel formats, and a problem for each image whose header is good but whose pixels are not."""
+    """Pixel formats, and a problem for each image whose pixels or bytes are not what its header or container says."""
 
-    def decode(path: Path) -> tuple[str, str]:
+    def decode(path: Path) -> tuple[str, tuple[str, Action, str]]:
         try:
             read_image(path)
         except ImageError as error:
-            return pixel_format(path), str(error).removeprefix(f"{path}: ")
-        return pixel_format(path), ""
+            fault: tuple[str, Action, str] = ("undecodable-image", "skipped", str(error).removeprefix(f"{path}: "))
+        else:
+            fault = ("changed-image", "noted", CHANGED if _is_changed(path) else "")
+        return pixel_format(path), fault
 
     paths = list(map(Path, image_paths(dataset.samples)))
     formats: Counter[str] = Counter()
     problems = []
     with ThreadPoolExecutor(THREADS) as pool:
         decoded = ordered_map(pool, decode, paths, 8 * THREADS)
-        for path, (pixels, message) in zip(track(paths), decoded, strict=True):
+        for path, (pixels, (kind, action, message)) in zip(track(paths), decoded, strict=True):
             formats[pixels] += 1
             if message:
-                problems.append(Problem(path, None, "undecodable-image", "skipped", message))
+                problems.append(Problem(path, None, kind, action, message))
     return formats, problems
+
+
+def _is_changed(path: Path) -> bool:
+    """Whether an image inside a container has another SHA-256 than the container says."""
+    digest = stored_digest(path)
+    return bool(digest) and hashlib.sha256(image_bytes(path)).digest() != digest
 
 
 def _shared(parts: dict[str, DetectionDataset]) -> Iterator[Problem]:

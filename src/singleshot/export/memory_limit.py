@@ -7,10 +7,13 @@ import os
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
+from singleshot.core.lazy import lazy_module
 from singleshot.errors import WeightsError
 
 if TYPE_CHECKING:
     import openvino as ov
+else:
+    ov = lazy_module("openvino")
 
 WHERE_UNKNOWN = 2**33
 """Where the system does not tell how much memory it has."""
@@ -55,7 +58,6 @@ def check_tensors(model: ov.Model) -> None:
             size = output.get_element_type().bitwidth * math.prod(shape.to_shape()) // 8
             if size > most_bytes():
                 raise WeightsError(
-                    f"layer '{node.get_friendly_name()}' asks for {size:,} bytes; at most half of the machine's memory, "
+                    f"layer '{node.get_friendly_name()}' asks for {size:,} bytes; at most half of the memory, "
                     f"{most_bytes():,}, are given: a damaged file, or too large a batch"
                 )
-

@@ -67,10 +67,12 @@ class Spans:
     Attributes:
         container: the file.
         places: offset and length of each piece.
+        sha256: of the image, where the container tells it.
     """
 
     container: Path
     places: tuple[tuple[int, int], ...]
+    sha256: bytes = b""
 
     @property
     def size(self) -> int:
@@ -232,6 +234,17 @@ def open_image(path: str | os.PathLike[str]) -> BinaryIO:
         if member is None:
             raise
         return member.open()
+
+
+def stored_digest(path: str | os.PathLike[str]) -> bytes:
+    """The SHA-256 that a container says an image in it has; empty where none says any, and of a file of its own.
+
+    Raises:
+        OSError: the container cannot be read.
+    """
+    member = find_member(path)
+    digest: bytes = getattr(member, "sha256", b"")
+    return digest
 
 
 def image_bytes(path: str | os.PathLike[str]) -> bytes:

@@ -33,6 +33,7 @@ else:
     compute = lazy_module("pyarrow.compute")
 
 IMAGE_COLUMNS = ("image", "img", "bytes", "content", "data", "jpg", "jpeg", "png")
+DIGESTS = "sha256"
 NAME_COLUMNS = ("path", "image_path", "file_name", "filename", "file", "uri", "image", "__key__", "key", "name")
 MAX_GROUP_BYTES = 2**31
 KEPT_BYTES = 2**27
@@ -50,12 +51,14 @@ class TableColumns(NamedTuple):
         inside: whether these are in its field ``bytes`` (Hugging Face's images).
         names: the column of their names or paths; empty where there is none.
         paths_inside: whether these are in the field ``path`` of ``images``.
+        digests: the column of the images' SHA-256; empty where there is none.
     """
 
     images: str
     inside: bool
     names: str
     paths_inside: bool = False
+    digests: str = ""
 
     @property
     def leaf(self) -> str:
@@ -108,7 +111,8 @@ def find_columns(schema: Any) -> TableColumns:
     images = usual[0] if usual else ""
     names = next((name for name in NAME_COLUMNS if name in text), "")
     inside = images in fields
-    return TableColumns(images, inside, names, inside and not names and "path" in fields[images])
+    paths_inside = inside and not names and "path" in fields[images]
+    return TableColumns(images, inside, names, paths_inside, DIGESTS if DIGESTS in schema.names else "")
 
 
 def batches(table: Path, columns: Sequence[str], rows: int) -> Iterator[Any]:
@@ -175,12 +179,23 @@ class TableImage:
         """The image file."""
         return io.BytesIO(self._bytes())
 
+    @property
+    def sha256(self) -> bytes:
+        """What the table says that its SHA-256 is; empty where it says nothing."""
+        column = self.images.columns.digests
+        value = self._value(column) if column else None
+        return value if isinstance(value, bytes) else b""
+
     def _bytes(self) -> bytes:
+        columns = self.images.columns
+        value = self._value(columns.leaf)
+        data: bytes = (value["bytes"] if columns.inside else value) or b""
+        return data
+
+    def _value(self, column: str) -> Any:
         images = self.images
         group = int(np.searchsorted(images.firsts, self.row, "right")) - 1
-        value = _row_groups(os.getpid()).read(images, group)[self.row - images.firsts[group]].as_py()
-        data: bytes = (value["bytes"] if images.columns.inside else value) or b""
-        return data
+        return _row_groups(os.getpid()).read(images, column, group)[self.row - images.firsts[group]].as_py()
 
 
 class _RowGroups:
@@ -188,14 +203,14 @@ class _RowGroups:
 
     def __init__(self) -> None:
         self._lock = Lock()
-        self._kept: OrderedDict[tuple[Path, FileStamp, int], Any] = OrderedDict()
+        self._kept: OrderedDict[tuple[Path, FileStamp, str, int], Any] = OrderedDict()
 
-    def read(self, images: TableImages, group: int) -> Any:
-        """The column of the images of a row group."""
-        key = (images.table, images.stamp, group)
+    def read(self, images: TableImages, column: str, group: int) -> Any:
+        """A column of a row group."""
+        key = (images.table, images.stamp, column, group)
         with self._lock:
             if key not in self._kept:
-                self._kept[key] = _read_group(images.table, images.columns.leaf, group)
+                self._kept[key] = _read_group(images.table, column, group)
                 while len(self._kept) > 1 and sum(column.nbytes for column in self._kept.values()) > KEPT_BYTES:
                     self._kept.popitem(last=False)
             self._kept.move_to_end(key)

@@ -184,6 +184,7 @@ class ShardMembers(Mapping[str, Spans]):
             row = int(self._order[at])
             if self._index.name(row) == name:
                 columns = self._index.columns
-                return Spans(self._index.tar, ((int(columns["offsets"][row]), int(columns["lengths"][row])),))
+                digest = columns["digests"][row].tobytes() if len(columns["digests"]) else b""
+                return Spans(self._index.tar, ((int(columns["offsets"][row]), int(columns["lengths"][row])),), digest)
             at += 1
         raise KeyError(name)

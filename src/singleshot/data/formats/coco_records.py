@@ -64,8 +64,10 @@ def _add_classes(records: Records, file: Path, section: Rows, annotations: Annot
 
 def _is_heading(name: str, super_name: object, section: Rows) -> bool:
     """Whether a category is but the name of the set, as one server exports it: all others are below it."""
-    below = [other for _, own, other in section.values if own != name]
-    return bool(below) and super_name in (None, "", "none") and all(other == name for other in below)
+    if super_name not in (None, "", "none"):
+        return False
+    below = (other for _, own, other in section.values if own != name)
+    return next(below, None) == name and all(other == name for other in below)
 
 
 def _add_images(records: Records, file: Path, section: ImageRows, root: Path, split: str) -> dict[int | str, int]:

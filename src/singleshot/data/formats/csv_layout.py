@@ -126,6 +126,19 @@ def table_text(file: Path) -> DecodedText:
         raise DataError(f"{file}: cannot be read: {error}") from error
 
 
+def plain_rows(file: Path) -> list[list[str]]:
+    """The rows of a table with commas and without a header: a list of classes.
+
+    Raises:
+        DataError: it cannot be read.
+    """
+    reader = csv.reader(io.StringIO(table_text(file).text, newline=""))
+    try:
+        return list(reader)
+    except csv.Error as error:
+        raise DataError(f"{file}:{reader.line_num}: not valid csv: {error}") from error
+
+
 def without_separator(text: str) -> str:
     """The text with an empty line in place of ``sep=;``, which spreadsheets put first."""
     return re.sub(r'\A"?sep=."?(?=[\r\n])', "", text, flags=re.IGNORECASE)

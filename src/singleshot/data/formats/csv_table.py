@@ -15,7 +15,7 @@ from singleshot.data.formats.csv_columns import (
     missing_columns,
     read_header,
 )
-from singleshot.data.formats.csv_layout import CsvLayout, CsvTable, table_text, without_separator
+from singleshot.data.formats.csv_layout import CsvLayout, CsvTable, plain_rows, without_separator
 from singleshot.data.formats.registry import FORMATS, DataFormat
 from singleshot.data.paths import subfolders, visible
 from singleshot.data.split_names import is_whole, split_role
@@ -90,7 +90,7 @@ def _class_names(folders: list[Path]) -> dict[str, str]:
     """What Open Images' ``class-descriptions-boxable.csv`` calls the classes that its tables give by ``/m/...``."""
     for file in (file for folder in dict.fromkeys(folders) for file in visible(folder, ".csv")):
         if file.stem.lower().startswith("class-descriptions"):
-            rows = [row for row in csv.reader(io.StringIO(table_text(file).text)) if len(row) == 2]
+            rows = [row for row in plain_rows(file) if len(row) == 2]
             return {key.strip(): name.strip() for key, name in rows if key.startswith("/")}
     return {}
 
@@ -100,7 +100,7 @@ def _class_list(folders: list[Path]) -> tuple[str, ...]:
     for file in (file for folder in dict.fromkeys(folders) for file in visible(folder, ".csv")):
         if not file.stem.lower().startswith("class"):
             continue
-        rows = [row for row in csv.reader(io.StringIO(table_text(file).text)) if row]
+        rows = [row for row in plain_rows(file) if row]
         if rows and all(len(row) == 2 and row[1].strip().isdecimal() for row in rows):
             return tuple(name.strip() for name, _ in sorted(rows, key=lambda row: int(row[1])))
     return ()
