@@ -49,3 +49,9 @@ def test_interrupts_are_no_crash(toy_weights: Path) -> None:
     )
     assert result.returncode == 0, result.stderr
     assert result.stdout.splitlines()[1:] == ["interrupted", "interrupted"]
+
+
+def test_nothing_is_reported() -> None:
+    words = "import singleshot.runtime.openvino, openvino.tools.ovc as ovc; print(type(ovc.telemetry).__module__)"
+    done = subprocess.run([sys.executable, "-c", words], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "openvino.tools.ovc.telemetry_stub"

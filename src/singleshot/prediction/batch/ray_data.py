@@ -118,6 +118,7 @@ def connected(address: str | None) -> Iterator[None]:
         yield
         return
     before = signal.getsignal(signal.SIGTERM)
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # else Ray reports what a cluster of its own is used for
     try:
         ray.init(address=address or "local", log_to_driver=False, logging_level=logging.ERROR)
         if threading.current_thread() is threading.main_thread():
