@@ -119,3 +119,28 @@ def test_text_has_what_is_there_beside_what_was_found(tmp_path: Path) -> None:
     ]
     write("text", tmp_path / "b", "", results)
     assert (tmp_path / "b/predictions.txt").read_text().splitlines()[:2] == ["IMAGE: a", "PREDICTIONS:"]
+
+
+@pytest.mark.parametrize("failures", [1, 9])
+def test_a_parquet_table_has_all_rows_or_is_not_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failures: int
+) -> None:
+    tables = pytest.importorskip("pyarrow.parquet")
+    from singleshot.prediction.sinks import parquet
+
+    results = [prediction(Path(f"{number}.jpg"), ([0, 0, 10, 10], 0.9, 0)) for number in range(3)]
+    write_table, left = tables.ParquetWriter.write_table, [failures]
+
+    def sometimes(writer: object, table: object) -> None:
+        left[0] -= 1
+        if left[0] >= 0:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        write_table(writer, table)
+
+    monkeypatch.setattr(parquet, "_ROWS", 1)
+    monkeypatch.setattr(tables.ParquetWriter, "write_table", sometimes)
+    with pytest.raises(OSError, match="No space left"):
+        write("parquet", tmp_path, "", results)
+    rows = [tables.read_table(path).num_rows for path in tmp_path.glob("*.parquet")]
+    assert rows == ([1] if failures == 1 else [])  # the first image, whose row was kept
+    assert not list(tmp_path.glob("*.part"))

@@ -63,9 +63,9 @@ class ParquetSink:
             self._flush()
 
     def _flush(self) -> None:
-        rows, self._rows = self._rows, []
-        if rows:
-            self._writer.write_table(pyarrow.Table.from_pylist(rows, schema=self._schema))
+        if self._rows:
+            self._writer.write_table(pyarrow.Table.from_pylist(self._rows, schema=self._schema))
+            self._rows = []  # only now: rows of a table that could not be written are written, or missed, at the end
 
 
 SINKS.register("parquet")(ParquetSink)
