@@ -61,6 +61,13 @@ def test_quantised_entries(tmp_path: Path, kind: str, dtype: str) -> None:
     assert arrays["a"].tolist() == [-1.0, 0.0, 99.0]
 
 
+@pytest.mark.parametrize("scale", [1e300, 3e38])
+def test_numbers_too_large_for_float32_are_infinite_without_a_warning(tmp_path: Path, scale: float) -> None:
+    weights = [entry("a", [2], quantization={"dtype": "uint8", "scale": scale, "min": 0.0})]
+    array = read_arrays(write_model(tmp_path, weights, bytes([255, 200])))["a"]
+    assert np.isinf(array).all()
+
+
 @pytest.mark.parametrize(
     ("weights", "data", "message"),
     [

@@ -156,7 +156,8 @@ def read_numbers(path: str | Path) -> dict[str, NDArray[np.float32]]:
         first, last = entry["data_offsets"]
         stored = np.frombuffer(data[first:last], dtype=_FLOATS[entry["dtype"]])
         is_brain = entry["dtype"] == "BF16"  # the upper half of a float32
-        values = (stored.astype(np.uint32) << 16).view(np.float32) if is_brain else stored.astype(np.float32)
+        with np.errstate(over="ignore"):  # infinity is refused below
+            values = (stored.astype(np.uint32) << 16).view(np.float32) if is_brain else stored.astype(np.float32)
         if not np.isfinite(values).all():
             raise WeightsError(f"{path}: '{name}' holds numbers that are not finite; get or train the file again")
         numbers[name] = values.reshape(entry["shape"])

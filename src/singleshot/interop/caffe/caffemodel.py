@@ -78,5 +78,6 @@ def _blob(message: memoryview) -> NDArray[np.float32]:
         parts.append(pb.numbers(raw, RAW_TYPES.get(raw_type, "<f4")))
     if not shape and legacy:
         shape = [legacy.get(number, 1) for number in LEGACY_DIMENSIONS]
-    data = np.concatenate(parts).astype(np.float32) if parts else np.zeros(0, np.float32)
+    with np.errstate(over="ignore"):  # what is not finite is refused with its name, later
+        data = np.concatenate(parts).astype(np.float32) if parts else np.zeros(0, np.float32)
     return pb.shaped(data, shape or [len(data)])

@@ -112,7 +112,7 @@ def _read_entry(buffer: bytes, offset: int, entry: dict[str, Any], origin: Path)
         raise WeightsError(f"{origin}: '{name}' ends at byte {end} of {len(buffer)}: a shard is truncated")
     array = np.frombuffer(buffer, dtype, count, offset).reshape(shape)
     if quantization:
-        array = array.astype(np.float32) * np.float32(quantization.get("scale", 1)) + np.float32(
-            quantization.get("min", 0)
-        )
+        with np.errstate(over="ignore", invalid="ignore"):  # what is not finite is refused with its name, later
+            scale, least = (np.float32(quantization.get(*key)) for key in (("scale", 1), ("min", 0)))
+            array = array.astype(np.float32) * scale + least
     return array, end

@@ -167,7 +167,8 @@ def _at(items: list[Item], index: int) -> Item:
 
 def _dequantized(value: Array, quantization: FlatTable | None) -> Array:
     """Floats of 8-bit weights; anything else as float32."""
-    floats: NDArray[np.float32] = value.astype(np.float32)
+    with np.errstate(over="ignore"):  # what is not finite is refused with its name, later
+        floats: NDArray[np.float32] = value.astype(np.float32)
     if quantization is None or value.dtype.kind not in "iu":
         return floats
     scales = quantization.numbers(SCALES, "<f4").astype(np.float32)
@@ -182,7 +183,8 @@ def _dequantized(value: Array, quantization: FlatTable | None) -> Array:
         sides[axis] = len(scales)
     if len(zeros) == len(scales):
         floats -= zeros.astype(np.float32).reshape(sides)
-    floats *= scales.reshape(sides)
+    with np.errstate(over="ignore", invalid="ignore"):
+        floats *= scales.reshape(sides)
     return floats
 
 
