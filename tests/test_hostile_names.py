@@ -19,7 +19,7 @@ from singleshot.core.files import write_atomically
 from singleshot.core.yaml_files import read_mapping
 from singleshot.data.formats.writers import voc_xml
 from singleshot.data.opening import open as open_data
-from singleshot.errors import DataError, SingleshotError
+from singleshot.errors import ConfigError, DataError, SingleshotError
 from singleshot.prediction.frames import Frame, Prediction
 from singleshot.prediction.sinks import open_sinks
 
@@ -164,3 +164,15 @@ def test_what_is_written_for_voc_is_escaped(hostile: Path) -> None:
     text = voc_xml(sample, "a.png", CLASSES)
     assert "<img" not in text
     assert "\x1b" not in text
+
+
+@pytest.mark.parametrize("text", [r'model: "\ud800"', r'model: ["a", {b: "\U0000DFFF"}]', r'"\ud83d\ude00": 1'])
+def test_halves_of_characters_in_yaml(tmp_path: Path, text: str) -> None:
+    (tmp_path / "r.yaml").write_text(text)
+    with pytest.raises(ConfigError, match=r"r\.yaml is not YAML: line 1: half of a character"):
+        read_mapping(tmp_path / "r.yaml", "settings", "lr: 1")
+
+
+def test_a_path_that_only_looks_like_half_a_character(tmp_path: Path) -> None:
+    (tmp_path / "r.yaml").write_text(r"data: C:\udaff")
+    assert read_mapping(tmp_path / "r.yaml", "settings", "lr: 1") == {"data": r"C:\udaff"}

@@ -163,7 +163,19 @@ def test_what_is_no_data_set(tmp_path: Path, written: Path) -> None:
         data.open(tmp_path / "broken.parquet")
 
 
-@pytest.mark.parametrize("damage", ["version", "classes", "ids", "no id", "class", "counts", "size"])
+def test_text_that_is_no_utf8(tmp_path: Path) -> None:
+    rows = [{"image": b"...", "path": "a.jpg", "boxes": [[1.0, 2.0, 3.0, 4.0]], "labels": [0]}]
+    tables.write_table(
+        pyarrow.Table.from_pylist(rows), tmp_path / "x.parquet", compression="none", use_dictionary=False
+    )
+    (tmp_path / "x.parquet").write_bytes((tmp_path / "x.parquet").read_bytes().replace(b"a.jpg", b"a\x96jpg"))
+    with pytest.raises(DataError, match=r"x\.parquet: damaged: .*UTF8"):
+        data.open(tmp_path / "x.parquet")
+
+
+@pytest.mark.parametrize(
+    "damage", ["version", "classes", "ids", "no id", "class", "counts", "size", "kinds", "same id"]
+)
 def test_a_damaged_table_of_ours(tmp_path: Path, written: Path, damage: str) -> None:
     table = tables.read_table(written / "parquet" / "val-00000-of-00001.parquet")
     about = json.loads(table.schema.metadata[b"singleshot-data"])
@@ -177,6 +189,8 @@ def test_a_damaged_table_of_ours(tmp_path: Path, written: Path, damage: str) -> 
         del about["class_ids"][0]
     elif damage == "no id":
         about["class_ids"][0] = float("inf")
+    elif damage == "same id":
+        about |= {"classes": ["cat", "dog"], "class_ids": [0, -0.0]}
     elif damage == "class":
         changed["class_ids"][0] = 7
     elif damage == "counts":
@@ -184,8 +198,12 @@ def test_a_damaged_table_of_ours(tmp_path: Path, written: Path, damage: str) -> 
     else:
         changed["height"] = 0
     changed = pyarrow.Table.from_pylist(rows, table.schema)
+    if damage == "kinds":
+        place = changed.schema.get_field_index("height")
+        changed = changed.set_column(place, "height", [[float("nan")] * len(rows)])
     tables.write_table(changed.replace_schema_metadata({b"singleshot-data": json.dumps(about)}), tmp_path / "x.parquet")
-    wanted = "version 2; this singleshot reads 1" if damage == "version" else "damaged .*: convert the data set again"
+    others = {"version": "version 2; this singleshot reads 1", "same id": "class ids must differ; repeated: 0"}
+    wanted = others.get(damage, "damaged .*: convert the data set again")
     with pytest.raises(DataError, match=rf"x\.parquet: .*{wanted}"):
         data.open(tmp_path / "x.parquet")
 
@@ -197,7 +215,7 @@ def test_an_image_that_was_replaced_is_found(tmp_path: Path, written: Path) -> N
     table = tables.read_table(file)
     images = table.column("image").to_pylist()
     place = table.schema.get_field_index("image")
-    table = table.set_column(place, table.schema.field("image"), [[images[1], *images[1:]]])
+    table = table.set_column(place, table.schema.field("image"), [[images[0] + b"\0", *images[1:]]])
     tables.write_table(table, file)
     found = [problem for problem in check(tmp_path / "new").problems if problem.kind == "changed-image"]
     assert [problem.action for problem in found] == ["noted"]

@@ -68,6 +68,14 @@ def test_prototxt_that_is_not_well_formed(source: str, message: str, tmp_path: P
         read_prototxt(tmp_path / "net.prototxt")
 
 
+@pytest.mark.parametrize("value", ["1e999", "-1e999"])
+def test_infinity_is_no_whole_number(value: str) -> None:
+    message = parse_prototxt(f"height: {value}")
+    assert message.number("height", 0) == float(value)
+    with pytest.raises(ValueError, match=r"'height' is -?inf, not a whole number"):
+        message.integer("height", 0)
+
+
 def test_a_word_is_no_number() -> None:
     with pytest.raises(ValueError, match="'pad' is 'same', not a number"):
         parse_prototxt("pad: same").number("pad", 0)

@@ -169,6 +169,11 @@ def test_frozen_parts_are_a_list_or_a_word(given: object, taken: object) -> None
     assert parse_config({"freeze": given}, "a file").freeze == taken
 
 
+def test_a_setting_that_is_no_text() -> None:
+    with pytest.raises(ConfigError, match="the options given: a setting is no text"):
+        parse_config({"optimizer": {"name": "caf\udce9"}}, "the options given")
+
+
 def test_a_published_recipe_freezes_only_what_it_names() -> None:
     reference = {"train": "a", "test": "b", "metric": "AP", "value": 1, "tolerance": 1, "source": "c"}
     assert parse_config({"reference": reference}, "a file").freeze == ()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,8 @@ from singleshot.core.files import read_text
 from singleshot.errors import ConfigError
 
 MAX_SETTINGS_BYTES = 4 * 2**20
+_HALF = re.compile(r"\\u[dD][89a-fA-F][0-9a-fA-F]{2}|\\U0000[dD][89a-fA-F]")
+"""What may be one half of a character, written by its number."""
 
 
 def read_mapping(path: str | Path, what: str, example: str) -> dict[str, Any]:
@@ -45,6 +48,19 @@ def parse_yaml(text: str) -> Any:
         yaml.YAMLError: it is none.
     """
     try:
+        if _HALF.search(text):
+            _check_characters(text)
         return yaml.safe_load(text)
     except (RecursionError, ValueError, TypeError, AttributeError, OverflowError) as error:  # odd dates, deep nesting
         raise yaml.YAMLError(f"{type(error).__name__}: {error}") from error
+
+
+def _check_characters(text: str) -> None:
+    """Whether no text has one half of a character, which nothing can write.
+
+    Raises:
+        yaml.YAMLError: one has.
+    """
+    for token in yaml.scan(text):
+        if isinstance(token, yaml.ScalarToken) and any("\ud800" <= letter <= "\udfff" for letter in token.value):
+            raise yaml.YAMLError(f"line {token.start_mark.line + 1}: half of a character: {token.value!r}")

@@ -236,4 +236,7 @@ def _class_map(path: Path, records: Records, classes: Sequence[str] | None) -> C
         raise DataError(f"{path}: class names must differ; repeated: {', '.join(repeated[:10])}")
     ids = dict(zip(records.class_names, records.class_ids, strict=False))
     known = all(name in ids for name in names)
+    twice = [own for own, count in Counter(ids.values()).items() if count > 1]
+    if twice:
+        raise DataError(f"{path}: class ids must differ; repeated: {', '.join(map(str, twice[:10]))}")
     return ClassMap(names, tuple(ids[name] for name in names) if known else ())

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
 
 NAN = float("nan")
 TRUE = frozenset({"1", "true", "yes", "y", "t"})
@@ -23,6 +27,12 @@ def as_number(value: object) -> float:
     except (ValueError, OverflowError):
         return NAN
     return number if math.isfinite(number) else NAN
+
+
+def to_float32(values: Sequence[object] | NDArray[np.generic]) -> NDArray[np.float32]:
+    """Numbers as float32; what is too large for it becomes infinite, which no data set takes for a box."""
+    with np.errstate(over="ignore"):
+        return np.asarray(values, dtype=np.float64).astype(np.float32)
 
 
 def as_flag(value: object) -> bool | None:

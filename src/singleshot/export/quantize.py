@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import logging
+import os
+import sys
 import tempfile
 from collections.abc import Iterator, Sequence
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -42,6 +45,10 @@ def quantize_package(package: Package, images: Sequence[Path], max_images: int =
         MissingExtraError: NNCF is not installed.
     """
     try:
+        Path.home()
+    except RuntimeError:  # of a user without one; NNCF asks as it is imported
+        os.environ["HOME"] = tempfile.gettempdir()
+    try:
         import nncf
     except ImportError:
         raise MissingExtraError("nncf", "openvino", "quantisation") from None
@@ -50,7 +57,8 @@ def quantize_package(package: Package, images: Sequence[Path], max_images: int =
     if len(batches) < MIN_IMAGES:
         raise ConfigError(f"quantisation needs at least {MIN_IMAGES} images that can be read; there are {len(batches)}")
     nncf.set_log_level(logging.ERROR)
-    parts = (_openvino_int8 if package.info.kind == "openvino" else _onnx_int8)(package.parts, batches)
+    with redirect_stdout(sys.stderr):  # NNCF's progress is no result, and a closed pipe would end the process
+        parts = (_openvino_int8 if package.info.kind == "openvino" else _onnx_int8)(package.parts, batches)
     notes: dict[str, str | float] = {"images": float(len(batches)), "nncf": str(nncf.__version__)}
     info = package.info.model_copy(update={"quantized": True, "quantization": notes})
     return Package(info, package.anchors_cxcywh, parts)

@@ -143,6 +143,8 @@ def is_container(path: str | os.PathLike[str]) -> bool:
 
 def find_container(path: str | os.PathLike[str]) -> tuple[Path, str] | None:
     """The container that a path leads into, and the name inside; ``None`` where no part of the path is a container."""
+    if "." not in os.path.dirname(os.fspath(path)):  # most paths: lists of sources have thousands
+        return None
     pure = PurePath(path)
     outer = next((folder for folder in pure.parents if folder.suffix and is_container(folder)), None)
     return (Path(outer), pure.relative_to(outer).as_posix()) if outer else None

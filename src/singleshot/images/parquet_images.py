@@ -124,7 +124,9 @@ def batches(table: Path, columns: Sequence[str], rows: int) -> Iterator[Any]:
     try:
         with tables.ParquetFile(table) as file:
             _check_groups(table, file.metadata)
-            yield from file.iter_batches(rows, columns=list(columns), use_threads=False)
+            for batch in file.iter_batches(rows, columns=list(columns), use_threads=False):
+                batch.validate(full=True)  # text that is no UTF-8, lists that end before they begin
+                yield batch
     except (pyarrow.ArrowException, OSError) as error:
         raise OSError(f"{table}: damaged: {str(error).splitlines()[0]}") from None
 

@@ -107,16 +107,23 @@ def read_records(path: str | Path) -> Iterator[TableRecord]:
     try:
         dataset = datasets.dataset(str(path), format="parquet")
         about = json.loads((dataset.schema.metadata or {}).get(_KEY, b"{}"))
-        batches = dataset.to_batches()
     except (OSError, ValueError) as error:
         raise DataError(f"{path}: cannot be read as Parquet: {str(error).splitlines()[0]}") from None
     version = about.get("schema")
     if version != SCHEMA_VERSION:
         what = "no table of detections" if version is None else f"of version {version} of the table"
         raise DataError(f"{path}: {what}, and this singleshot reads version {SCHEMA_VERSION}")
-    rows = (row for batch in batches for row in batch.to_pylist())
-    for (image, _), own in groupby(rows, key=lambda row: (row["image"], row["frame"])):
+    for (image, _), own in groupby(_rows(path, dataset), key=lambda row: (row["image"], row["frame"])):
         yield _record(image, list(own), about)
+
+
+def _rows(path: str | Path, dataset: datasets.Dataset) -> Iterator[dict[str, Any]]:
+    try:
+        for batch in dataset.to_batches():
+            batch.validate(full=True)
+            yield from batch.to_pylist()
+    except (OSError, pyarrow.ArrowException) as error:
+        raise DataError(f"{path}: damaged: {str(error).splitlines()[0]}") from None
 
 
 def _record(image: str, rows: Sequence[dict[str, Any]], about: dict[str, Any]) -> TableRecord:

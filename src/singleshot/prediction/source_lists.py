@@ -49,12 +49,12 @@ def read_source_list(source: str) -> list[ListedSource]:
     except OSError as error:
         why = f"{path}: the list cannot be read: {error.strerror}" if error.strerror else str(error)
         raise ImageError(why) from None
-    listed = []
+    listed, folder = [], str(path.parent)
     for number, line in enumerate(re.split("\r\n|\r|\n", text), 1):
         name = line.strip()
         if not name or name.startswith("#"):
             continue
-        found, place = _beside(path, name), f"{path}, line {number}"
+        found, place = _beside(folder, name), f"{path}, line {number}"
         if is_list(found):
             raise ImageError(f"{place}: a list inside a list, {name}: name both lists as sources instead")
         listed.append(ListedSource(found, place))
@@ -63,13 +63,13 @@ def read_source_list(source: str) -> list[ListedSource]:
     return listed
 
 
-def _beside(path: Path, name: str) -> str:
+def _beside(folder: str, name: str) -> str:
     """A path or pattern below the list's folder, where something is there; else as it was written."""
-    joined = os.path.join(path.parent, name)
+    joined = os.path.join(folder, name)
     if "\0" in name or os.path.lexists(joined) or find_container(joined):
         return joined
     if glob.has_magic(name):
-        pattern = os.path.join(glob.escape(str(path.parent)), name)
+        pattern = os.path.join(glob.escape(folder), name)
         if next(glob.iglob(pattern, recursive=True), None) is not None:
             return pattern
     return name

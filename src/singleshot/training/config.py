@@ -288,6 +288,8 @@ def parse_config(data: Mapping[str, Any], origin: str) -> TrainConfig:
         return TrainConfig.model_validate(data)
     except ValidationError as error:
         raise ConfigError(explain_settings(error, origin, TrainConfig)) from None
+    except UnicodeEncodeError as error:  # bytes of the command line that are no UTF-8
+        raise ConfigError(f"{origin}: a setting is no text: {error}") from None
 
 
 def _assign(data: dict[str, Any], dotted: str, value: Any) -> None:

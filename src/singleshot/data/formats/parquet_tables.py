@@ -21,6 +21,7 @@ from singleshot.data.formats.shards import ShardLayout
 from singleshot.data.formats.yolo_names import find_class_list
 from singleshot.data.paths import Locator, subfolders, visible
 from singleshot.data.split_names import names_split
+from singleshot.data.values import to_float32
 from singleshot.errors import DataError, ImageError, MissingExtraError
 from singleshot.images.parquet_images import (
     ROWS_AT_ONCE,
@@ -191,22 +192,25 @@ def _checked(
 ) -> ShardIndex:
     count, objects = len(columns["height"]), len(columns["class_ids"])
     lists = [len(columns[name]) for name in ("boxes_xyxy", "difficult", "iscrowd", "areas")]
+    for name in ("height", "width", "counts", "class_ids"):
+        if len(columns[name]) and columns[name].dtype.kind not in "iu":
+            raise ValueError(f"its column '{name}' holds {columns[name].dtype}, not whole numbers")
     class_ids = columns["class_ids"].astype(np.int64)
     if len(names) != count or columns["counts"].sum() != objects or lists != [objects] * 4:
         raise ValueError("its columns contradict each other")
     if objects and not 0 <= class_ids.min() <= class_ids.max() < len(classes):
         raise ValueError("a class id is none of its classes")
-    sizes = np.stack([columns["height"], columns["width"]], axis=1).astype(np.int32)
-    if (sizes < 1).any():
-        raise ValueError("an image has no pixels")
+    sizes = np.stack([columns["height"], columns["width"]], axis=1).astype(np.int64)
+    if ((sizes < 1) | (sizes >= 2**31)).any():
+        raise ValueError("an image has an impossible size")
     packed = {
         **pack_names(names),
         "offsets": rows,
         "lengths": np.zeros(count, np.int64),
         "digests": np.frombuffer(b"".join(columns["sha256"].tolist()), np.uint8).reshape(count, 32),
-        "sizes_hw": sizes,
+        "sizes_hw": sizes.astype(np.int32),
         "bounds": np.concatenate([[0], np.cumsum(columns["counts"])]).astype(np.int64),
-        "boxes_xyxy": columns["boxes_xyxy"].astype(np.float32).reshape(-1, 4),
+        "boxes_xyxy": to_float32(columns["boxes_xyxy"]).reshape(-1, 4),
         "class_ids": class_ids,
         "difficult": columns["difficult"].astype(bool),
         "iscrowd": columns["iscrowd"].astype(bool),

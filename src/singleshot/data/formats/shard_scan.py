@@ -12,6 +12,7 @@ import numpy as np
 from singleshot.data.formats.shard_labels import LABEL_SUFFIXES, PackedObject, parse_labels, split_member
 from singleshot.data.formats.yolo_names import MAX_CLASSES
 from singleshot.data.headers import MAX_SIDE, unusable_size
+from singleshot.data.values import to_float32
 from singleshot.errors import DataError
 from singleshot.images.archive import BoundedFile
 from singleshot.images.header import read_header, turned_late
@@ -183,10 +184,10 @@ def index_of(tar: Path, images: list[LabelledMember], problems: list[tuple[str, 
         "digests": np.zeros((0, 32), np.uint8),
         "sizes_hw": np.array([image.size_hw for image in images], np.int32).reshape(-1, 2),
         "bounds": np.cumsum([0, *(len(image.objects) for image in images)], dtype=np.int64),
-        "boxes_xyxy": np.array([one.box_xyxy for one in objects], np.float32).reshape(-1, 4),
+        "boxes_xyxy": to_float32([one.box_xyxy for one in objects]).reshape(-1, 4),
         "class_ids": np.array([ids[str(one.label)] for one in objects], np.int64),
         "difficult": np.array([one.difficult for one in objects], bool),
         "iscrowd": np.array([one.iscrowd for one in objects], bool),
-        "areas": np.array([one.area for one in objects], np.float32),
+        "areas": to_float32([one.area for one in objects]),
     }
     return ShardIndex(tar, tar.stat().st_size, columns, class_names, (), tuple(problems))

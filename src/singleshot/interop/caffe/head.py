@@ -53,7 +53,7 @@ def read_head(net: Net, origin: str) -> Head:
         CaffeLevel(prior.inputs[0], box, logit, prior) for box, logit, prior in zip(boxes, logits, priors, strict=True)
     )
     settings = output.message.message("detection_output_param")
-    columns = int(settings.number("num_classes", 0))
+    columns = settings.integer("num_classes", 0)
     if columns < 2 or settings.number("background_label_id", 0) != 0 or not settings.flag("share_location", True):
         raise WeightsError(f"{origin}: DetectionOutput with {columns} classes, or a background that is not class 0")
     if settings.text("code_type", "CORNER") not in CENTRE_SIZE:
@@ -125,8 +125,8 @@ def _level(settings: Message, size_hw: tuple[int, int], origin: str) -> AnchorLe
     side = settings.number("img_size", 0)
     height, width = settings.number("img_h", side) or size_hw[0], settings.number("img_w", side) or size_hw[1]
     ratios = _ratios(settings)
-    smalls = [float(int(value)) for value in settings.numbers("min_size")]
-    bigs = [float(int(value)) for value in settings.numbers("max_size")]
+    smalls = [float(value) for value in settings.integers("min_size")]
+    bigs = [float(value) for value in settings.integers("max_size")]
     if not smalls or (bigs and len(bigs) != len(smalls)) or min([*smalls, *bigs, *ratios]) <= 0:
         raise WeightsError(f"{origin}: a PriorBox with min_size {smalls} and max_size {bigs}")
     shapes = []
@@ -154,7 +154,7 @@ def _ratios(settings: Message) -> list[float]:
 
 def _postprocess(settings: Message, score_function: str, columns: int) -> PostprocessConfig:
     nms = settings.message("nms_param")
-    best, keep = int(nms.number("top_k", -1)), int(settings.number("keep_top_k", -1))
+    best, keep = nms.integer("top_k", -1), settings.integer("keep_top_k", -1)
     return PostprocessConfig.model_validate(
         {
             "score_function": score_function,

@@ -161,14 +161,14 @@ def _pair(message: Message, name: str, default: int) -> tuple[int, int]:
     """(vertical, horizontal) of a setting that is given once, twice, or as ``_h`` and ``_w``."""
     stem = name.removesuffix("_size")
     if f"{stem}_h" in message or f"{stem}_w" in message:
-        return int(message.number(f"{stem}_h", default)), int(message.number(f"{stem}_w", default))
-    values = [int(value) for value in message.numbers(name)] or [default]
+        return message.integer(f"{stem}_h", default), message.integer(f"{stem}_w", default)
+    values = message.integers(name) or [default]
     return values[0], values[-1]
 
 
 def _convolution(node: Node, name: str, inputs: tuple[str, ...], kind: str) -> GraphLayer:
     settings = node.message.message("convolution_param")
-    channels = int(settings.number("num_output", 0))
+    channels = settings.integer("num_output", 0)
     is_depthwise = "Depthwise" in node.type and "group" not in settings
     return GraphLayer(
         name=name,
@@ -179,7 +179,7 @@ def _convolution(node: Node, name: str, inputs: tuple[str, ...], kind: str) -> G
         stride_hw=_pair(settings, "stride", 1),
         padding_hw=_pair(settings, "pad", 0),
         dilation_hw=_pair(settings, "dilation", 1),
-        groups=max(channels, 1) if is_depthwise else int(settings.number("group", 1)),
+        groups=max(channels, 1) if is_depthwise else settings.integer("group", 1),
         bias=settings.flag("bias_term", True),
     )
 

@@ -121,5 +121,5 @@ def _input_size(root: Message, layers: Iterable[Message], path: Path) -> tuple[i
     for layer in layers:
         resize = layer.message("transform_param").message("resize_param")
         if "height" in resize and "width" in resize:
-            return 3, (int(resize.number("height", 0)), int(resize.number("width", 0)))
+            return 3, (resize.integer("height", 0), resize.integer("width", 0))
     raise WeightsError(f"{path}: it does not say the size of its input (input_shape, input_dim or an Input layer)")

@@ -144,7 +144,7 @@ def _preprocess(net: Net, is_face: bool) -> PreprocessConfig:
     if not mean:
         is_mobilenet = any(node.name in ("conv0", "conv0/bn") for node in net.nodes)
         settings = (node.message.message("convolution_param") for node in net.nodes)
-        if is_mobilenet and any(int(one.number("group", 1)) > 1 for one in settings):
+        if is_mobilenet and any(one.integer("group", 1) > 1 for one in settings):
             mean, scale = (127.5,) * 3, 0.007843
         else:
             mean = FACE_MEAN_BGR if is_face else DEFAULT_MEAN_BGR

@@ -81,7 +81,7 @@ def _pipeline(ssd: Message) -> Pipeline:
 
 def _size(resizer: Message) -> int:
     fixed = resizer.message("fixed_shape_resizer")
-    height, width = (int(fixed.number(name, 0)) for name in ("height", "width"))
+    height, width = (fixed.integer(name, 0) for name in ("height", "width"))
     if height != width or height < 1:
         raise ValueError(f"its input is {height} x {width}: supported is a fixed_shape_resizer to a square")
     if fixed.text("resize_method", "BILINEAR") != "BILINEAR":
@@ -105,7 +105,7 @@ def _postprocess(settings: Message) -> PostprocessConfig:
             "score_function": "softmax" if converter == "SOFTMAX" else "sigmoid",
             "score_threshold": max(nms.number("score_threshold", 0.0), MIN_SCORE),
             "nms_iou": round(nms.number("iou_threshold", default.nms_iou), DIGITS),
-            "max_per_class": int(nms.number("max_detections_per_class", 100)),
-            "max_detections": int(nms.number("max_total_detections", 100)),
+            "max_per_class": nms.integer("max_detections_per_class", 100),
+            "max_detections": nms.integer("max_total_detections", 100),
         }
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from pathlib import Path
 
@@ -60,6 +61,22 @@ class Message:
     def number(self, name: str, default: float) -> float:
         """The last value of a field as a number."""
         return (self.numbers(name) or [default])[-1]
+
+    def integers(self, name: str) -> list[int]:
+        """All values of a field as whole numbers, cut.
+
+        Raises:
+            ValueError: one is none.
+        """
+        values = self.numbers(name)
+        for value in values:
+            if not math.isfinite(value):
+                raise ValueError(f"'{name}' is {value}, not a whole number")
+        return [int(value) for value in values]
+
+    def integer(self, name: str, default: int) -> int:
+        """The last value of a field as a whole number, cut."""
+        return (self.integers(name) or [default])[-1]
 
     def flag(self, name: str, default: bool) -> bool:
         """The last value of a field as true or false."""

@@ -208,6 +208,7 @@ class RowRun:
         with self.files.open_input_file(self.path) as file:
             batches = tables.ParquetFile(file).iter_batches(_ROWS_AT_ONCE, row_groups=[self.group], columns=wanted)
             for batch in batches:
+                batch.validate(full=True)
                 low, high = max(self.first - at, 0), min(end - at, len(batch))
                 for number, row in enumerate(batch.slice(low, max(high - low, 0)).to_pylist(), self.offset + at + low):
                     yield self._image(row, number)
