@@ -15,6 +15,7 @@ from singleshot.serving.options import LOOPBACK
 from singleshot.serving.problems import HttpProblem
 from singleshot.serving.responses import problem_response
 from singleshot.serving.service import CLIENT_GONE, Service
+from singleshot.serving.turns import Turns
 
 PUBLIC = ["/", "/v2/health/live", "/v2/health/ready"]
 """Paths that need no token: they tell nothing; probes have none, and the page asks for it."""
@@ -34,6 +35,7 @@ class Gate:
     def __init__(self, app: ASGIApp, service: Service) -> None:
         self._app = app
         self._service = service
+        self._turns = Turns()
         token = service.options.token
         self._token = None if token is None else token.get_secret_value().encode()
 
@@ -58,6 +60,7 @@ class Gate:
             await send(message)
 
         error: BaseException | None = None
+        await self._turns.take()
         try:
             self._check(scope, headers)
             await self._app(scope, receive, send_on)
