@@ -21,7 +21,7 @@ from singleshot.training.batch_size import activation_bytes, choose_batch
 from singleshot.training.config import TrainConfig
 from singleshot.training.precision import choose_amp
 from singleshot.training.recipes import write_config
-from singleshot.training.run_folder import HEAD, clear_results, existing_folder, new_folder, sole_use
+from singleshot.training.run_folder import HEAD, UNSAVED, clear_results, existing_folder, new_folder, sole_use
 
 CPU = torch.device("cpu")
 
@@ -99,6 +99,17 @@ def test_what_a_run_left_that_never_saved_is_replaced(tmp_path: Path) -> None:
     write_config(TrainConfig(), tmp_path / "config.yaml", HEAD)
     (tmp_path / "metrics.csv").write_text("step,epoch\n")
     assert new_folder(tmp_path, "cats") == tmp_path
+
+
+def test_what_a_run_left_that_was_killed_in_its_first_save_is_replaced(tmp_path: Path) -> None:
+    write_config(TrainConfig(), tmp_path / "config.yaml", HEAD)
+    (tmp_path / "last.safetensors").touch()
+    with pytest.raises(ConfigError, match="last.safetensors is there already"):
+        new_folder(tmp_path, "cats")
+    (tmp_path / UNSAVED).touch()
+    assert new_folder(tmp_path, "cats") == tmp_path
+    clear_results(tmp_path)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_file_is_no_folder(tmp_path: Path) -> None:

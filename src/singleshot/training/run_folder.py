@@ -26,6 +26,8 @@ RESULTS = ("best.safetensors", "last.safetensors", "state.pt", "report.html")
 BESIDES = ("config.yaml", "metrics.csv", "data.json", "train.log", "monitor.csv")
 NUMBERED = re.compile(r"checkpoint-(\d{6,})\.(safetensors|pt)")
 LOCK = ".lock"
+UNSAVED = ".unsaved"
+"""Is there until a run has saved all that it takes to resume: one that is killed before then begins anew."""
 HEAD = "Settings of this run; 'auto' is replaced by what it meant."
 """First line of a run's ``config.yaml``."""
 
@@ -50,6 +52,7 @@ class RunFolder:
     def save_state(self, learner: Learner, run: RunState) -> None:
         """Write ``state.pt``."""
         save_checkpoint(self.path / "state.pt", learner, run)
+        (self.path / UNSAVED).unlink(missing_ok=True)
 
     def save_numbered(self, learner: Learner, run: RunState) -> None:
         """Write ``checkpoint-000500.safetensors`` and its state ``.pt``; drop earlier ones beyond those to keep."""
@@ -125,8 +128,11 @@ def _refuse_results(path: Path, overwrite: bool) -> None:
             f"{path} already holds a run: continue it with `resume=True`, replace it with `overwrite=True`, or "
             "choose another `out`"
         )
-    # A run that was killed before its first save left its settings and a log, which nobody needs.
-    kept = RESULTS if _is_ours(path / "config.yaml") else (*RESULTS, *BESIDES)
+    # A run that was killed before its first save left its settings and a log, and maybe weights, which nobody needs.
+    if _is_ours(path / "config.yaml"):
+        kept: tuple[str, ...] = () if os.path.lexists(path / UNSAVED) else RESULTS
+    else:
+        kept = (*RESULTS, *BESIDES)
     found = next((path / name for name in (*kept, *_numbered_files(path)) if os.path.lexists(path / name)), None)
     if found is not None:
         raise ConfigError(f"{found} is there already: choose another `out`, or replace it with `overwrite=True`")
@@ -140,7 +146,7 @@ def _is_ours(settings: Path) -> bool:
 
 def clear_results(path: Path) -> None:
     """Remove what a former run left, before another writes there: two halves make no whole."""
-    for name in (*RESULTS, *BESIDES, *_numbered_files(path)):
+    for name in (*RESULTS, *BESIDES, UNSAVED, *_numbered_files(path)):
         (path / name).unlink(missing_ok=True)
 
 

@@ -38,7 +38,7 @@ from singleshot.training.progress import ProgressBar
 from singleshot.training.recipes import write_config
 from singleshot.training.result import TrainResult, result_of
 from singleshot.training.resume import load_run
-from singleshot.training.run_folder import HEAD, RunFolder, clear_results
+from singleshot.training.run_folder import HEAD, UNSAVED, RunFolder, clear_results
 from singleshot.training.setup import Setup, prepare
 from singleshot.training.start import build_start, resume_start, with_weights
 from singleshot.training.tiling import cut_into_tiles, view_plan_of
@@ -96,8 +96,10 @@ def run_session(
             trainer.run = load_run(folder, trainer.learner, setup.config.evaluation.metric, at)
         else:
             clear_results(folder)
-            keep_fingerprint(folder, data)
         write_config(setup.config, folder / "config.yaml", HEAD)
+        if not resume:
+            (folder / UNSAVED).touch()
+            keep_fingerprint(folder, data)
         if job and job.notes:
             if at is not None:  # a restart goes on from here, not from the latest save before
                 store.save_weights("last", trainer.learner.deployable, {})
