@@ -104,7 +104,7 @@ def test_what_a_run_left_that_never_saved_is_replaced(tmp_path: Path) -> None:
 def test_what_a_run_left_that_was_killed_in_its_first_save_is_replaced(tmp_path: Path) -> None:
     write_config(TrainConfig(), tmp_path / "config.yaml", HEAD)
     (tmp_path / "last.safetensors").touch()
-    with pytest.raises(ConfigError, match="last.safetensors is there already"):
+    with pytest.raises(ConfigError, match=r"last\.safetensors is there already"):
         new_folder(tmp_path, "cats")
     (tmp_path / UNSAVED).touch()
     assert new_folder(tmp_path, "cats") == tmp_path
