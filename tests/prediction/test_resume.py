@@ -17,7 +17,7 @@ from singleshot.prediction.frames import Prediction, Result
 from singleshot.prediction.sinks.coco import CocoSink
 from singleshot.prediction.sinks.images import ImageSink
 
-KINDS = "json,jsonl,csv,coco,text,images,crops"
+KINDS = "json,jsonl,csv,coco,text,images,crops,voc-results"
 
 
 @pytest.fixture
@@ -77,6 +77,8 @@ def test_what_is_continued_equals_what_ran_through(
         for name in ("detections.csv", "detections.jsonl"):
             with Path("parts", name).open("ab") as file:
                 file.write(b"half a li")
+        with Path("parts/voc-results/comp4_det_test_person.txt").open("ab") as file:
+            file.write(b"5 0.5 1.000 2.000 3.000 4.000\n5 0.4 1.0")
         with Path("parts/.singleshot-results").open("ab") as file:
             file.write(b'{"done": "pho')
     code, output = predict("parts", "--resume")

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Collection
 from pathlib import Path
 from typing import ClassVar, Self
 
 import numpy as np
 
+from singleshot.core.files import write_atomically
 from singleshot.errors import ConfigError
 from singleshot.prediction.frames import Prediction
 from singleshot.prediction.output_names import folder_names, safe_name
@@ -38,10 +40,11 @@ class VocResultsSink(FolderSink):
 
     def __enter__(self) -> Self:
         super().__enter__()
+        done = self._run.folder.journal.done_in(self.top)
+        ids = {encoded(self._image_id(Path(image))) for image, error in done.items() if not error}
         for file in self._files.values():
             path = self._run.folder.claim(file)
-            path.unlink(missing_ok=True)  # a link, too: what it leads to is not ours
-            path.touch(exist_ok=False)
+            write_atomically(path, _rows_of(path, ids))  # in place of a link, too: what it leads to is not ours
         return self
 
     def write(self, prediction: Prediction) -> None:
@@ -66,6 +69,12 @@ class VocResultsSink(FolderSink):
         if self._paths.setdefault(path.stem, path) == path:
             return path.stem
         return self._run.names.relative(path).with_suffix("").as_posix()
+
+
+def _rows_of(path: Path, ids: Collection[bytes]) -> bytes:
+    """The whole rows of these images that a file holds: those of a run that was killed may be of one more."""
+    rows = path.read_bytes().splitlines(keepends=True) if ids and path.is_file() else []
+    return b"".join(row for row in rows if row.endswith(b"\n") and row.split(b" ")[0] in ids)
 
 
 def _append(path: Path, data: bytes) -> None:
