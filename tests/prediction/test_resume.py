@@ -17,7 +17,7 @@ from singleshot.prediction.frames import Prediction, Result
 from singleshot.prediction.sinks.coco import CocoSink
 from singleshot.prediction.sinks.images import ImageSink
 
-KINDS = "json,jsonl,csv,coco,text,images,crops,voc-results"
+KINDS = "json,jsonl,csv,coco,text,images,crops,voc-results,yolo,voc"
 
 
 @pytest.fixture

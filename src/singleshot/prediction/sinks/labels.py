@@ -21,6 +21,8 @@ from singleshot.prediction.sinks.base import path_of
 class LabelSink:
     """A folder that `singleshot data check` reads: pictures, labels, names of the classes."""
 
+    resumes: ClassVar[bool] = True
+
     top: ClassVar[str]
     images: ClassVar[str]
     labels: ClassVar[str]
@@ -33,6 +35,9 @@ class LabelSink:
         for name in (self.images, self.labels):
             (self._run.folder.path / self.top / name).mkdir(parents=True, exist_ok=True)
         self._write(Path(self.classes_file), self._classes_text())
+        for image, error in self._run.folder.journal.done_in(self.top).items():
+            if not error:
+                self._stem(Path(image), is_file=True)  # its name is taken
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -62,16 +67,20 @@ class LabelSink:
     def _picture(self, prediction: Prediction) -> Path:
         """Copy the picture under a name whose stem no other has."""
         frame = prediction.frame
-        place = self._run.names.relative(path_of(prediction))
-        suffix = place.suffix.lower() if frame.is_file else ".jpg"
-        own = place.stem if frame.is_file else place.name
-        stem = self._names.take(Path(safe_name("_".join((*place.parent.parts, own)))))
+        path = path_of(prediction)
+        suffix = path.suffix.lower() if frame.is_file else ".jpg"
+        stem = self._stem(path, is_file=frame.is_file)
         target = self._run.folder.claim(Path(self.top) / self.images / f"{stem}{suffix}")
         if frame.path is not None and frame.path.is_file():
             shutil.copyfile(frame.path, target)
         else:
             write_image(target, frame.pixels)
         return target
+
+    def _stem(self, path: Path, *, is_file: bool) -> Path:
+        place = self._run.names.relative(path)
+        own = place.stem if is_file else place.name
+        return self._names.take(Path(safe_name("_".join((*place.parent.parts, own)))))
 
 
 def as_sample(found: Detections) -> Sample:
