@@ -245,6 +245,15 @@ def test_a_byte_that_changed_is_found(source: Path, tmp_path: Path) -> None:
     assert [(problem.file, problem.action) for problem in found] == [(tar / "p6.jpg", "noted")]
 
 
+@pytest.mark.parametrize("name", ["offsets", "class_ids", "difficult", "names"])
+def test_a_column_of_an_index_that_is_one_number(shards: Path, name: str) -> None:
+    tar = shards / "shards" / "val-000000.tar"
+    index = shard_index.read_index(tar.with_suffix(".index"), tar)
+    columns = dict(index.columns) | {name: np.array(0, index.columns[name].dtype)}
+    with pytest.raises(ValueError, match="contradicts itself"):
+        shard_index._check_columns(tar, columns, index.tar_bytes, len(index.class_names))
+
+
 def test_members_are_found_without_reading_the_tar(shards: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("singleshot.images.tar_archive.read_tar", lambda path: pytest.fail("the tar was gone through"))
     tar = shards / "shards" / "train-000000.tar"

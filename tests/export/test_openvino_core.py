@@ -55,3 +55,23 @@ def test_nothing_is_reported() -> None:
     words = "import singleshot.runtime.openvino, openvino.tools.ovc as ovc; print(type(ovc.telemetry).__module__)"
     done = subprocess.run([sys.executable, "-c", words], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "openvino.tools.ovc.telemetry_stub"
+
+
+def test_nodes_that_nobody_named_have_the_same_names_each_time() -> None:
+    import numpy as np
+    import openvino as ov
+    from openvino import opset13
+
+    from singleshot.export.openvino_core import name_in_order
+
+    def names() -> list[str]:
+        port = opset13.parameter([2], np.float32, name="images")
+        model = ov.Model([opset13.add(opset13.relu(port), np.float32([1, 2]))], [port], "m")
+        before = [node.get_friendly_name() for node in model.get_ordered_ops()]
+        name_in_order(model)
+        assert before != [node.get_friendly_name() for node in model.get_ordered_ops()]
+        return [node.get_friendly_name() for node in model.get_ordered_ops()]
+
+    first = names()
+    assert "images" in first
+    assert names() == first

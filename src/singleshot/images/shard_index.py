@@ -146,8 +146,15 @@ def read_index(file: Path, tar: Path) -> ShardIndex:
 
 def _check_columns(file: Path, columns: Mapping[str, NDArray[Any]], tar_bytes: int, classes: int) -> None:
     """Refuse an index that would lead out of its tar or its own arrays."""
-    count, objects = len(columns["offsets"]), len(columns["class_ids"])
-    shapes = {"lengths": (count,), "name_ends": (count,), "sizes_hw": (count, 2), "bounds": (count + 1,)}
+    count, objects = (columns[name].size for name in ("offsets", "class_ids"))
+    shapes = {
+        "offsets": (count,),
+        "class_ids": (objects,),
+        "lengths": (count,),
+        "name_ends": (count,),
+        "sizes_hw": (count, 2),
+        "bounds": (count + 1,),
+    }
     shapes |= {"boxes_xyxy": (objects, 4)} | dict.fromkeys(("difficult", "iscrowd", "areas"), (objects,))
     sound = all(columns[name].shape == shape for name, shape in shapes.items())
     sound = sound and columns["digests"].shape in ((0, 32), (count, 32))
