@@ -146,8 +146,9 @@ def read_index(file: Path, tar: Path) -> ShardIndex:
 
 def _check_columns(file: Path, columns: Mapping[str, NDArray[Any]], tar_bytes: int, classes: int) -> None:
     """Refuse an index that would lead out of its tar or its own arrays."""
-    count, objects = (columns[name].size for name in ("offsets", "class_ids"))
+    count, objects, letters = (columns[name].size for name in ("offsets", "class_ids", "names"))
     shapes = {
+        "names": (letters,),
         "offsets": (count,),
         "class_ids": (objects,),
         "lengths": (count,),
@@ -163,7 +164,7 @@ def _check_columns(file: Path, columns: Mapping[str, NDArray[Any]], tar_bytes: i
         starts, lengths, bounds, ends = (columns[name] for name in ("offsets", "lengths", "bounds", "name_ends"))
         sound = bool((starts >= 0).all() and (lengths >= 0).all() and (lengths <= tar_bytes - starts).all())
         sound = sound and bool((np.diff(bounds) >= 0).all() and bounds[0] == 0 and bounds[-1] == objects)
-        sound = sound and bool((np.diff(ends, prepend=0) >= 0).all() and ends[-1] == len(columns["names"]))
+        sound = sound and bool((np.diff(ends, prepend=0) >= 0).all() and ends[-1] == letters)
         sound = sound and bool((columns["sizes_hw"] > 0).all())
         sound = sound and (not objects or 0 <= columns["class_ids"].min() <= columns["class_ids"].max() < classes)
     if not sound:
