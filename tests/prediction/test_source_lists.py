@@ -93,3 +93,12 @@ def test_what_is_no_list() -> None:
     Path("l.txt").write_text("a.jpg\n@m.txt\n")
     with pytest.raises(ImageError, match=r"l\.txt, line 2: a list inside a list, @m\.txt"):
         read_source_list("@l.txt")
+
+
+def test_a_pattern_of_a_thousand_folders(here: Path) -> None:
+    Path("l.txt").write_text("far/a.jpg\n" + "*/" * 1000 + "*.jpg\n")
+    found = search_images("@l.txt")
+    assert [path.name for path in found.images] == ["a.jpg"]
+    (missed,) = found.missed
+    assert "l.txt, line 2: */*/" in missed
+    assert "a pattern of more than 100 folders" in missed

@@ -25,6 +25,10 @@ class ListedSource(NamedTuple):
     place: str
 
 
+MAX_FOLDERS = 100
+"""Of a pattern: each is a few calls deep."""
+
+
 def is_list(source: str) -> bool:
     """Whether a source is written as a list, ``@FILE``; a file that has such a name itself is none."""
     return source.startswith("@") and len(source) > 1 and not os.path.lexists(source)
@@ -68,7 +72,7 @@ def _beside(folder: str, name: str) -> str:
     joined = os.path.join(folder, name)
     if "\0" in name or os.path.lexists(joined) or find_container(joined):
         return joined
-    if glob.has_magic(name):
+    if glob.has_magic(name) and name.count(os.sep) <= MAX_FOLDERS:
         pattern = os.path.join(glob.escape(folder), name)
         if next(glob.iglob(pattern, recursive=True), None) is not None:
             return pattern

@@ -18,7 +18,7 @@ from singleshot.images.packed import find_container, is_container, list_members
 from singleshot.images.read import IMAGE_SUFFIXES, nearest_hint
 from singleshot.prediction.output_folder import holds_results, recorded_files
 from singleshot.prediction.packed_images import choose_members
-from singleshot.prediction.source_lists import is_list, read_source_list
+from singleshot.prediction.source_lists import MAX_FOLDERS, is_list, read_source_list
 
 PathLike = str | os.PathLike[str]
 
@@ -220,6 +220,8 @@ class _Search:
         literal, pattern = _split(text)
         if not glob.has_magic(pattern):
             raise ImageError(f"{text}: no such file or folder{nearest_hint(Path(text))}")
+        if pattern.count(os.sep) > MAX_FOLDERS:
+            raise ImageError(f"{text[:200]}...: a pattern of more than {MAX_FOLDERS} folders, one in another")
         matches = glob.iglob(os.path.join(glob.escape(literal), pattern), recursive=True)
         exclude, earlier = self._inside(Path(literal or ".")), _EarlierResults(Path(literal))
         images = []
