@@ -7,7 +7,7 @@ import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextvars import ContextVar
-from typing import Any
+from typing import IO, Any
 
 from rich.console import Console
 from rich.text import Text
@@ -47,7 +47,7 @@ def open_console(*, stderr: bool = False) -> Console:
 
         def on_broken_pipe(self) -> None:  # `| head` has read enough: the work goes on without words
             self.quiet = True
-            discard_output()
+            discard_output(sys.stderr if stderr else sys.stdout)
 
     console = FlagConsole(stderr=stderr, highlight=False, markup=False)
     if not console.is_terminal and "COLUMNS" not in os.environ:
@@ -151,9 +151,9 @@ def prepare_streams() -> None:
             stream.reconfigure(errors="backslashreplace")
 
 
-def discard_output() -> None:
-    """Write nothing more to a pipe that was closed: what is left over would be reported at the end."""
+def discard_output(stream: IO[str] | None = None) -> None:
+    """Write nothing more to a stream whose pipe was closed: what is left over would be reported at the end."""
     try:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        os.dup2(os.open(os.devnull, os.O_WRONLY), (stream or sys.stdout).fileno())
     except (OSError, ValueError):
         return

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+from contextlib import suppress
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
@@ -40,24 +41,30 @@ def limit_onnx_runtime() -> dict[str, str]:
     own = onnxruntime.OrtMemoryInfo(
         "Cpu", onnxruntime.OrtAllocatorType.ORT_ARENA_ALLOCATOR, 0, onnxruntime.OrtMemType.DEFAULT
     )
-    onnxruntime.create_and_register_allocator(own, onnxruntime.OrtArenaCfg({"max_mem": most_bytes()}))
+    with suppress(Exception):  # of no base of its own: this program has registered one, which is used then
+        onnxruntime.create_and_register_allocator(own, onnxruntime.OrtArenaCfg({"max_mem": most_bytes()}))
     return {"session.use_env_allocators": "1"}
 
 
-def check_tensors(model: ov.Model) -> None:
-    """Whether each tensor of a network whose input has its size is of a known and bearable size.
+def check_tensors(model: ov.Model, *, fixed: bool) -> None:
+    """Whether the tensors of a network are of bearable sizes, as far as it tells them before it runs.
+
+    Args:
+        model: a network.
+        fixed: whether its input has a size, so that all others must have one.
 
     Raises:
-        WeightsError: one is not.
+        WeightsError: one is too large, or computed while the network runs.
     """
     for node in model.get_ordered_ops():
         for output in node.outputs():
-            shape = output.get_partial_shape()
-            if shape.is_dynamic:
-                raise WeightsError(f"layer '{node.get_friendly_name()}' computes its size {shape} while it runs")
-            size = output.get_element_type().bitwidth * math.prod(shape.to_shape()) // 8
+            shape, name = output.get_partial_shape(), node.get_friendly_name()
+            if fixed and shape.is_dynamic:
+                raise WeightsError(f"layer '{name}' computes its size {shape} while it runs")
+            sides = () if shape.rank.is_dynamic else [side.get_min_length() for side in shape]
+            size = output.get_element_type().bitwidth * math.prod(sides) // 8
             if size > most_bytes():
                 raise WeightsError(
-                    f"layer '{node.get_friendly_name()}' asks for {size:,} bytes; at most half of the memory, "
-                    f"{most_bytes():,}, are given: a damaged file, or too large a batch"
+                    f"layer '{name}' asks for {size:,} bytes; at most half of the memory, {most_bytes():,}, are given: "
+                    "a damaged file, or too large a batch"
                 )

@@ -65,9 +65,12 @@ class OpenVinoWriter:
 
     def open(self, path: Path, info: ExportInfo) -> Run:
         """Open it on the CPU, in float32."""
+        from singleshot.export.memory_limit import check_tensors
         from singleshot.export.openvino_core import openvino_core
 
-        compiled = openvino_core().compile_model(path, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+        model = openvino_core().read_model(path)
+        check_tensors(model, fixed=False)
+        compiled = openvino_core().compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
 
         def run(batch: NDArray[Any]) -> Sequence[NDArray[Any]]:
             found = compiled([np.ascontiguousarray(batch)])

@@ -122,7 +122,7 @@ class OpenVinoEngine:
         model = self._model.clone()
         try:
             model.reshape([batch, 3, *self._size_hw])
-            check_tensors(model)
+            check_tensors(model, fixed=True)
             return self._core.compile_model(model, "CPU", self._config)
         except RuntimeError as error:
             reason = str(error).strip().splitlines()[-1]
