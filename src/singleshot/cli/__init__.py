@@ -9,6 +9,7 @@ stays quick. A user's mistake is raised as a ``SingleshotError`` and printed her
 from __future__ import annotations
 
 import logging
+import os
 import sys
 from difflib import get_close_matches
 from importlib import import_module
@@ -82,7 +83,8 @@ class Verbs(TyperGroup):
         try:
             return super().invoke(ctx)
         except KeyboardInterrupt as error:
-            typer.echo("Interrupted.", err=True)
+            if os.environ.get("RANK", "0") == "0":  # of several processes the first one says it
+                typer.echo("Interrupted.", err=True)
             raise typer.Exit(interrupt_code(error)) from error
         except ModuleNotFoundError as error:
             if not torch_error(error) or ctx.params.get("debug"):
