@@ -43,7 +43,10 @@ def open_console(*, stderr: bool = False) -> Console:
                 yield segment if text == segment.text else Segment(text, segment.style)
 
         def print(self, *objects: Any, **style: Any) -> None:
-            super().print(*(_text_in_flags(item) if isinstance(item, Text) else item for item in objects), **style)
+            try:
+                super().print(*(_text_in_flags(item) if isinstance(item, Text) else item for item in objects), **style)
+            except BrokenPipeError:  # rich before 13.8 asks nobody
+                self.on_broken_pipe()
 
         def on_broken_pipe(self) -> None:  # `| head` has read enough: the work goes on without words
             self.quiet = True
