@@ -16,6 +16,7 @@ from singleshot.errors import MissingExtraError, SingleshotError
 from singleshot.export import shell
 from singleshot.export.info import ExportInfo, Level, Precision, to_metadata
 from singleshot.export.int8_file import int8_of
+from singleshot.export.memory_limit import check_tensors
 from singleshot.export.onnx_nodes import make_model
 from singleshot.export.package import Package
 from singleshot.export.seal import seal_openvino
@@ -65,7 +66,6 @@ class OpenVinoWriter:
 
     def open(self, path: Path, info: ExportInfo) -> Run:
         """Open it on the CPU, in float32."""
-        from singleshot.export.memory_limit import check_tensors
         from singleshot.export.openvino_core import openvino_core
 
         model = openvino_core().read_model(path)
