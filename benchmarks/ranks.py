@@ -79,12 +79,12 @@ def learn(data: Path, out: Path, **options: Any) -> Steps:
     return seen
 
 
-def equal(folder: Path, models: Sequence[str], formats: Sequence[str], **options: Any) -> bool:
+def equal(folder: Path, models: Sequence[str], formats: Sequence[str], nudge: float, **options: Any) -> bool:
     """Print how far the losses and weights of 2 processes are from those of 1; whether float64 keeps the bars.
 
     Processes add in another order, and every step enlarges what that rounds off. In float64 that is 5e8 times less, and
-    what is more than that would be a mistake. As many steps of 1 process whose first weights are nudged by the
-    distance of two numbers show what rounding alone does, in either format.
+    what is more than that would be a mistake. As many steps of 1 process whose first weights are nudged by
+    ``nudge`` times the distance of two numbers show what rounding alone does, in either format.
     """
     data, keeps = scenes(folder / "data", 40), True
     torch.set_num_threads(1)
@@ -99,7 +99,7 @@ def equal(folder: Path, models: Sequence[str], formats: Sequence[str], **options
                 one, two = run("one"), together(lambda: run("two"), folder, seconds=3600)[0]
             if not isinstance(two, Steps):
                 raise SystemExit(f"{model}: {two}")
-            with beginning(dtype, nudge=torch.finfo(dtype).eps):
+            with beginning(dtype, nudge=nudge * torch.finfo(dtype).eps):
                 nudged = run("nudged")
             print(f"{model}, {format}: losses within (relative), after 1, 2, 5, 10, ... steps; last weights within")
             for who, other in (("2 processes", two), ("1, nudged", nudged)):
@@ -196,6 +196,7 @@ def main() -> int:
         "--lr", type=float, default=1e-7, help="of equal: the higher, the more a step enlarges rounding"
     )
     parser.add_argument("--formats", nargs="+", default=["float64", "float32"])
+    parser.add_argument("--nudge", type=float, default=1, help="of equal: times the distance of two numbers")
     parser.add_argument("--batch", type=int, default=5)
     parser.add_argument("--kills", type=int, default=5)
     parser.add_argument("--seed", type=int, default=0)
@@ -205,7 +206,7 @@ def main() -> int:
         folder = Path(temporary)
         if asked.what == "equal":
             sizes = {"steps": asked.steps, "size": asked.size, "batch_size": asked.batch, "lr": asked.lr}
-            keeps = equal(folder, asked.models, asked.formats, **sizes)
+            keeps = equal(folder, asked.models, asked.formats, asked.nudge, **sizes)
         elif asked.what == "speed":
             speed(folder, asked.models, asked.steps, asked.batch)
         else:

@@ -41,10 +41,20 @@ def test_whoever_went_away_takes_no_turn() -> None:
 
 
 def test_nobody_waits_alone() -> None:
-    async def main() -> None:
-        turns = Turns()
-        for _ in range(3):
-            await asyncio.wait_for(turns.take(), timeout=5)
-            await asyncio.sleep(0.01)
+    async def main() -> list[int]:
+        turns, rounds, waited = Turns(), [0], list[int]()
+        loop = asyncio.get_running_loop()
 
-    asyncio.run(main())
+        def count() -> None:
+            rounds[0] += 1
+            loop.call_soon(count)
+
+        loop.call_soon(count)
+        for _ in range(3):
+            before = rounds[0]
+            await turns.take()
+            waited.append(rounds[0] - before)
+            await asyncio.sleep(0.01)
+        return waited
+
+    assert asyncio.run(main()) == [0, 0, 0]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import os
-from contextlib import suppress
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
@@ -41,8 +40,7 @@ def limit_onnx_runtime() -> dict[str, str]:
     own = onnxruntime.OrtMemoryInfo(
         "Cpu", onnxruntime.OrtAllocatorType.ORT_ARENA_ALLOCATOR, 0, onnxruntime.OrtMemType.DEFAULT
     )
-    with suppress(Exception):  # of no base of its own: this program has registered one, which is used then
-        onnxruntime.create_and_register_allocator(own, onnxruntime.OrtArenaCfg({"max_mem": most_bytes()}))
+    onnxruntime.create_and_register_allocator(own, onnxruntime.OrtArenaCfg({"max_mem": most_bytes()}))
     return {"session.use_env_allocators": "1"}
 
 
