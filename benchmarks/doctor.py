@@ -41,11 +41,12 @@ LEAST_SIDE = 24.0
 
 
 class Mark(NamedTuple):
-    """A planted fault: its picture, and its box where it has one."""
+    """A planted fault: its picture, its box where it has one, and the object's own box that it has replaced."""
 
     kind: str
     file: str
     box: tuple[float, ...] = ()
+    was: tuple[float, ...] = ()
 
 
 class Object(NamedTuple):
@@ -102,7 +103,8 @@ class Planter:
                     gone[file].add(row)
                 else:
                     rows[row] = changed
-                self.marks.append(Mark(kind, file, item.box if kind == "missing-label" else changed.box))
+                was = () if kind == "no-object" else item.box
+                self.marks.append(Mark(kind, file, item.box if kind == "missing-label" else changed.box, was))
         for file, rows in gone.items():
             self.objects[file] = [item for row, item in enumerate(self.objects[file]) if row not in rows]
         self._plant_pictures(max(1, round(share * len(self.pictures))))
@@ -183,11 +185,12 @@ class Planter:
 
 
 def names_mark(item: Finding, mark: Mark) -> bool:
-    """Whether a finding points at a planted fault."""
+    """Whether a finding points at a planted fault, or at the object that has lost its box by it."""
     for place in item.places:
         if place.image.stem != Path(mark.file).stem:
             continue
-        if not mark.box or any(iou(box, mark.box) >= 0.5 for box in place.boxes_xyxy):
+        boxes = [box for box in (mark.box, mark.was) if box]
+        if not boxes or any(iou(box, own) >= 0.5 for box in place.boxes_xyxy for own in boxes):
             return True
     # what `data check` finds names a record by its words alone
     return bool(mark.box) and not item.places and f"{mark.box[0]:.4g}"[:4] in item.message

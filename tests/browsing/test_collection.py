@@ -1,4 +1,4 @@
-"""Filters, the file of decisions beside a collection, the ranking of suspects, and a model beside the labels."""
+"""Filters, the file of decisions beside a collection, and a model beside the labels."""
 
 from __future__ import annotations
 
@@ -13,13 +13,12 @@ from browsed import make_set, written
 
 from perfect import Perfect
 from singleshot.browsing.collection import Collection, ImageFilter, chosen, open_collection
-from singleshot.browsing.contradictions import KINDS, find_contradictions
 from singleshot.browsing.decision_book import DecisionBook, default_file
 from singleshot.browsing.replies import Replies
 from singleshot.browsing.second_opinion import SecondOpinion
 from singleshot.data.decisions import write_decisions
+from singleshot.doctor.opinions import DetectionJudge
 from singleshot.errors import ConfigError, DataError, ImageError, OutputError
-from singleshot.evaluation.metrics.tables import DetectionTable, GroundTruth
 from singleshot.prediction.frames import Failure, Prediction
 
 IMAGES: Any = [
@@ -156,50 +155,13 @@ def test_wrong_decisions_are_none(book: DecisionBook, wrong: Any) -> None:
     assert not book.file.exists()
 
 
-def table(*rows: tuple[int, int, tuple[float, ...], float]) -> DetectionTable:
-    images, ids, boxes, scores = zip(*rows, strict=True) if rows else ((), (), (), ())
-    return DetectionTable(
-        np.array(images, int), np.array(ids, int), np.array(boxes, float).reshape(-1, 4), np.array(scores, float)
-    )
-
-
-def test_suspects_of_nothing() -> None:
-    nothing = GroundTruth(np.zeros(0, int), np.zeros(0, int), np.zeros((0, 4)), 0)
-    assert len(find_contradictions(nothing, table(), np.ones(2, bool))) == 0
-
-
-def test_each_kind_of_suspect_is_found_and_ranked() -> None:
-    boxes = [(0, 0, 100, 100), (200, 0, 300, 100), (0, 200, 30, 230), (200, 200, 300, 300), (400, 0, 500, 100)]
-    truth = GroundTruth(np.zeros(5, int), np.array([0, 1, 0, 0, 2]), np.array(boxes, float), 1)
-    found = table(
-        (0, 1, boxes[0], 0.9),  # another class
-        (0, 1, boxes[1], 0.8),  # right
-        (0, 0, (240, 200, 360, 300), 0.7),  # badly placed
-        (0, 1, (600, 0, 700, 100), 0.6),  # without a label
-        (0, 1, (800, 0, 900, 100), 0.2),  # too weak to accuse
-    )
-    ranked = find_contradictions(truth, found, np.array([True, True, False]))
-    kinds = [KINDS[kind] for kind in ranked.kinds]
-    assert list(zip(kinds, ranked.objects.tolist(), ranked.detections.tolist(), strict=True)) == [
-        ("class", 0, 0), ("missing", -1, 3), ("place", 3, 2), ("nothing there", 2, -1)
-    ]  # fmt: skip
-    assert (np.diff(ranked.scores) <= 0).all()
-
-
-def test_neighbours_that_overlap_and_crowds_are_no_suspects() -> None:
-    boxes = np.array([(0, 0, 100, 100), (0, 20, 100, 120), (300, 0, 500, 100)], float)
-    truth = GroundTruth(np.zeros(3, int), np.array([0, 1, 0]), boxes, 1, iscrowd=np.array([False, False, True]))
-    found = table((0, 1, (0, 20, 100, 120), 0.9), (0, 0, (0, 0, 100, 100), 0.4), (0, 0, (320, 10, 340, 40), 0.8))
-    assert len(find_contradictions(truth, found, np.ones(2, bool))) == 0
-
-
 class Doubter(Perfect):
     """Calls the dog of one image a cat, and cannot read another."""
 
     def stream(self, paths: Iterable[Path], batch_size: int) -> Iterator[Any]:
         for result in super().stream(paths, batch_size):
             name, found = Path(result.frame.name).name, result.detections
-            if name == "b.jpg":
+            if name == "c.jpg":
                 yield Failure(result.frame.name, ImageError("gone"))
             elif name == "a.jpg":
                 cats = np.full(len(found), self.class_names.index("cat"))
@@ -209,20 +171,23 @@ class Doubter(Perfect):
 
 
 def test_a_model_beside_the_labels(collection: Collection, book: DecisionBook) -> None:
-    opinion = SecondOpinion(Doubter(collection.dataset), collection, "doubter")
+    opinion = SecondOpinion(DetectionJudge(Doubter(collection.dataset)), collection, "doubter")
     answers = Replies(collection, book, opinion)
     assert answers.suspects({})["suspects"] == []
     assert answers.image({"id": "0"})["found"] is None
     opinion.start()
     opinion.wait(30)
     assert (opinion.done, opinion.unreadable, opinion.error) == (4, 1, "")
-    assert all(entry["image"] != 1 for entry in answers.suspects({})["suspects"])  # it could not be read
-    only = [entry for entry in answers.suspects({})["suspects"] if entry["kind"] == "class"]
-    assert [(entry["image"], entry["row"], entry["seen"][4:]) for entry in only] == [(0, 1, [0, 0.9])]
+    assert all(entry["image"] != 2 for entry in answers.suspects({})["suspects"])  # it could not be read
+    only = [entry for entry in answers.suspects({})["suspects"] if entry["kind"] == "wrong-class"]
+    assert [(entry["image"], entry["row"], entry["seen"][4:], entry["likely"]) for entry in only] == [
+        (0, 1, [0, 0.9], 0)
+    ]
     assert answers.ids({"order": "doubt"})["ids"][0] == 0
-    assert answers.image({"id": "2"})["found"] == [[0, 0, 119, 79, 0, 0.9]]
+    assert answers.image({"id": "2"})["found"] == []
+    assert answers.image({"id": "1"})["found"][0] == [5, 5, 45, 45, 1, 0.9]
     answers.decide({"image": 0, "row": 1, "action": "relabel", "to": 0})
-    assert not any(entry["kind"] == "class" for entry in answers.suspects({})["suspects"])
+    assert not any(entry["kind"] == "wrong-class" for entry in answers.suspects({})["suspects"])
 
 
 def test_a_model_that_fails_says_why_and_one_that_knows_nothing_is_refused(collection: Collection) -> None:
@@ -230,9 +195,9 @@ def test_a_model_that_fails_says_why_and_one_that_knows_nothing_is_refused(colle
         def stream(self, paths: Iterable[Path], batch_size: int) -> Iterator[Any]:
             raise RuntimeError("out of luck")
 
-    opinion = SecondOpinion(Broken(collection.dataset), collection, "broken")
+    opinion = SecondOpinion(DetectionJudge(Broken(collection.dataset)), collection, "broken")
     opinion.start()
     opinion.wait(30)
     assert opinion.error == "RuntimeError: out of luck"
     with pytest.raises(DataError, match="share no class"):
-        SecondOpinion(Perfect(collection.dataset, ("zebra", "cat ", "dog ")[:1]), collection, "other")
+        SecondOpinion(DetectionJudge(Perfect(collection.dataset, ("zebra",))), collection, "other")

@@ -95,6 +95,44 @@ def test_an_unlabelled_object_is_missed_and_one_in_a_crowd_is_not() -> None:
     assert len(missing_labels(changed(view, boxes_xyxy=boxes, iscrowd=crowd)).rows) == 0
 
 
+def without(view: Evidence, objects: np.ndarray) -> Evidence:
+    """The same where some objects have no label."""
+    truth, keep = view.truth, np.isin(np.arange(len(view.truth)), objects, invert=True)
+    kept = truth.with_classes(np.where(keep, truth.class_ids, -1))
+    shares, objectness = view.class_shares[keep], view.objectness[keep]
+    return replace(view, truth=kept, objects=view.objects[keep], class_shares=shares, objectness=objectness)
+
+
+@pytest.mark.parametrize("share", [0.05, 0.3, 0.5])
+def test_missing_labels_are_found_however_many_are_missing(share: float) -> None:
+    view = evidence(200)
+    rng = np.random.default_rng(3)
+    gone = np.sort(rng.choice(200, int(share * 200), replace=False))
+    scores = rng.uniform(0.15, 0.95, 200)  # a detector that has learnt for minutes is unsure of what it sees rightly
+    bare = without(replace(view, detections=replace(view.detections, scores=scores)), gone)
+    told = np.sort(missing_labels(bare).rows)
+    assert set(told) <= set(gone)
+    assert len(told) >= 0.8 * len(gone)
+
+
+def test_an_object_without_a_label_is_told_once() -> None:
+    view = evidence()
+    again = replace(view.detections, class_ids=(view.detections.class_ids + 1) % 3, scores=np.full(COUNT, 0.8))
+    twice = replace(view, detections=DetectionTable.concatenate([view.detections, again]))
+    rows = missing_labels(without(twice, np.array([4, 7]))).rows
+    assert (sorted(rows), twice.detections.scores[rows].tolist()) == ([4, 7], [0.9, 0.9])
+
+
+def test_weak_detections_of_nothing_accuse_nobody() -> None:
+    view = evidence(200)
+    nothing = np.arange(0, 200, 2)
+    corners = view.detections.boxes_xyxy[nothing] + 140
+    wrong = DetectionTable(nothing, np.zeros(100, int), corners, np.linspace(0.1, 0.6, 100))
+    assert (
+        len(missing_labels(replace(view, detections=DetectionTable.concatenate([view.detections, wrong]))).rows) <= 20
+    )
+
+
 def test_a_box_beside_its_object_and_an_empty_one() -> None:
     view = evidence()
     boxes = view.truth.boxes_xyxy.copy()

@@ -24,7 +24,7 @@ from singleshot.export.decoded import as_heads, geometry_of_decoded, settings_of
 from singleshot.export.info import ExportInfo, read_metadata
 from singleshot.export.int8_file import int8_path
 from singleshot.export.onnx_nodes import OPSET
-from singleshot.export.verify import Found, counterparts
+from singleshot.export.verify import BARS, Found, Verification, _Tally, counterparts
 from singleshot.export.writers import WRITERS, ExportWish, plan_export
 from singleshot.images.read import write_image
 from singleshot.images.samples import sample_pictures
@@ -319,3 +319,33 @@ def found(*rows: tuple[int, int]) -> Found:
 def test_counterparts(ours: Any, theirs: Any, pairs: list[tuple[int, int]]) -> None:
     mine, yours, _ = counterparts(found(*ours), found(*theirs))
     assert list(zip(mine.tolist(), yours.tolist(), strict=True)) == pairs
+
+
+def tallied(ours: Found, every: Found, theirs: Found) -> Verification:
+    """What is made of two records of a picture, by a detector whose NMS takes boxes that overlap by .45."""
+    tally = _Tally(0.95, 0.45)
+    tally.add(ours, [ours], lambda: every, theirs, sure=0.3)
+    return tally.result(1, "photos", 0.3, BARS["fp32"])
+
+
+def one(x: float, score: float) -> Found:
+    return Found(np.array([[x, 0, x + 10, 10]], np.float32), np.array([score], np.float32), np.zeros(1, np.int64))
+
+
+@pytest.mark.parametrize(
+    ("other", "theirs", "agrees"),
+    [
+        (one(2, 0.9), one(0, 0.9), True),
+        (one(2, 0.9), one(2, 0.9 + 1e-5), True),  # rounding chose the other of two that score the same
+        (one(2, 0.92), one(2, 0.92), False),  # the other one does not score the same
+        (one(2, 0.9), one(2, 0.92), False),
+        (one(6, 0.9), one(6, 0.9), False),  # NMS would have kept both
+        (one(2, 0.9), one(0.3, 0.9), False),  # the same box, in another place
+    ],
+)
+def test_which_of_two_equal_boxes_survives_is_rounding(other: Found, theirs: Found, agrees: bool) -> None:
+    ours = one(0, 0.9)
+    every = Found(*(np.concatenate(parts) for parts in zip(ours, other, strict=True)))
+    seen = tallied(ours, every, theirs)
+    assert seen.agrees is agrees
+    assert seen.at_threshold == (agrees and theirs.boxes_xyxy[0, 0] > 0)

@@ -52,6 +52,22 @@ def test_equals_the_flexible_form(options):
     )
 
 
+@pytest.mark.parametrize("class_agnostic", [False, True])
+@pytest.mark.parametrize("seed", range(5))
+def test_of_equal_scores_the_earlier_box_survives(seed: int, class_agnostic: bool) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    codes = torch.randn(2, len(ANCHORS), 4, generator=generator) * 0.3
+    logits = (
+        torch.randint(0, 3, (2, len(ANCHORS), 3), generator=generator).float() * 20
+    )  # as of a detector that is sure
+    config = PostprocessConfig(score_threshold=0.1, nms_iou=0.3, max_detections=1000, class_agnostic=class_agnostic)
+    output = HeadOutput(codes, logits)
+    found = [form(output, ANCHORS, config, CoderConfig(), SIZE) for form in (postprocess_static, postprocess)]
+    assert torch.equal(found[0].counts, found[1].counts)
+    for ours, theirs in zip(*(one.boxes_xyxy for one in found), strict=True):
+        torch.testing.assert_close(ours.sort(dim=0).values, theirs.sort(dim=0).values, rtol=0, atol=1e-4)
+
+
 def test_no_detections_and_more_room_than_candidates():
     config = PostprocessConfig(score_threshold=1.0, max_detections=1000)
     found = postprocess_static(heads(0), ANCHORS, config, CoderConfig(), SIZE)

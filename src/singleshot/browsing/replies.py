@@ -9,7 +9,6 @@ import numpy as np
 from pydantic import Field, ValidationError
 
 from singleshot.browsing.collection import SIZES, Collection, ImageFilter, State, chosen
-from singleshot.browsing.contradictions import KINDS
 from singleshot.browsing.decision_book import DecisionBook
 from singleshot.browsing.second_opinion import SecondOpinion
 from singleshot.browsing.thumbnails import part_around
@@ -110,7 +109,7 @@ class Replies:
             ids = ids[np.argsort(-np.diff(c.starts)[ids], kind="stable")]
         elif asked.order == "doubt" and self._opinion:
             doubt = np.zeros(len(c))
-            suspects, _ = self._opinion.suspects()
+            suspects = self._opinion.suspects()
             np.maximum.at(doubt, suspects.images, suspects.scores)
             ids = ids[np.argsort(-doubt[ids], kind="stable")]
         return {"ids": ids.tolist()}
@@ -143,7 +142,8 @@ class Replies:
         if not self._opinion:
             return {"suspects": [], "done": 0}
         done = self._opinion.done
-        ranked, table = self._opinion.suspects()
+        ranked = self._opinion.suspects()
+        table = ranked.found
         c, book = self._collection, self._book
         of_label = np.append(book.objects, np.int8(0))[ranked.objects] > 0
         settled = np.where(ranked.objects >= 0, of_label, book.images[ranked.images] > 0)
@@ -156,13 +156,14 @@ class Replies:
             around = np.concatenate([np.min(boxes, axis=0)[:2], np.max(boxes, axis=0)[2:]])
             listed.append(
                 {
-                    "kind": KINDS[ranked.kinds[place]],
+                    "kind": str(ranked.kinds[place]),
                     "doubt": round(float(ranked.scores[place]), 3),
                     "image": image,
                     "name": printable(c.names[image]),
                     "row": row - int(c.starts[image]) if row >= 0 else None,
                     "label": [*_corners(c.truth.boxes_xyxy[row]), int(c.truth.class_ids[row])] if row >= 0 else None,
                     "seen": _seen(table, seen) if seen >= 0 else None,
+                    "likely": int(ranked.likely[place]) if ranked.likely[place] >= 0 else None,
                     "part": part_around(around, c.dataset.samples[image].image_size_hw),
                 }
             )

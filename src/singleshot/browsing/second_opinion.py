@@ -4,65 +4,76 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
-from pathlib import Path
 from threading import Event, Lock, Thread
-from typing import Protocol
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from singleshot.browsing.collection import Collection
-from singleshot.browsing.contradictions import Contradictions, find_contradictions
-from singleshot.errors import SingleshotError
+from singleshot.detector import load
+from singleshot.doctor.evidence import weigh
+from singleshot.doctor.opinions import IMAGES_AT_ONCE, Judge, Opinion, open_judge
+from singleshot.doctor.suspects import KINDS, likely_classes
+from singleshot.errors import ImageError, SingleshotError
 from singleshot.evaluation.metrics.class_match import match_classes
 from singleshot.evaluation.metrics.tables import DetectionTable
-from singleshot.prediction.frames import Failure, Result
 
-AT_ONCE = 8
 AGAIN = 1.25
-"""Contradictions are ranked again when there are so many times the images that they were ranked for."""
+"""Suspects are ranked again when there are so many times the images that they were ranked for."""
 
 
-class Finder(Protocol):
-    """What is asked of a `Predictor`."""
+class Ranking(NamedTuple):
+    """Labels and places to look at, the likeliest mistakes first.
 
-    @property
-    def class_names(self) -> Sequence[str]:
-        """What it can find."""
+    Attributes:
+        kinds: of `singleshot.doctor.suspects.KINDS`, ``[M]``.
+        images: ``[M]``.
+        objects: rows of the collection's objects, -1 of something without a label, ``[M]``.
+        detections: rows of ``found``: the detection that contradicts, or is without a label; -1 where none is, ``[M]``.
+        likely: for a ``wrong-class`` the class that is seen instead, of the data's classes; else -1, ``[M]``.
+        scores: 0 to 1, for the order only, ``[M]``.
+        found: detections in the data's classes.
+    """
 
-    def stream(self, paths: Iterable[Path], batch_size: int) -> Iterable[Result]:
-        """What is found in each image."""
+    kinds: NDArray[np.str_]
+    images: NDArray[np.int64]
+    objects: NDArray[np.int64]
+    detections: NDArray[np.int64]
+    likely: NDArray[np.int64]
+    scores: NDArray[np.float64]
+    found: DetectionTable
 
 
 class SecondOpinion:
-    """Detections of the images of a collection, in memory.
+    """What a detector thinks of the images of a collection, in memory.
 
     Args:
-        finder: a predictor; detections of classes that the data lacks are left out.
+        judge: the detector; detections of classes that the data lacks are left out.
         collection: the images.
         name: of the model, for the page.
+        score: least confidence of a detection that is shown.
 
     Raises:
         DataError: the two share no class.
     """
 
-    def __init__(self, finder: Finder, collection: Collection, name: str) -> None:
+    def __init__(self, judge: Judge, collection: Collection, name: str, score: float = 0.0) -> None:
         self.name = name
         self.error = ""
         self.unreadable = 0
-        self._finder = finder
+        self._judge = judge
+        self._score = score
         self._collection = collection
-        data_names = collection.dataset.class_map.names
-        match = match_classes(finder.class_names, data_names)
-        self._to_data = np.append(match.data_ids, -1)[match.model_to_shared(len(finder.class_names))]
-        self._known = np.isin(np.arange(len(data_names)), match.data_ids)
+        self._match = match = match_classes(judge.class_names, collection.dataset.class_map.names)
+        self._to_data = np.append(match.data_ids, -1)[match.model_to_shared(len(judge.class_names))]
         self._found: list[DetectionTable | None] = [None] * len(collection)
-        self._seen = np.zeros(len(collection), dtype=bool)
+        self._opinions: list[Opinion | None] = [None] * len(collection)
         self._done = 0
         self._wanted: deque[int] = deque(maxlen=256)
         self._lock = Lock()
         self._ended = Event()
-        self._ranked: tuple[int, Contradictions, DetectionTable] | None = None
+        self._ranked: tuple[int, Ranking] | None = None
         self._thread = Thread(target=self._work, name="second opinion", daemon=True)
 
     @property
@@ -92,29 +103,46 @@ class SecondOpinion:
         """Detections of an image in the data's classes, the surest first; ``None`` where nobody has looked yet."""
         return self._found[image]
 
-    def suspects(self) -> tuple[Contradictions, DetectionTable]:
-        """The likeliest label mistakes of the images looked at so far, and the detections that they name."""
+    def suspects(self) -> Ranking:
+        """The likeliest label mistakes of the images looked at so far, as `singleshot doctor` finds them."""
         with self._lock:
             done = self._done
             whole = done == len(self._collection)
             if self._ranked is None or (done > self._ranked[0] and (whole or done >= AGAIN * self._ranked[0])):
-                self._ranked = (done, *self._rank())
-            return self._ranked[1:]
+                self._ranked = (done, self._rank())
+            return self._ranked[1]
 
-    def _rank(self) -> tuple[Contradictions, DetectionTable]:
-        found = list(self._found)
-        tables = [
-            DetectionTable(np.full(len(table), image), table.class_ids, table.boxes_xyxy, table.scores)
-            for image, table in enumerate(found)
-            if table is not None and len(table)
-        ]
-        table = DetectionTable.concatenate(tables)
-        ranked = find_contradictions(self._collection.truth, table, self._known)
-        seen = self._seen[ranked.images]  # of what nobody has looked at, or could, no label is refuted
-        kept = Contradictions(
-            ranked.kinds[seen], ranked.images[seen], ranked.objects[seen], ranked.detections[seen], ranked.scores[seen]
+    def _rank(self) -> Ranking:
+        """Of what nobody has looked at, or could, no label is doubted."""
+        names, starts = self._collection.dataset.class_map.names, self._collection.starts
+        evidence = weigh(
+            self._match,
+            self._collection.truth,
+            list(self._opinions),
+            model_count=len(self._judge.class_names),
+            data_count=len(names),
         )
-        return kept, table
+        to_data = np.array(self._match.data_ids)
+        rows = starts[evidence.truth.image_index] + evidence.objects
+        likely = to_data[likely_classes(evidence)]
+        found = evidence.detections.relabel(to_data)
+        parts = []
+        for kind, find in KINDS.items():
+            suspects = find(evidence)
+            nobody = np.full(len(suspects.rows), -1)
+            if kind == "missing-label":
+                parts.append((kind, found.image_index[suspects.rows], nobody, suspects.rows, nobody, suspects))
+            else:
+                images = evidence.truth.image_index[suspects.rows]
+                other = likely[suspects.rows] if kind == "wrong-class" else nobody
+                parts.append((kind, images, rows[suspects.rows], suspects.partners, other, suspects))
+        kinds = np.concatenate([np.full(len(part[1]), part[0]) for part in parts])
+        images, objects, detections, other = (np.concatenate([part[at] for part in parts]) for at in (1, 2, 3, 4))
+        scores = np.concatenate([part[5].suspicions for part in parts])
+        order = np.argsort(-scores, kind="stable")
+        return Ranking(
+            kinds[order], images[order], objects[order], detections[order], other[order], scores[order], found
+        )
 
     def _work(self) -> None:
         try:
@@ -129,14 +157,14 @@ class SecondOpinion:
         if self._ended.is_set():
             return []
         images: list[int] = []
-        while self._wanted and len(images) < AT_ONCE:
+        while self._wanted and len(images) < IMAGES_AT_ONCE:
             image = self._wanted.popleft()
             if self._found[image] is None and image not in images:
                 images.append(image)
         if images:
             return images
         self._place = next((at for at in range(self._place, len(self._found)) if self._found[at] is None), len(self))
-        rest = range(self._place, min(self._place + AT_ONCE, len(self)))
+        rest = range(self._place, min(self._place + IMAGES_AT_ONCE, len(self)))
         return [image for image in rest if self._found[image] is None]
 
     _place = 0
@@ -145,19 +173,22 @@ class SecondOpinion:
         return len(self._found)
 
     def _look_at(self, images: Sequence[int]) -> None:
-        paths = [self._collection.dataset.samples[image].image_path for image in images]
-        for image, result in zip(images, self._finder.stream(paths, AT_ONCE), strict=True):
-            self._seen[image] = not isinstance(result, Failure)
-            self._found[image] = self._table(result)
+        samples = [self._collection.dataset.samples[image] for image in images]
+        for image, opinion in zip(images, self._judge.look_at(samples), strict=True):
+            if isinstance(opinion, ImageError):
+                self.unreadable += 1
+                self._found[image] = DetectionTable.concatenate([])
+            else:
+                self._opinions[image] = opinion
+                self._found[image] = self._shown(opinion)
             self._done += 1
 
-    def _table(self, result: Result) -> DetectionTable:
-        if isinstance(result, Failure):
-            self.unreadable += 1
-            return DetectionTable.concatenate([])
-        found = result.detections
-        order: NDArray[np.int64] = np.argsort(-found.scores, kind="stable")
-        table = DetectionTable(np.zeros(len(found), np.int64), found.class_ids, found.boxes_xyxy, found.scores)
+    def _shown(self, opinion: Opinion) -> DetectionTable:
+        """Detections of an image in the data's classes, the surest first."""
+        order: NDArray[np.int64] = np.argsort(-opinion.scores, kind="stable")
+        order = order[opinion.scores[order] >= self._score]
+        none = np.zeros(len(opinion.scores), np.int64)
+        table = DetectionTable(none, opinion.class_ids, opinion.boxes_xyxy, opinion.scores)
         return table.take(order).relabel(self._to_data)
 
 
@@ -169,7 +200,7 @@ def open_second_opinion(
     Args:
         model: a weights file, or the name of a bundled detector.
         collection: the images.
-        score: least confidence of a detection.
+        score: least confidence of a detection that is shown.
         device: where it runs.
         say: is told which classes count for nothing.
 
@@ -177,11 +208,8 @@ def open_second_opinion(
         WeightsError: the model cannot be read.
         DataError: the two share no class.
     """
-    from singleshot.detector import load
-
     detector = load(model)
     match = match_classes(detector.class_names, collection.dataset.class_map.names)
     if match.only_data:
         say(f"{model} does not know {', '.join(match.only_data)}: labels of these are never called mistakes")
-    predictor = detector.predictor(score, device=device, images=len(collection))
-    return SecondOpinion(predictor, collection, model)
+    return SecondOpinion(open_judge(detector, device, len(collection)), collection, model, score)

@@ -9,11 +9,12 @@ import numpy as np
 
 from singleshot.core.wording import counted
 from singleshot.detector import Detector
-from singleshot.doctor.evidence import LEAST_SCORE, Evidence
+from singleshot.doctor.evidence import Evidence
 from singleshot.doctor.findings import Finding, Place, finding, place_of
+from singleshot.doctor.opinions import LEAST_SCORE
 from singleshot.doctor.suspects import (
     empty_boxes,
-    likely_class,
+    likely_classes,
     misplaced_boxes,
     missing_labels,
     wrong_classes,
@@ -44,8 +45,9 @@ def label_suspects(evidence: Evidence) -> Iterator[Finding]:
     def source(row: int) -> str:
         return str(evidence.samples[truth.image_index[row]].source)
 
+    likely = likely_classes(evidence)
     for row, suspicion, _ in zip(*wrong_classes(evidence), strict=True):
-        other = names[likely_class(evidence, int(row))]
+        other = names[likely[row]]
         message = f"labelled {names[truth.class_ids[row]]}, looks like {other}: {_at(truth.boxes_xyxy[row])}"
         yield finding("wrong-class", message, source(row), (place(row, note=f" -> {other}?"),), suspicion)
     for row, suspicion, _ in zip(*empty_boxes(evidence), strict=True):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -9,6 +10,7 @@ from numpy.typing import NDArray
 
 from singleshot.doctor.evidence import Evidence
 from singleshot.evaluation.metrics.overlaps import overlapping_pairs
+from singleshot.evaluation.metrics.tables import GroundTruth
 
 Rows = NDArray[np.int64]
 
@@ -18,12 +20,18 @@ OWN_CLASS = 0.05
 """The labelled class has no more than this part of what its objects have on average."""
 SEEN = 0.05
 """Objectness above which the detector sees something at all."""
-SURE = 0.5
+SURE = 0.1
 """Least score of a detection that contradicts the labels."""
 SURE_PRECISION = 0.9
-"""So many of a class's detections above such a score are labelled objects."""
+"""So many of the detections above such a score are labelled objects."""
+OF_THE_SUREST, SUREST = 0.94, 50
+"""Or nearly as many as of the surest: where many objects have no label, few detections of any score have one."""
+OF_THE_LAST, LAST = 0.7, 60
+"""And this share of the surest ones' share among the weakest of them: where it falls, false detections begin."""
 ELSEWHERE_IOU = 0.3
 """A detection that overlaps no labelled box by so much is of something without a label."""
+ON_IOU = 0.5
+"""A detection that overlaps a labelled box by so much is of what is in it."""
 BESIDE_IOU, BESIDE_SCORE = 0.1, 0.7
 """A detection that is so sure and overlaps a labelled box by at least so much, and by less than half, may be right."""
 USUALLY_SEEN, NOT_SEEN = 0.2, 0.02
@@ -36,7 +44,7 @@ class Suspects(NamedTuple):
     """Rows of the evidence, the likeliest fault first, and how likely each is, 0..1.
 
     Attributes:
-        rows: of the objects, or of the detections.
+        rows: of the objects, or of the detections where nothing is labelled.
         suspicions: of each.
         partners: the detection that contradicts each object, or -1.
     """
@@ -62,35 +70,55 @@ def wrong_classes(evidence: Evidence) -> Suspects:
     relative[np.arange(len(truth)), truth.class_ids] = 0
     other = relative.max(axis=1, initial=0.0) >= OTHER_CLASS
     told = ~truth.ignored & other & (_own_share(evidence) <= OWN_CLASS) & (evidence.objectness >= SEEN)
-    return _ranked(np.flatnonzero(told), class_suspicions(evidence))
+    return _ranked(np.flatnonzero(told), class_suspicions(evidence), _accusers(evidence))
 
 
-def likely_class(evidence: Evidence, row: int) -> int:
-    """The class that an object looks like most, besides its own."""
-    shares = evidence.class_shares[row].copy()
-    shares[evidence.truth.class_ids[row]] = -1
-    return int(shares.argmax())
+def _accusers(evidence: Evidence) -> Rows:
+    """The surest detection on each object of the class that it looks like, or -1, ``[N]``."""
+    truth, found = evidence.truth, evidence.detections
+    pairs = overlapping_pairs(truth, found, ON_IOU, same_class=False)
+    accuses = found.class_ids[pairs.detections] == likely_classes(evidence)[pairs.objects]
+    objects, detections = pairs.objects[accuses], pairs.detections[accuses]
+    order = np.argsort(found.scores[detections], kind="stable")  # of several values for one place the last stays
+    partner = np.full(len(truth), -1)
+    partner[objects[order]] = detections[order]
+    return partner
+
+
+def likely_classes(evidence: Evidence) -> NDArray[np.int64]:
+    """The class that each object looks like most, besides its own, ``[N]``."""
+    shares = evidence.class_shares.copy()
+    shares[np.arange(len(shares)), evidence.truth.class_ids] = -1
+    return np.asarray(shares.argmax(axis=1))
 
 
 def missing_labels(evidence: Evidence) -> Suspects:
-    """Sure detections where nothing is labelled, whatever its class; nor a crowd."""
+    """Sure detections of any class where nothing is labelled, nor a crowd; of several on one place the surest."""
     found = evidence.detections
-    sure = found.scores >= sure_scores(evidence)[found.class_ids]
-    return _ranked(np.flatnonzero(sure & ~_on_labels(evidence)), found.scores.astype(np.float64))
+    there = _on_labels(evidence)
+    sure = found.scores >= _sure_score(found.scores, there)
+    told = _ranked(np.flatnonzero(sure & ~there), found.scores.astype(np.float64))
+    rows = found.take(told.rows)
+    places = GroundTruth(rows.image_index, rows.class_ids, rows.boxes_xyxy, evidence.truth.image_count)
+    pairs = overlapping_pairs(places, rows, ON_IOU, same_class=False)
+    first = np.ones(len(rows), dtype=bool)
+    first[pairs.detections[pairs.objects < pairs.detections]] = False
+    return Suspects(told.rows[first], told.suspicions[first], told.partners[first])
 
 
-def sure_scores(evidence: Evidence) -> NDArray[np.float64]:
-    """For each class the least score from which on nearly all of its detections are on something labelled, ``[S]``."""
-    found, labelled = evidence.detections, _on_labels(evidence)
-    least = np.full(len(evidence.classes.names), SURE)
-    for class_id in np.unique(found.class_ids):
-        own = found.class_ids == class_id
-        order = np.argsort(-found.scores[own], kind="stable")
-        precision = np.cumsum(labelled[own][order]) / np.arange(1, own.sum() + 1)
-        good = np.flatnonzero(precision >= SURE_PRECISION)
-        score = found.scores[own][order][good[-1]] if len(good) else 1.0
-        least[class_id] = max(SURE, float(score))
-    return least
+def _sure_score(scores: NDArray[np.floating], there: NDArray[np.bool_]) -> float:
+    """The least score from which on nearly all detections are on something labelled; above 1 without any."""
+    order = np.argsort(-scores, kind="stable")
+    right, count = np.concatenate([[0], np.cumsum(there[order])]), np.arange(1, len(order) + 1)
+    precision = right[1:] / count
+    surest = precision[min(SUREST, len(order)) - 1 :].max(initial=0.0)
+    if not surest > 0:
+        return 2.0
+    good = np.flatnonzero(precision >= min(SURE_PRECISION, OF_THE_SUREST * surest))[-1]
+    of_last = (right[1:] - right[np.maximum(count - LAST, 0)]) / np.minimum(count, LAST)
+    falls = np.flatnonzero((of_last < OF_THE_LAST * surest) & (count >= SUREST))
+    end = min(good, max(falls[0] - LAST, 0)) if len(falls) else good
+    return max(SURE, float(scores[order][end]))
 
 
 def _on_labels(evidence: Evidence) -> NDArray[np.bool_]:
@@ -118,7 +146,7 @@ def misplaced_boxes(evidence: Evidence) -> Suspects:
     sure = found.scores >= BESIDE_SCORE
     beside = (
         sure[pairs.detections]
-        & (best_of_object[pairs.objects] < 0.5)
+        & (best_of_object[pairs.objects] < ON_IOU)
         & (best_of_detection[pairs.detections] == pairs.overlaps)
         & (evidence.objectness[pairs.objects] < found.scores[pairs.detections] / 2)
         & ~truth.ignored[pairs.objects]
@@ -165,3 +193,12 @@ def _ranked(rows: Rows, suspicions: NDArray[np.floating], partners: Rows | None 
     order = rows[np.argsort(-suspicions[rows], kind="stable")]
     with_whom = np.full(len(order), -1) if partners is None else partners[order]
     return Suspects(order, suspicions[order].astype(np.float64).clip(0, 1), with_whom)
+
+
+KINDS: dict[str, Callable[[Evidence], Suspects]] = {
+    "wrong-class": wrong_classes,
+    "no-object": empty_boxes,
+    "misplaced-box": misplaced_boxes,
+    "missing-label": missing_labels,
+}
+"""What contradicts the labels, by the kind of finding; rows of ``missing-label`` are detections, others objects."""

@@ -46,7 +46,8 @@ def postprocess_static(
 ) -> PaddedDetections[Tensor]:
     """As ``decode.postprocess``, with the ``pre_nms_top_k`` best candidates of every class whatever they score.
 
-    Where candidates have equal scores, which of them comes first may differ.
+    Where candidates have equal scores, which of them are the last of ``pre_nms_top_k`` and ``max_detections`` may
+    differ, and on a GPU also which of them comes first.
 
     Args:
         output, anchors_cxcywh, postprocess, coder, image_size_hw, num_classes: as there; ``nms`` is ``greedy`` or
@@ -69,26 +70,35 @@ def postprocess_static(
     if postprocess.top_k_scope == "image":
         scores = _best_of_images(scores, limit)
     if postprocess.class_agnostic:
-        scores = scores.flatten(1)[:, None]
-    top = scores.topk(min(limit, scores.shape[2]), dim=2)
-    anchor, class_ids = _places(top.indices, len(anchors_cxcywh), postprocess.class_agnostic)
+        scores = scores.transpose(1, 2).flatten(1)[:, None]  # of equal scores the lower anchor comes first
+    values, places = scores.topk(min(limit, scores.shape[2]), dim=2)
+    if on_cpu:
+        values, places = _in_order(scores, places)
+    anchor, class_ids = _places(places, len(columns), postprocess.class_agnostic)
     boxes = _boxes_of(output, anchors_cxcywh, anchor, coder)
     if postprocess.clip == "before":
         boxes = clip_to_image(boxes, image_size_hw)
-    keep = top.values > 0
+    keep = values > 0
     if postprocess.nms == "greedy":
         union_eps = postprocess.nms_union_eps * math.prod(image_size_hw)
         find = _picked if on_cpu else _greedy
-        keep = find(boxes, top.values, postprocess, union_eps)
+        keep = find(boxes, values, postprocess, union_eps)
     if postprocess.max_per_class is not None:
         keep = keep & (keep.cumsum(dim=2) <= postprocess.max_per_class)
-    return _best(boxes, torch.where(keep, top.values, 0.0), class_ids, postprocess, image_size_hw)
+    return _best(boxes, torch.where(keep, values, 0.0), class_ids, postprocess, image_size_hw)
 
 
-def _places(indices: Tensor, anchors: int, class_agnostic: bool) -> tuple[Tensor, Tensor]:
+def _in_order(scores: Tensor, places: Tensor) -> tuple[Tensor, Tensor]:
+    """Values and places of the best of each row, best first, of equal ones the earlier: ``topk`` promises no order."""
+    places = places.sort(dim=2).values
+    values, order = scores.gather(2, places).sort(dim=2, descending=True, stable=True)
+    return values, places.gather(2, order)
+
+
+def _places(indices: Tensor, classes: int, class_agnostic: bool) -> tuple[Tensor, Tensor]:
     """Anchor and class of each place in the score rows, ``[B, G, k]``; G is classes, or 1."""
     if class_agnostic:
-        return indices % anchors, indices // anchors
+        return indices // classes, indices % classes
     groups = torch.arange(indices.shape[1], device=indices.device)[:, None]
     return indices, groups.expand_as(indices)
 

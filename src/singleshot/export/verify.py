@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import cv2
@@ -37,8 +38,10 @@ PICTURES = 20
 PAIRS_OF_A_PICTURE = 30
 """Where fewer pairs of a box and a class score enough, the least score is lowered for the comparison."""
 BATCH = 3
-SAME_OBJECT = 0.5
-"""IoU from which two boxes of a class are one object."""
+SAME_OBJECT, SAME_BOX = 0.5, 0.95
+"""IoU from which two boxes of a class are one object, and in ``fp32`` one box."""
+FLAT_PX, FLAT_DIFFERENCE_PX = 1.0, 0.05
+"""Boxes of less area are equal when their corners are so near: rounding is a large part of them."""
 NEAR_IOU = 1e-4
 """How near to NMS's threshold an overlap may be for rounding to decide which box survives."""
 
@@ -83,7 +86,8 @@ class Verification:
         score: least score of the boxes that were compared.
         boxes, file_boxes: found by the detector and by the file.
         matched: that are in both.
-        at_threshold: in one of them, since a score or an overlap is within rounding of its threshold.
+        at_threshold: in one of them, since a score or an overlap is within rounding of its threshold, or two boxes of
+            which NMS keeps one score the same but for rounding.
         least_iou, mean_iou: of matched boxes.
         score_difference: the largest, of matched boxes.
         bar: what was asked.
@@ -154,13 +158,17 @@ def verify(
     settings = info.postprocess.model_copy(update={"score_threshold": score})
     anchors = build_anchors(spec, network).numpy()
     geometry = HeadGeometry(anchors, spec.coder, spec.preprocess.size_hw, len(spec.class_names))
-    run, tally = open_file(score), _Tally()
+    same = SAME_BOX if info.precision == "fp32" else SAME_OBJECT
+    run, tally = open_file(score), _Tally(same, settings.nms_iou - NEAR_IOU)
     for group, output in zip(groups, outputs, strict=True):
         heads = [part.numpy() for part in output]
         ours = [_of_heads(heads, _Meaning(geometry, one), group) for one in (settings, *_near(settings))]
+        before_nms = partial(_of_heads, heads, _Meaning(geometry, _before_nms(settings, geometry)), group)
         theirs = _of_file(run, info, _Meaning(geometry, settings), group)
         for number, found in enumerate(theirs):
-            tally.add(ours[0][number], [one[number] for one in ours[1:]], found, score + BARS["fp32"].score)
+            near = [one[number] for one in ours[1:]]
+            every = partial(_call_and_take, before_nms, number)
+            tally.add(ours[0][number], near, every, found, score + BARS["fp32"].score)
     return tally.result(len(pictures), words, score, BARS[info.precision])
 
 
@@ -192,12 +200,24 @@ def _crowded_score(outputs: Sequence[Any], settings: PostprocessConfig) -> float
 
 
 def _near(settings: PostprocessConfig) -> list[PostprocessConfig]:
-    """Settings between which rounding may choose: an overlap at NMS's threshold, one box more than there is room."""
-    more = settings.max_detections + 1
-    return [
-        settings.model_copy(update={"nms_iou": min(max(settings.nms_iou + step, 0.0), 1.0), "max_detections": more})
-        for step in (NEAR_IOU, -NEAR_IOU)
+    """Settings between which rounding may choose: an overlap at NMS's threshold, the last of the best candidates."""
+    changes: list[dict[str, Any]] = [
+        {"nms_iou": min(max(settings.nms_iou + step, 0.0), 1.0)} for step in (NEAR_IOU, -NEAR_IOU)
     ]
+    if settings.pre_nms_top_k is not None:
+        changes += [{"pre_nms_top_k": max(settings.pre_nms_top_k + step, 1)} for step in (1, -1)]
+    more = {"max_detections": settings.max_detections + 1}
+    return [settings.model_copy(update=change | more) for change in changes]
+
+
+def _before_nms(settings: PostprocessConfig, geometry: HeadGeometry) -> PostprocessConfig:
+    """Settings that keep all candidates."""
+    most = len(geometry.anchors_cxcywh) * (geometry.num_classes or 1)
+    return settings.model_copy(update={"nms": "none", "max_per_class": None, "max_detections": most})
+
+
+def _call_and_take(compute: Callable[[], list[Found]], number: int) -> Found:
+    return compute()[number]
 
 
 def _of_heads(heads: Heads, meaning: _Meaning, group: Sequence[Picture]) -> list[Found]:
@@ -232,33 +252,57 @@ def _cut(boxes: NDArray[Any], best: NDArray[Any], ids: NDArray[Any], counts: NDA
 
 
 class _Tally:
-    """Boxes and their counterparts, picture by picture."""
+    """Boxes and their counterparts, picture by picture.
 
-    def __init__(self) -> None:
+    Args:
+        same: IoU from which two boxes are counterparts.
+        suppressed: IoU from which NMS may take one of two boxes, whichever scores more.
+    """
+
+    def __init__(self, same: float, suppressed: float) -> None:
+        self._same, self._suppressed = same, suppressed
         self.boxes = self.file_boxes = self.at_threshold = 0
         self.ious: list[NDArray[np.float32]] = [np.ones(0, np.float32)]
         self.differences: list[NDArray[np.float32]] = [np.zeros(0, np.float32)]
 
-    def add(self, ours: Found, near: Sequence[Found], theirs: Found, sure: float) -> None:
+    def add(self, ours: Found, near: Sequence[Found], every: Callable[[], Found], theirs: Found, sure: float) -> None:
         """Compare what was found in a picture.
 
         Args:
             ours: by the detector.
             near: by the detector with settings that rounding may mean (`_near`).
+            every: gives what the detector finds before NMS.
             theirs: by the file.
             sure: a score above this is over the threshold however it was rounded.
         """
-        mine, yours, iou = counterparts(ours, theirs)
+        mine, yours, iou = counterparts(ours, theirs, self._same)
         self.boxes, self.file_boxes = self.boxes + len(ours.scores), self.file_boxes + len(theirs.scores)
         self.ious.append(iou)
         self.differences.append(np.abs(ours.scores[mine] - theirs.scores[yours]))
         missed, added = ours.without(mine), theirs.without(yours)
+        if len(missed.scores) and len(added.scores):
+            missed, added = self._without_ties(missed, added, every())
         # Missing is forgiven where rounding may take a box away, more is where it may add one.
-        steady = [len(counterparts(missed, other)[0]) for other in near]
-        possible = [len(counterparts(added, other)[0]) for other in near]
+        steady = [len(counterparts(missed, other, self._same)[0]) for other in near]
+        possible = [len(counterparts(added, other, self._same)[0]) for other in near]
         unsure = [int((found.scores <= sure).sum()) for found in (missed, added)]
         forgiven = max(len(missed.scores) - min(steady), unsure[0]), max(*possible, unsure[1])
         self.at_threshold += max(forgiven)
+
+    def _without_ties(self, missed: Found, added: Found, every: Found) -> tuple[Found, Found]:
+        """Without pairs of which NMS keeps the better one, where their scores are equal but for rounding.
+
+        Both must be boxes of the detector: one that is only near such a box is in the wrong place.
+        """
+        bar = BARS["fp32"]
+        mine, yours, _ = counterparts(missed, added, self._suppressed)
+        ours = np.full(len(added.scores), -1)
+        same = counterparts(added, every, bar.iou)
+        ours[same[0]] = same[1]
+        equal = (ours[yours] >= 0) & (np.abs(missed.scores[mine] - every.scores[ours[yours]]) <= bar.score)
+        equal &= np.abs(added.scores[yours] - every.scores[ours[yours]]) <= bar.score
+        self.at_threshold += int(equal.sum())
+        return missed.without(mine[equal]), added.without(yours[equal])
 
     def result(self, pictures: int, words: str, score: float, bar: Bar) -> Verification:
         """All of them together."""
@@ -270,15 +314,17 @@ class _Tally:
         )  # fmt: skip
 
 
-def counterparts(ours: Found, theirs: Found) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]]:
-    """Pairs of boxes of a class that are one object, each box in one pair at most: rows in both, and their IoU."""
+def counterparts(
+    ours: Found, theirs: Found, same: float = SAME_OBJECT
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]]:
+    """Pairs of boxes of a class that overlap by ``same``, each box in one pair at most: rows in both, and their IoU."""
     overlaps = _iou(ours.boxes_xyxy[:, None], theirs.boxes_xyxy[None])
     overlaps[ours.class_ids[:, None] != theirs.class_ids[None]] = 0
     left = overlaps.copy()
     pairs = []
     for row in range(len(left)):  # best first, as in the protocols of VOC and COCO
         column = int(left[row].argmax()) if left.shape[1] else -1
-        if column >= 0 and left[row, column] >= SAME_OBJECT:
+        if column >= 0 and left[row, column] >= same:
             pairs.append((row, column))
             left[:, column] = 0
     mine, yours = np.array(pairs, np.int64).reshape(-1, 2).T
@@ -286,9 +332,10 @@ def counterparts(ours: Found, theirs: Found) -> tuple[NDArray[np.int64], NDArray
 
 
 def _iou(a: NDArray[np.float32], b: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Of boxes that broadcast; 1 of two equal ones, whatever their area."""
+    """Of boxes that broadcast; 1 of two equal ones, also where at the edge of a picture they cover next to nothing."""
     sides = (np.minimum(a[..., 2:], b[..., 2:]) - np.maximum(a[..., :2], b[..., :2])).clip(min=0)
     shared = sides.prod(-1)
-    union = sum((box[..., 2:] - box[..., :2]).clip(min=0).prod(-1) for box in (a, b)) - shared
-    equal = (np.abs(a - b) <= 1e-3).all(-1)
-    return np.asarray(np.where(equal, 1, shared / np.maximum(union, 1e-9)), np.float32)
+    areas = [(box[..., 2:] - box[..., :2]).clip(min=0).prod(-1) for box in (a, b)]
+    difference = np.abs(a - b).max(axis=-1)
+    equal = difference <= np.where(np.minimum(*areas) <= FLAT_PX, FLAT_DIFFERENCE_PX, 1e-3)
+    return np.asarray(np.where(equal, 1, shared / np.maximum(areas[0] + areas[1] - shared, 1e-9)), np.float32)

@@ -159,12 +159,12 @@ function tile(item, place) {
 function suspectCard(suspect) {
   const { classes } = state.summary;
   const name = (id) => make("span", {}, chip(classes[id].colour), classes[id].name);
-  const seen = suspect.seen && `${Math.round(100 * suspect.seen[5])}\u202f%`;
+  const seen = suspect.seen ? ` (${Math.round(100 * suspect.seen[5])}\u202f%)` : "";
   const words = {
-    class: () => ["labelled ", name(suspect.label[4]), "; the model sees ", name(suspect.seen[4]), ` (${seen})`],
-    missing: () => ["no label; the model sees ", name(suspect.seen[4]), ` (${seen})`],
-    "nothing there": () => ["labelled ", name(suspect.label[4]), "; the model sees nothing there"],
-    place: () => ["the box of ", name(suspect.label[4]), ` fits badly; the model's is dashed (${seen})`],
+    "wrong-class": () => ["labelled ", name(suspect.label[4]), "; the model sees ", name(suspect.likely), seen],
+    "missing-label": () => ["no label; the model sees ", name(suspect.seen[4]), seen],
+    "no-object": () => ["labelled ", name(suspect.label[4]), "; the model sees nothing there"],
+    "misplaced-box": () => ["the box of ", name(suspect.label[4]), " fits badly; the model's is dashed", seen],
   };
   const [x0, y0, x1, y1] = suspect.part;
   const item = { width: x1, height: y1, boxes: suspect.label ? [[...suspect.label, null, -1, 0]] : [], found: suspect.seen ? [suspect.seen] : [] };
@@ -183,7 +183,7 @@ function suspectCard(suspect) {
   const acts = suspect.row === null
     ? [act("Nothing is missing", { action: "keep" }), act("Drop the image", { action: "drop" })]
     : [
-      suspect.kind === "class" ? act(`Relabel: ${classes[suspect.seen[4]].name}`, { action: "relabel", to: suspect.seen[4] }) : null,
+      suspect.likely === null ? null : act(`Relabel: ${classes[suspect.likely].name}`, { action: "relabel", to: suspect.likely }),
       act("Keep", { action: "keep" }), act("Drop", { action: "drop" }),
     ];
   card.append(

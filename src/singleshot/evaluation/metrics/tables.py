@@ -56,7 +56,10 @@ class GroundTruth:
 
     def relabel(self, new_ids: np.ndarray) -> GroundTruth:
         """The same objects with other class ids; ``new_ids[old]`` below 0 drops the class. Images stay."""
-        ids = new_ids[self.class_ids]
+        return self.with_classes(new_ids[self.class_ids])
+
+    def with_classes(self, ids: np.ndarray) -> GroundTruth:
+        """The same objects with these class ids, ``[N]``; one below 0 drops the object. Images stay."""
         keep = ids >= 0
         return GroundTruth(
             image_index=self.image_index[keep],

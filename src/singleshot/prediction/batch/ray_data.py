@@ -8,6 +8,7 @@ import os
 import pickle
 import signal
 import threading
+import warnings
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from importlib.util import find_spec
@@ -64,14 +65,17 @@ class RayEngine:
             share = _share(crew, len(slices))
             rows = [{"slice": pickle.dumps(own)} for own in slices]
             dataset = ray_data.from_items(rows, override_num_blocks=min(len(rows), _BLOCKS))
-            done = dataset.map_batches(
-                _Actor,
-                fn_constructor_args=(pickle.dumps(work), os.getcwd()),
-                batch_size=1,
-                concurrency=share.pop("workers"),
-                max_task_retries=_RETRIES,
-                **share,
-            )
+            with warnings.catch_warnings():
+                # it ends with Ray 2.64, without a successor; without it, a slice that kills its worker is done for ever
+                warnings.filterwarnings("ignore", "`ray_remote_args` is deprecated")
+                done = dataset.map_batches(
+                    _Actor,
+                    fn_constructor_args=(pickle.dumps(work), os.getcwd()),
+                    batch_size=1,
+                    compute=ray_data.ActorPoolStrategy(size=share.pop("workers")),
+                    max_task_retries=_RETRIES,
+                    **share,
+                )
             batches = iter(done.iter_batches(batch_size=1, prefetch_batches=1))
             while batch := _next(batches):
                 for report in batch["report"]:
@@ -154,9 +158,13 @@ def _quiet() -> Iterator[None]:
     before = (context.execution_options.preserve_order, context.enable_progress_bars, context.max_errored_blocks)
     context.execution_options.preserve_order = True
     context.enable_progress_bars, context.max_errored_blocks = False, -1
+    logger = logging.getLogger("ray.data")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
     try:
         yield
     finally:
+        logger.setLevel(level)
         context.execution_options.preserve_order, context.enable_progress_bars, context.max_errored_blocks = before
 
 
