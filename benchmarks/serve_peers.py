@@ -1,6 +1,7 @@
 """The service beside LitServe, BentoML and Ray Serve around the same detector, under the same clients.
 
     python benchmarks/serve_peers.py PHOTOS --peer litserve=PYTHON --peer bentoml=PYTHON --peer ray=PYTHON
+    python benchmarks/serve_peers.py PHOTOS --peer granian=PYTHON   # our own service, by another HTTP server
 
 PYTHON is the interpreter of an environment that holds that system, and singleshot. All take turns, round after round,
 and ratios are medians of the rounds' ratios, so that a busy machine slows all alike. Every system runs `singleshot
@@ -30,7 +31,7 @@ from clients import Exchange, post, run_clients
 
 WORKERS = 2
 OURS = "singleshot"
-PATH = {OURS: "/detect", "litserve": "/predict", "bentoml": "/detect", "ray": "/"}
+PATH = {OURS: "/detect", "litserve": "/predict", "bentoml": "/detect", "ray": "/", "granian": "/detect"}
 BOUNDARY = "photo"
 
 
@@ -76,6 +77,18 @@ class Photos:
     def detect(self, photo: Path) -> dict: return {"detections": self.model(photo.read_bytes())}
 """
 
+GRANIAN = """
+import gc, sys
+from singleshot.serving.app import build_app
+from singleshot.serving.options import ServeOptions
+from singleshot.serving.repository import Repository
+repository = Repository(ServeOptions(queue=256))
+repository.load(MODEL, MODEL)
+app = build_app(repository)
+sys.setswitchinterval(0.001)
+gc.collect(), gc.freeze()
+"""
+
 
 def run_file(text: str, name: str, port: int, *command: str) -> None:
     """Become Python with a file: these systems start processes that import what they serve."""
@@ -93,6 +106,12 @@ def serve_litserve(name: str, port: int) -> None:
 def serve_bentoml(name: str, port: int) -> None:
     """BentoML."""
     run_file(BENTOML, name, port, "-m", "bentoml", "serve", "served:Photos", "-p", str(port), "--host", "127.0.0.1")
+
+
+def serve_granian(name: str, port: int) -> None:
+    """Our application by granian: one process, as the models are in it."""
+    where = ("--host", "127.0.0.1", "--port", str(port))
+    run_file(GRANIAN, name, port, "-m", "granian", "--interface", "asginl", "--loop", "uvloop", *where, "served:app")
 
 
 def serve_ray(name: str, port: int) -> None:
@@ -119,13 +138,13 @@ def serve_ray(name: str, port: int) -> None:
 
 
 SYSTEMS: dict[str, Callable[[str, int], None]] = {
-    "litserve": serve_litserve, "bentoml": serve_bentoml, "ray": serve_ray,
+    "litserve": serve_litserve, "bentoml": serve_bentoml, "ray": serve_ray, "granian": serve_granian,
 }  # fmt: skip
 
 
 def request_of(system: str, data: bytes) -> bytes:
     """A photo as this system wants it."""
-    if system in (OURS, "ray"):
+    if system in (OURS, "granian", "ray"):
         return post(PATH[system], data, {"Content-Type": "image/jpeg"})
     head = f'--{BOUNDARY}\r\nContent-Disposition: form-data; name="photo"; filename="a.jpg"\r\n'
     body = f"{head}Content-Type: image/jpeg\r\n\r\n".encode() + data + f"\r\n--{BOUNDARY}--\r\n".encode()

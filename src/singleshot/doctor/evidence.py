@@ -131,13 +131,14 @@ def weigh(
         shares, objectness = _spoken(opinions, kept[seen], match)
     else:
         shares, objectness = _seen_by_detections(known, found, len(match.names))
+    shares /= shares.sum(axis=1, keepdims=True).clip(min=1e-9)
     return Evidence(
         classes=match,
         truth=known,
         objects=places[kept],
         unknown=truth.with_classes(np.where(seen & (shared_ids < 0), 0, -1)),
         detections=found,
-        class_shares=shares / shares.sum(axis=1, keepdims=True).clip(min=1e-9),
+        class_shares=shares,
         objectness=objectness,
         samples=samples,
         unreadable=unreadable,

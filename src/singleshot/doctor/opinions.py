@@ -47,7 +47,7 @@ class Opinion(NamedTuple):
     boxes_xyxy: NDArray[np.float32]
     scores: NDArray[np.float32]
     class_ids: NDArray[np.int64]
-    class_shares: NDArray[np.float32] | None = None
+    class_shares: NDArray[np.floating] | None = None
     objectness: NDArray[np.float32] | None = None
 
 
