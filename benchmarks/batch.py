@@ -26,6 +26,7 @@ from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.dataset as ds
+import ray.util
 
 from singleshot.prediction.sources import find_images
 
@@ -33,6 +34,7 @@ PREDICT = (sys.executable, "-m", "singleshot", "predict")
 RAY = Path(sys.executable).with_name("ray")
 WORKER_NAMES = {"ray": b"ray::", "processes": b"multiprocessing"}
 LONGEST_S = 3600
+PORT = 6399
 SILENT = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
 
 
@@ -88,11 +90,13 @@ def speed(options: argparse.Namespace, folder: Path) -> None:
 def two_nodes() -> Iterator[tuple[str, ...]]:
     """A Ray cluster of two nodes of a core each, on this machine; gives the options of `predict` that lead to it."""
     quiet = {**SILENT, "check": True, "timeout": 300}
-    head = ("--head", "--port", "6399", "--include-dashboard", "false")
+    os.environ["RAY_AUTH_MODE"] = "disabled"  # else a head asks for a token that the others do not have
+    head = ("--head", "--port", str(PORT), "--include-dashboard", "false")
     subprocess.run([RAY, "start", *head, "--num-cpus", "1"], **quiet)  # type: ignore[call-overload]
+    address = f"{ray.util.get_node_ip_address()}:{PORT}"
     try:
-        subprocess.run([RAY, "start", "--address", "127.0.0.1:6399", "--num-cpus", "1"], **quiet)  # type: ignore[call-overload]
-        yield ("--address", "127.0.0.1:6399")
+        subprocess.run([RAY, "start", "--address", address, "--num-cpus", "1"], **quiet)  # type: ignore[call-overload]
+        yield ("--address", address)
     finally:
         subprocess.run([RAY, "stop", "--force"], **quiet)  # type: ignore[call-overload]
 
@@ -131,7 +135,7 @@ def kills(options: argparse.Namespace, folder: Path) -> None:
                 continue
             os.kill(rng.choice(victims) if victims else process.pid, signal.SIGKILL)
             time.sleep(rng.uniform(4, 8) if victims else 0)  # a worker that died is replaced meanwhile
-            state = "goes on" if process.poll() is None else f"ended with {process.returncode}"
+            state = "goes on" if process.poll() is None and victims else "ended"
             parts = len(list((folder / "out").rglob("part-*.parquet")))
             print(
                 f"kill {number + 1}: {'a worker' if victims else 'the command'}; it {state}, {parts} parts", flush=True

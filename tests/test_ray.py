@@ -106,3 +106,17 @@ def test_no_cluster_is_one_message(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ray, "init", refuse)
     with pytest.raises(ConfigError, match=r"`address=auto`: no cluster: Could not find any running Ray instance\.$"):
         connected("auto").__enter__()
+
+
+def test_a_cluster_that_asks_for_a_token_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    from singleshot.prediction.batch.ray_data import connected
+
+    def refuse(**how: Any) -> None:
+        raise ConnectionError("Failed to connect to Ray cluster at 10.0.0.1:6379") from RuntimeError(
+            "Failed to connect to GCS. ray.exceptions.AuthenticationError: RPC error: InvalidAuthToken: missing"
+        )
+
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    monkeypatch.setattr(ray, "init", refuse)
+    with pytest.raises(ConfigError, match=r"`address=10.0.0.1:6379`: the cluster asks for a token: .*RAY_AUTH_MODE"):
+        connected("10.0.0.1:6379").__enter__()

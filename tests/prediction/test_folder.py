@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from singleshot.errors import OutputError
+from singleshot.errors import ConfigError, OutputError
 from singleshot.prediction.output_folder import (
     RECORD,
     ResultFolder,
@@ -34,6 +34,26 @@ def test_nothing_is_fine(tmp_path: Path) -> None:
     remove_results(tmp_path)
     results(tmp_path / "deep" / "out")
     assert holds_results(tmp_path / "deep" / "out")
+
+
+@pytest.mark.parametrize("is_there", [False, True])
+@pytest.mark.parametrize("is_written", [False, True])
+def test_a_run_that_could_not_begin_is_no_earlier_run(tmp_path: Path, is_there: bool, is_written: bool) -> None:
+    out = tmp_path / "out"
+    if is_there:
+        out.mkdir()
+
+    def run() -> None:
+        with ResultFolder(out) as made:
+            target = made.claim(Path("table"))
+            if is_written:
+                target.touch()
+            raise ConfigError("there is no cluster")
+
+    with pytest.raises(ConfigError):
+        run()
+    assert holds_results(out) is is_written
+    assert out.exists() is (is_there or is_written)
 
 
 def test_new_folders_are_numbered(tmp_path: Path) -> None:

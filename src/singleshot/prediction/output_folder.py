@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -16,7 +16,7 @@ from pydantic import BaseModel, Field
 from singleshot.core.files import check_output
 from singleshot.core.json_text import parse_json
 from singleshot.core.leftovers import sole_writer, sweep
-from singleshot.errors import OutputError
+from singleshot.errors import ConfigError, OutputError
 from singleshot.version import __version__
 
 RECORD = ".singleshot-results"
@@ -53,6 +53,7 @@ class ResultFolder:
         self._overwrite = overwrite
         self._made: set[Path] = set()
         self._safe_folders: set[Path] = set()
+        self._is_new, self._made_folder = not resume, not path.exists()
         self.journal = Journal()
         with ExitStack() as stack:
             self._record: IO[str] = (self._continued if resume else self._begun)(stack, dict(how or {}))
@@ -85,8 +86,17 @@ class ResultFolder:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
         self._open.close()
+        if self._is_new and isinstance(error, ConfigError) and not any(map(self._is_written, self._made)):
+            # Nothing began, so that the same call may be made again: it has left no results to replace or to continue.
+            with suppress(OSError):
+                (self.path / RECORD).unlink()
+                if self._made_folder:
+                    self.path.rmdir()
+
+    def _is_written(self, relative: Path) -> bool:
+        return (self.path / relative).exists()
 
     def _be_sole_writer(self, stack: ExitStack) -> None:
         sweep(self.path)

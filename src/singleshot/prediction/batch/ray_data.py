@@ -128,12 +128,22 @@ def connected(address: str | None) -> Iterator[None]:
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGTERM, before)  # Ray's own handler leaves without a word of what was done
     except Exception as error:  # of many kinds, among them Exception itself
-        where = "Ray does not start here" if address is None else f"`address={address}`: no cluster"
-        raise ConfigError(f"{where}: {(str(error) or repr(error)).splitlines()[0]}") from error
+        raise ConfigError(_why_not(address, error)) from error
     try:
         yield
     finally:
         ray.shutdown()
+
+
+def _why_not(address: str | None, error: Exception) -> str:
+    """What Ray says, or what it hides behind that."""
+    if "InvalidAuthToken" in f"{error} {error.__cause__}":
+        return (
+            f"`address={address}`: the cluster asks for a token: copy ~/.ray/auth_token of its head to this machine, "
+            "and set RAY_AUTH_MODE=token in the environment"
+        )
+    where = "Ray does not start here" if address is None else f"`address={address}`: no cluster"
+    return f"{where}: {(str(error) or repr(error)).splitlines()[0]}"
 
 
 def _share(crew: Crew, slices: int) -> dict[str, Any]:
