@@ -18,7 +18,7 @@ from typer.testing import CliRunner
 
 from prediction.batch_toys import KILLS, NAMES, HereEngine, toy_predictor
 from singleshot.cli import app
-from singleshot.errors import DataError, ImageError, OutputError
+from singleshot.errors import ConfigError, DataError, ImageError, OutputError
 from singleshot.images.read import write_image
 from singleshot.prediction.batch.batch_job import EnginePredictor, PartsJob, detect_to_parts, find_slices
 from singleshot.prediction.batch.parts_folder import PartsFolder
@@ -380,3 +380,16 @@ def test_the_verb_on_an_engine_of_another_package(
     again = here("photos", "--engine", "here", "--save", "parquet", "--part-size", "4", "--out", "found", "--resume")
     assert again.exit_code == 0, again.output
     assert "9 images done before, 0 to do" in again.stderr
+
+
+@pytest.mark.parametrize("remote", [False, True])
+def test_a_job_that_could_not_begin_may_be_started_again(tmp_path: Path, remote: bool) -> None:
+    out = (tmp_path / "out").as_uri() if remote else str(tmp_path / "out")
+
+    def begin() -> None:
+        with PartsFolder.at(out).held(["part-a.parquet"], {"score": 0.5}, [], overwrite=False, resume=False):
+            raise ConfigError("there is no cluster")
+
+    for _ in range(2):  # not "results of an earlier run"
+        with pytest.raises(ConfigError, match="no cluster"):
+            begin()

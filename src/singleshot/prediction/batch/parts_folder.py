@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from singleshot.core.lazy import lazy_module
 from singleshot.core.leftovers import hidden_path, is_hidden
-from singleshot.errors import OutputError
+from singleshot.errors import ConfigError, OutputError
 from singleshot.prediction.output_folder import RECORD, ResultFolder, check_folder, check_same
 from singleshot.version import __version__
 
@@ -121,7 +121,13 @@ class PartsFolder:
         if is_uri(self.out):
             self._begin_remote(how, overwrite, resume)
             self._check_parts(parts)
-            yield
+            try:
+                yield
+            except ConfigError:  # nothing began, so that the same call may be made again, as with `ResultFolder`
+                if not resume and not self._names():
+                    with suppress(OSError):
+                        self.files.delete_file(f"{self.path}/{RECORD}")
+                raise
             return
         if not resume:
             check_folder(Path(self.out), [TOP], sources, overwrite)
