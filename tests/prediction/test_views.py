@@ -176,6 +176,12 @@ def test_words_of_the_command_line() -> None:
         view_plan("0", 0.2, "nms", None, False, spec, pytest.fail)
     with pytest.raises(ConfigError, match="augment_test='turn'"):
         view_plan(None, 0.2, "nms", "turn", False, spec, pytest.fail)
+    told: list[str] = []
+    view_plan(None, 0.2, "nms", "flip", False, spec, told.append)
+    assert not told
+    sided = spec.model_copy(update={"class_names": ("left", "right")})
+    assert view_plan(None, 0.2, "nms", "flip", False, sided, told.append).flip
+    assert told[0].startswith("`augment_test`: classes 'left', 'right' name a side")
     for wrong in ({"overlap": 1.0}, {"merge": "x"}, {"merge_at": 0.0}):
         with pytest.raises(ConfigError, match=next(iter(wrong))):
             ViewPlan(**wrong)  # type: ignore[arg-type]

@@ -287,6 +287,23 @@ def test_a_resumed_run_has_the_classes_that_it_began_with(tmp_path: Path) -> Non
 
 
 @no_report
+def test_classes_that_name_a_side_are_not_mirrored_and_that_is_said(tmp_path: Path) -> None:
+    folder = make_scenes(tmp_path / "data", count=10, size_hw=(60, 80))
+    _, text = run(folder, tmp_path / "plain", steps=1, batch_size=2, augment="light")
+    assert "mirror" not in text
+    assert read_config(tmp_path / "plain" / "config.yaml").augment.mirror == 0.5
+    for name, side in zip(singleshot.data.open(folder).class_map.names[:2], ("left", "right"), strict=True):
+        relabel(folder, name, f"arrow-{side}")
+    sides = "classes 'arrow-left', 'arrow-right' name a side"
+    _, text = run(folder, tmp_path / "still", steps=1, batch_size=2, augment="light")
+    assert re.search(rf"mirror +no: {sides} \(`augment.mirror=0.5` mirrors half of the images\)", text)
+    assert read_config(tmp_path / "still" / "config.yaml").augment.mirror == 0
+    settings = {**SMALL, "augment.mirror": 0.5}
+    _, text = run(folder, tmp_path / "asked", settings=settings, steps=1, batch_size=2)
+    assert f"warning: {sides}: mirrored, they look like others. `augment.mirror=0` leaves images as they are" in text
+
+
+@no_report
 def test_a_resumed_run_tells_what_changed_in_its_data(tmp_path: Path) -> None:
     folder = make_scenes(tmp_path / "data", count=15, size_hw=(60, 80))
     opened = data.open(folder, "trainval")

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, Field, ValidationError, model_validator
 
+from singleshot.augment.orientation import why_not_mirrored
 from singleshot.core.setting_errors import SHORT, wrong_settings
 from singleshot.core.settings import Frozen, UnitFloat
 from singleshot.errors import ConfigError
 
 Interpolation = Literal["linear", "area", "nearest", "cubic", "lanczos4"]
 Arithmetic = Literal["uint8", "float", "unlimited"]
+MIRROR = 0.5
+"""What ``mirror: auto`` means for pictures that may be mirrored."""
 PresetName = Literal["ssd", "ssd_pytorch", "mxnet_ssd", "ssdlite", "light", "none"]
 
 
@@ -122,7 +125,8 @@ class AugmentConfig(Frozen):
 
     Attributes:
         colour, expand, crop: the steps; ``None`` leaves one out.
-        mirror: probability of swapping left and right.
+        mirror: probability of swapping left and right. ``auto``: 0.5, and 0 where the names of the classes say that a
+            mirrored picture shows other ones (left and right, letters, digits).
         flip: probability of swapping top and bottom, for pictures without an up (microscopes, aerial views).
         interpolations: one of these resizes each image.
         fill_rgb: colour of the canvas.
@@ -134,12 +138,22 @@ class AugmentConfig(Frozen):
     colour: ColourConfig | None = None
     expand: ExpandConfig | None = None
     crop: CropConfig | None = None
-    mirror: UnitFloat = 0.0
+    mirror: UnitFloat | Literal["auto"] = 0.0
     flip: UnitFloat = 0.0
     interpolations: Annotated[tuple[Interpolation, ...], Field(min_length=1)] = ("linear",)
     fill_rgb: tuple[Byte, Byte, Byte] = (123, 117, 104)
     transforms: tuple[str, ...] = ()
     reduced_decode: bool = True
+
+    def settled(self, class_names: Sequence[str] = ()) -> Self:
+        """The same without ``auto``.
+
+        Args:
+            class_names: of the data; none known: nothing speaks against mirroring.
+        """
+        if self.mirror != "auto":
+            return self
+        return self.model_copy(update={"mirror": 0.0 if why_not_mirrored(class_names) else MIRROR})
 
 
 PRESETS: Mapping[PresetName, AugmentConfig] = {
@@ -173,7 +187,7 @@ PRESETS: Mapping[PresetName, AugmentConfig] = {
     "light": AugmentConfig(
         colour=ColourConfig(brightness=16, contrast=(0.8, 1.25), saturation=(0.8, 1.25), hue_degrees=9),
         crop=CropConfig(min_ious=(0.5, 0.7, 0.9), scale=(0.6, 1.0), aspect=(0.75, 4 / 3)),
-        mirror=0.5,
+        mirror="auto",
     ),
     # Exactly the resize of prediction.
     "none": AugmentConfig(reduced_decode=False),

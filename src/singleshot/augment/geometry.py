@@ -60,7 +60,7 @@ def sample_geometry(
         step_xy=(float(step[0]), float(step[1])),
         out_hw=out_hw,
         reduction=int(grid.reduction(step)),
-        mirror=bool(rng.random() < config.mirror),
+        mirror=bool(rng.random() < float(config.settled().mirror)),
         flip=bool(rng.random() < config.flip),
     )
 

@@ -43,7 +43,7 @@ class Augmenter:
     """
 
     def __init__(self, config: AugmentConfig | str | Mapping[str, Any], size_hw: tuple[int, int]) -> None:
-        self.config = parse_augment(config)
+        self.config = parse_augment(config).settled()
         self.size_hw = size_hw
         self._steps = steps_by_name(self.config.transforms)
 

@@ -37,7 +37,7 @@ def name_in_order(model: ov.Model) -> None:
 
 
 def save_ir(model: ov.Model, path: Path, *, half: bool = False) -> None:
-    """Write OpenVINO's two files, ``.xml`` and ``.bin``.
+    """Write OpenVINO's two files, ``.xml`` and ``.bin``: the same model has the same bytes each time.
 
     Args:
         model: what.
@@ -47,6 +47,7 @@ def save_ir(model: ov.Model, path: Path, *, half: bool = False) -> None:
     Raises:
         OSError: they cannot be written; OpenVINO says no more than that a stream failed.
     """
+    name_in_order(model)
     try:
         ov.save_model(model, path, compress_to_fp16=half)
     except RuntimeError as error:

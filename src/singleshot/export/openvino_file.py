@@ -50,14 +50,12 @@ class OpenVinoWriter:
 
     def write(self, origin: Origin, info: ExportInfo, path: Path) -> None:
         """Write graph and numbers."""
-        from singleshot.export.openvino_core import name_in_order, save_ir
+        from singleshot.export.openvino_core import save_ir
 
         int8 = int8_of(origin.weights, "openvino")[0] if info.precision == "int8" else None
         package = origin.package("openvino", int8)
         with tempfile.TemporaryDirectory() as folder:
-            model = openvino_model(package, info, Path(folder))
-            name_in_order(model)
-            save_ir(model, path)
+            save_ir(openvino_model(package, info, Path(folder)), path)
         seal_openvino(path)
 
     def not_run(self) -> str | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+from singleshot.augment.orientation import why_not_mirrored
 from singleshot.core.settings import MAX_SIDE
 from singleshot.core.sizes import parse_size
 from singleshot.errors import ConfigError
@@ -27,13 +28,15 @@ def view_plan(
         overlap, merge, agnostic: as in `ViewPlan`.
         augment_test: as in `parse_augment_test`; ``None`` for none.
         spec: the detector's.
-        tell: is told which tiles ``auto`` chose, and why.
+        tell: is told which tiles ``auto`` chose, and why; and where mirrored looks speak for other classes.
 
     Raises:
         ConfigError: a value that makes no sense.
     """
     tile_hw = None if tile is None else choose_tile(spec, tell) if tile == "auto" else parse_size(tile, "tile")
     more = {} if augment_test is None else parse_augment_test(augment_test)
+    if more.get("flip") and (why := why_not_mirrored(spec.class_names)):
+        tell(f"`augment_test`: {why}, and mirrored, they look like others: without `flip`, nothing is mirrored")
     agnostic = agnostic or spec.postprocess.class_agnostic
     return ViewPlan(tile_hw, overlap, merge=merge, agnostic=agnostic, **more)  # type: ignore[arg-type]
 

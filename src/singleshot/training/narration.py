@@ -9,6 +9,8 @@ import yaml
 from rich.text import Text as RichText
 
 from singleshot import data as datasets
+from singleshot.augment.config import MIRROR
+from singleshot.augment.orientation import why_not_mirrored
 from singleshot.core.wording import counted
 from singleshot.data import DetectionDataset
 from singleshot.data.train_val import remarks
@@ -65,6 +67,9 @@ def introduce(setup: Setup, warnings: Sequence[str], world: World = ALONE) -> Ri
     elif setup.frozen:
         more = " ..." if len(setup.frozen) > 6 else ""
         facts["frozen"] = f"{len(setup.frozen)} tensors: {', '.join(setup.frozen[:6])}{more}"
+    if setup.asked.augment.mirror == "auto" and not config.augment.mirror:
+        why = why_not_mirrored(train_set.class_map.names)
+        facts["mirror"] = f"no: {why} (`augment.mirror={MIRROR}` mirrors half of the images)"
     fit_warnings = fit.warnings(is_fitted=setup.asked.anchors == "auto")
     return _table(facts, [*warnings, *fit_warnings, *remarks(train_set, setup.val_set)])
 

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from rich.console import Console
 
+from singleshot.augment.orientation import why_not_mirrored
 from singleshot.core.memory import keep_freed_memory
 from singleshot.core.shortage import is_shortage, shortage
 from singleshot.core.wording import counted
@@ -83,7 +84,7 @@ def run_session(
         held_out = _held_out(setup, world)
         if not world.is_first:
             return _follow(setup, held_out, folder, world, resume, at)
-        warnings += [*_measuring(held_out), *_standing_still(setup)]
+        warnings += [*_measuring(held_out), *_standing_still(setup), *_mirroring(setup)]
         data = fingerprint(setup.train_set, setup.val_set)
         if resume:
             warnings += compare_fingerprint(folder, data)
@@ -217,6 +218,20 @@ def _standing_still(setup: Setup) -> list[str]:
     return [
         f"batch 1: {len(setup.single_norms)} BatchNorm layers see one number per channel, which has no variance; they "
         "keep the statistics of the starting point. `batch_size=2` would teach them"
+    ]
+
+
+def _mirroring(setup: Setup) -> list[str]:
+    """Changes of images, asked for, that make objects of one class look like those of another."""
+    asked, names = setup.asked.augment, setup.train_set.class_map.names
+    asked_for = {
+        "augment.mirror": asked.mirror != "auto" and asked.mirror and why_not_mirrored(names),
+        "augment.flip": asked.flip and why_not_mirrored(names, upside_down=True),
+    }
+    return [
+        f"{why}: mirrored, they look like others. `{key}=0` leaves images as they are"
+        for key, why in asked_for.items()
+        if why
     ]
 
 

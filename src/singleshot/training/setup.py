@@ -114,7 +114,8 @@ def prepare(
     images = tiled.per_epoch if tiled else len(train_set)
     batch = _batch_size(asked, start, device, images, world)
     is_shared = _shares_norms(asked, batch, world)
-    settled = _settled(settled, start, frozen)
+    mirror = asked.augment.settled(train_set.class_map.names).mirror
+    settled = _settled(settled, start, frozen).updated({"augment.mirror": mirror})
     if world.size > 1:
         settled = settled.updated({"sync_batch_norm": is_shared})
     rate = learning_rate(asked.optimizer, batch * asked.accumulate, has_batch_norm(network))
