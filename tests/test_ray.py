@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from prediction.batch_toys import toy_predictor
+from prediction.batch_toys import KILLS, toy_predictor
 from singleshot.errors import ConfigError
 from singleshot.images.read import write_image
 from singleshot.prediction.batch.batch_job import PartsJob, detect_to_parts, find_slices
@@ -63,6 +63,27 @@ def test_ray_writes_the_table_of_a_plain_run(session: None, tmp_path: Path, monk
         assert (summary.done, summary.problems) == (done, [])
         assert list(read_records("parts/detections.parquet")) == list(read_records("plain/detections.parquet"))
         sorted(Path("parts/detections.parquet").iterdir())[1].unlink()
+
+
+@pytest.mark.heavy
+@pytest.mark.timeout(300)
+def test_an_image_that_kills_every_worker_is_a_row_with_its_error(
+    session: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("singleshot.prediction.batch.ray_data._RETRIES", 1)
+    Path("photos").mkdir()
+    for number in range(12):
+        write_image(f"photos/{number:02d}.png", np.full((12, 16, 3), KILLS if number == 5 else 9 * number, np.uint8))
+    found = find_slices([str(tmp_path / "photos")], Output(), 4)
+    work, notes = Work(build=toy_predictor, parts=PartsFolder.at("parts")), list[str]()
+    engine = BATCH_ENGINES.get("ray")
+    summary = detect_to_parts(engine, work, Crew(workers=1, note=notes.append), PartsJob(slices=found.slices))
+    assert (summary.done, len(summary.failures), summary.problems) == (12, 1, [])
+    rows = list(read_records("parts/detections.parquet"))
+    assert [Path(row.image).name for row in rows] == [f"{number:02d}.png" for number in range(12)]
+    assert ["dies, twice: left out" in row.error for row in rows] == [number == 5 for number in range(12)]
+    assert notes[0] == "Ray gave up on 4 images: workers died of it 2 times; this machine's processes take over"
 
 
 @pytest.mark.heavy

@@ -9,15 +9,19 @@ import pickle
 import signal
 import threading
 import warnings
+from collections import deque
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from singleshot.core.lazy import lazy_module
+from singleshot.core.wording import counted
 from singleshot.errors import ConfigError, MissingExtraError
+from singleshot.prediction.batch.processes import ProcessEngine
 from singleshot.prediction.batch.registry import BATCH_ENGINES, Crew, EngineError
 from singleshot.prediction.batch.slices import Slice
 from singleshot.prediction.batch.work import SliceReport, Work
@@ -30,7 +34,7 @@ else:
     ray, ray_data = lazy_module("ray"), lazy_module("ray.data")
 
 _RETRIES = 5
-"""Of a slice whose worker died; then it is missing, and told."""
+"""Of a slice whose worker died; then processes of this machine do it, which find the image that kills."""
 _BLOCKS = 4096
 """Tasks that a job is made of at most: beyond, a task is several slices."""
 
@@ -53,7 +57,7 @@ class RayEngine:
             check_whole(crew.workers, "workers", most=100_000)
 
     def run(self, work: Work, slices: Sequence[Slice], crew: Crew) -> Generator[SliceReport, None, None]:
-        """What became of the slices, in their order; those that Ray gives up on are missing.
+        """What became of the slices, in their order; those that Ray gives up on are done by processes of this machine.
 
         Raises:
             ConfigError: there is no cluster.
@@ -77,9 +81,30 @@ class RayEngine:
                     **share,
                 )
             batches = iter(done.iter_batches(batch_size=1, prefetch_batches=1))
+            awaited = deque(slices)
             while batch := _next(batches):
-                for report in batch["report"]:
-                    yield pickle.loads(report)  # noqa: S301  our own actor made it
+                for pickled in batch["report"]:
+                    report: SliceReport = pickle.loads(pickled)  # noqa: S301  our own actor made it
+                    yield from _do_here(work, _before(awaited, report.start), crew)
+                    awaited.popleft()
+                    yield report
+            yield from _do_here(work, list(awaited), crew)
+
+
+def _before(awaited: deque[Slice], start: int) -> list[Slice]:
+    """The slices that come before the one that begins with an image, taken off."""
+    passed = []
+    while awaited[0].start != start:
+        passed.append(awaited.popleft())
+    return passed
+
+
+def _do_here(work: Work, slices: Sequence[Slice], crew: Crew) -> Iterator[SliceReport]:
+    if slices:
+        images = counted(sum(len(own.images) for own in slices), "image")
+        deaths = _RETRIES + 1
+        crew.note(f"Ray gave up on {images}: workers died of it {deaths} times; this machine's processes take over")
+        yield from ProcessEngine().run(work, slices, replace(crew, workers=1, address=None))
 
 
 def _next(batches: Iterator[dict[str, Any]]) -> dict[str, Any] | None:
