@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Generator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 
 import numpy as np
 
@@ -49,6 +50,9 @@ class HereEngine:
     save = "json"
 
     def check(self, crew: Crew) -> None: ...
+
+    def ready(self, crew: Crew) -> AbstractContextManager[object]:
+        return nullcontext()
 
     def run(self, work: Work, slices: Sequence[Slice], crew: Crew) -> Generator[SliceReport, None, None]:
         worker = work.start()

@@ -382,6 +382,24 @@ def test_the_verb_on_an_engine_of_another_package(
     assert "9 images done before, 0 to do" in again.stderr
 
 
+@pytest.mark.parametrize("save", ["json", "parquet"])
+def test_without_a_cluster_nothing_is_overwritten(
+    photos: list[Path], here: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, save: str
+) -> None:
+    def refuse(engine: HereEngine, crew: Crew) -> None:
+        raise ConfigError("there is no cluster")
+
+    monkeypatch.setattr("singleshot.detector.Detector.predictor", lambda *_, **__: toy_predictor())
+    words = ("photos", "--engine", "here", "--save", save, "--out", "found", "--overwrite")
+    assert here(*words).exit_code == 1  # for the picture that cannot be read
+    before = {path: path.read_bytes() for path in Path("found").rglob("*") if path.is_file()}
+    assert len(before) > 1
+    monkeypatch.setattr(HereEngine, "ready", refuse)
+    result = here(*words)
+    assert (result.exit_code, result.stderr.count("there is no cluster")) == (2, 1), result.output
+    assert {path: path.read_bytes() for path in Path("found").rglob("*") if path.is_file()} == before
+
+
 @pytest.mark.parametrize("remote", [False, True])
 def test_a_job_that_could_not_begin_may_be_started_again(tmp_path: Path, remote: bool) -> None:
     out = (tmp_path / "out").as_uri() if remote else str(tmp_path / "out")

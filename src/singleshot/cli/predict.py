@@ -201,7 +201,8 @@ def _detect(
     print_notes((*found.missed, *found.notes))
     notes: list[str] = []
     total = _total(images, moving)
-    with progress(total, moving is not None) as on_result:
+    ready = by.ready(look.device) if isinstance(by, Division) else nullcontext()
+    with ready, progress(total, moving is not None) as on_result:
         try:
             summary = detect_and_save(
                 predictor, found.images, output, look.batch_size, on_result, notes.append,

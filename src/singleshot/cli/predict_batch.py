@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -78,6 +79,16 @@ class Division:
         from singleshot.prediction.batch.registry import Crew
 
         return Crew(workers=self.workers, address=self.address, device=device, note=note)
+
+    def ready(self, device: str) -> AbstractContextManager[object]:
+        """Held while the job is on, from before it replaces anything.
+
+        Raises:
+            ConfigError: there is no cluster.
+        """
+        from singleshot.prediction.batch.registry import BATCH_ENGINES
+
+        return BATCH_ENGINES.get(self.engine).ready(self.crew(device))
 
     @property
     def save(self) -> str:

@@ -122,12 +122,13 @@ def detect_to_parts(
         note: is told what is done otherwise than asked.
 
     Raises:
+        ConfigError: as `JobEngine.ready`; nothing is replaced then.
         OutputError: as `PartsFolder.held`.
     """
     folder = work.parts
     assert folder is not None
     how = job.how | {"images": f"{sum(len(own.images) for own in job.slices)}, {digest_of(job.slices)}"}
-    with folder.held([own.part for own in job.slices], how, job.sources, job.overwrite, job.resume):
+    with engine.ready(crew), folder.held([own.part for own in job.slices], how, job.sources, job.overwrite, job.resume):
         return _fill(folder, engine, work, crew, job, on_report, note)
 
 

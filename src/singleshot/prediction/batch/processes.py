@@ -11,6 +11,7 @@ import threading
 import traceback
 from collections import deque
 from collections.abc import Generator, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
@@ -101,6 +102,10 @@ class ProcessEngine:
             raise ConfigError("`address` is of a cluster: say `engine='ray'`, or leave it out")
         if crew.workers is not None:
             check_whole(crew.workers, "workers", most=1024)
+
+    def ready(self, crew: Crew) -> AbstractContextManager[object]:
+        """They start with the job."""
+        return nullcontext()
 
     def run(self, work: Work, slices: Sequence[Slice], crew: Crew) -> Generator[SliceReport, None, None]:
         """What became of the slices, in their order."""

@@ -11,7 +11,7 @@ import threading
 import warnings
 from collections import deque
 from collections.abc import Generator, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import replace
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
@@ -55,6 +55,10 @@ class RayEngine:
             raise MissingExtraError("ray", "ray", "`engine='ray'`")
         if crew.workers is not None:
             check_whole(crew.workers, "workers", most=100_000)
+
+    def ready(self, crew: Crew) -> AbstractContextManager[object]:
+        """Connected."""
+        return connected(crew.address)
 
     def run(self, work: Work, slices: Sequence[Slice], crew: Crew) -> Generator[SliceReport, None, None]:
         """What became of the slices, in their order; those that Ray gives up on are done by processes of this machine.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Generator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -46,6 +47,13 @@ class JobEngine(Protocol):
 
         Raises:
             ConfigError, MissingExtraError: it cannot, or is not installed.
+        """
+
+    def ready(self, crew: Crew) -> AbstractContextManager[object]:
+        """Held from before earlier results are replaced to the end of the job: connects, if that is needed.
+
+        Raises:
+            ConfigError: there is nothing to connect to.
         """
 
     def run(self, work: Work, slices: Sequence[Slice], crew: Crew) -> Generator[SliceReport, None, None]:
