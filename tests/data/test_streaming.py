@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import itertools
+import threading
 from collections import Counter
+from contextlib import closing
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import numpy as np
@@ -160,6 +164,52 @@ def test_urls(shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
             data.stream("memory://bucket/bad")
     with pytest.raises(DataError, match="Protocol not known"):
         data.stream("nowhere://bucket/set")
+
+
+def test_a_url_that_fails_for_a_moment_is_asked_again(
+    shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    fsspec = pytest.importorskip("fsspec")
+    monkeypatch.setenv("SINGLESHOT_CACHE", str(tmp_path))
+    waited: list[float] = []
+    monkeypatch.setattr("singleshot.data.remote.time.sleep", waited.append)
+    memory = fsspec.filesystem("memory")
+    memory.put(str(shards), "/flaky/set", recursive=True)
+    read, failing = type(memory).cat_file, [True, True]
+
+    def cat_file(own: object, path: str, **part: int) -> bytes:
+        if failing:
+            failing.pop()
+            raise ConnectionError("reset by peer")
+        found: bytes = read(own, path, **part)
+        return found
+
+    monkeypatch.setattr(type(memory), "cat_file", cat_file)
+    local = len(list(data.stream(shards, "train", size=8)))
+    assert len(list(data.stream("memory://flaky/set", "train", size=8))) == local
+    assert (waited, caplog.text.count("cannot be read: reset by peer; again in")) == ([1, 2], 2)
+    failing.extend([True] * 3)
+    with pytest.raises(DataError, match=r"train-000000\.tar: cannot be read: reset by peer"):
+        list(data.stream("memory://flaky/set", "train", size=8))
+    monkeypatch.setattr("singleshot.data.remote.MAX_INDEX_BYTES", 100)
+    with pytest.raises(DataError, match=r"index\.json: more than 100 bytes, too many for the index of a shard"):
+        data.stream("memory://flaky/set")
+
+
+def test_a_server_without_ranges_is_told_from_a_tar_that_is_cut_off(
+    shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("fsspec")
+    pytest.importorskip("aiohttp")
+    monkeypatch.setenv("SINGLESHOT_CACHE", str(tmp_path))
+    monkeypatch.setattr(SimpleHTTPRequestHandler, "log_message", lambda *_: None)
+    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(SimpleHTTPRequestHandler, directory=str(shards)))
+    with closing(server.socket):
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        stream = data.stream(f"http://127.0.0.1:{server.server_port}", "train", size=8)
+        with pytest.raises(DataError, match=r"000000\.tar: its server sends whole files where parts are asked for"):
+            list(stream)
+        server.shutdown()
 
 
 def test_what_cannot_be(shards: Path, tmp_path: Path) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
+import time
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path, PurePath
@@ -16,6 +18,15 @@ from singleshot.data.formats.shards import expand, find, open_shard
 from singleshot.data.split_names import resolve_split
 from singleshot.errors import DataError, MissingExtraError
 from singleshot.images.shard_index import SUFFIX, ShardIndex, read_index
+
+MAX_INDEX_BYTES = 2**30
+"""Of an index that a server sends; one of a million records has some 100 MB."""
+
+
+_ATTEMPTS = 3
+"""At a part of a remote tar: networks have bad seconds, and streams last for hours."""
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -34,18 +45,43 @@ class StreamShard:
         """The image files of records ``first`` to ``last`` (not included), by one read of the tar.
 
         Raises:
-            OSError: it cannot be read.
+            DataError: it cannot be read.
         """
         offsets, lengths = (self.index.columns[name][first:last].tolist() for name in ("offsets", "lengths"))
         start, end = min(offsets), max(o + n for o, n in zip(offsets, lengths, strict=True))
-        if is_remote(self.place):
-            data: bytes = _file_system(self.place)[0].cat_file(self.place, start=start, end=end)
-        else:
-            with open(self.place, "rb", buffering=0) as file:
-                data = os.pread(file.fileno(), end - start, start)
+        data = _read_remote(self.place, start, end) if is_remote(self.place) else _read_local(self.place, start, end)
         if len(data) != end - start:
-            raise OSError(f"{self.place}: ends before byte {end:,}: it is cut off, or not the tar of its index")
+            raise DataError(f"{self.place}: ends before byte {end:,}: it is cut off, or not the tar of its index")
         return [data[o - start : o - start + n] for o, n in zip(offsets, lengths, strict=True)]
+
+
+def _read_local(path: str, start: int, end: int) -> bytes:
+    try:
+        with open(path, "rb", buffering=0) as file:
+            is_there = os.fstat(file.fileno()).st_size >= end  # before memory is taken for what an index only claims
+            return os.pread(file.fileno(), end - start, start) if is_there else b""
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read: {error.strerror}") from error
+
+
+def _read_remote(url: str, start: int, end: int) -> bytes:
+    files = _file_system(url)[0]
+    for attempt in range(1, _ATTEMPTS + 1):
+        try:
+            data: bytes = files.cat_file(url, start=start, end=end)
+            break
+        except Exception as error:  # each protocol has errors of its own
+            why = f"{url}: cannot be read: {str(error) or type(error).__name__}"
+            if attempt == _ATTEMPTS:
+                raise DataError(why) from error
+            _log.warning("%s; again in %d s", why, attempt)
+            time.sleep(attempt)
+    if len(data) > end - start:
+        raise DataError(
+            f"{url}: its server sends whole files where parts are asked for: use one that knows HTTP ranges (nginx, "
+            "Caddy, an object store), or copy the shards"
+        )
+    return data
 
 
 def is_remote(place: str) -> bool:
@@ -119,12 +155,16 @@ def _remote_index(tar: str) -> ShardIndex:
 
 
 def _fetch(url: str) -> bytes:
+    """A whole file of at most `MAX_INDEX_BYTES`, whatever its server says of its size."""
+    files = _file_system(url)[0]
+    streamed = {"block_size": 0} if url.startswith("http") else {}
     try:
-        content: bytes = _file_system(url)[0].cat_file(url)
-    except (DataError, MissingExtraError):
-        raise
+        with files.open(url, "rb", **streamed) as file:
+            content: bytes = file.read(MAX_INDEX_BYTES + 1)
     except Exception as error:  # each protocol has errors of its own
         raise DataError(f"{url}: cannot be read: {str(error) or type(error).__name__}") from error
+    if len(content) > MAX_INDEX_BYTES:
+        raise DataError(f"{url}: more than {MAX_INDEX_BYTES:,} bytes, too many for the index of a shard")
     return content
 
 
