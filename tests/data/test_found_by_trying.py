@@ -198,6 +198,12 @@ def test_a_list_in_other_capitals(tmp_path: Path) -> None:
         ("train/_classes.csv", "filename, cat, dog\na.jpg,1,0\n", "whole images"),
         ("labelTxt/a.txt", "imagesource:GoogleEarth\ngsd:0.1\n", "DOTA"),
         ("annotations/a.txt", "5,5,25,25,1,4,0,0\n", "VisDrone"),
+        ("gt/gt.txt", "1,1,10,10,20,20,1,1,1\n", "MOT Challenge"),
+        ("split/train_bbx_gt.txt", "0--Parade/a.jpg\n1\n10 10 20 20 0 0 0 0 0 0 \n", "WIDER FACE"),
+        ("photos/_annotations.txt", "a.jpg 1,2,30,40,0 5,5,10,10,1\nb.jpg\n", "keras-yolo3"),
+        ("x-asset.json", '{"asset": {"name": "a.jpg"}, "regions": [{"tags": ["cat"]}]}', "VoTT"),
+        ("results.json", '[{"image_id": 1, "category_id": 1, "bbox": [1, 2, 3, 4], "score": 0.5}]', "COCO results"),
+        ("data.ndjson", '{"type": "dataset", "task": "detect", "class_names": {"0": "cat"}}\n', "Ultralytics NDJSON"),
     ],
 )
 def test_formats_that_are_not_read_are_named(tmp_path: Path, file: str, content: str, name: str) -> None:
@@ -206,6 +212,27 @@ def test_formats_that_are_not_read_are_named(tmp_path: Path, file: str, content:
     (tmp_path / file).write_text(content)
     with pytest.raises(DataError, match=name):
         data.open(tmp_path)
+
+
+def test_boxes_around_other_shapes_are_told_once(tmp_path: Path) -> None:
+    for name in "ab":
+        make_yolo_image(tmp_path / "yolo", name, f"{CAT_ROW}\n0 .1 .1 .5 .1 .5 .5 .1 .5\n0 .2 .2 .6 .2 .6 .6\n")
+        make_image(tmp_path / "labelme" / f"{name}.jpg")
+        shapes = [
+            {"label": "cat", "shape_type": kind, "points": [[5, 5], [20, 5], [20, 30]][:count]}
+            for kind, count in (("rectangle", 2), ("polygon", 3), ("circle", 2))
+        ]
+        text = json.dumps({"shapes": shapes, "imagePath": f"{name}.jpg"})
+        (tmp_path / "labelme" / f"{name}.json").write_text(text)
+    for kind, told in (
+        ("yolo", "4 points: of polygons and oriented boxes"),
+        ("labelme", "shape 1 is a polygon: of all shapes"),
+    ):
+        opened = data.open(tmp_path / kind)
+        assert sum(map(len, opened)) == 6
+        notes = [problem for problem in opened.problems if problem.kind == "polygon"]
+        assert [(note.file.name[0], note.action) for note in notes] == [("a", "noted")]
+        assert notes[0].message == f"{told}, the upright box around them is used"
 
 
 def test_an_archive_is_no_data_set(tmp_path: Path) -> None:

@@ -188,6 +188,7 @@ class Records:
         unlabelled: images that a list names, without a label file, where the format wants one of each; they may be
             missing themselves.
         problems: what the reader itself found.
+        said: kinds of notes that are made once for a data set.
         known_sizes: the images' sizes, where the reader has them from a better place than the images, which are then
             not looked at.
     """
@@ -210,6 +211,7 @@ class Records:
     states_sizes: bool = True
     unlabelled: list[Path] = field(default_factory=list)
     problems: list[Problem] = field(default_factory=list)
+    said: set[str] = field(default_factory=set)
     known_sizes: ImageSizes | None = None
 
     def add_object(
@@ -263,6 +265,12 @@ class Records:
         if self.known_sizes is not None:
             columns["known_sizes"] = upright_sizes(self.known_sizes.upright_hw[np.asarray(indices, np.int64)])
         return replace(self, images=self.images.take(indices), owner=array("q", owner[rows].tobytes()), **columns)
+
+    def note_once(self, path: Path, line: int | None, kind: str, message: str) -> None:
+        """Note how all records of a kind are read, at the first of them."""
+        if kind not in self.said:
+            self.said.add(kind)
+            self.add_problem(path, line, kind, message, "noted")
 
     def add_problem(self, file: Path, line: int | None, kind: str, message: str, action: Action = "skipped") -> None:
         """Append a problem."""

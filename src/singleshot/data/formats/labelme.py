@@ -140,6 +140,9 @@ def _read_shape(records: Records, file: Path, number: int, shape: Any) -> None:
         message = f"shape {number} is a {str(kind)[:20]}, which has no box"
         records.add_problem(file, None, "bad-record", message)
         return
+    if kind != "rectangle":
+        message = f"shape {number} is a {kind}: of all shapes, the upright box around them is used"
+        records.note_once(file, None, "polygon", message)
     box = _box(shape.get("points"), circle=kind == "circle")
     records.add_object(box, label if isinstance(label, str) else "", 0, key=number)
 

@@ -11,7 +11,9 @@ from singleshot.images.packed import container_kind
 
 HEAD_BYTES = 65536
 _SIGNS: tuple[tuple[str, str], ...] = (
-    ("VoTT", r'"assets"\s*:|"visitedFrames"'),
+    ("VoTT", r'"assets?"\s*:|"visitedFrames"'),
+    ("Ultralytics NDJSON", r'"type"\s*:\s*"dataset"'),
+    ("COCO results (detections without images)", r'^\s*\[\s*\{[^{}]*"score"\s*:'),
     ("Azure Custom Vision", r'"tagName"\s*:'),
     ("an AWS Ground Truth manifest", r'"source-ref"\s*:'),
     ("metadata of a Hugging Face image folder", r'"file_name"[\s\S]*"objects"\s*:\s*\{'),
@@ -28,7 +30,9 @@ _SIGNS: tuple[tuple[str, str], ...] = (
     ("a table with all numbers of a box in one column", r"^[^\n{]*\bbbox\b"),
     ("a table of classes of whole images", r"^filename(, ?[^,\n]+)+\r?\n[^,\n]+(, ?[01])+\r?\n"),
     ("DOTA", r"^(imagesource:|gsd:|([0-9.]+ ){8}\D)"),
-    ("VisDrone", r"^(\d+,){7}\d+"),
+    ("VisDrone or MOT Challenge", r"^(\d+,){7}\d+"),
+    ("WIDER FACE", r"^[^\n]+\.jpe?g\r?\n\d+\s*\r?\n(\d+ ){9}"),
+    ("a list of images with their boxes (keras-yolo3, YOLOv4)", r"^\S+\.\w+( (\d+,){4}\d+)+\s*(\n|$)"),
 )
 _SUFFIXES = {".json", ".ndjson", ".jsonl", ".csv", ".xml", ".tfrecord", ".record", ".parquet", ".manifest", ".txt"}
 # Label files may be a few folders down: ``ds/ann/a.jpg.json``.

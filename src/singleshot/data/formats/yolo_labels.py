@@ -143,7 +143,10 @@ def read_labels(records: Records, file: Path, keypoints: int) -> bool:
             notes.setdefault(note[0], (number, note[1]))
         records.add_object(box, label, number)
     for kind, (number, message) in notes.items():
-        records.add_problem(file, number, kind, message, "noted")
+        if kind == "polygon":  # all of a data set, often
+            records.note_once(file, number, kind, message)
+        else:
+            records.add_problem(file, number, kind, message, "noted")
     return True
 
 
@@ -178,7 +181,11 @@ def read_line(words: list[str], keypoints: int) -> tuple[int, Box, tuple[str, st
     elif not keypoints and _is_pose(rest):
         note = ("pose-row", "read as a box with key points (x y visible), though data.yaml has no kpt_shape")
     elif not keypoints and len(rest) > 5 and len(rest) % 2 == 0:
-        return label, _in_fractions(words, (min(rest[::2]), min(rest[1::2]), max(rest[::2]), max(rest[1::2]))), None
+        note = (
+            "polygon",
+            f"{len(rest) // 2} points: of polygons and oriented boxes, the upright box around them is used",
+        )
+        return label, _in_fractions(words, (min(rest[::2]), min(rest[1::2]), max(rest[::2]), max(rest[1::2]))), note
     elif len(rest) < 4 or (not keypoints and len(rest) > 5):
         raise LineError("bad-record", f"{_shown(words)}: {len(values)} numbers are neither a box (5) nor a polygon")
     cx, cy, width, height = _in_fractions(words, (rest[0], rest[1], rest[2], rest[3]))
