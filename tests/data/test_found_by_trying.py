@@ -219,14 +219,14 @@ def test_boxes_around_other_shapes_are_told_once(tmp_path: Path) -> None:
         make_yolo_image(tmp_path / "yolo", name, f"{CAT_ROW}\n0 .1 .1 .5 .1 .5 .5 .1 .5\n0 .2 .2 .6 .2 .6 .6\n")
         make_image(tmp_path / "labelme" / f"{name}.jpg")
         shapes = [
-            {"label": "cat", "shape_type": kind, "points": [[5, 5], [20, 5], [20, 30]][:count]}
+            {"label": "cat", "shape_type": kind, "points": [[5, 5], [20, 30], [9, 40]][:count]}
             for kind, count in (("rectangle", 2), ("polygon", 3), ("circle", 2))
         ]
         text = json.dumps({"shapes": shapes, "imagePath": f"{name}.jpg"})
         (tmp_path / "labelme" / f"{name}.json").write_text(text)
     for kind, told in (
         ("yolo", "4 points: of polygons and oriented boxes"),
-        ("labelme", "shape 1 is a polygon: of all shapes"),
+        ("labelme", "shape 2 is a polygon: of all shapes"),
     ):
         opened = data.open(tmp_path / kind)
         assert sum(map(len, opened)) == 6
