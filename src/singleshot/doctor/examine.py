@@ -20,7 +20,7 @@ from singleshot.doctor.drawn_findings import finding_sections
 from singleshot.doctor.evidence import Evidence, gather_evidence
 from singleshot.doctor.findings import Finding, Severity, from_problem, sort_findings
 from singleshot.doctor.label_faults import label_faults, twin_findings
-from singleshot.doctor.near_duplicates import MOST_PAIRS, find_twins, make_thumbnails
+from singleshot.doctor.near_duplicates import MOST_PAIRS, confirm_twins, find_twins, make_thumbnails
 from singleshot.errors import OutputError
 from singleshot.report.page import write_page
 
@@ -178,7 +178,8 @@ def examine(
     findings = [from_problem(problem) for problem in (*report.problems, *thumbnails.problems)]
     findings += label_faults(samples, names, report.members, where)
     twins = find_twins(thumbnails)
-    findings += twin_findings(twins, samples, report.members)
+    twins_found = confirm_twins(twins, [sample.image_path for sample in samples])
+    findings += twin_findings(twins_found, samples, report.members)
     notes: list[str] = []
     if len(twins) >= MOST_PAIRS:
         notes.append(

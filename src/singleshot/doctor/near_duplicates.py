@@ -24,8 +24,14 @@ SAME_COARSE, SAME_FINE = 0.95, 0.98
 """Correlation of two thumbnails of one picture, at the least."""
 MOST_DIFFERENT = 0.7
 """No cell of the thumbnails differs by more, in standard deviations of the picture: else something has moved."""
+CLOSE, CLOSE_BLUR, MOST_DIFFERENT_CLOSE = 64, 2, 0.5
+"""The closer look at pairs that are alike: side of the thumbnails, side of the squares that are averaged, and by how
+much none may differ. Copies of half the size, of another brightness and of JPEG quality 30 stay below 0.45; a chess
+piece that is gone is above."""
 UNSATURATED = (10, 215)
 """Grey levels that say something: what was made brighter ends at white."""
+BRIGHTEST = 235
+"""Of a colour in the closer look: what was made brighter ends at 255."""
 LEAST_SHOWN = 1 / 3
 PLAIN = 2.0
 """Standard deviation in grey levels; a picture with less has nothing to compare."""
@@ -97,7 +103,7 @@ def make_thumbnails(paths: Sequence[Path], track: Callable[[Sequence[Path]], Ite
 
 
 def find_twins(thumbnails: Thumbnails) -> list[Twins]:
-    """All pairs of equal or nearly equal pictures, the likest first.
+    """All pairs of equal or alike pictures, the likest first; `confirm_twins` looks closer.
 
     Two pictures are nearly equal when their grey thumbnails correlate, whatever brightness and contrast, and no place
     differs much, as it would where something has moved between two frames. After ``MOST_PAIRS`` it looks no further.
@@ -110,22 +116,62 @@ def find_twins(thumbnails: Thumbnails) -> list[Twins]:
     coarse[~(readable & has_content)] = 0
     found = [Twins(one, other, True, 1.0) for one, other in sorted(exact)]
     for pairs in _like_pairs(coarse):
-        likeness = _likeness(grey[pairs[:, 0]], grey[pairs[:, 1]])
-        for (one, other), value in zip(pairs.tolist(), likeness.tolist(), strict=True):
-            if value >= SAME_FINE and (one, other) not in exact:
-                found.append(Twins(one, other, False, value))
+        one, other = grey[pairs[:, 0]], grey[pairs[:, 1]]
+        likeness = _likeness(one, other, _unsaturated(one) & _unsaturated(other), MOST_DIFFERENT)
+        for (first, second), value in zip(pairs.tolist(), likeness.tolist(), strict=True):
+            if value >= SAME_FINE and (first, second) not in exact:
+                found.append(Twins(first, second, False, value))
         if len(found) >= MOST_PAIRS:
             break
     return sorted(found, key=lambda pair: -pair.likeness)
 
 
-def _likeness(one: NDArray[np.uint8], other: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """Correlation of thumbnails row by row, ``[P, D]``, where neither is black or white; 0 where a place differs."""
-    low, high = UNSATURATED
-    shown = (one >= low) & (one <= high) & (other >= low) & (other <= high)
-    shown[shown.mean(axis=1) < LEAST_SHOWN] = True  # drawings on white paper: the paper counts, too
+def confirm_twins(twins: Sequence[Twins], paths: Sequence[Path]) -> list[Twins]:
+    """The pairs that are one picture, and not one place at two times: each of their pictures is decoded once more.
+
+    Args:
+        twins: of `find_twins`.
+        paths: the image files.
+    """
+    kept, alike = ([pair for pair in twins if pair.exact is exact] for exact in (True, False))
+    places = sorted({place for pair in alike for place in (pair.first, pair.second)})
+    row_of = {place: row for row, place in enumerate(places)}
+    with ThreadPoolExecutor(THREADS) as pool:
+        looks = list(pool.map(_look_closer, [paths[place] for place in places]))
+    grey, shown = (np.array([look[part] for look in looks]) for part in (0, 1))
+    for start in range(0, len(alike), PAIRS_AT_ONCE):
+        pairs = alike[start : start + PAIRS_AT_ONCE]
+        one, other = (
+            [row_of[place] for place in side] for side in ([p.first for p in pairs], [p.second for p in pairs])
+        )
+        likeness = _likeness(grey[one], grey[other], shown[one] & shown[other], MOST_DIFFERENT_CLOSE)
+        kept += [pair for pair, value in zip(pairs, likeness.tolist(), strict=True) if value > 0]
+    return kept
+
+
+def _look_closer(path: Path) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
+    """A larger thumbnail, ``[D]``, and where no colour of it ends; black if the picture can no longer be decoded."""
+    try:
+        small = cv2.resize(read_image(path), (CLOSE, CLOSE), interpolation=cv2.INTER_AREA)
+    except ImageError:
+        return np.zeros(CLOSE * CLOSE, np.uint8), np.zeros(CLOSE * CLOSE, bool)
+    grey = cv2.blur(cv2.cvtColor(small, cv2.COLOR_RGB2GRAY), (CLOSE_BLUR, CLOSE_BLUR))
+    near = np.ones((2 * CLOSE_BLUR - 1, 2 * CLOSE_BLUR - 1), np.uint8)
+    shown = (cv2.dilate(small.max(axis=2), near) < BRIGHTEST) & (grey >= UNSATURATED[0])
+    return np.asarray(grey, np.uint8).reshape(-1), shown.reshape(-1)
+
+
+def _unsaturated(grey: NDArray[np.uint8]) -> NDArray[np.bool_]:
+    return (grey >= UNSATURATED[0]) & (grey <= UNSATURATED[1])
+
+
+def _likeness(
+    one: NDArray[np.uint8], other: NDArray[np.uint8], shown: NDArray[np.bool_], most_different: float
+) -> NDArray[np.float32]:
+    """Correlation of thumbnails row by row, ``[P, D]``, of the places that count; 0 where one of them differs."""
+    shown = shown | (shown.mean(axis=1, keepdims=True) < LEAST_SHOWN)  # white paper around a drawing counts, too
     left, right = (_standardise(part, shown) for part in (one, other))
-    differs = np.abs(left[0] - right[0]).max(axis=1, initial=0.0) > MOST_DIFFERENT
+    differs = np.abs(left[0] - right[0]).max(axis=1, initial=0.0) > most_different
     likeness = (left[0] * right[0]).sum(axis=1) / shown.sum(axis=1)
     return np.where(differs | ~left[1] | ~right[1], np.float32(0.0), likeness)
 
