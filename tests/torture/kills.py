@@ -461,6 +461,7 @@ def main() -> None:
     faults = 0
     with tempfile.TemporaryDirectory(prefix="kills-") as folder:
         place = Path(folder)
+        importlib.import_module("torch").set_num_threads(1)  # OpenMP's threads are not in a forked process, which waits
         os.environ.setdefault("SINGLESHOT_CACHE", str(place / "cache"))
         inputs = make_inputs(place)
         chosen = [job for job in jobs(inputs) if not options.only or options.only in job.name]
