@@ -45,7 +45,7 @@ sanitize: $(VENV)/.dev-installed  ## Run all C kernels under gcc's sanitizers.
 
 audit: $(VENV)/.dev-installed  ## Look up known weaknesses of what is installed (needs a connection).
 	@$(PIP_INSTALL) pip-audit
-	@$(BIN)/python -m pip_audit --skip-editable --progress-spinner off
+	@$(BIN)/python scripts/audit.py
 
 wheel: $(VENV)/.dev-installed  ## Build the wheel twice, and see that both are the same file.
 	@$(PIP_INSTALL) build
