@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from torch import nn
@@ -14,6 +16,7 @@ from singleshot.training.optimizer import (
     freeze_parts,
     has_batch_norm,
     learning_rate,
+    lr_factors,
     parameter_groups,
     still_norms,
 )
@@ -246,3 +249,19 @@ def test_freezing_everything_is_an_error() -> None:
     freeze_parts(network, ("*",))
     with pytest.raises(ConfigError, match="nothing to train"):
         build_optimizer(network, OptimizerConfig(), 0.1)
+
+
+@pytest.mark.parametrize(
+    ("settings", "learns_classes", "factors"),
+    [
+        ({}, True, {"head": 4.0}),
+        ({}, False, {}),
+        ({"name": "sgd"}, True, {}),  # the papers' schedules
+        ({"lr_factors": {}}, True, {}),
+        ({"lr_factors": {"backbone": 0.1}}, True, {"backbone": 0.1}),
+    ],
+)
+def test_a_head_with_new_classes_learns_faster(
+    settings: dict[str, Any], learns_classes: bool, factors: dict[str, float]
+) -> None:
+    assert lr_factors(OptimizerConfig(**settings), learns_classes) == factors

@@ -121,6 +121,8 @@ def test_the_settings_of_a_run_have_no_auto_left(scenes: Path, tmp_path: Path) -
     config = read_config(result.folder / "config.yaml")
     assert config.batch_size == 2
     assert isinstance(config.optimizer.lr, float)
+    assert config.optimizer.lr_factors == {"head": 4.0}
+    assert "4 times that in the head, for its new classes (`optimizer.lr_factors={}`: not)" in text
     assert config.amp in ("fp32", "bf16")
     assert "scaled" in text
 

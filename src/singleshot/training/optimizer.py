@@ -19,6 +19,10 @@ from singleshot.training.registry import OPTIMIZERS
 PREDICTORS = ("head.boxes", "head.logits")
 
 
+NEW_CLASSES_FACTOR = 4.0
+"""Of the learning rate, in a head with new classes: measured in docs/benchmarks.md, on small sets in minutes."""
+
+
 class LearningRate(NamedTuple):
     """The learning rate of a run and how it came about, for the log."""
 
@@ -49,6 +53,18 @@ def learning_rate(config: OptimizerConfig, effective_batch: int, has_norm: bool 
     return LearningRate(scaled, f"{scaled:g} ({lr:g} at batch {lr_batch}, scaled {rule} to batch {effective_batch})")
 
 
+def lr_factors(config: OptimizerConfig, learns_classes: bool = False) -> dict[str, float]:
+    """What ``lr_factors`` means.
+
+    Args:
+        config: the settings.
+        learns_classes: whether a detector's head learns classes that it does not know, while all else has learnt.
+    """
+    if config.lr_factors != "auto":
+        return config.lr_factors
+    return {"head": NEW_CLASSES_FACTOR} if learns_classes and config.name == "adamw" else {}
+
+
 def parameter_groups(network: nn.Module, config: OptimizerConfig, lr: float) -> list[dict[str, Any]]:
     """Learning parameters by what happens to them: weights, biases and normalisation scales, per learning rate.
 
@@ -65,7 +81,7 @@ def parameter_groups(network: nn.Module, config: OptimizerConfig, lr: float) -> 
         ConfigError: a part that ``optimizer.lr_factors`` or ``optimizer.bias_lr_parts`` names is not in the network.
     """
     names = [name for name, _ in network.named_parameters()]
-    matching(list(config.lr_factors), names, {}, "optimizer.lr_factors")
+    matching(list(lr_factors(config)), names, {}, "optimizer.lr_factors")
     quick = (
         names if config.bias_lr_parts is None else matching(config.bias_lr_parts, names, {}, "optimizer.bias_lr_parts")
     )
@@ -160,8 +176,9 @@ def _decay(kind: str, config: OptimizerConfig) -> float:
 
 
 def _lr_factor(name: str, config: OptimizerConfig) -> float:
-    parts = [part for part in config.lr_factors if is_named(name, part, setting="optimizer.lr_factors")]
-    return config.lr_factors[max(parts, key=len)] if parts else 1.0
+    factors = lr_factors(config)
+    parts = [part for part in factors if is_named(name, part, setting="optimizer.lr_factors")]
+    return factors[max(parts, key=len)] if parts else 1.0
 
 
 def _but_predictors(names: Sequence[str]) -> list[str]:

@@ -33,6 +33,7 @@ class OptimizerConfig(Frozen):
         bias_lr_factor: learning rate of biases as a multiple (Caffe: 2).
         bias_lr_parts: the parts whose biases ``bias_lr_factor`` is for (mxnet-ssd: ``[extras, head]``); ``None``: all.
         lr_factors: multiples of ``lr`` by part of the network, such as ``{backbone: 0.1}``; the longest prefix counts.
+            ``auto``, of AdamW: 4 in a detector's head that learns classes which its starting point does not know.
         clip_norm: largest norm of the whole gradient; ``None`` does not clip.
     """
 
@@ -46,7 +47,7 @@ class OptimizerConfig(Frozen):
     l2_decay_factor: NonNegative | None = None
     bias_lr_factor: PositiveFloat = 1.0
     bias_lr_parts: tuple[str, ...] | None = None
-    lr_factors: dict[str, NonNegative] = Field(default_factory=dict)
+    lr_factors: dict[str, NonNegative] | Literal["auto"] = "auto"
     clip_norm: PositiveFloat | None = None
 
 

@@ -20,7 +20,7 @@ from singleshot.models.fast_conv.small_maps import single_norms
 from singleshot.models.fast_conv.training import winograd_share
 from singleshot.training.batch_size import choose_batch
 from singleshot.training.config import TrainConfig
-from singleshot.training.optimizer import LearningRate, freeze_parts, has_batch_norm, learning_rate
+from singleshot.training.optimizer import LearningRate, freeze_parts, has_batch_norm, learning_rate, lr_factors
 from singleshot.training.part_names import original_names
 from singleshot.training.precision import choose_amp
 from singleshot.training.start import Start
@@ -119,6 +119,12 @@ def prepare(
     if world.size > 1:
         settled = settled.updated({"sync_batch_norm": is_shared})
     rate = learning_rate(asked.optimizer, batch * asked.accumulate, has_batch_norm(network))
+    factors = lr_factors(asked.optimizer, bool(start.report.by_class and start.report.new_classes))
+    if factors != asked.optimizer.lr_factors:
+        settled = settled.updated({"optimizer.lr_factors": factors})
+    if factors and asked.optimizer.lr_factors == "auto":
+        more = ", ".join(f"{factor:g} times that in the {part}" for part, factor in factors.items())
+        rate = rate._replace(reason=f"{rate.reason}; {more}, for its new classes (`optimizer.lr_factors={{}}`: not)")
     return Setup(
         asked=asked,
         config=_without_auto(settled, start, images, device, batch, rate.value, math.ceil(batch / world.size)),
