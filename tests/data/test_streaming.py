@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import itertools
+import json
+import tarfile
 import threading
 from collections import Counter
 from contextlib import closing
@@ -145,6 +148,23 @@ def test_a_broken_image_is_left_out(tmp_path: Path, caplog: pytest.LogCaptureFix
     tar.write_bytes(content[: start + 2] + bytes(200) + content[start + 202 :])
     assert len(list(data.stream(tmp_path / "new", size=8))) == 1
     assert "a.jpg" in caplog.text
+
+
+def test_each_shard_of_others_has_classes_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SINGLESHOT_CACHE", str(tmp_path / "cache"))
+    photo = make_image(tmp_path / "x.jpg").read_bytes()
+    for number, names in enumerate((("cat", "dog"), ("dog",), ("bird",))):
+        with tarfile.open(tmp_path / f"train-{number:06d}.tar", "w") as tar:
+            for place, name in enumerate(names):
+                label = json.dumps({"objects": [{"class": name, "bbox": [5, 5, 10, 10]}]}).encode()
+                for suffix, content in (("jpg", photo), ("json", label)):
+                    member = tarfile.TarInfo(f"{number}{place}.{suffix}")
+                    member.size = len(content)
+                    tar.addfile(member, io.BytesIO(content))
+    stream, opened = data.stream(tmp_path, shuffle=False, size=8), data.open(tmp_path)
+    assert stream.class_map.names == opened.class_map.names == ("bird", "cat", "dog")
+    assert [target.class_ids.tolist() for _, target in stream] == [[1], [2], [2], [0]]
+    assert [sample.class_ids.tolist() for sample in opened] == [[1], [2], [2], [0]]
 
 
 def test_urls(shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

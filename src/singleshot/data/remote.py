@@ -11,10 +11,13 @@ from importlib.util import find_spec
 from pathlib import Path, PurePath
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from singleshot.core.files import cache_folder, write_atomically
 from singleshot.core.json_text import parse_json
 from singleshot.data.formats.shard_writer import FOLDER, INDEX, VERSION
-from singleshot.data.formats.shards import expand, find, open_shard
+from singleshot.data.formats.shards import expand, find
 from singleshot.data.split_names import resolve_split
 from singleshot.errors import DataError, MissingExtraError
 from singleshot.images.shard_index import SUFFIX, ShardIndex, read_index
@@ -36,10 +39,13 @@ class StreamShard:
     Attributes:
         place: its path or URL.
         index: what it holds.
+        class_places: where its classes are among those of the data set, ``[C]``: shards of others are labelled each
+            with classes of its own.
     """
 
     place: str
     index: ShardIndex
+    class_places: NDArray[np.int64]
 
     def read(self, first: int, last: int) -> list[bytes]:
         """The image files of records ``first`` to ``last`` (not included), by one read of the tar.
@@ -108,9 +114,8 @@ def open_shards(source: str | os.PathLike[str], split: str | None) -> tuple[list
     if layout is None:
         raise DataError(f"{place}: no tar shards; `singleshot data convert` makes them of any data set, as `shards`")
     names = list(layout.files) if split is None else resolve_split(split, layout.splits, Path(place)).split("+")
-    tars = list(dict.fromkeys(tar for name in names for tar in layout.files[name]))
-    classes = layout.read("+".join(names) if layout.splits else None).class_names
-    return [StreamShard(str(tar), open_shard(tar)) for tar in tars], classes
+    shards = [StreamShard(str(own.tar), own, layout.class_places(own)) for own in layout.indices(names)]
+    return shards, layout.class_names
 
 
 def _open_remote(url: str, split: str | None) -> tuple[list[StreamShard], tuple[str, ...]]:
@@ -120,10 +125,12 @@ def _open_remote(url: str, split: str | None) -> tuple[list[StreamShard], tuple[
         told = _told(f"{url.rstrip('/')}/{INDEX}")
         names = list(told) if split is None else resolve_split(split, list(told), url).split("+")
         tars = list(dict.fromkeys(f"{url.rstrip('/')}/{FOLDER}/{file}" for name in names for file in told[name]))
-    shards = [StreamShard(tar, _remote_index(tar)) for tar in tars]
-    if len({shard.index.class_names for shard in shards}) > 1:
+    indices = [(tar, _remote_index(tar)) for tar in tars]
+    classes = indices[0][1].class_names
+    if any(index.class_names != classes for _, index in indices):
         raise DataError(f"{url}: the shards have different classes: they are not of one data set")
-    return shards, shards[0].index.class_names
+    same = np.arange(len(classes))
+    return [StreamShard(tar, index, same) for tar, index in indices], classes
 
 
 def _told(url: str) -> dict[str, list[str]]:

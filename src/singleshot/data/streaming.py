@@ -118,7 +118,7 @@ class ShardStream(IterableDataset[tuple[Tensor, ImageTargets]]):
         return {"world_size": self._world_size, "rank": self._rank}
 
     def _item(self, epoch: int, shard: int, row: int, data: bytes) -> tuple[Tensor, ImageTargets] | None:
-        index = self._shards[shard].index
+        index, places = self._shards[shard].index, self._shards[shard].class_places
         columns, number = index.columns, int(self._first[shard]) + row
         where = f"{self._shards[shard].place}/{index.name(row)}"
         try:
@@ -130,7 +130,7 @@ class ShardStream(IterableDataset[tuple[Tensor, ImageTargets]]):
         usable = ~columns["iscrowd"][part]
         if not self._use_difficult:
             usable &= ~columns["difficult"][part]
-        labelled = Labelled(image, columns["boxes_xyxy"][part][usable], columns["class_ids"][part][usable])
+        labelled = Labelled(image, columns["boxes_xyxy"][part][usable], places[columns["class_ids"][part][usable]])
         rng = np.random.default_rng([self._seed, CHANGES, epoch, number])
         return network_item(labelled, number, self._step, rng, self._preprocess, len(self.class_map), where)
 

@@ -11,6 +11,7 @@ from itertools import product
 from pathlib import Path, PurePath
 
 import numpy as np
+from numpy.typing import NDArray
 
 from singleshot.core.files import is_regular, read_text
 from singleshot.core.json_text import parse_json
@@ -70,6 +71,23 @@ class ShardLayout:
             sizes.append(index.columns["sizes_hw"])
         records.known_sizes = upright_sizes(np.concatenate(sizes))
         return records
+
+    def indices(self, splits: Sequence[str]) -> list[ShardIndex]:
+        """Of the shards of some splits, each once; ``""`` is the one of a data set without splits."""
+        return list({index.tar: index for name in splits for index in self._indices[name]}.values())
+
+    @cached_property
+    def class_names(self) -> tuple[str, ...]:
+        """Names of all classes, whatever the split."""
+        return self._classes(Records())[0]
+
+    def class_places(self, index: ShardIndex) -> NDArray[np.int64]:
+        """Where the classes of a shard are among `class_names`, ``[C]``.
+
+        Raises:
+            DataError: the data set does not name one of them.
+        """
+        return _places(index, None if self._by_number else self.class_names)
 
     @cached_property
     def _indices(self) -> dict[str, tuple[ShardIndex, ...]]:
@@ -162,13 +180,7 @@ def add_shard(
     for member, kind, message in index.problems:
         noted = kind == "orphan-label"
         records.add_problem(index.tar / member, None, kind, message, "noted" if noted else "skipped")
-    places = {name: place for place, name in enumerate(index.class_names if class_names is None else class_names)}
-    unknown = [name for name in index.class_names if name not in places]
-    if unknown:
-        raise DataError(
-            f"{tar}: has a class {unknown[0]!r} that the data set does not name: convert the data set again"
-        )
-    ids = np.array([places[name] for name in index.class_names], np.int64)
+    ids = _places(index, class_names)
     if records.class_ids:
         ids = np.array(records.class_ids, np.int64)[ids]
     count = len(columns["class_ids"])
@@ -182,6 +194,17 @@ def add_shard(
         lines=np.zeros(count, np.int64),
         keys=[None] * count,
     )
+
+
+def _places(index: ShardIndex, class_names: Sequence[str] | None) -> NDArray[np.int64]:
+    """Where the classes of a shard are among others, ``[C]``; ``None``: they are numbers themselves."""
+    places = {name: place for place, name in enumerate(index.class_names if class_names is None else class_names)}
+    unknown = [name for name in index.class_names if name not in places]
+    if unknown:
+        raise DataError(
+            f"{index.tar}: has a class {unknown[0]!r} that the data set does not name: convert the data set again"
+        )
+    return np.array([places[name] for name in index.class_names], np.int64)
 
 
 def _is_numbered(index: ShardIndex) -> bool:
