@@ -150,21 +150,35 @@ def test_a_broken_image_is_left_out(tmp_path: Path, caplog: pytest.LogCaptureFix
     assert "a.jpg" in caplog.text
 
 
-def test_each_shard_of_others_has_classes_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_shards_of_others_have_the_labels_of_the_data_set(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     monkeypatch.setenv("SINGLESHOT_CACHE", str(tmp_path / "cache"))
-    photo = make_image(tmp_path / "x.jpg").read_bytes()
-    for number, names in enumerate((("cat", "dog"), ("dog",), ("bird",))):
+    upright, turned = (make_image(tmp_path / f"{turn}.jpg", orientation=turn).read_bytes() for turn in (1, 6))
+    shards = (  # each with classes of its own
+        (("cat", [[5, 5, 10, 10]]), ("dog", [[50, 30, 30, 30], [5, 5, 0, 10]])),
+        (("dog", [[5, 5, 10, 20], [5, 5, 10, 20]]),),
+        (("bird", [[-5, -5, 20, 20], [70, 50, 5, 5]]),),
+    )
+    for number, images in enumerate(shards):
         with tarfile.open(tmp_path / f"train-{number:06d}.tar", "w") as tar:
-            for place, name in enumerate(names):
-                label = json.dumps({"objects": [{"class": name, "bbox": [5, 5, 10, 10]}]}).encode()
-                for suffix, content in (("jpg", photo), ("json", label)):
+            for place, (name, boxes) in enumerate(images):
+                label = json.dumps({"objects": [{"class": name, "bbox": box} for box in boxes]}).encode()
+                for suffix, content in (("jpg", turned if number == 1 else upright), ("json", label)):
                     member = tarfile.TarInfo(f"{number}{place}.{suffix}")
                     member.size = len(content)
                     tar.addfile(member, io.BytesIO(content))
-    stream, opened = data.stream(tmp_path, shuffle=False, size=8), data.open(tmp_path)
-    assert stream.class_map.names == opened.class_map.names == ("bird", "cat", "dog")
-    assert [target.class_ids.tolist() for _, target in stream] == [[1], [2], [2], [0]]
-    assert [sample.class_ids.tolist() for sample in opened] == [[1], [2], [2], [0]]
+    opened = data.open(tmp_path)
+    assert opened.class_map.names == ("bird", "cat", "dog")
+    assert [len(sample) for sample in opened] == [1, 1, 1, 1]
+    stream = data.stream(tmp_path, shuffle=False, size="40x60")
+    assert stream.class_map.names == opened.class_map.names
+    for (_, target), sample in zip(stream, opened, strict=True):
+        scale = np.tile(np.array([60, 40]) / sample.image_size_hw[::-1], 2)
+        assert target.class_ids.tolist() == sample.class_ids.tolist()
+        np.testing.assert_allclose(target.boxes_xyxy, sample.boxes_xyxy * scale, atol=1e-4)
+    counts = "2 x clipped, 1 x degenerate, 1 x outside, 1 x duplicate-box: skipped or repaired; `singleshot data check`"
+    assert counts in caplog.text
 
 
 def test_urls(shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,7 +6,9 @@ import hashlib
 import logging
 import os
 import time
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path, PurePath
 from typing import Any
@@ -16,9 +18,11 @@ from numpy.typing import NDArray
 
 from singleshot.core.files import cache_folder, write_atomically
 from singleshot.core.json_text import parse_json
+from singleshot.core.structures import ClassMap
 from singleshot.data.formats.shard_writer import FOLDER, INDEX, VERSION
-from singleshot.data.formats.shards import expand, find
+from singleshot.data.formats.shards import ShardLayout, expand, find
 from singleshot.data.split_names import resolve_split
+from singleshot.data.validate import validate
 from singleshot.errors import DataError, MissingExtraError
 from singleshot.images.shard_index import SUFFIX, ShardIndex, read_index
 
@@ -41,11 +45,13 @@ class StreamShard:
         index: what it holds.
         class_places: where its classes are among those of the data set, ``[C]``: shards of others are labelled each
             with classes of its own.
+        left_out: rows of images that are not used: given twice, or broken.
     """
 
     place: str
     index: ShardIndex
     class_places: NDArray[np.int64]
+    left_out: frozenset[int] = frozenset()
 
     def read(self, first: int, last: int) -> list[bytes]:
         """The image files of records ``first`` to ``last`` (not included), by one read of the tar.
@@ -114,8 +120,30 @@ def open_shards(source: str | os.PathLike[str], split: str | None) -> tuple[list
     if layout is None:
         raise DataError(f"{place}: no tar shards; `singleshot data convert` makes them of any data set, as `shards`")
     names = list(layout.files) if split is None else resolve_split(split, layout.splits, Path(place)).split("+")
-    shards = [StreamShard(str(own.tar), own, layout.class_places(own)) for own in layout.indices(names)]
-    return shards, layout.class_names
+    if layout.classes is None:
+        return _judged(layout, names, place), layout.class_names
+    return [
+        StreamShard(str(own.tar), own, layout.class_places(own)) for own in layout.indices(names)
+    ], layout.class_names
+
+
+def _judged(layout: ShardLayout, names: Sequence[str], place: str) -> list[StreamShard]:
+    """Foreign shards with the labels that `open` would give them: clipped, without those that are no boxes."""
+    records = layout.read("+".join(names) if layout.splits else None)
+    table, problems = validate(records, ClassMap(layout.class_names), None)
+    counts = Counter(problem.kind for problem in problems if problem.action != "noted")
+    if counts:
+        told = ", ".join(f"{count:,} x {kind}" for kind, count in counts.most_common())
+        _log.warning("%s: %s: skipped or repaired; `singleshot data check` lists them", place, told)
+    same, shards, first = np.arange(len(layout.class_names)), [], 0
+    for index in layout.indices(names):
+        bounds = table.bounds[first : first + len(index) + 1]
+        objects = table.objects.take(slice(int(bounds[0]), int(bounds[-1])))
+        columns = {**index.columns, **objects._asdict(), "bounds": bounds - bounds[0]}
+        left_out = np.setdiff1d(np.arange(first, first + len(index)), table.rows) - first
+        shards.append(StreamShard(str(index.tar), replace(index, columns=columns), same, frozenset(left_out.tolist())))
+        first += len(index)
+    return shards
 
 
 def _open_remote(url: str, split: str | None) -> tuple[list[StreamShard], tuple[str, ...]]:

@@ -120,6 +120,8 @@ class ShardStream(IterableDataset[tuple[Tensor, ImageTargets]]):
     def _item(self, epoch: int, shard: int, row: int, data: bytes) -> tuple[Tensor, ImageTargets] | None:
         index, places = self._shards[shard].index, self._shards[shard].class_places
         columns, number = index.columns, int(self._first[shard]) + row
+        if row in self._shards[shard].left_out:
+            return None
         where = f"{self._shards[shard].place}/{index.name(row)}"
         try:
             image = read_image(data)
