@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from singleshot.training.optimizer_config import ScheduleConfig
-from singleshot.training.schedule import RunLength, lr_factor, warmth
+from singleshot.training.schedule import RunLength, lr_factor, shown_rate, warmth
 
 PAPER = ScheduleConfig(kind="multistep", milestones=(80_000, 100_000), warmup_steps=0)
 COSINE = ScheduleConfig(kind="cosine", warmup_steps=0, final_factor=0.1)
@@ -73,3 +73,13 @@ def test_an_auto_warmup_takes_no_more_than_a_tenth_of_the_run(step, position, to
 def test_a_warmup_in_steps_is_taken_as_given() -> None:
     assert warmth(ScheduleConfig(warmup_steps=500), 100, 100, 200) == pytest.approx(0.2)
     assert warmth(ScheduleConfig(warmup_steps=0), 0, 0, 200) == 1
+
+
+def test_the_rate_that_is_shown_is_that_of_weights_without_a_factor() -> None:
+    def group(name: str, lr: float, **more: float) -> dict[str, object]:
+        return {"name": name, "lr": lr, **more}
+
+    bias, head = group("bias", 0.2, factor=2.0), group("weight", 0.4, factor=4.0)
+    assert shown_rate([bias, head, group("weight", 0.1, factor=1.0)]) == 0.1
+    assert shown_rate([bias, head]) == 0.4
+    assert shown_rate([group("bias", 0.2), group("weight", 0.1), group("weight", 0.01)]) == 0.1  # an older state

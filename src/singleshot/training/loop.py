@@ -19,7 +19,7 @@ from singleshot.training.logs import EvaluationRecord, Observer, StepRecord
 from singleshot.training.optimizer_config import ScheduleConfig
 from singleshot.training.parts import BatchStream, Criterion, Intervals, Monitor, Store
 from singleshot.training.precision import Precision
-from singleshot.training.schedule import RunLength, lr_factor, warmth
+from singleshot.training.schedule import RunLength, lr_factor, shown_rate, warmth
 from singleshot.training.window import Window
 from singleshot.training.world import ALONE, World, gathering
 
@@ -273,7 +273,7 @@ class Trainer:
             steps=steps,
             epoch=self._epoch(),
             epochs=steps / self.length.steps_per_epoch,
-            lr=max(self.learner.optimizer.param_groups, key=lambda g: (g["name"] == "weight", g["lr"]))["lr"],
+            lr=shown_rate(self.learner.optimizer.param_groups),
             losses=losses,
             images_per_s=images_per_s,
             wait_share=wait_share,

@@ -74,8 +74,8 @@ def parameter_groups(network: nn.Module, config: OptimizerConfig, lr: float) -> 
         lr: learning rate of the weights.
 
     Returns:
-        Groups with ``params``, ``lr``, ``base_lr`` (what the schedule multiplies), ``weight_decay`` and ``name``, in an
-        order that depends only on the network's parameter names.
+        Groups with ``params``, ``lr``, ``base_lr`` (what the schedule multiplies), ``factor`` (of ``lr``),
+        ``weight_decay`` and ``name``, in an order that depends only on the network's parameter names.
 
     Raises:
         ConfigError: a part that ``optimizer.lr_factors`` or ``optimizer.bias_lr_parts`` names is not in the network.
@@ -93,7 +93,14 @@ def parameter_groups(network: nn.Module, config: OptimizerConfig, lr: float) -> 
             treatment = kind, _lr_factor(name, config) * bias_factor, _decay(kind, config)
             groups[treatment].append(parameter)
     return [
-        {"params": params, "lr": lr * factor, "base_lr": lr * factor, "weight_decay": decay, "name": kind}
+        {
+            "params": params,
+            "lr": lr * factor,
+            "base_lr": lr * factor,
+            "factor": factor,
+            "weight_decay": decay,
+            "name": kind,
+        }
         for (kind, factor, decay), params in groups.items()
     ]
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import bisect
 import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from singleshot.training.config import Unit
 from singleshot.training.optimizer_config import ScheduleConfig
@@ -78,3 +80,16 @@ def _cosine(schedule: ScheduleConfig, position: float, total: float) -> float:
 @SCHEDULES.register("constant")
 def _constant(schedule: ScheduleConfig, position: float, total: float) -> float:
     return 1.0
+
+
+def shown_rate(groups: Sequence[Mapping[str, Any]]) -> float:
+    """The learning rate of weights without a factor, for the log; where all have one, of those whose factor is nearest.
+
+    Args:
+        groups: of an optimiser (`parameter_groups`); those of states that were saved without ``factor`` have 1.
+    """
+
+    def order(group: Mapping[str, Any]) -> tuple[bool, float, float]:
+        return group["name"] == "weight", -abs(group.get("factor", 1.0) - 1.0), group["lr"]
+
+    return float(max(groups, key=order)["lr"])
