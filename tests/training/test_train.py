@@ -121,10 +121,20 @@ def test_the_settings_of_a_run_have_no_auto_left(scenes: Path, tmp_path: Path) -
     config = read_config(result.folder / "config.yaml")
     assert config.batch_size == 2
     assert isinstance(config.optimizer.lr, float)
-    assert config.optimizer.lr_factors == {"head": 4.0}
-    assert "4 times that in the head, for its new classes (`optimizer.lr_factors={}`: not)" in text
+    assert config.optimizer.lr_factors == {}
     assert config.amp in ("fp32", "bf16")
     assert "scaled" in text
+
+
+@no_report
+def test_a_head_with_many_new_classes_learns_faster_and_that_is_said(
+    scenes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("singleshot.training.optimizer.MANY_CLASSES", 3)
+    result, text = run(scenes, tmp_path / "run", steps=1)
+    assert read_config(result.folder / "config.yaml").optimizer.lr_factors == {"head": 4.0}
+    told = r"lr +[\d.e-]+.*; 4 times that in the head, for its \d new classes \(`optimizer.lr_factors=\{\}`: not\)"
+    assert re.search(told, text)
 
 
 def same_state(a: Path, b: Path) -> bool:

@@ -19,8 +19,8 @@ from singleshot.training.registry import OPTIMIZERS
 PREDICTORS = ("head.boxes", "head.logits")
 
 
-NEW_CLASSES_FACTOR = 4.0
-"""Of the learning rate, in a head with new classes: measured in docs/benchmarks.md, on small sets in minutes."""
+NEW_CLASSES_FACTOR, MANY_CLASSES = 4.0, 20
+"""Of the learning rate, in a head with so many new classes (docs/benchmarks.md, small sets in minutes)."""
 
 
 class LearningRate(NamedTuple):
@@ -53,16 +53,16 @@ def learning_rate(config: OptimizerConfig, effective_batch: int, has_norm: bool 
     return LearningRate(scaled, f"{scaled:g} ({lr:g} at batch {lr_batch}, scaled {rule} to batch {effective_batch})")
 
 
-def lr_factors(config: OptimizerConfig, learns_classes: bool = False) -> dict[str, float]:
+def lr_factors(config: OptimizerConfig, new_classes: int = 0) -> dict[str, float]:
     """What ``lr_factors`` means.
 
     Args:
         config: the settings.
-        learns_classes: whether a detector's head learns classes that it does not know, while all else has learnt.
+        new_classes: how many classes a detector's head has to learn, while all else has learnt.
     """
     if config.lr_factors != "auto":
         return config.lr_factors
-    return {"head": NEW_CLASSES_FACTOR} if learns_classes and config.name == "adamw" else {}
+    return {"head": NEW_CLASSES_FACTOR} if new_classes >= MANY_CLASSES and config.name == "adamw" else {}
 
 
 def parameter_groups(network: nn.Module, config: OptimizerConfig, lr: float) -> list[dict[str, Any]]:

@@ -33,7 +33,8 @@ class OptimizerConfig(Frozen):
         bias_lr_factor: learning rate of biases as a multiple (Caffe: 2).
         bias_lr_parts: the parts whose biases ``bias_lr_factor`` is for (mxnet-ssd: ``[extras, head]``); ``None``: all.
         lr_factors: multiples of ``lr`` by part of the network, such as ``{backbone: 0.1}``; the longest prefix counts.
-            ``auto``, of AdamW: 4 in a detector's head that learns classes which its starting point does not know.
+            ``auto``, of AdamW: 4 in a detector's head that learns 20 classes or more which its starting point does not
+            know.
         clip_norm: largest norm of the whole gradient; ``None`` does not clip.
     """
 

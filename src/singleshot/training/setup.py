@@ -119,12 +119,12 @@ def prepare(
     if world.size > 1:
         settled = settled.updated({"sync_batch_norm": is_shared})
     rate = learning_rate(asked.optimizer, batch * asked.accumulate, has_batch_norm(network))
-    factors = lr_factors(asked.optimizer, bool(start.report.by_class and start.report.new_classes))
-    if factors != asked.optimizer.lr_factors:
-        settled = settled.updated({"optimizer.lr_factors": factors})
+    new_classes = len(start.report.new_classes) if start.report.by_class else 0
+    factors = lr_factors(asked.optimizer, new_classes)
+    settled = settled.updated({"optimizer.lr_factors": factors})
     if factors and asked.optimizer.lr_factors == "auto":
-        more = ", ".join(f"{factor:g} times that in the {part}" for part, factor in factors.items())
-        rate = rate._replace(reason=f"{rate.reason}; {more}, for its new classes (`optimizer.lr_factors={{}}`: not)")
+        head = f"{factors['head']:g} times that in the head, for its {new_classes} new classes"
+        rate = rate._replace(reason=f"{rate.reason}; {head} (`optimizer.lr_factors={{}}`: not)")
     return Setup(
         asked=asked,
         config=_without_auto(settled, start, images, device, batch, rate.value, math.ceil(batch / world.size)),
