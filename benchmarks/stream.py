@@ -13,6 +13,7 @@ with what was read, as a training run saves both. In the end every record must h
 from __future__ import annotations
 
 import argparse
+import importlib
 import json
 import multiprocessing
 import os
@@ -68,11 +69,16 @@ def read(shards: Path, folder: Path) -> None:
             use(files[row])
         print(f"files, {kind}: {len(order) / (time.process_time() - begun):,.0f}/s")
     del files, order
-    begun, before = time.process_time(), rss_mib()
+    begun = time.process_time()
+    importlib.import_module("singleshot.data.streaming")
+    imported, before = time.process_time(), rss_mib()
     stream = data.stream(shards, size=SIZE)
     items = iter(stream)
     list(islice(items, BATCH))
-    print(f"first batch after {time.process_time() - begun:.2f} s; {before:,.0f} MiB before, {rss_mib():,.0f} MiB then")
+    print(
+        f"imports, torch's too: {imported - begun:.2f} s; first batch {time.process_time() - imported:.2f} s later; "
+        f"{before:,.0f} MiB before, {rss_mib():,.0f} MiB then"
+    )
     for kind, records in (("bytes", _bytes(stream)), ("decoded, as network inputs", items)):
         begun, done = time.process_time(), 0
         for part in range(PARTS):
