@@ -22,6 +22,7 @@ from hypothesis import strategies as st
 from torch.utils.data import DataLoader
 
 from singleshot import data
+from singleshot.data import remote
 from singleshot.data.convert import convert
 from singleshot.data.stream_order import StreamOrder, positions_after
 from singleshot.data.streaming import ShardStream
@@ -240,6 +241,10 @@ def test_a_server_without_ranges_is_told_from_a_tar_that_is_cut_off(
     server = ThreadingHTTPServer(("127.0.0.1", 0), partial(SimpleHTTPRequestHandler, directory=str(shards)))
     with closing(server.socket):
         threading.Thread(target=server.serve_forever, daemon=True).start()
+        large = bytes(range(256)) * 20_000  # more than a socket gives at once
+        (shards / "large").write_bytes(large)
+        assert remote._fetch(f"http://127.0.0.1:{server.server_port}/large") == large
+        (shards / "large").unlink()
         stream = data.stream(f"http://127.0.0.1:{server.server_port}", "train", size=8)
         with pytest.raises(DataError, match=r"000000\.tar: its server sends whole files where parts are asked for"):
             list(stream)

@@ -30,6 +30,7 @@ MAX_INDEX_BYTES = 2**30
 """Of an index that a server sends; one of a million records has some 100 MB."""
 
 
+_PART_BYTES = 2**20
 _ATTEMPTS = 3
 """At a part of a remote tar: networks have bad seconds, and streams last for hours."""
 
@@ -193,14 +194,16 @@ def _fetch(url: str) -> bytes:
     """A whole file of at most `MAX_INDEX_BYTES`, whatever its server says of its size."""
     files = _file_system(url)[0]
     streamed = {"block_size": 0} if url.startswith("http") else {}
+    content = bytearray()
     try:
         with files.open(url, "rb", **streamed) as file:
-            content: bytes = file.read(MAX_INDEX_BYTES + 1)
+            while len(content) <= MAX_INDEX_BYTES and (part := file.read(_PART_BYTES)):  # http gives what is there yet
+                content += part
     except Exception as error:  # each protocol has errors of its own
         raise DataError(f"{url}: cannot be read: {str(error) or type(error).__name__}") from error
     if len(content) > MAX_INDEX_BYTES:
         raise DataError(f"{url}: more than {MAX_INDEX_BYTES:,} bytes, too many for the index of a shard")
-    return content
+    return bytes(content)
 
 
 def _file_system(url: str) -> tuple[Any, str]:
