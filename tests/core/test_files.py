@@ -1,8 +1,11 @@
 from __future__ import annotations
 
+import errno
 import os
 import stat
+from contextlib import nullcontext
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 
@@ -39,6 +42,26 @@ def test_a_failure_leaves_the_old_file_and_no_rubbish(tmp_path: Path, monkeypatc
 
 
 @pytest.mark.skipif(os.name == "nt", reason="POSIX modes")
+def test_what_replaces_a_file_is_on_the_disk_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, forced = tmp_path / "x", []
+    monkeypatch.setattr(os, "fsync", lambda handle: forced.append((os.fstat(handle).st_size, path.read_text())))
+    write_atomically(path, "old")
+    assert not forced  # a hundred thousand new label files would take minutes
+    write_atomically(path, "newer")
+    assert forced == [(5, "old")]
+    assert path.read_text() == "newer"
+
+
+@pytest.mark.parametrize(("code", "stays"), [(errno.EIO, True), (errno.EINVAL, False)])
+def test_a_disk_that_does_not_take_it(code: int, stays: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write_atomically(tmp_path / "x", "old")
+    monkeypatch.setattr(os, "fsync", Mock(side_effect=OSError(code, "cannot")))
+    with pytest.raises(OSError, match=r"cannot: '.*x'") if stays else nullcontext():
+        write_atomically(path, "new")
+    assert path.read_text() == ("old" if stays else "new")
+    assert os.listdir(tmp_path) == ["x"]
+
+
 def test_others_may_read_as_the_umask_says(tmp_path: Path) -> None:
     before = os.umask(0o027)
     try:

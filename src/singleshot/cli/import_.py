@@ -97,6 +97,7 @@ def _target(path: Path, out: Path | None, overwrite: bool) -> Path:
 
 def _save_checked(out: Path, spec: ModelSpec, state: dict[str, Tensor]) -> SelfCheck:
     """Write a weights file that is checked before it has its name."""
+    from singleshot.core.files import put_in_place
     from singleshot.interop.selfcheck import check_saved
     from singleshot.weights.file import save_weights
 
@@ -104,7 +105,7 @@ def _save_checked(out: Path, spec: ModelSpec, state: dict[str, Tensor]) -> SelfC
     try:
         save_weights(draft, spec, state)
         check = check_saved(draft, spec, state, out)
-        draft.replace(out)
+        put_in_place(draft, out)
     finally:
         draft.unlink(missing_ok=True)
     return check

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+import errno
 import os
 import stat
 from collections.abc import Callable, Iterable
@@ -203,8 +204,30 @@ def check_output_folder(
     return path
 
 
+def put_in_place(draft: Path, path: Path) -> None:
+    """Give a finished file its name. Where that replaces a file, the new one is on the disk first.
+
+    File systems may carry out a rename before the data: a power cut would leave neither the old file nor the new.
+
+    Raises:
+        OSError: the disk does not take it, or the name is a folder's; ``path`` is as it was.
+    """
+    if path.is_file():
+        with draft.open("r+b") as file:  # Windows needs the right to write
+            _force_to_disk(file.fileno())
+    draft.replace(path)
+
+
+def _force_to_disk(handle: int) -> None:
+    try:
+        os.fsync(handle)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOSYS, errno.ENOTSUP):  # there is no such thing here
+            raise
+
+
 def write_atomically(path: str | Path, content: bytes | str, mode: int | None = None) -> Path:
-    """Write a file by way of a temporary neighbour and a rename; missing folders are made.
+    """Write a file by way of a temporary neighbour and a rename (`put_in_place`); missing folders are made.
 
     An existing file is replaced: ask `check_output` first where it may be the user's own.
 
@@ -230,7 +253,7 @@ def write_atomically(path: str | Path, content: bytes | str, mode: int | None = 
                 temporary.chmod(mode)
             if os.name == "nt":
                 file.close()  # an open file has no other name there
-            temporary.replace(path)
+            put_in_place(temporary, path)
     except OSError as error:
         if temporary is None or error.filename in (None, str(temporary)):
             raise OSError(error.errno, error.strerror or str(error), str(path)) from error

@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from singleshot.core.files import check_output
+from singleshot.core.files import check_output, put_in_place
 from singleshot.core.leftovers import hidden_folder, hidden_path
 from singleshot.errors import ConfigError, ImageError, WeightsError
 from singleshot.export.cache import weights_sha256
@@ -185,7 +185,7 @@ def _is_package(path: Path) -> bool:
 def _move(new: Path, place: Path) -> None:
     """Put a file, or a folder, in the place of an older one."""
     if not place.is_dir():
-        new.replace(place)
+        put_in_place(new, place)
         return
     old = place.rename(hidden_path(place.parent))
     new.replace(place)

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from singleshot.core.files import cache_folder
+from singleshot.core.files import cache_folder, put_in_place
 from singleshot.core.leftovers import hidden_file
 from singleshot.core.redirects import HttpsRedirects
 from singleshot.errors import WeightsError
@@ -111,7 +111,7 @@ def fetch(download: Download, folder: Path | None = None) -> Path:
                     f"{download.url}: sha256 is {digest.hexdigest()}, expected {download.sha256}...: not the file that "
                     f"was published. {by_hand}"
                 )
-            temporary.replace(path)
+            put_in_place(temporary, path)
     except PermissionError as error:
         raise WeightsError(f"{folder}: cannot be written ({error.strerror}); set SINGLESHOT_CACHE") from error
     except (urllib.error.URLError, TimeoutError, OSError) as error:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
+from singleshot.core.files import put_in_place
 from singleshot.core.lazy import lazy_module
 from singleshot.images.parquet_images import check_pyarrow
 from singleshot.prediction.frames import Failure, Prediction, Result
@@ -45,7 +46,7 @@ class ParquetSink:
         try:
             self._flush()
             self._writer.close()
-            self._draft.replace(self._target)
+            put_in_place(self._draft, self._target)
         finally:
             self._draft.unlink(missing_ok=True)
 

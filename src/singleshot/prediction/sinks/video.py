@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from singleshot.core.files import put_in_place
 from singleshot.core.lazy import lazy_module
 from singleshot.errors import MissingExtraError
 from singleshot.prediction.frames import Failure, Prediction
@@ -88,7 +89,7 @@ class VideoSink:
         writer, target = self._open.pop(source)
         try:
             writer.close()
-            writer.path.replace(target)
+            put_in_place(writer.path, target)
         finally:
             with suppress(OSError):
                 writer.path.unlink(missing_ok=True)
