@@ -1,20 +1,26 @@
-"""Boxes in another notation than their format's: fractions in place of pixels, corners in place of sizes.
+"""Boxes in another notation than their format's: fractions in place of pixels, corners in place of sizes, and the like.
 
 Such boxes pass every check of a single record, and teach nonsense; all boxes together give them away.
 """
 
 from __future__ import annotations
 
+from typing import Literal, NamedTuple
+
 import numpy as np
 from numpy.typing import NDArray
 
 Mask = NDArray[np.bool_]
+Form = Literal["corners", "size", "centre"]
+FORM_WORDS: dict[Form, str] = {
+    "corners": "corners x1, y1, x2, y2",
+    "size": "a corner and a size x, y, width, height",
+    "centre": "a centre and a size cx, cy, width, height",
+}
 
 # An image this small can have honest boxes in its first pixel.
 SMALLEST_SIDE = 8
 SLACK_PX = 1.0
-MANY = 2
-MANY_SHARE = 0.2
 NEARLY_ALL = 0.95
 
 
@@ -35,20 +41,72 @@ def find_fractions(boxes: NDArray[np.float64], keep: Mask, sizes_wh: NDArray[np.
     return within if most else np.zeros_like(keep)
 
 
-def find_corners(boxes: NDArray[np.float64], keep: Mask, sizes_wh: NDArray[np.float64]) -> Mask:
-    """Rows of boxes written as x, y, width, height that must be x1, y1, x2, y2: many stick out, and so nearly all fit.
+class Evidence(NamedTuple):
+    """When boxes are taken for another form than the stated one.
+
+    Attributes:
+        least: so many must be impossible as stated,
+        share: and at least this share of all,
+        slack: by more than this share of the image's side (and a pixel).
+    """
+
+    least: int
+    share: float
+    slack: float = 0.0
+
+
+# A centre that is a corner in truth leaves the image at the left and the top alone, which honest boxes do not. Objects
+# that fill their images fit as corners, too: there it takes more.
+_EVIDENCE: dict[tuple[Form, Form], Evidence] = {
+    ("size", "corners"): Evidence(2, 0.2),
+    ("size", "centre"): Evidence(4, 0.2),
+    ("centre", "corners"): Evidence(4, 0.4, slack=0.05),
+    ("centre", "size"): Evidence(8, 0.05),
+    ("corners", "size"): Evidence(4, 0.2),
+    ("corners", "centre"): Evidence(4, 0.2),
+}
+
+
+def find_other_forms(boxes: NDArray[np.float64], keep: Mask, sizes_wh: NDArray[np.float64], stated: Form) -> list[Form]:
+    """Forms that boxes must be in instead of the stated one: many are impossible, and so nearly all fit.
 
     Args:
-        boxes: corners as computed from x, y, width, height, of one file, ``[N, 4]``.
+        boxes: corners in pixels as computed from the stated form, of files that are alike, ``[N, 4]``.
         keep: rows that count, ``[N]``.
         sizes_wh: width and height of each row's image, ``[N, 2]``.
+        stated: what the files are said to hold.
 
     Returns:
-        ``keep``, or nothing.
+        The form that fits best, then others that fit as well as that; none where the stated one may be right.
     """
-    low, sides = boxes[:, :2], boxes[:, 2:] - boxes[:, :2]
-    out = keep & (boxes[:, 2:] > sizes_wh + SLACK_PX).any(axis=1)
-    fit = keep & (sides > low).all(axis=1) & (sides <= sizes_wh + SLACK_PX).all(axis=1)
     count = int(keep.sum())
-    many = out.sum() >= max(MANY, MANY_SHARE * count) and fit.sum() >= NEARLY_ALL * count
-    return keep if many else np.zeros_like(keep)
+    fits: dict[Form, int] = {}
+    for (one, other), asked in _EVIDENCE.items():
+        if one != stated:
+            continue
+        bad = int((keep & ~_possible(boxes, sizes_wh, asked.slack)).sum())
+        if bad >= max(asked.least, asked.share * count):
+            fits[other] = int((keep & _possible(_as_corners(as_written(boxes, stated), other), sizes_wh)).sum())
+    good = [form for form, number in fits.items() if number >= NEARLY_ALL * count]
+    return sorted(good, key=lambda form: -fits[form])
+
+
+def _possible(corners: NDArray[np.float64], sizes_wh: NDArray[np.float64], slack: float = 0.0) -> Mask:
+    low, high, most = corners[:, :2], corners[:, 2:], np.maximum(SLACK_PX, slack * sizes_wh)
+    return np.asarray(((high > low) & (low >= -most) & (high <= sizes_wh + most)).all(axis=1), bool)
+
+
+def as_written(corners: NDArray[np.float64], form: Form) -> NDArray[np.float64]:
+    """The four numbers of boxes in a form, ``[N, 4]``, from their corners, ``[N, 4]``."""
+    low, high = corners[:, :2], corners[:, 2:]
+    if form == "corners":
+        return corners
+    return np.concatenate([low if form == "size" else (low + high) / 2, high - low], axis=1)
+
+
+def _as_corners(written: NDArray[np.float64], form: Form) -> NDArray[np.float64]:
+    first, second = written[:, :2], written[:, 2:]
+    if form == "corners":
+        return written
+    low = first if form == "size" else first - second / 2
+    return np.concatenate([low, low + second], axis=1)

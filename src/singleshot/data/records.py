@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from singleshot.data.bad_records import Action, Problem
 from singleshot.data.column_types import BoxColumn, PathColumn, TextColumn, added, raw_bytes, taken
 from singleshot.data.headers import MAX_SIDE, ImageSizes, upright_sizes
+from singleshot.data.notation import Form
 
 OBJECT_COLUMNS = ("boxes", "labels", "difficult", "iscrowd", "areas", "lines", "keys")
 
@@ -183,7 +184,7 @@ class Records:
         unnamed: nothing names the classes, so that ``class_names`` are made of their numbers.
         one_based: boxes are VOC's inclusive pixel numbers that begin at 1.
         fractions: boxes are fractions of the image's width and height (YOLO).
-        widths: the files state x, y, width and height (COCO), from which ``boxes`` are computed.
+        forms: what the files state, from which ``boxes`` are computed; several where each image may have another.
         states_sizes: the format states the images' sizes, so that a missing one is worth a note.
         unlabelled: images that a list names, without a label file, where the format wants one of each; they may be
             missing themselves.
@@ -207,7 +208,7 @@ class Records:
     unnamed: bool = False
     one_based: bool = False
     fractions: bool = False
-    widths: bool = False
+    forms: tuple[Form, ...] = ("corners",)
     states_sizes: bool = True
     unlabelled: list[Path] = field(default_factory=list)
     problems: list[Problem] = field(default_factory=list)

@@ -19,12 +19,15 @@ from singleshot.data.bad_records import Problem
 from singleshot.data.column_types import TextColumn
 from singleshot.data.columns import Columns, Mask, columns_of
 from singleshot.data.headers import ImageSizes, read_headers
-from singleshot.data.notation import find_corners, find_fractions
+from singleshot.data.notation import FORM_WORDS, find_fractions, find_other_forms
 from singleshot.data.records import ImageRecord, ImageTable, Records
 from singleshot.data.sample_table import ObjectArrays, SampleTable
 from singleshot.data.stated_size import ROUNDING_PX, check_stated_sizes
 
 TINY_PX = 2.0
+KIND_OF_FORM = {"corners": "corner-boxes", "size": "size-boxes", "centre": "centre-boxes"}
+# Tables and COCO files are fewer; formats with a file for each image have more.
+MOST_FILES = 64
 # No image is this large; corners beyond it would overflow.
 FAR_PX = 1e9
 
@@ -117,8 +120,7 @@ def _check_boxes(columns: Columns, sizes: ImageSizes, usable: Mask) -> None:
     boxes[~finite] = 0.0
     boxes.clip(-FAR_PX, FAR_PX, out=boxes)
     sizes_hw = sizes.upright_hw
-    if not records.fractions:
-        _check_notation(columns, sizes_hw)
+    _check_notation(columns, sizes_hw)
     # VOC counts pixels from 1 and includes the last: pixel n covers n-1 to n, so the first corner moves by one.
     low, high = boxes[:, :2], boxes[:, 2:]
     first = 1.0 if records.one_based else 0.0
@@ -134,28 +136,37 @@ def _check_boxes(columns: Columns, sizes: ImageSizes, usable: Mask) -> None:
 
 
 def _check_notation(columns: Columns, sizes_hw: NDArray[np.int32]) -> None:
-    """Leave out boxes that are fractions or corners where the format wants pixels or sizes, and say so once a file."""
-    images = columns.records.images
+    """Leave out boxes in another unit or form than the format's, and say so once a file."""
+    records, images = columns.records, columns.records.images
     stated_hw = images.declared_hw
     stated_hw = np.where(stated_hw > 0, stated_hw, sizes_hw)
     sizes_wh = stated_hw.astype(np.float64)[columns.owner, ::-1]
-    widths = columns.records.widths
-    _leave_out(
-        columns,
-        find_fractions(columns.boxes, columns.keep, sizes_wh, widths=widths),
-        "fraction-boxes",
-        "boxes look like fractions of the image, as {}; this format counts pixels: they are left out",
-    )
-    files = images.file_numbers
-    for file in dict.fromkeys(files.tolist()) if widths else ():
-        mine = (files == file)[columns.owner]
-        _leave_out(
-            columns,
-            find_corners(columns.boxes, columns.keep & mine, sizes_wh),
-            "corner-boxes",
-            "boxes look like corners x1, y1, x2, y2: many leave their images, as {}, and as corners they fit; "
-            "here a box is x, y, width, height: they are left out",
-        )
+    if not records.fractions:
+        widths = "size" in records.forms
+        rows = find_fractions(columns.boxes, columns.keep, sizes_wh, widths=widths)
+        message = "boxes look like fractions of the image, as {}; this format counts pixels: they are left out"
+        _leave_out(columns, rows, "fraction-boxes", message)
+    pixels = columns.boxes * np.tile(sizes_wh, 2) if records.fractions else columns.boxes
+    for group in _groups(columns):
+        for form in records.forms:
+            others = find_other_forms(pixels, columns.keep & group, sizes_wh, form)
+            if not others:
+                continue
+            looks = ", or ".join(FORM_WORDS[other] for other in others)
+            message = (
+                f"boxes look like {looks}: as {FORM_WORDS[form]}, which is read here, many are impossible, as {{}}, "
+                "and so they fit: they are left out"
+            )
+            _leave_out(columns, columns.keep & group, KIND_OF_FORM[others[0]], message)
+
+
+def _groups(columns: Columns) -> list[Mask]:
+    """Objects whose boxes one hand wrote: those of each file, or all where each image has a file of its own."""
+    files = columns.records.images.file_numbers
+    numbers = np.unique(files)
+    if len(numbers) > MOST_FILES or 2 * len(numbers) > len(files):
+        return [np.ones(len(columns.owner), bool)]
+    return [(files == number)[columns.owner] for number in numbers]
 
 
 def _leave_out(columns: Columns, rows: Mask, kind: str, message: str) -> None:

@@ -50,7 +50,7 @@ class CocoLayout:
 
     def read(self, split: str | None) -> Records:
         """The records of ``split`` (several joined by ``+``), or of every file."""
-        records = Records(widths=True)
+        records = Records(forms=("size",))
         wanted = list(self.files) if split is None else split.split("+")
         with _paused_collector():
             for name in wanted:

@@ -5,11 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
 
+from singleshot.data.notation import Form
 from singleshot.data.paths import is_image
 
-Form = Literal["corners", "size", "centre"]
 DELIMITERS = ",;\t|"
 
 _NAMES = {

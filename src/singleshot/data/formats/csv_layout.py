@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import csv
 import io
-import math
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path, PurePath
 
+import numpy as np
+
 from singleshot.core.files import DecodedText, read_text
 from singleshot.core.wording import from_cell
 from singleshot.data.bad_records import Problem, guessed_encoding
 from singleshot.data.file_index import FileIndex
 from singleshot.data.formats.csv_columns import AUTOML_SETS, UNASSIGNED, CsvColumns
+from singleshot.data.notation import as_written
 from singleshot.data.paths import Locator, is_possible, spellings
 from singleshot.data.records import ImageRecord, Records, declared_size
 from singleshot.data.split_names import Role, may_hold, split_role
@@ -68,7 +70,7 @@ class CsvLayout:
         records = Records(
             states_sizes=all(part.states_sizes for part in self._parts.values()),
             fractions=fractions == {True},
-            widths=any(table.columns.form == "size" for table in self.tables.values()),
+            forms=tuple(dict.fromkeys(table.columns.form for table in self.tables.values())),
             problems=list(self.problems),
         )
         if len(fractions) == 2:
@@ -218,9 +220,11 @@ def _corners(columns: CsvColumns, numbers: list[float]) -> tuple[float, float, f
 
 
 def _settle_unit(table: CsvTable, parts: dict[str, Records]) -> None:
-    """Take boxes that all lie within 0 to 1 for fractions of the image, and say so."""
-    numbers = [value for records in parts.values() for box in records.boxes for value in box if math.isfinite(value)]
-    if not numbers or not all(-0.001 <= value <= MAX_FRACTION for value in numbers):
+    """Take boxes whose numbers all lie within 0 to 1 for fractions of the image, and say so."""
+    boxes = np.concatenate([records.boxes.as_view() for records in parts.values()])
+    numbers = as_written(boxes, table.columns.form)
+    numbers = numbers[np.isfinite(numbers)]
+    if not len(numbers) or numbers.min() < -0.001 or numbers.max() > MAX_FRACTION:
         return
     for records in parts.values():
         records.fractions, records.states_sizes = True, False

@@ -22,6 +22,7 @@ from singleshot.data.formats.shard_scan import holds_labels, scan_shard
 from singleshot.data.formats.shard_writer import FOLDER, INDEX, SHARDS, VERSION
 from singleshot.data.formats.yolo_names import find_class_list, stand_in
 from singleshot.data.headers import upright_sizes
+from singleshot.data.notation import Form
 from singleshot.data.paths import visible
 from singleshot.data.records import Records
 from singleshot.data.split_names import names_split
@@ -61,7 +62,8 @@ class ShardLayout:
 
     def read(self, split: str | None) -> Records:
         """The records of ``split`` (several joined by ``+``), or of every shard."""
-        records = Records(states_sizes=False, problems=list(self.problems))
+        forms: tuple[Form, ...] = ("size", "centre", "corners") if self.classes is None else ()
+        records = Records(forms=forms, states_sizes=False, problems=list(self.problems))
         names = list(self.files) if split is None else split.split("+")
         wanted = [index for name in names for index in self._indices[name]]
         records.class_names, records.class_ids = self._classes(records)

@@ -45,7 +45,7 @@ class YoloLayout:
     def read(self, split: str | None) -> Records:
         """The records of ``split`` (several joined by ``+``), or of every source."""
         wanted = list(self.sources) if split is None else split.split("+")
-        records = Records(fractions=True, states_sizes=False, problems=list(self.problems))
+        records = Records(fractions=True, forms=("centre",), states_sizes=False, problems=list(self.problems))
         labels = LabelFolders()
         first: dict[Path, Path] = {}
         sources = dict.fromkeys(source for name in wanted for source in self.sources[name])
