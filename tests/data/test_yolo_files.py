@@ -307,3 +307,30 @@ def test_a_huge_class_id_costs_little_and_is_named(tmp_path: Path) -> None:
     (problem,) = opened.problems
     assert (problem.kind, problem.line) == ("unnamed-class", 1)
     assert "class0 to class99999, of which 99999 have no object" in problem.message
+
+
+@pytest.mark.parametrize("key", ["names", "names: [cat, dog]\nclass_list", "names: [cat, dog]\nlabels_file"])
+def test_a_list_of_classes_is_no_list_of_images(tmp_path: Path, key: str) -> None:
+    make_yolo_image(tmp_path, "a", HALF)
+    (tmp_path / "classes.txt").write_text("cat\ndog\n")
+    (tmp_path / "data.yaml").write_text(f"train: images\n{key}: classes.txt\n")
+    opened = data.open(tmp_path, bad_data="error")
+    assert (opened.class_map.names, data.splits(tmp_path)) == (("cat", "dog"), ("train",))
+
+
+@pytest.mark.parametrize(
+    ("line", "hint"),
+    [
+        ("cat 0.5 0.5 0.5 0.5", "'cat' is no number: a class is written as its number"),
+        ("0 0,5 0,5 0,5 0,5", "numbers need points, not commas"),
+        ("0 0.5 0.1_2 0.5 0.5", "'0.1_2' is no number"),
+        ("class x_center y_center width height", "'class' is no number"),
+        ("# boxes of a.jpg", "'#' is no number"),
+    ],
+)
+def test_a_line_that_is_no_numbers_says_why(tmp_path: Path, line: str, hint: str) -> None:
+    make_yolo_image(tmp_path, "a", HALF, line)
+    opened = data.open(tmp_path)
+    (skipped,) = (problem for problem in opened.problems if problem.action == "skipped")
+    assert (skipped.kind, skipped.line) == ("bad-record", 2)
+    assert hint in skipped.message

@@ -41,7 +41,7 @@ def find_fractions(boxes: NDArray[np.float64], keep: Mask, sizes_wh: NDArray[np.
     return within if most else np.zeros_like(keep)
 
 
-class Evidence(NamedTuple):
+class _Bar(NamedTuple):
     """When boxes are taken for another form than the stated one.
 
     Attributes:
@@ -57,13 +57,13 @@ class Evidence(NamedTuple):
 
 # A centre that is a corner in truth leaves the image at the left and the top alone, which honest boxes do not. Objects
 # that fill their images fit as corners, too: there it takes more.
-_EVIDENCE: dict[tuple[Form, Form], Evidence] = {
-    ("size", "corners"): Evidence(2, 0.2),
-    ("size", "centre"): Evidence(4, 0.2),
-    ("centre", "corners"): Evidence(4, 0.4, slack=0.05),
-    ("centre", "size"): Evidence(8, 0.05),
-    ("corners", "size"): Evidence(4, 0.2),
-    ("corners", "centre"): Evidence(4, 0.2),
+_BARS: dict[tuple[Form, Form], _Bar] = {
+    ("size", "corners"): _Bar(2, 0.2),
+    ("size", "centre"): _Bar(4, 0.2),
+    ("centre", "corners"): _Bar(4, 0.4, slack=0.05),
+    ("centre", "size"): _Bar(8, 0.05),
+    ("corners", "size"): _Bar(4, 0.2),
+    ("corners", "centre"): _Bar(4, 0.2),
 }
 
 
@@ -81,7 +81,7 @@ def find_other_forms(boxes: NDArray[np.float64], keep: Mask, sizes_wh: NDArray[n
     """
     count = int(keep.sum())
     fits: dict[Form, int] = {}
-    for (one, other), asked in _EVIDENCE.items():
+    for (one, other), asked in _BARS.items():
         if one != stated:
             continue
         bad = int((keep & ~_possible(boxes, sizes_wh, asked.slack)).sum())

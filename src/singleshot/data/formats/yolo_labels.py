@@ -197,13 +197,24 @@ def _shown(words: list[str]) -> str:
 
 
 def _numbers(words: list[str]) -> list[float]:
-    try:
-        if any("_" in word for word in words):  # Python would read 0.1_2 as 0.12
-            raise ValueError("an underscore is no part of a number")
+    """The numbers of a line; Python would also read ``0.1_2`` as 0.12."""
+    wrong = [word for word in words if "_" in word or not _is_number(word)]
+    if not wrong:
         return [float(word) for word in words]
-    except ValueError as error:
-        hint = ": numbers need points, not commas" if any("," in word for word in words) else f" ({error})"
-        raise LineError("bad-record", f"expected 'class cx cy w h', found {_shown(words)}{hint}") from error
+    hint = f"'{wrong[0][:20]}' is no number"
+    if any("," in word for word in wrong):
+        hint = "numbers need points, not commas"
+    elif wrong == words[:1] and len(words) >= 5:
+        hint = f"{hint}: a class is written as its number"
+    raise LineError("bad-record", f"expected 'class cx cy w h', found {_shown(words)}: {hint}")
+
+
+def _is_number(word: str) -> bool:
+    try:
+        float(word)
+    except ValueError:
+        return False
+    return True
 
 
 def _in_fractions(words: list[str], numbers: Box) -> Box:

@@ -78,7 +78,7 @@ def read_yaml_settings(file: Path) -> YoloSettings:
     settings.keypoints = _keypoints(file, content.get("kpt_shape"))
     roots = _roots(file, content.get("path"))
     for key, value in content.items():
-        if value and isinstance(key, str) and (_names_a_split(key) or _is_list_file(value)):
+        if value and isinstance(key, str) and (_names_a_split(key) or _lists_images(key, value)):
             _add_source(settings, file, key, value, roots)
     return settings
 
@@ -128,9 +128,10 @@ def _names_a_split(key: str) -> bool:
     return key.isidentifier() and split_role(key) is not None
 
 
-def _is_list_file(value: Any) -> bool:
-    """Whether a key of any name holds a list of images, as for a split called trainval."""
-    return isinstance(value, str) and value.lower().endswith(".txt") and "://" not in value
+def _lists_images(key: str, value: Any) -> bool:
+    """Whether a key of any name holds a list of images, as for a split called trainval, and not one of classes."""
+    of_classes = any(word in key.lower() for word in ("name", "class", "label"))
+    return isinstance(value, str) and value.lower().endswith(".txt") and "://" not in value and not of_classes
 
 
 def _names(file: Path, names: Any) -> tuple[tuple[str, ...], list[Problem]]:
