@@ -286,8 +286,17 @@ def test_settings_become_flags(text: str, expected: str) -> None:
     assert in_flags(text, OPTIONS) == expected
 
 
-def test_settings_without_a_flag_go_by_set() -> None:
-    assert in_flags("`accumulate=2` or `amp`", {"set_": ("--set",)}) == "--set accumulate=2 or --set amp=..."
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("`accumulate=2` or `amp`", "--set accumulate=2 or --set amp=..."),
+        ("`optimizer.lr=1e-3`", "--set optimizer.lr=1e-3"),
+        ("`bad_data='error'`", "--set data.bad_data=error"),
+        ("`convert`'s index.json", "`convert`'s index.json"),  # a verb
+    ],
+)
+def test_settings_without_a_flag_go_by_set(text: str, expected: str) -> None:
+    assert in_flags(text, {"set_": ("--set",)}) == expected
 
 
 def test_errors_of_the_library_speak_in_flags(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -235,6 +235,44 @@ def test_boxes_around_other_shapes_are_told_once(tmp_path: Path) -> None:
         assert notes[0].message == f"{told}, the upright box around them is used"
 
 
+def test_a_folder_with_an_archive_alone(tmp_path: Path) -> None:
+    (tmp_path / "export.zip").write_bytes(b"PK")
+    with pytest.raises(DataError, match=r"export\.zip is an archive: unpack it\.$"):
+        data.open(tmp_path)
+
+
+def test_labels_of_another_program_beside_images_are_not_background(tmp_path: Path) -> None:
+    make_image(tmp_path / "images/a.jpg")
+    (tmp_path / "labels").mkdir()
+    box = {"category": "car", "box2d": {"x1": 1, "y1": 1, "x2": 9, "y2": 9}}
+    (tmp_path / "labels/det_train.json").write_text(json.dumps([{"name": "a.jpg", "labels": [box]}]))
+    with pytest.raises(DataError, match=r"det_train\.json looks like BDD100K"):
+        data.open(tmp_path)
+
+
+def test_a_table_without_classes_shows_its_columns(tmp_path: Path) -> None:
+    make_image(tmp_path / "a.jpg")
+    (tmp_path / "boxes.csv").write_text("photo,bx,by,bw,bh,kind\na.jpg,5,5,30,30,cat\n")
+    with pytest.raises(DataError, match=r"boxes\.csv is 'photo,bx,by,bw,bh,kind': the columns' names"):
+        data.open(tmp_path)
+
+
+def test_gtsrb(tmp_path: Path) -> None:
+    make_image(tmp_path / "00000.ppm")
+    header = "Filename;Width;Height;Roi.X1;Roi.Y1;Roi.X2;Roi.Y2;ClassId\n"
+    (tmp_path / "GT-00003.csv").write_text(f"{header}00000.ppm;60;40;5;5;30;30;3\n")
+    (sample,) = data.open(tmp_path, bad_data="error")
+    assert sample.boxes_xyxy.tolist() == [[5, 5, 30, 30]]
+
+
+def test_a_heic_photo_is_named(tmp_path: Path) -> None:
+    make_yolo_image(tmp_path, "a", CAT_ROW)
+    make_yolo_image(tmp_path, "b", CAT_ROW)
+    (tmp_path / "images/b.jpg").write_bytes(b"\0\0\0\x18ftypheic" + bytes(100))
+    (problem,) = (one for one in data.open(tmp_path).problems if one.kind == "unreadable-image")
+    assert "is a HEIC photo, which singleshot does not read: export it as JPEG" in problem.message
+
+
 def test_an_archive_is_no_data_set(tmp_path: Path) -> None:
     (tmp_path / "photos.tar.gz").touch()
     with pytest.raises(DataError, match=r"photos\.tar\.gz is an archive: unpack it, and name the folder\.$"):

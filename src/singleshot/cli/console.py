@@ -94,8 +94,8 @@ def in_flags(text: str, options: Mapping[str, tuple[str, ...]] | None = None) ->
 
     Args:
         text: settings stand in backticks, with or without a value as Python writes it.
-        options: of the verb, by `options_of`; by default those of the verb that runs. What is none of them goes by
-            ``--set`` where the verb has it, and stays as it is where not.
+        options: of the verb, by `options_of`; by default those of the verb that runs. Another setting of `train` goes
+            by ``--set`` where the verb has it; everything else stays as it is.
     """
     if not _SETTING.search(text):  # as nearly always: to know a verb's flags takes tens of milliseconds
         return text
@@ -110,7 +110,18 @@ def _flag(found: re.Match[str], known: Mapping[str, tuple[str, ...]]) -> str:
         if no and value in ("", "True", "False"):
             return yes if value != "False" else no[0] or f"no {yes}"
         return f"{yes} {value}".rstrip()
-    return f"--set {name}={value or '...'}" if "set_" in known else found[0]
+    setting = _training_setting(name) if "set_" in known else ""
+    return f"--set {setting}={value or '...'}" if setting else found[0]
+
+
+def _training_setting(name: str) -> str:
+    """The key by which ``--set`` knows a setting of `train`; empty where it is none."""
+    from singleshot.training.config import TrainConfig
+    from singleshot.training.data_config import DataConfig
+
+    if name.partition(".")[0] in TrainConfig.model_fields:
+        return name
+    return f"data.{name}" if name in DataConfig.model_fields else ""
 
 
 def _text_in_flags(text: Text) -> Text:

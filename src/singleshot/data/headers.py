@@ -19,7 +19,7 @@ from singleshot.data.column_types import PathColumn
 from singleshot.errors import ImageError
 from singleshot.images.header import LATE_BYTES, Header, is_cut_off, read_header, turned_late
 from singleshot.images.packed import image_stamp, open_image
-from singleshot.images.read import read_image
+from singleshot.images.read import read_image, what_it_is
 
 THREADS = 8
 MAX_SIDE = 2**24
@@ -113,7 +113,8 @@ def _check_unchanged(path: str, size: int, _modified_ns: int) -> Header | str:
         with open_image(path) as file:
             header = _read(file)
             if header is None:
-                return "not an image that singleshot knows"
+                file.seek(0)
+                return what_it_is(file.read(512))
             if header.format == "PNG":
                 file.seek(max(0, size - LATE_BYTES))
                 header = turned_late(header, file.read())

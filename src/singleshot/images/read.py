@@ -216,11 +216,12 @@ def _header(name: str, data: bytes) -> Header:
     except ValueError as error:
         raise ImageError(f"{name}: {error}") from None
     if header is None:
-        raise ImageError(f"{name}: {_what_it_is(data)}")
+        raise ImageError(f"{name}: {what_it_is(data)}")
     return header
 
 
-def _what_it_is(data: bytes) -> str:
+def what_it_is(data: bytes) -> str:
+    """Words for the first bytes of a file that is no image, or none that is read."""
     start = data[:512].lstrip().lower()
     for signature, message in _FOREIGN:
         if start.startswith(signature.lower()):

@@ -16,18 +16,21 @@ _NAMES = {
         *("filename", "file", "filepath", "image", "imagefile", "imagepath", "imagename", "img", "imgpath", "imgname"),
         *("path", "externalurl", "imageid", "imgid"),
     ),
-    "class": ("class", "label", "classname", "labelname", "category", "categoryname", "objectclass", "object", "name"),
+    "class": (
+        *("class", "label", "classname", "labelname", "category", "categoryname", "objectclass", "object", "name"),
+        "classid",
+    ),
     "split": ("split", "set", "subset", "partition"),
     "image_width": ("imagewidth", "imgwidth", "imgw", "imagew"),
     "image_height": ("imageheight", "imgheight", "imgh", "imageh"),
 }
 _LOW_X, _LOW_Y = (
-    ("xmin", "x1", "x0", "left", "minx", "bboxxmin", "bboxx1"),
-    ("ymin", "y1", "y0", "top", "miny", "bboxymin", "bboxy1"),
+    ("xmin", "x1", "x0", "left", "minx", "bboxxmin", "bboxx1", "roix1"),
+    ("ymin", "y1", "y0", "top", "miny", "bboxymin", "bboxy1", "roiy1"),
 )
 _HIGH_X, _HIGH_Y = (
-    ("xmax", "x2", "right", "maxx", "bboxxmax", "bboxx2"),
-    ("ymax", "y2", "bottom", "maxy", "bboxymax", "bboxy2"),
+    ("xmax", "x2", "right", "maxx", "bboxxmax", "bboxx2", "roix2"),
+    ("ymax", "y2", "bottom", "maxy", "bboxymax", "bboxy2", "roiy2"),
 )
 _WIDTH, _HEIGHT = ("width", "w", "bboxwidth", "bboxw", "boxwidth"), ("height", "h", "bboxheight", "bboxh", "boxheight")
 _BOXES: dict[Form, tuple[tuple[str, ...], ...]] = {

@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from singleshot.core.files import is_regular
+from singleshot.core.files import decode_text, is_regular
 from singleshot.data.file_index import list_files
+from singleshot.data.paths import visible
 from singleshot.images.packed import container_kind
 
 HEAD_BYTES = 65536
@@ -35,6 +36,7 @@ _SIGNS: tuple[tuple[str, str], ...] = (
     ("a list of images with their boxes (keras-yolo3, YOLOv4)", r"^\S+\.\w+( (\d+,){4}\d+)+\s*(\n|$)"),
 )
 _SUFFIXES = {".json", ".ndjson", ".jsonl", ".csv", ".xml", ".tfrecord", ".record", ".parquet", ".manifest", ".txt"}
+_ARCHIVES = {".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".7z", ".rar", ".zst"}
 # Label files may be a few folders down: ``ds/ann/a.jpg.json``.
 _DEPTH, _MOST = 3, 100
 
@@ -50,7 +52,21 @@ def describe_foreign(path: Path) -> str:
         kind = _kind(file)
         if kind:
             return f" {file} looks like {kind}, which is not read: export the labels as VOC, COCO or YOLO."
-    return ""
+    for table in (file for file in others if file.suffix.lower() == ".csv"):
+        columns = _first_line(table)
+        if columns:
+            return f" The first line of {table} is '{columns}': the columns' names tell what is in them."
+    archives = (entry for entry in visible(path) if entry.suffix.lower() in _ARCHIVES and is_regular(entry))
+    return next((f" {file} is an archive: unpack it." for file in archives), "")
+
+
+def _first_line(table: Path) -> str:
+    try:
+        with table.open("rb") as file:
+            head = file.read(1024)
+        return decode_text(head[: head.rfind(b"\n") + 1] or head).text.strip().partition("\n")[0].strip()[:200]
+    except (OSError, UnicodeDecodeError):
+        return ""
 
 
 def _kind(file: Path) -> str:

@@ -16,7 +16,7 @@ from singleshot.data.values import to_float32
 from singleshot.errors import DataError
 from singleshot.images.archive import BoundedFile
 from singleshot.images.header import read_header, turned_late
-from singleshot.images.read import IMAGE_SUFFIXES
+from singleshot.images.read import IMAGE_SUFFIXES, what_it_is
 from singleshot.images.shard_index import ShardIndex, pack_names
 from singleshot.images.tar_archive import MAX_HEADER_BYTES, entries
 
@@ -156,7 +156,7 @@ def _size(file: BinaryIO, offset: int, length: int) -> tuple[int, int]:
                 continue
             raise ValueError(f"damaged header: {error}") from error
         if header is None:
-            raise ValueError("not an image that singleshot knows")
+            raise ValueError(what_it_is(data))
         if header.format == "PNG":
             header = turned_late(header, os.pread(file.fileno(), length, offset)[-_HEAD_BYTES:])
         if min(header.size_hw) < 1 or max(header.size_hw) > MAX_SIDE:

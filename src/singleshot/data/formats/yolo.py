@@ -8,6 +8,7 @@ from pathlib import Path
 
 from singleshot.core.files import read_text
 from singleshot.data.bad_records import Problem
+from singleshot.data.file_index import list_files
 from singleshot.data.formats.kitti_rows import holds_kitti
 from singleshot.data.formats.registry import FORMATS, DataFormat
 from singleshot.data.formats.writers import YOLO
@@ -180,6 +181,8 @@ def _is_list(file: Path, root: Path) -> bool:
 def _image_folder(path: Path) -> dict[str, tuple[Path, ...]]:
     images, labels = child(path, "images") or child(path, "JPEGImages"), child(path, "labels")
     if images is None or labels is None or not images.is_dir() or visible(labels, ".xml"):
+        return {}
+    if visible(labels) and not list_files(labels, {SUFFIX}):  # another program's, BDD100K's .json for one
         return {}
     return {"": (images,)}
 
