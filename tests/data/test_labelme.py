@@ -109,3 +109,15 @@ def test_one_file_alone(tmp_path: Path) -> None:
     make_labelme(tmp_path, "b", shape("dog", *BOX))
     opened = data.open(tmp_path / "a.json")
     assert (opened.format, [sample.image_id for sample in opened]) == ("labelme", ["a"])
+
+
+def test_an_image_that_is_only_in_its_labels_is_named(tmp_path: Path) -> None:
+    make_labelme(tmp_path, "a", shape("cat", *BOX))
+    make_labelme(tmp_path, "b", shape("cat", *BOX))
+    (tmp_path / "b.jpg").unlink()
+    opened = data.open(tmp_path)
+    (problem,) = opened.problems
+    assert (len(opened), problem.kind, problem.action) == (1, "missing-image", "skipped")
+    assert (
+        f"there is no image {tmp_path / 'b.jpg'}; the one inside this file ('imageData') is not read" in problem.message
+    )

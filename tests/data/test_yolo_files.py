@@ -334,3 +334,10 @@ def test_a_line_that_is_no_numbers_says_why(tmp_path: Path, line: str, hint: str
     (skipped,) = (problem for problem in opened.problems if problem.action == "skipped")
     assert (skipped.kind, skipped.line) == ("bad-record", 2)
     assert hint in skipped.message
+
+
+def test_a_download_is_not_followed(tmp_path: Path) -> None:
+    text = "path: ../datasets/x\ntrain: images/train\nnames: [cat]\ndownload: https://example.org/x.zip\n"
+    (tmp_path / "data.yaml").write_text(text)
+    with pytest.raises(DataError, match=r"no folder or file .*images/train.*'download' is not followed: do by hand"):
+        data.open(tmp_path)

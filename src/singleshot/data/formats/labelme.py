@@ -24,6 +24,7 @@ MAX_JSON_BYTES = 256 * 2**20
 FILES_TRIED = 50
 LABEL_FOLDERS = ("labels", "annotations", "json", "jsons")
 NAN = float("nan")
+EMBEDDED = "imageData"
 BOXED = ("rectangle", "polygon", "mask", "rotation", "oriented rectangle")
 
 
@@ -97,6 +98,10 @@ def _read_file(records: Records, file: Path, root: Path) -> None:
     name = content.get("imagePath")
     image = _image(file, root, name if isinstance(name, str) else "")
     size = declared_size(content.get("imageHeight"), content.get("imageWidth"))
+    if content[EMBEDDED] and not image.is_file():
+        message = f"there is no image {image}; the one inside this file ('{EMBEDDED}') is not read: save it there"
+        records.add_problem(file, None, "missing-image", message)
+        return
     records.images.append(ImageRecord(image, file.stem, file, None, size))
     for number, shape in enumerate(content["shapes"], 1):
         _read_shape(records, file, number, shape)
@@ -113,7 +118,8 @@ def _load(file: Path, _modified_ns: int) -> dict[str, Any] | Problem | None:
         return Problem(file, None, "unreadable-annotation", "skipped", f"cannot be read: {error}")
     if not isinstance(content, dict) or not isinstance(content.get("shapes"), list):
         return None
-    return {key: content.get(key) for key in ("imagePath", "imageHeight", "imageWidth", "shapes")}
+    kept = {key: content.get(key) for key in ("imagePath", "imageHeight", "imageWidth", "shapes")}
+    return kept | {EMBEDDED: bool(content.get(EMBEDDED))}
 
 
 def _image(file: Path, root: Path, name: str) -> Path:

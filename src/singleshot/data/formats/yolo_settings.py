@@ -80,6 +80,9 @@ def read_yaml_settings(file: Path) -> YoloSettings:
     for key, value in content.items():
         if value and isinstance(key, str) and (_names_a_split(key) or _lists_images(key, value)):
             _add_source(settings, file, key, value, roots)
+    if settings.missing and content.get("download"):
+        hint = "; 'download' is not followed: do by hand what it says"
+        settings.missing = {key: f"{message}{hint}" for key, message in settings.missing.items()}
     return settings
 
 
