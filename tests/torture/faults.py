@@ -275,6 +275,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="faults-") as name:
         place = Path(name)
         place.chmod(0o755)
+        importlib.import_module("torch").set_num_threads(1)  # OpenMP's threads are not in a forked process, which waits
         inputs = make_inputs(place)
         importlib.import_module("cv2").setNumThreads(1)
         for module in ("torch", "singleshot.training.train", "singleshot.models.build", "singleshot.prediction.job"):
