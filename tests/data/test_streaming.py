@@ -223,6 +223,17 @@ def test_a_url_that_fails_for_a_moment_is_asked_again(
     local = len(list(data.stream(shards, "train", size=8)))
     assert len(list(data.stream("memory://flaky/set", "train", size=8))) == local
     assert (waited, caplog.text.count("cannot be read: reset by peer; again in")) == ([1, 2], 2)
+    opened, failing_index = type(memory).open, [True, True]
+
+    def open_index(own: object, *arguments: object, **settings: object) -> object:
+        if failing_index:
+            failing_index.pop()
+            raise ConnectionError("no route")
+        return opened(own, *arguments, **settings)
+
+    monkeypatch.setattr(type(memory), "open", open_index)
+    assert len(list(data.stream("memory://flaky/set", "train", size=8))) == local
+    assert (waited[2:], caplog.text.count("cannot be read: no route; again in")) == ([1, 2], 2)
     failing.extend([True] * 3)
     with pytest.raises(DataError, match=r"train-000000\.tar: cannot be read: reset by peer"):
         list(data.stream("memory://flaky/set", "train", size=8))

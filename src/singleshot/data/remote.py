@@ -7,7 +7,7 @@ import logging
 import os
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path, PurePath
@@ -29,10 +29,9 @@ from singleshot.images.shard_index import SUFFIX, ShardIndex, read_index
 MAX_INDEX_BYTES = 2**30
 """Of an index that a server sends; one of a million records has some 100 MB."""
 
-
 _PART_BYTES = 2**20
 _ATTEMPTS = 3
-"""At a part of a remote tar: networks have bad seconds, and streams last for hours."""
+"""At an index or a part of a remote tar: networks have bad seconds, and streams last for hours."""
 
 _log = logging.getLogger(__name__)
 
@@ -79,16 +78,7 @@ def _read_local(path: str, start: int, end: int) -> bytes:
 
 def _read_remote(url: str, start: int, end: int) -> bytes:
     files = _file_system(url)[0]
-    for attempt in range(1, _ATTEMPTS + 1):
-        try:
-            data: bytes = files.cat_file(url, start=start, end=end)
-            break
-        except Exception as error:  # each protocol has errors of its own
-            why = f"{url}: cannot be read: {str(error) or type(error).__name__}"
-            if attempt == _ATTEMPTS:
-                raise DataError(why) from error
-            _log.warning("%s; again in %d s", why, attempt)
-            time.sleep(attempt)
+    data = _tried(url, lambda: bytes(files.cat_file(url, start=start, end=end)))
     if len(data) > end - start:
         raise DataError(
             f"{url}: its server sends whole files where parts are asked for: use one that knows HTTP ranges (nginx, "
@@ -194,16 +184,37 @@ def _fetch(url: str) -> bytes:
     """A whole file of at most `MAX_INDEX_BYTES`, whatever its server says of its size."""
     files = _file_system(url)[0]
     streamed = {"block_size": 0} if url.startswith("http") else {}
-    content = bytearray()
-    try:
+
+    def read() -> bytes:
+        content = bytearray()
         with files.open(url, "rb", **streamed) as file:
             while len(content) <= MAX_INDEX_BYTES and (part := file.read(_PART_BYTES)):  # http gives what is there yet
                 content += part
-    except Exception as error:  # each protocol has errors of its own
-        raise DataError(f"{url}: cannot be read: {str(error) or type(error).__name__}") from error
+        return bytes(content)
+
+    content = _tried(url, read)
     if len(content) > MAX_INDEX_BYTES:
         raise DataError(f"{url}: more than {MAX_INDEX_BYTES:,} bytes, too many for the index of a shard")
-    return bytes(content)
+    return content
+
+
+def _tried(url: str, read: Callable[[], bytes]) -> bytes:
+    """What a server sends, asked again after a second or two where that fails; what is not there stays so.
+
+    Raises:
+        DataError: it cannot be read.
+    """
+    attempt = 0
+    while True:
+        attempt += 1
+        try:
+            return read()
+        except Exception as error:  # each protocol has errors of its own
+            why = f"{url}: cannot be read: {str(error) or type(error).__name__}"
+            if attempt == _ATTEMPTS or isinstance(error, FileNotFoundError | PermissionError):
+                raise DataError(why) from error
+            _log.warning("%s; again in %d s", why, attempt)
+            time.sleep(attempt)
 
 
 def _file_system(url: str) -> tuple[Any, str]:
