@@ -20,18 +20,6 @@ from singleshot.images.packed import find_member, image_bytes
 
 
 @pytest.fixture(scope="module")
-def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Nine images: one without objects, one in two splits."""
-    root = tmp_path_factory.mktemp("source")
-    make_voc_image(root, "empty.day1")
-    for number in range(8):
-        make_voc_image(root, f"p{number}", *[voc_object("cat", (1 + number, 2, 30, 20), number % 2)] * (number % 3 > 0))
-    make_list(root, "train", *(f"p{number}" for number in range(6)), "empty.day1")
-    make_list(root, "val", "p6", "p7", "p0")
-    return root
-
-
-@pytest.fixture(scope="module")
 def shards(source: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("shards") / "new"
     convert(source, folder, "shards")
