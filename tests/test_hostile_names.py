@@ -166,6 +166,19 @@ def test_what_is_written_for_voc_is_escaped(hostile: Path) -> None:
     assert "\x1b" not in text
 
 
+@pytest.mark.parametrize("text", ["a: 1\na: 2\n", "a: {b: 1, c: 2, b: 3}", "a: [{x: 1, 'x': 2}]"])
+def test_a_key_given_twice_is_refused(tmp_path: Path, text: str) -> None:
+    (tmp_path / "r.yaml").write_text(text)
+    with pytest.raises(ConfigError, match=r"r\.yaml is not YAML: the key '[abx]' is given twice in one mapping"):
+        read_mapping(tmp_path / "r.yaml", "settings", "a: 1")
+
+
+def test_merged_keys_may_be_replaced(tmp_path: Path) -> None:
+    (tmp_path / "r.yaml").write_text("base: &b {x: 1, y: 2}\none: {<<: *b, x: 3}\ntwo: {<<: *b, y: 4}\n")
+    found = read_mapping(tmp_path / "r.yaml", "settings", "a: 1")
+    assert found == {"base": {"x": 1, "y": 2}, "one": {"x": 3, "y": 2}, "two": {"x": 1, "y": 4}}
+
+
 @pytest.mark.parametrize("text", [r'model: "\ud800"', r'model: ["a", {b: "\U0000DFFF"}]', r'"\ud83d\ude00": 1'])
 def test_halves_of_characters_in_yaml(tmp_path: Path, text: str) -> None:
     (tmp_path / "r.yaml").write_text(text)

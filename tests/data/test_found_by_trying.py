@@ -381,3 +381,33 @@ def test_a_spreadsheets_line_about_the_separator(tmp_path: Path) -> None:
     opened = data.open(tmp_path)
     assert found(opened) == {"a.jpg": ["cat"]}
     assert [(problem.kind, problem.line) for problem in opened.problems] == [("missing-image", 4)]
+
+
+def test_a_key_given_twice_in_data_yaml(tmp_path: Path) -> None:
+    make_yolo_image(tmp_path, "a", CAT_ROW)
+    (tmp_path / "data.yaml").write_text("train: images\nnames: [cat, dog]\nnames: [dog, cat]\n")
+    with pytest.raises(DataError, match=r"data\.yaml: not valid YAML: the key 'names' is given twice"):
+        data.open(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("inside", "kind", "count"),
+    [
+        ("<polygon><x1>5</x1><y1>5</y1><x2>30</x2><y2>9</y2><x3>9</x3><y3>30</y3></polygon>", "polygon", 1),
+        (CAT_XML.partition("</difficult>")[2].partition("</object>")[0] * 2, "several-boxes", 2),
+    ],
+)
+def test_objects_of_voc_that_are_not_one_box(tmp_path: Path, inside: str, kind: str, count: int) -> None:
+    for stem in "ab":
+        second = inside.replace("<xmin>5<", "<xmin>6<", 1)
+        make_voc_image(tmp_path, stem, f"<object><name>cat</name>{second}</object>\n")
+    opened = data.open(tmp_path)
+    assert [len(sample) for sample in opened] == [count, count]
+    assert [(problem.kind, problem.action) for problem in opened.problems] == [(kind, "noted")]
+
+
+def test_ignore_of_coco_is_difficult_as_converters_write_it(tmp_path: Path) -> None:
+    boxes = [coco_box(1, 1, 1, [5, 5, 25, 25], ignore=1), coco_box(2, 1, 1, [9, 9, 25, 25], ignore=0)]
+    make_coco(tmp_path / "labels.json", [coco_image(1, "a.jpg")], boxes, CATEGORIES, tmp_path)
+    (sample,) = data.open(tmp_path, bad_data="error")
+    assert sample.difficult.tolist() == [True, False]

@@ -203,6 +203,19 @@ def test_evaluation_keeps_the_best_and_stops_when_stale(make_trainer: MakeTraine
     assert trainer.learner.network.training
 
 
+def test_of_evaluations_that_are_alike_the_last_is_the_best(make_trainer: MakeTrainer) -> None:
+    said: list[str] = []
+    values = [0.30, 0.28, 0.27, 0.25, 0.28, 0.24]  # 0.27 is too low though 0.28, the best before it, is near
+    trainer, listener, _ = evaluated(make_trainer, values, patience=9, tolerance=0.025, held_out=53, say=said.append)
+    assert [record.best for record in listener.evaluations] == [True, True, False, False, True, False]
+    assert trainer.run.best == Best(0.28, 5, {"AP50": 0.28})
+    assert (trainer.run.highest, trainer.run.stale) == (0.30, 5)  # patience goes by the numbers
+    assert said == [
+        "AP50 of 53 images is alike where it differs by at most 0.025: the last such weights are the best "
+        "(evaluation.tolerance says otherwise)"
+    ]
+
+
 @pytest.mark.parametrize(
     ("values", "warmup", "best_step"),
     [
@@ -299,7 +312,10 @@ def test_weights_that_are_not_finite_are_never_saved(make_trainer: MakeTrainer) 
     assert trainer.store.saved == ["best", "last", "state"]
 
 
-def test_the_last_steps_are_recorded_however_a_run_ends(make_trainer: MakeTrainer) -> None:
+def test_the_last_steps_are_recorded_however_a_run_ends(
+    make_trainer: MakeTrainer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("singleshot.training.loop.RECORD_EVERY_S", 1000)  # of a busy machine
     seldom, listener = Intervals(log=100), Listener()
     make_trainer(intervals=seldom, observers=[listener]).fit()
     assert [record.step for record in listener.steps] == [1, 10]

@@ -16,6 +16,28 @@ _HALF = re.compile(r"\\u[dD][89a-fA-F][0-9a-fA-F]{2}|\\U0000[dD][89a-fA-F]")
 """What may be one half of a character, written by its number."""
 
 
+class PlainLoader(yaml.SafeLoader):
+    """Reads plain values; of a key that is given twice, which YAML forbids, the first would be lost without a word."""
+
+    def __init__(self, stream: str) -> None:
+        super().__init__(stream)
+        self._merged: set[int] = set()
+
+    def flatten_mapping(self, node: yaml.MappingNode) -> None:
+        """Follow merge keys (``<<``), after a look at the keys as they are written."""
+        if id(node) not in self._merged:
+            self._merged.add(id(node))
+            seen: set[tuple[str, str]] = set()
+            for key, _ in node.value:
+                if not isinstance(key, yaml.ScalarNode) or key.value == "<<":
+                    continue
+                if (key.tag, key.value) in seen:
+                    words = f"the key '{key.value}' is given twice in one mapping"
+                    raise yaml.constructor.ConstructorError(None, None, words, key.start_mark)
+                seen.add((key.tag, key.value))
+        super().flatten_mapping(node)
+
+
 def read_mapping(path: str | Path, what: str, example: str) -> dict[str, Any]:
     """What a YAML file says, by name; an empty file says nothing.
 
@@ -50,7 +72,7 @@ def parse_yaml(text: str) -> Any:
     try:
         if _HALF.search(text):
             _check_characters(text)
-        return yaml.safe_load(text)
+        return yaml.load(text, Loader=PlainLoader)  # noqa: S506, a SafeLoader
     except (RecursionError, ValueError, TypeError, AttributeError, OverflowError) as error:  # odd dates, deep nesting
         raise yaml.YAMLError(f"{type(error).__name__}: {error}") from error
 

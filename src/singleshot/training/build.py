@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -90,6 +91,7 @@ def build_trainer(
         held_out=len(held_out.images) if held_out else 0,
         metric=config.evaluation.metric,
         patience=config.evaluation.patience,
+        tolerance=_tolerance(config, held_out),
         min_delta=config.evaluation.min_delta,
         precision=precision_of(config.amp, config.compile, has_small_maps(network, spec.preprocess.size_hw)),
         accumulate=config.accumulate,
@@ -100,6 +102,14 @@ def build_trainer(
         world=world,
         own_statistics=_own_statistics(learner),
     )
+
+
+def _tolerance(config: TrainConfig, held_out: HeldOut | None) -> float:
+    """Between what evaluations there is no difference; about a standard error of that of two in a row."""
+    wanted = config.evaluation.tolerance
+    if wanted != "auto":
+        return wanted
+    return 0.1 / math.sqrt(max(len(held_out.images), 1)) if held_out else 0.0
 
 
 def _own_statistics(learner: Learner) -> list[Tensor]:

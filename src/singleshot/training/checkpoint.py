@@ -50,6 +50,7 @@ class RunState:
         next_evaluation: position (in the unit of the run's length) of the next evaluation.
         best: the best evaluation; ``None`` before the first one that counts.
         bar: the value that an evaluation must exceed to count as better; ``None`` before the first one that counts.
+        highest: value of all that count; that of ``best`` may be lower by what is tolerated.
         stale: evaluations since it was set.
         evaluation_s: duration of the latest evaluation.
         evaluations_s: of all of them.
@@ -65,6 +66,7 @@ class RunState:
     evaluations_s: float = 0.0
     first_step: int = 0
     bar: float | None = None
+    highest: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +128,8 @@ def _run_state(saved: dict[str, Any]) -> RunState:
     run = RunState(**saved, best=Best(**best) if best else None)
     if "bar" not in saved and run.best:
         run.bar = run.best.value
+    if "highest" not in saved and run.best:
+        run.highest = run.best.value
     return run
 
 

@@ -91,7 +91,10 @@ class EvaluationConfig(Frozen):
         share: most of the time that evaluations before the last may take; those beyond it are put off. ``auto`` is
             0.15 where ``every`` is ``auto``, else 1.
         metric: which number decides the best checkpoint and early stopping: ``coco_AP`` (or ``AP``), ``voc_area`` ...
-            Evaluations before the end of the warm-up do not count; of equal numbers the later one is the best.
+            Evaluations before the end of the warm-up do not count.
+        tolerance: a later evaluation that is lower than the highest by at most this is the best: it has learnt more,
+            and the difference is chance. ``auto`` is ``0.1 / sqrt(images)``, what another choice of the held-out images
+            changes between two neighbouring evaluations; ``0`` goes by the number alone, equal ones to the later.
         patience: evaluations without a better number before the run stops; ``None`` never stops early. ``auto`` is
             half of the run's, at least 5; but ``None`` in runs that follow a published recipe or have milestones, whose
             last drop comes late, and in those of less than an hour given by ``minutes``.
@@ -104,6 +107,7 @@ class EvaluationConfig(Frozen):
     every: NonNegative | Literal["auto"] = "auto"
     share: UnitFloat | Literal["auto"] = "auto"
     metric: Annotated[str, BeforeValidator(_metric_name)] = "coco_AP"
+    tolerance: NonNegative | Literal["auto"] = "auto"
     patience: PositiveInt | Literal["auto"] | None = "auto"
     min_delta: NonNegative = 0.0
     batch_size: BatchSize = "auto"

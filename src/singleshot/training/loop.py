@@ -48,8 +48,9 @@ class Trainer:
         guard: stops on a loss that is not finite.
         store: keeps weights and state.
         evaluate: network to metrics; ``None`` never evaluates.
-        metric: the metric that decides what is best. Equal values go to the later; evaluations before the end of the
-            warm-up and values that are not numbers do not count.
+        metric: the metric that decides what is best. Evaluations before the end of the warm-up and values that are not
+            numbers do not count.
+        tolerance: a later value that is lower than the highest by at most so much is the best.
         patience: evaluations without a better metric before the run ends.
         min_delta: by more than so much it is better.
         held_out: images that an evaluation looks at.
@@ -79,6 +80,7 @@ class Trainer:
     intervals: Intervals = field(default_factory=Intervals)
     evaluate: Callable[[nn.Module], Mapping[str, float]] | None = None
     metric: str = "AP50"
+    tolerance: float = 0.0
     patience: int | None = None
     min_delta: float = 0.0
     held_out: int = 0
@@ -97,6 +99,7 @@ class Trainer:
     _recorded_s: float = field(init=False, repr=False, default=0.0)
     _window: Window = field(init=False, repr=False)
     _waiting: bool = field(init=False, repr=False, default=False)
+    _tolerated: bool = field(init=False, repr=False, default=False)
     _checkpoints: int = field(init=False, repr=False, default=0)
 
     def fit(self) -> Ending:
@@ -232,20 +235,27 @@ class Trainer:
         self._checkpoints = passed
 
     def _note(self, metrics: Mapping[str, float], is_last: bool) -> bool:
-        """Whether this evaluation is the best so far; of equal ones the later has learnt more."""
+        """Whether this evaluation is the best so far; of those that are alike the later has learnt more."""
         self._plan_evaluation()
         value = float(metrics[self.metric])
         warm = warmth(self.schedule, self.run.step, self._position(), self._total())
         counts = is_last or warm >= 1
         if not counts or math.isnan(value):
             return False
-        before = self.run.best
         if self.run.bar is None or value > self.run.bar + self.min_delta:
             self.run.bar, self.run.stale = value, 0
         else:
             self.run.stale += 1
-        if before is not None and value < before.value:
+        highest = value if self.run.highest is None else max(value, self.run.highest)
+        self.run.highest = highest
+        if value < highest - self.tolerance:
             return False
+        if value < highest and not self._tolerated:
+            self._tolerated = True
+            self.say(
+                f"{self.metric} of {self.held_out:,} images is alike where it differs by at most {self.tolerance:.3f}: "
+                "the last such weights are the best (evaluation.tolerance says otherwise)"
+            )
         self.run.best = Best(value, self.run.step, {name: float(v) for name, v in metrics.items() if not math.isnan(v)})
         return True
 

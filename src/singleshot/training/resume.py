@@ -36,6 +36,7 @@ RESUMABLE = {
     "checkpoints.keep",
     "evaluation.patience",
     "evaluation.min_delta",
+    "evaluation.tolerance",
 }
 
 
@@ -118,6 +119,8 @@ def load_run(folder: Path, learner: Learner, metric: str, step: int | None = Non
     """
     run = load_checkpoint(state_path(folder, step), learner)
     run.best = _best_kept(run.best, folder / "best.safetensors", metric)
+    if run.best:  # of a later evaluation than the state, perhaps
+        run.highest = max(run.best.value, run.best.value if run.highest is None else run.highest)
     return run
 
 

@@ -33,10 +33,14 @@ def _pick_image(element: Any) -> tuple[Any, ...]:
 
 
 def _pick_annotation(element: Any) -> tuple[Any, ...]:
-    """The last value says whether the annotation has a polygon or mask."""
+    """The last value says whether the annotation has a polygon or mask.
+
+    ``ignore`` is how converters of VOC, mmdetection's for one, write ``difficult``.
+    """
     get = element.get if isinstance(element, dict) else {}.get
+    difficult = get("difficult", get("ignore"))
     return (
-        *(get("id"), get("image_id"), get("category_id"), get("bbox"), get("iscrowd"), get("area"), get("difficult")),
+        *(get("id"), get("image_id"), get("category_id"), get("bbox"), get("iscrowd"), get("area"), difficult),
         "segmentation" if get("segmentation") is not None else "",
     )
 

@@ -245,6 +245,8 @@ def _add_image(records: Records, path: Path, key: str, xml: Path, voc: VocFile) 
             records.add_problem(xml, item.line, kind, f"{item.name}: {item.fault}".removeprefix(": "))
         else:
             records.add_object(item.box, item.name, item.line, difficult=item.difficult)
+            if item.note:
+                records.note_once(xml, item.line, *item.note)
 
 
 def _report_unlabelled(records: Records, part: VocPart, used: Collection[Path]) -> None:

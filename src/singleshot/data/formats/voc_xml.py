@@ -37,6 +37,7 @@ class VocObject(NamedTuple):
         difficult: its flag.
         line: of ``<object>``.
         fault: why it has no box or class that can be used; empty where it has.
+        note: how it is read where that is not plain: kind and message of a problem.
     """
 
     name: str
@@ -44,6 +45,7 @@ class VocObject(NamedTuple):
     difficult: bool
     line: int
     fault: str = ""
+    note: tuple[str, str] | None = None
 
 
 class VocFile(NamedTuple):
@@ -208,7 +210,12 @@ class _Handler(ContentHandler):
         difficult = bool(as_flag(self._object.get("difficult")))
         found = [_box_of(corners) for corners in self._boxes] or [self._box_of_polygon()]
         missing = "" if name else "an object without <name>"
-        return [VocObject(name, box, difficult, self._line, missing or fault) for box, fault in found]
+        note = None
+        if not self._boxes:
+            note = ("polygon", f"{name} has no <bndbox>: of polygons, the upright box around them is used")
+        elif len(found) > 1:
+            note = ("several-boxes", f"{name} has {len(found)} <bndbox> in one <object>: each is taken for an object")
+        return [VocObject(name, box, difficult, self._line, missing or fault, note) for box, fault in found]
 
     def _box_of_polygon(self) -> tuple[tuple[float, float, float, float], str]:
         """The box around the object's polygon: ``<x1>``, ``<y1>`` ... or ``<pt><x>``, ``<y>`` ..."""

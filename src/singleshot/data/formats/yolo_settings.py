@@ -11,6 +11,7 @@ from typing import Any
 import yaml
 
 from singleshot.core.files import DecodedText, read_text
+from singleshot.core.yaml_files import PlainLoader
 from singleshot.data.bad_records import Problem, guessed_encoding
 from singleshot.data.formats.yolo_names import MAX_CLASSES, read_class_list, stand_in
 from singleshot.data.paths import locate_folder
@@ -26,7 +27,7 @@ class UnsafeYamlError(yaml.YAMLError):
     """A document that grows without bounds when its merge keys are followed."""
 
 
-class _Loader(yaml.SafeLoader):
+class _Loader(PlainLoader):
     def flatten_mapping(self, node: yaml.MappingNode) -> None:
         """Follow merge keys (``<<``), whose repetition would grow exponentially, up to a limit."""
         super().flatten_mapping(node)
