@@ -119,8 +119,10 @@ def load_run(folder: Path, learner: Learner, metric: str, step: int | None = Non
     """
     run = load_checkpoint(state_path(folder, step), learner)
     run.best = _best_kept(run.best, folder / "best.safetensors", metric)
-    if run.best:  # of a later evaluation than the state, perhaps
-        run.highest = max(run.best.value, run.best.value if run.highest is None else run.highest)
+    if run.best is None:  # the weights are gone, and the next ones are the best
+        run.highest = None
+    elif run.highest is None or run.best.value > run.highest:  # of a later evaluation than the state
+        run.highest = run.best.value
     return run
 
 
