@@ -94,6 +94,7 @@ FOREIGN: dict[str, dict[str, Any]] = {
     "hugging face": {"objects": {"bbox": [[6.0, 4.0, 24.0, 20.0]], "category": [1]}},
     "coco": {"annotations": [{"bbox": [6, 4, 24, 20], "category_name": "dog"}]},
     "corners": {"boxes": [[6, 4, 30, 24]], "labels": ["dog"]},
+    "mmdetection": {"annotations": [{"bbox": [6, 4, 24, 20], "category_name": "dog", "ignore": 1}]},
     "columns": {"bbox": [[6, 4, 24, 20]], "label": ["dog"], "caption": "a dog"},
 }
 
@@ -112,6 +113,7 @@ def test_tables_of_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, diale
         opened = data.open(tmp_path / "set", "train", bad_data="error")
         assert (opened.format, opened.class_map.names[int(opened[0].class_ids[0])]) == ("parquet", "dog")
         np.testing.assert_allclose(opened[0].boxes_xyxy, [[6, 4, 30, 24]])
+        assert opened[0].difficult.tolist() == [dialect == "mmdetection"]
         assert opened[0].image_path.name == ("00000000.jpg" if form == "bytes" else "a.jpg")
         assert image_bytes(opened[0].image_path) == jpg
 

@@ -79,7 +79,8 @@ def _coco(entry: Any) -> PackedObject:
         raise ValueError(f"{shown(entry)} has no 'bbox' of four numbers (x, y, width, height)")
     label = _label(next((entry[key] for key in CLASS_KEYS if entry.get(key) is not None), None))
     x, y, width, height = box
-    flags = bool(as_flag(entry.get("difficult"))), bool(as_flag(entry.get("iscrowd")))
+    difficult = entry.get("difficult", entry.get("ignore"))  # as in COCO files
+    flags = bool(as_flag(difficult)), bool(as_flag(entry.get("iscrowd")))
     return PackedObject(label, (x, y, x + width, y + height), *flags, as_number(entry.get("area")))
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Collection, Iterable
 from itertools import islice
 from pathlib import Path
 
 from singleshot.core.files import read_text
 from singleshot.data.bad_records import Problem
-from singleshot.data.file_index import list_files
+from singleshot.data.file_index import is_hidden, list_files
 from singleshot.data.formats.kitti_rows import holds_kitti
 from singleshot.data.formats.registry import FORMATS, DataFormat
 from singleshot.data.formats.writers import YOLO
@@ -182,9 +183,16 @@ def _image_folder(path: Path) -> dict[str, tuple[Path, ...]]:
     images, labels = child(path, "images") or child(path, "JPEGImages"), child(path, "labels")
     if images is None or labels is None or not images.is_dir() or visible(labels, ".xml"):
         return {}
-    if visible(labels) and not list_files(labels, {SUFFIX}):  # another program's, BDD100K's .json for one
-        return {}
-    return {"": (images,)}
+    return {} if _holds_other_files(labels) else {"": (images,)}
+
+
+def _holds_other_files(labels: Path) -> bool:
+    """Whether a folder of labels is another program's, BDD100K's ``.json`` for one; an empty one is not."""
+    try:
+        names = [name for name in os.listdir(labels) if not is_hidden(name)]  # a million files are not looked at
+    except OSError:
+        return False
+    return bool(names) and not any(name.lower().endswith(SUFFIX) for name in names) and not list_files(labels, {SUFFIX})
 
 
 def _flat_folders(path: Path) -> dict[str, tuple[Path, ...]]:
